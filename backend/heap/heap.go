@@ -1,0 +1,101 @@
+// Package heap keeps words in the memory of the process. It is what a registry uses before another
+// backend is bound, and the reference for what any backend must do. Nothing in it outlives the process.
+package heap
+
+import (
+	"context"
+	"net/url"
+	"sync"
+	"sync/atomic"
+
+	"github.com/gotheus/gotheus/backend"
+	"github.com/gotheus/gotheus/internal/index"
+)
+
+func init() {
+	backend.Register("heap", func(context.Context, *url.URL) (backend.Backend, error) { return New(), nil })
+}
+
+// Backend implements backend.Backend in the heap. Its methods never fail.
+type Backend struct {
+	index    index.Index
+	mu       sync.Mutex
+	known    map[*backend.Family]*family // a short cut to families
+	families map[*index.Family]*family
+	slab     backend.Words // free words, beginning at a cache line
+	lines    int           // size of the next slab in cache lines
+}
+
+type family struct {
+	place *index.Family
+	words int
+	cells map[string]backend.Words
+}
+
+// New returns an empty backend.
+func New() *Backend {
+	return &Backend{known: make(map[*backend.Family]*family), families: make(map[*index.Family]*family)}
+}
+
+// Declare implements backend.Backend.
+func (b *Backend) Declare(f *backend.Family) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.family(f)
+	return nil
+}
+
+func (b *Backend) family(f *backend.Family) *family {
+	fam := b.known[f]
+	if fam == nil {
+		place := b.index.Declare(f)
+		if fam = b.families[place]; fam == nil {
+			fam = &family{place: place, words: f.Words(), cells: make(map[string]backend.Words)}
+			b.families[place] = fam
+		}
+		b.known[f] = fam
+	}
+	return fam
+}
+
+// Cells implements backend.Backend.
+func (b *Backend) Cells(f *backend.Family, labels string) (backend.Words, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	fam := b.family(f)
+	words, ok := fam.cells[labels]
+	if !ok {
+		words = b.alloc(fam.words)
+		fam.cells[labels] = words
+		b.index.Add(fam.place, backend.Series{Labels: labels, Words: words})
+	}
+	return words, nil
+}
+
+const lineWords = 8 // words in a cache line
+
+// alloc returns n zero words that share no cache line with others: two goroutines that update
+// different series must not slow each other down. Slabs start small, since most registries do, and
+// have sizes whose allocations the runtime aligns to their size.
+func (b *Backend) alloc(n int) backend.Words {
+	need := (n + lineWords - 1) / lineWords * lineWords
+	if need > len(b.slab) {
+		b.lines = min(max(8, 2*b.lines), 64)
+		b.slab = make([]atomic.Uint64, max(b.lines*lineWords, need))
+	}
+	words := b.slab[:n:n]
+	b.slab = b.slab[need:]
+	return words
+}
+
+// Sync implements backend.Backend; nobody else writes to the heap.
+func (b *Backend) Sync(context.Context) error { return nil }
+
+// Walk implements backend.Backend.
+func (b *Backend) Walk() []backend.Group { return b.index.Walk() }
+
+// Flush implements backend.Backend; there is nothing more durable to flush to.
+func (b *Backend) Flush(context.Context) error { return nil }
+
+// Close implements backend.Backend.
+func (b *Backend) Close(context.Context) error { return nil }

@@ -1,0 +1,266 @@
+//go:build linux && (386 || amd64 || arm.7 || arm64 || loong64 || mips64 || mips64le || ppc64 || ppc64le || riscv64 || s390x)
+
+package shm
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/gotheus/gotheus/backend"
+	"github.com/gotheus/gotheus/internal/index"
+)
+
+// Backend implements backend.Backend on a mapped file. Updates are durable, in the sense that no
+// death of the process loses them, as soon as they are made.
+type Backend struct {
+	*segment
+	slot int // in the instance table
+
+	mu       sync.Mutex
+	index    index.Index
+	declared map[*backend.Family]uint32 // families this process asked for, as offset/64
+	families map[uint32]*family         // families read so far
+	seen     uint64                     // end of the records that index has
+}
+
+// family is a family that was read from the file; nil if this version cannot read its schema.
+type family struct {
+	*backend.Family
+	place *index.Family
+}
+
+// openWait is how long opening waits for other processes that are about to make the file, if its
+// context does not say.
+const openWait = time.Second
+
+// OpenContext opens the file for path, which it makes if there is none, and takes a place in its
+// instance table. It waits a second at most, and no longer than ctx, for a process that is making the
+// file. Opening costs the same however many series are in the file.
+func OpenContext(ctx context.Context, path string, o *Options) (*Backend, error) {
+	if o == nil {
+		o = new(Options)
+	}
+	opt := *o
+	if opt.Limit == 0 {
+		opt.Limit = DefaultLimit
+	}
+	ctx, cancel := context.WithTimeout(ctx, openWait)
+	defer cancel()
+	f, h, err := openFile(ctx, path+Suffix, &opt)
+	if err != nil {
+		return nil, err
+	}
+	mem, err := mapFile(f, h.limit)
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	b := &Backend{
+		segment:  newSegment(f, h, mem),
+		declared: make(map[*backend.Family]uint32),
+		families: make(map[uint32]*family),
+		seen:     h.recordsAt,
+	}
+	if b.slot, err = b.join(); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return b, nil
+}
+
+// Path returns the name of the mapped file.
+func (b *Backend) Path() string { return b.file.Name() }
+
+// Declare implements backend.Backend.
+func (b *Backend) Declare(f *backend.Family) error {
+	_, err := b.declare(f)
+	return err
+}
+
+func (b *Backend) declare(f *backend.Family) (uint32, error) {
+	if b.closed.Load() {
+		return 0, backend.ErrClosed
+	}
+	b.mu.Lock()
+	ref, ok := b.declared[f]
+	b.mu.Unlock()
+	if ok {
+		return ref, nil
+	}
+	r, err := b.findOrCreate(&record{typ: typeFamily, text: f.Schema(), extra: f.Help})
+	if err != nil {
+		return 0, err
+	}
+	ref = uint32(r.off / align)
+	if r.extra != f.Help {
+		// Each text is stored once, so that builds that take turns do not let the file grow.
+		if _, err := b.findOrCreate(&record{typ: typeHelp, family: ref, text: f.Help}); err != nil {
+			return 0, err
+		}
+	}
+	b.mu.Lock()
+	b.declared[f] = ref
+	b.mu.Unlock()
+	return ref, nil
+}
+
+// Cells implements backend.Backend. A series that exists is found without a lock. Creating one takes
+// the file's creation lock, for which Cells waits createWait at most.
+func (b *Backend) Cells(f *backend.Family, labels string) (backend.Words, error) {
+	ref, err := b.declare(f)
+	if err != nil {
+		return nil, err
+	}
+	r, err := b.findOrCreate(&record{typ: typeSeries, family: ref, text: labels, words: uint32(f.Words())})
+	if err != nil {
+		return nil, err
+	}
+	return b.mem.words(r.wordsAt, r.words), nil
+}
+
+// Sync implements backend.Backend: it reads the records that were committed since the last time. It
+// never takes the creation lock.
+func (b *Backend) Sync(ctx context.Context) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed.Load() {
+		return backend.ErrClosed
+	}
+	end, err := b.tail()
+	if err != nil {
+		return err
+	}
+	for n := 0; b.seen < end; n++ {
+		if n%1024 == 0 && ctx.Err() != nil {
+			return ctx.Err()
+		}
+		r, err := b.mem.record(b.seen, end)
+		if err != nil {
+			return fmt.Errorf("%s: %w", b.Path(), err)
+		}
+		b.seen += r.size
+		if err := b.read(r); err != nil {
+			return fmt.Errorf("%s: %w", b.Path(), err)
+		}
+	}
+	return nil
+}
+
+// read puts a record into the index.
+func (b *Backend) read(r *record) error {
+	switch r.typ {
+	case typeFamily:
+		f, err := backend.ParseSchema(r.text)
+		if err != nil {
+			b.families[uint32(r.off/align)] = nil // of a later version; its series are not for us
+			return nil
+		}
+		f.Help = r.extra
+		b.families[uint32(r.off/align)] = &family{f, b.index.Declare(f)}
+	case typeHelp, typeSeries:
+		f, ok := b.families[r.family]
+		switch {
+		case !ok:
+			return fmt.Errorf("%w: record at offset %d belongs to a family at %d, which is none", ErrFormat, r.off, uint64(r.family)*align)
+		case f == nil:
+		case r.typ == typeHelp:
+			b.index.SetHelp(f.place, r.text)
+		case int(r.words) != f.Words():
+			return fmt.Errorf("%w: record at offset %d has %d words, family %s wants %d", ErrFormat, r.off, r.words, f.Name, f.Words())
+		default:
+			if _, err := f.LabelValues(r.text); err != nil {
+				return fmt.Errorf("%w: record at offset %d: %w", ErrFormat, r.off, err)
+			}
+			b.index.Add(f.place, backend.Series{Labels: r.text, Words: b.mem.words(r.wordsAt, r.words)})
+		}
+	}
+	return nil // records of types that a later minor version added are skipped
+}
+
+// Walk implements backend.Backend.
+func (b *Backend) Walk() []backend.Group { return b.index.Walk() }
+
+// Flush implements backend.Backend. Every update is durable when it is made, so there is nothing to do.
+func (b *Backend) Flush(context.Context) error { return nil }
+
+// Close implements backend.Backend: it gives up the place in the instance table. The file stays mapped,
+// since words may be in use.
+func (b *Backend) Close(context.Context) error {
+	b.creating <- struct{}{}
+	defer func() { <-b.creating }()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed.Swap(true) {
+		return nil
+	}
+	b.leave(b.slot)
+	return b.file.Close()
+}
+
+// Instances returns who has the file open, or died with it open; nil after Close.
+func (b *Backend) Instances() []Instance {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed.Load() {
+		return nil
+	}
+	var list []Instance
+	for i := range int(b.instances) {
+		at := b.instance(i)
+		id := b.mem.u64(at + insID).Load()
+		if id == 0 {
+			continue
+		}
+		p := b.mem[at : at+instanceSize]
+		host := string(p[insHost:])
+		for i := range len(host) {
+			if host[i] == 0 {
+				host = host[:i]
+				break
+			}
+		}
+		list = append(list, Instance{
+			ID:    id,
+			Host:  host,
+			PID:   int(order.Uint32(p[insPID:])),
+			Start: time.Unix(0, int64(order.Uint64(p[insStart:]))),
+			Alive: i == b.slot || locked(b.file, lockByte+1+int64(i)),
+		})
+	}
+	return list
+}
+
+// join takes a free slot of the instance table, or that of a dead process.
+func (s *segment) join() (int, error) {
+	for i := range int(s.instances) {
+		ok, err := lock(s.file, lockByte+1+int64(i))
+		if err != nil {
+			return 0, fmt.Errorf("shm: locking %s: %w", s.file.Name(), err)
+		}
+		if !ok {
+			continue
+		}
+		at := s.instance(i)
+		s.mem.u64(at + insID).Store(0) // nobody may take a half-written slot for the old or the new process
+		p := s.mem[at : at+instanceSize]
+		clear(p[insStart:])
+		order.PutUint64(p[insStart:], uint64(time.Now().UnixNano()))
+		order.PutUint32(p[insPID:], uint32(os.Getpid()))
+		host, _ := os.Hostname()
+		copy(p[insHost:], host)
+		s.mem.u64(at + insID).Store(randomID())
+		return i, nil
+	}
+	return 0, fmt.Errorf("shm: %s: all %d places for processes are taken", s.file.Name(), s.instances)
+}
+
+func (s *segment) leave(slot int) {
+	s.mem.u64(s.instance(slot) + insID).Store(0)
+	unlock(s.file, lockByte+1+int64(slot))
+}
+
+// instance returns the offset of a slot.
+func (s *segment) instance(i int) uint64 { return s.instanceAt + uint64(i)*instanceSize }

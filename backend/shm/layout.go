@@ -1,0 +1,314 @@
+//go:build linux && (386 || amd64 || arm.7 || arm64 || loong64 || mips64 || mips64le || ppc64 || ppc64le || riscv64 || s390x)
+
+package shm
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"sync/atomic"
+	"unsafe"
+)
+
+// The file. All of it is in the byte order of the machine. Changing any offset, meaning or record
+// below changes the major version, which is part of the file's name; new record types and new uses
+// of reserved space are minor changes, which older readers skip.
+//
+//	offset   size  header
+//	     0      8  magic "gotheus\n", written last
+//	     8      4  major version
+//	    12      4  minor version of the creator
+//	    16      8  byte order mark
+//	    24      8  limit: the size that the file may reach, and that every process maps
+//	    32     16  seed of record hashes
+//	    48      8  creation time, Unix nanoseconds
+//	    56      4  number of index buckets, a power of two
+//	    60      4  number of instance slots
+//	    64      8  first 8 bytes of the SHA-256 of bytes 0..63 with a magic of zeros
+//	   128      8  tail: end of the committed records            (atomic)
+//	   192      8  linked: end of the records that the index has (atomic, changed under the lock)
+//	   256      8  size: bytes that are allocated on the disk    (atomic, changed under the lock)
+//	  4096   4 each  index: a bucket is the newest record of its chain, as offset/64, or 0 (atomic)
+//	     …     64 each  instance table
+//	     …         records, each beginning at a multiple of 64
+//
+// Locks are open-file-description locks on single bytes far behind the end of the file: lockByte
+// guards creation, lockByte+1+i is held by the instance in slot i for as long as it lives.
+const (
+	major     = 1
+	minor     = 0
+	orderMark = 0x0102030405060708
+
+	offMajor     = 8
+	offMinor     = 12
+	offOrder     = 16
+	offLimit     = 24
+	offSeed      = 32
+	offCreated   = 48
+	offBuckets   = 56
+	offInstances = 60
+	offSum       = 64
+	offTail      = 128
+	offLinked    = 192
+	offSize      = 256
+	offIndex     = 4096
+
+	numBuckets   = 1 << 14
+	numInstances = 1024
+	instanceSize = 64
+
+	lockByte = 1 << 46
+)
+
+var magic = []byte("gotheus\n")
+
+// A record.
+//
+//	offset   size
+//	     0      4  size of the record, a multiple of 64
+//	     4      2  type
+//	     6      2  reserved, 0
+//	     8      8  hash of seed, type, family and text
+//	    16      4  family: offset/64 of the family's record; 0 in a family's own
+//	    20      4  number of words
+//	    24      4  length of text: a family's schema, a series' labels, a help text
+//	    28      4  length of the extra text behind it: a family's first help text
+//	    32      4  CRC-32 (IEEE) of bytes 0..31 and both texts
+//	    36      4  next record of the index chain, as offset/64; always an older one (atomic)
+//	    40      8  start: Unix nanoseconds when the record came to life (atomic)
+//	    48      4  first of the record's linked blocks, as offset/64: reserved for contributions of
+//	               single instances, sketches and exemplars (atomic)
+//	    52     12  reserved, 0
+//	    64         words, 8 bytes each; then text; then extra text; then zeros
+//
+// A counter's words are thus on a cache line that nothing else writes to.
+const (
+	recSize   = 0
+	recType   = 4
+	recHash   = 8
+	recFamily = 16
+	recWords  = 20
+	recText   = 24
+	recExtra  = 28
+	recSum    = 32
+	recNext   = 36
+	recStart  = 40
+	recHeader = 64
+
+	align = 64
+
+	typeFamily = 1
+	typeSeries = 2
+	typeHelp   = 3 // another help text of a family; the newest is shown
+)
+
+// An instance slot: one process that has the file open, or died with it open.
+//
+//	offset  size
+//	     0     8  id, random; 0 if the slot is free (atomic, written last, cleared first)
+//	     8     8  start, Unix nanoseconds
+//	    16     4  pid, for information only
+//	    20     4  reserved
+//	    24    40  host name, cut or padded with zeros
+const (
+	insID    = 0
+	insStart = 8
+	insPID   = 16
+	insHost  = 24
+)
+
+// ErrFormat is wrapped by errors that say that a file is damaged, foreign or of another version.
+var ErrFormat = errors.New("shm: not a usable gotheus file")
+
+// header holds what never changes after creation.
+type header struct {
+	limit      uint64
+	seed       [16]byte
+	created    uint64
+	buckets    uint32
+	instances  uint32
+	recordsAt  uint64 // derived
+	instanceAt uint64 // derived
+}
+
+func (h *header) derive() {
+	h.instanceAt = offIndex + roundUp(uint64(h.buckets)*4)
+	h.recordsAt = h.instanceAt + uint64(h.instances)*instanceSize
+}
+
+func roundUp(n uint64) uint64 { return (n + align - 1) &^ (align - 1) }
+
+var order = binary.NativeEndian
+
+// encode returns the header's page with a magic of zeros.
+func (h *header) encode() []byte {
+	p := make([]byte, offIndex)
+	order.PutUint32(p[offMajor:], major)
+	order.PutUint32(p[offMinor:], minor)
+	order.PutUint64(p[offOrder:], orderMark)
+	order.PutUint64(p[offLimit:], h.limit)
+	copy(p[offSeed:], h.seed[:])
+	order.PutUint64(p[offCreated:], h.created)
+	order.PutUint32(p[offBuckets:], h.buckets)
+	order.PutUint32(p[offInstances:], h.instances)
+	sum := sha256.Sum256(p[:offSum])
+	copy(p[offSum:], sum[:8])
+	order.PutUint64(p[offTail:], h.recordsAt)
+	order.PutUint64(p[offLinked:], h.recordsAt)
+	return p
+}
+
+// decodeHeader checks the fixed part of a header page; the size of the file bounds what it may say.
+func decodeHeader(p []byte, fileSize uint64) (*header, error) {
+	if len(p) < offIndex || !bytes.Equal(p[:8], magic) {
+		return nil, fmt.Errorf("%w: it does not begin with %q", ErrFormat, magic)
+	}
+	if mark := order.Uint64(p[offOrder:]); mark != orderMark {
+		return nil, fmt.Errorf("%w: written on a machine of another byte order", ErrFormat)
+	}
+	if v := order.Uint32(p[offMajor:]); v != major {
+		return nil, fmt.Errorf("%w: it has format version %d, this program reads version %d", ErrFormat, v, major)
+	}
+	fixed := bytes.Clone(p[:offSum])
+	clear(fixed[:8])
+	if sum := sha256.Sum256(fixed); !bytes.Equal(sum[:8], p[offSum:offSum+8]) {
+		return nil, fmt.Errorf("%w: the header's checksum is wrong", ErrFormat)
+	}
+	h := &header{
+		limit:     order.Uint64(p[offLimit:]),
+		created:   order.Uint64(p[offCreated:]),
+		buckets:   order.Uint32(p[offBuckets:]),
+		instances: order.Uint32(p[offInstances:]),
+	}
+	copy(h.seed[:], p[offSeed:])
+	if h.buckets == 0 || h.buckets&(h.buckets-1) != 0 || h.buckets > 1<<28 || h.instances == 0 || h.instances > 1<<20 {
+		return nil, fmt.Errorf("%w: %d index buckets and %d instance slots make no sense", ErrFormat, h.buckets, h.instances)
+	}
+	h.derive()
+	if h.recordsAt > fileSize || fileSize > h.limit {
+		return nil, fmt.Errorf("%w: it has %d bytes, the header speaks of %d to %d", ErrFormat, fileSize, h.recordsAt, h.limit)
+	}
+	return h, nil
+}
+
+// memory is the mapped file. Its accessors check bounds like a slice; what is mapped but not
+// allocated on the disk must not be touched at all, see segment.allocated.
+type memory []byte
+
+// Safety: the mapping begins at a page, callers pass multiples of the word's size, and the slice
+// expression has checked that the word lies within the mapping, which is never unmapped.
+
+func (m memory) u32(off uint64) *atomic.Uint32 {
+	return (*atomic.Uint32)(unsafe.Pointer(unsafe.SliceData(m[off : off+4])))
+}
+
+func (m memory) u64(off uint64) *atomic.Uint64 {
+	return (*atomic.Uint64)(unsafe.Pointer(unsafe.SliceData(m[off : off+8])))
+}
+
+func (m memory) words(off uint64, n uint32) []atomic.Uint64 {
+	b := m[off : off+8*uint64(n)]
+	return unsafe.Slice((*atomic.Uint64)(unsafe.Pointer(unsafe.SliceData(b))), n)
+}
+
+// text returns bytes of a committed record as a string without copying them: they never change.
+// Safety: as above.
+func (m memory) text(off uint64, n uint32) string {
+	return unsafe.String(unsafe.SliceData(m[off:off+uint64(n)]), n)
+}
+
+// record is a decoded record; off is where it begins.
+type record struct {
+	off, size    uint64
+	typ          uint16
+	hash         uint64
+	family       uint32
+	words        uint32
+	text, extra  string
+	wordsAt      uint64
+	textAt       uint64
+	textLen, ext uint32
+}
+
+// layout fills the derived fields from the lengths.
+func (r *record) layout() {
+	r.wordsAt = r.off + recHeader
+	r.textAt = r.wordsAt + 8*uint64(r.words)
+}
+
+// need is the size that the record's contents ask for.
+func (r *record) need() uint64 {
+	return roundUp(recHeader + 8*uint64(r.words) + uint64(r.textLen) + uint64(r.ext))
+}
+
+// record decodes and checks the record at off, which must end at or before end.
+func (m memory) record(off, end uint64) (*record, error) {
+	damaged := func(what string, v any) (*record, error) {
+		return nil, fmt.Errorf("%w: record at offset %d: %s (%v)", ErrFormat, off, what, v)
+	}
+	if off%align != 0 || off > end || end-off < recHeader {
+		return damaged("outside of the records, which end at", end)
+	}
+	p := m[off : off+recHeader]
+	r := &record{
+		off:     off,
+		size:    uint64(order.Uint32(p[recSize:])),
+		typ:     order.Uint16(p[recType:]),
+		hash:    order.Uint64(p[recHash:]),
+		family:  order.Uint32(p[recFamily:]),
+		words:   order.Uint32(p[recWords:]),
+		textLen: order.Uint32(p[recText:]),
+		ext:     order.Uint32(p[recExtra:]),
+	}
+	if r.size < recHeader || r.size%align != 0 || r.size > end-off {
+		return damaged("impossible size", r.size)
+	}
+	if r.need() > r.size {
+		return damaged("contents larger than its size", r.need())
+	}
+	r.layout()
+	r.text, r.extra = m.text(r.textAt, r.textLen), m.text(r.textAt+uint64(r.textLen), r.ext)
+	if sum := order.Uint32(p[recSum:]); sum != checksum(p, r.text, r.extra) {
+		return damaged("wrong checksum", sum)
+	}
+	return r, nil
+}
+
+// put writes r at r.off, where it is not visible until the tail is moved past it. All its space is
+// zeroed first, since a creator that was killed may have left something there.
+func (m memory) put(r *record, start int64) {
+	p := m[r.off : r.off+r.size]
+	clear(p)
+	order.PutUint32(p[recSize:], uint32(r.size))
+	order.PutUint16(p[recType:], r.typ)
+	order.PutUint64(p[recHash:], r.hash)
+	order.PutUint32(p[recFamily:], r.family)
+	order.PutUint32(p[recWords:], r.words)
+	order.PutUint32(p[recText:], r.textLen)
+	order.PutUint32(p[recExtra:], r.ext)
+	order.PutUint32(p[recSum:], checksum(p, r.text, r.extra))
+	order.PutUint64(p[recStart:], uint64(start))
+	copy(p[recHeader+8*uint64(r.words):], r.text)
+	copy(p[recHeader+8*uint64(r.words)+uint64(r.textLen):], r.extra)
+}
+
+func checksum(p []byte, text, extra string) uint32 {
+	sum := crc32.ChecksumIEEE(p[:recSum])
+	// Safety: the bytes are only read.
+	sum = crc32.Update(sum, crc32.IEEETable, unsafe.Slice(unsafe.StringData(text), len(text)))
+	return crc32.Update(sum, crc32.IEEETable, unsafe.Slice(unsafe.StringData(extra), len(extra)))
+}
+
+// hashOf is seeded per file, so that nobody can prepare label values that share a chain.
+func (h *header) hashOf(typ uint16, family uint32, text string) uint64 {
+	var buf [256]byte
+	b := append(buf[:0], h.seed[:]...)
+	b = binary.LittleEndian.AppendUint16(b, typ)
+	b = binary.LittleEndian.AppendUint32(b, family)
+	b = append(b, text...)
+	sum := sha256.Sum256(b)
+	return binary.LittleEndian.Uint64(sum[:])
+}

@@ -1,0 +1,262 @@
+package gotheus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"os"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/gotheus/gotheus/backend"
+	_ "github.com/gotheus/gotheus/backend/shm" // scheme shm:
+)
+
+// EnvBackend is the environment variable with the URL that the default registry is bound to if the
+// program does not bind it.
+const EnvBackend = "GOTHEUS_BACKEND"
+
+// ErrBound says that a registry is bound to a backend already.
+var ErrBound = errors.New("gotheus: already bound to a backend")
+
+// errSealed is what a series is postponed for if its words in the backend do not count.
+var errSealed = errors.New("gotheus: the stored value is damaged")
+
+const (
+	// envDelay is how long after the first metric GOTHEUS_BACKEND is applied if nothing has asked for
+	// it before: long enough for main to bind another backend, short enough for a worker that is
+	// never scraped.
+	envDelay = 100 * time.Millisecond
+
+	reopenFirst, reopenMost   = time.Second, 30 * time.Second
+	promoteFirst, promoteMost = 5 * time.Millisecond, 5 * time.Second
+)
+
+// Bind moves all metrics of r, those there are and those to come, to the backend that the URL names:
+//
+//	heap:                              the memory of this process, as without a backend
+//	shm:///dev/shm/shop?limit=64MiB    a file that all processes of the host share, see package shm
+//
+// Bind may be called at any time, while metrics are being updated: what was counted before is carried
+// over, and nothing is lost or counted twice. It waits for scrapes in progress. If the backend cannot be
+// opened, the error is returned and logged, counting goes on in the heap, gotheus_backend_up is 0, and r
+// tries again in the background until it succeeds or Bind or Close is called; only a URL whose scheme is
+// unknown is not tried again. A registry that is bound already returns ErrBound.
+func (r *Registry) Bind(ctx context.Context, rawURL string) error {
+	r.envRun.Do(func() {}) // an explicit Bind wins
+	return r.bindURL(ctx, rawURL)
+}
+
+func (r *Registry) bindURL(ctx context.Context, rawURL string) error {
+	return r.bind(rawURL, func() error {
+		open := func(ctx context.Context) error {
+			b, err := backend.Open(ctx, rawURL)
+			if err == nil {
+				r.install(b)
+			}
+			return err
+		}
+		err := open(ctx)
+		if err != nil {
+			r.log(slog.LevelError, "open", "the backend cannot be opened; counting goes on in the heap", "backend", redact(rawURL), "error", err)
+			if !errors.Is(err, backend.ErrScheme) {
+				r.reopen.add(func(ctx context.Context) error { return r.openAgain(ctx, rawURL, open) }, reopenFirst, reopenMost)
+			}
+		}
+		return err
+	})
+}
+
+func (r *Registry) openAgain(ctx context.Context, rawURL string, open func(context.Context) error) error {
+	r.opMu.Lock()
+	defer r.opMu.Unlock()
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	err := open(ctx)
+	if err == nil {
+		r.logger().Info("gotheus: the backend is open now", "backend", redact(rawURL))
+	}
+	return err
+}
+
+// BindBackend is Bind for a backend at hand, which r then owns: it is closed by Close.
+func (r *Registry) BindBackend(_ context.Context, b backend.Backend) error {
+	r.envRun.Do(func() {})
+	return r.bind(fmt.Sprintf("%T", b), func() error {
+		r.install(b)
+		return nil
+	})
+}
+
+// bind runs f, which binds, unless r is bound.
+func (r *Registry) bind(name string, f func() error) error {
+	r.reopen.halt()
+	r.opMu.Lock()
+	defer r.opMu.Unlock()
+	name = redact(name)
+	if !r.current().local {
+		return fmt.Errorf("%w: %s, so not to %s; Close comes first", ErrBound, *r.asked.Load(), name)
+	}
+	r.asked.Store(&name)
+	return f()
+}
+
+// install makes b the backend of r. opMu is held.
+func (r *Registry) install(b backend.Backend) {
+	r.scrapeMu.Lock()
+	defer r.scrapeMu.Unlock()
+	r.moveAll(&binding{Backend: b})
+}
+
+// moveAll moves everything to another backend. New series go there from the first instruction on; a
+// series that is being made for the old one meanwhile is in its family's list before the family's lock
+// is free.
+func (r *Registry) moveAll(to *binding) {
+	r.current()
+	r.moveMu.Lock()
+	r.bound.Store(to)
+	r.moveMu.Unlock()
+	for _, f := range r.allFamilies() {
+		f.declare()
+		f.mu.Lock()
+		list := slices.Clone(f.series)
+		f.mu.Unlock()
+		for _, m := range list {
+			if err := r.settle(m); err != nil {
+				r.postpone(f, err, func() error { return r.settle(m) })
+			}
+		}
+	}
+}
+
+func (r *Registry) allFamilies() []*family {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	list := make([]*family, 0, len(r.families)+len(r.hidden))
+	for _, f := range r.families {
+		list = append(list, f)
+	}
+	for _, f := range r.hidden {
+		list = append(list, f)
+	}
+	return list
+}
+
+// settle moves a series to the registry's backend, if it is not there.
+func (r *Registry) settle(m instrument) error {
+	s := m.base()
+	for {
+		b := r.current()
+		words, err := b.Cells(s.fam.def, s.labels)
+		if err != nil {
+			return err
+		}
+		if sealed(s.fam.def.Kind, words) {
+			return errSealed
+		}
+		r.moveMu.Lock()
+		if r.current() != b {
+			r.moveMu.Unlock()
+			continue // bound or closed meanwhile
+		}
+		if s.home != b {
+			var from backend.Words
+			if s.private() {
+				from = s.words
+			}
+			m.move(words, from)
+			s.words, s.home = words, b
+		}
+		r.moveMu.Unlock()
+		return nil
+	}
+}
+
+// postpone lets try be tried again until it succeeds, and says so once. Until then the family's new
+// series count in the heap and are on no page, since pages of different processes must agree.
+func (r *Registry) postpone(f *family, err error, try func() error) {
+	r.log(slog.LevelWarn, "postpone "+f.def.Name, "the backend has no room for a series; it counts in the heap, unseen, until there is room",
+		"metric", f.def.Name, "error", err)
+	r.promote.add(func(context.Context) error { return try() }, promoteFirst, promoteMost)
+}
+
+// Flush returns when everything counted before the call is in the backend and durable there. The error
+// says what is not, after ctx has ended.
+func (r *Registry) Flush(ctx context.Context) error {
+	r.applyEnv(ctx)
+	b := r.current()
+	return errors.Join(r.promote.drain(ctx), b.Flush(ctx))
+}
+
+// Close flushes, leaves the backend and ends everything that r does in the background. Metrics go on in
+// the heap, from zero; r can be bound again, and then carries over what was counted in between. Closing a
+// registry that is not bound does nothing.
+func (r *Registry) Close(ctx context.Context) error {
+	r.applyEnv(ctx)
+	r.reopen.halt()
+	r.opMu.Lock()
+	defer r.opMu.Unlock()
+	r.asked.Store(nil)
+	b := r.current()
+	if b.local {
+		return nil
+	}
+	err := errors.Join(r.promote.drain(ctx), b.Flush(ctx))
+	// What is still waiting for room is carried to the heap, too.
+	r.promote.halt()
+	r.moveAll(newHeap())
+	return errors.Join(err, b.Close(ctx))
+}
+
+// startEnv applies GOTHEUS_BACKEND a moment from now.
+func (r *Registry) startEnv() {
+	if r.env {
+		r.envTimer.Do(func() { time.AfterFunc(envDelay, func() { r.applyEnv(context.Background()) }) })
+	}
+}
+
+// applyEnv applies GOTHEUS_BACKEND unless that was done or an explicit Bind came first. Errors are
+// logged and tried again by bindURL.
+func (r *Registry) applyEnv(ctx context.Context) {
+	if r.env {
+		r.envRun.Do(func() {
+			if rawURL := os.Getenv(EnvBackend); rawURL != "" {
+				r.bindURL(ctx, rawURL)
+			}
+		})
+	}
+}
+
+func redact(rawURL string) string {
+	if u, err := url.Parse(rawURL); err == nil {
+		return u.Redacted()
+	}
+	return "(not a URL)"
+}
+
+// The default registry.
+var defaultRegistry atomic.Pointer[Registry]
+
+func init() { defaultRegistry.Store(&Registry{env: true}) }
+
+// Default returns the registry that package-level functions use. Unless the program binds it, it is
+// bound to the URL in the environment variable GOTHEUS_BACKEND: at its first page, Flush or Close, or a
+// tenth of a second after its first metric, whichever comes first.
+func Default() *Registry { return defaultRegistry.Load() }
+
+// SetDefault makes r the registry that package-level functions use from now on, and for which
+// GOTHEUS_BACKEND counts. Metrics that exist stay where they are. It is to be called before r is used.
+func SetDefault(r *Registry) {
+	r.env = true
+	defaultRegistry.Store(r)
+}
+
+// Bind binds the default registry, see Registry.Bind.
+func Bind(ctx context.Context, url string) error { return Default().Bind(ctx, url) }
+
+// Close closes the default registry, see Registry.Close.
+func Close(ctx context.Context) error { return Default().Close(ctx) }

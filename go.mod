@@ -1,0 +1,3 @@
+module github.com/gotheus/gotheus
+
+go 1.25.0

@@ -1,0 +1,142 @@
+package gotheus
+
+import (
+	"fmt"
+	"log/slog"
+	"math"
+
+	"github.com/gotheus/gotheus/backend"
+)
+
+// Labels are label names with their values.
+type Labels map[string]string
+
+// RegistryOptions are for NewRegistry. The zero value is good.
+type RegistryOptions struct {
+	Prefix        string       // put before the name of every family on the page, of collectors too
+	Labels        Labels       // constant labels of every series on the page, of collectors too
+	Logger        *slog.Logger // takes what the library has to say; nil: slog.Default() at that time
+	NoSelfMetrics bool         // leaves the gotheus_* families out of the page
+}
+
+// Options are a counter's, and what the options of the others have in common. The zero value is good.
+type Options struct {
+	// Unit is the base unit, such as "seconds" or "bytes". If it is given, the name must end in it
+	// (before _total), as OpenMetrics demands.
+	Unit string
+}
+
+// GaugeOptions are a gauge's. The zero value is good.
+type GaugeOptions struct {
+	Options
+}
+
+// HistogramOptions are a histogram's. The zero value is good.
+type HistogramOptions struct {
+	Options
+	// Buckets are the upper bounds, inclusive, in ascending order. The +Inf bucket is always there
+	// and must not be given. Nil means DefaultBuckets; an empty slice means +Inf alone.
+	Buckets []float64
+}
+
+// SummaryOptions are a summary's. The zero value is good.
+type SummaryOptions struct {
+	Options
+}
+
+// Instrument is what a [Vec] can hold.
+type Instrument interface {
+	Counter | Gauge | Histogram | Summary
+}
+
+// OptionsFor ties each instrument to its options, *Options to Counter and so on, so that buckets on a
+// counter do not compile. Nil stands for the default options.
+type OptionsFor[M Instrument] interface {
+	define(f *backend.Family, _ *M)
+}
+
+// optionsFor turns a nil interface into the nil pointer that M's options are.
+func optionsFor[M Instrument](o OptionsFor[M]) OptionsFor[M] {
+	if o != nil {
+		return o
+	}
+	var none any
+	switch any((*M)(nil)).(type) {
+	case *Counter:
+		none = (*Options)(nil)
+	case *Gauge:
+		none = (*GaugeOptions)(nil)
+	case *Histogram:
+		none = (*HistogramOptions)(nil)
+	case *Summary:
+		none = (*SummaryOptions)(nil)
+	}
+	return none.(OptionsFor[M])
+}
+
+func (o *Options) define(f *backend.Family, _ *Counter) {
+	f.Kind = backend.Counter
+	if o != nil {
+		f.Unit = o.Unit
+	}
+}
+
+func (o *GaugeOptions) define(f *backend.Family, _ *Gauge) {
+	f.Kind = backend.Gauge
+	if o != nil {
+		f.Unit = o.Unit
+	}
+}
+
+func (o *HistogramOptions) define(f *backend.Family, _ *Histogram) {
+	f.Kind = backend.Histogram
+	f.Buckets = DefaultBuckets()
+	if o != nil {
+		f.Unit = o.Unit
+		if o.Buckets != nil {
+			f.Buckets = append([]float64(nil), o.Buckets...)
+		}
+	}
+}
+
+func (o *SummaryOptions) define(f *backend.Family, _ *Summary) {
+	f.Kind = backend.Summary
+	if o != nil {
+		f.Unit = o.Unit
+	}
+}
+
+// DefaultBuckets returns the bounds of histograms that give none: .005, .01, .025, .05, .1, .25, .5,
+// 1, 2.5, 5 and 10, made for durations of requests in seconds.
+func DefaultBuckets() []float64 {
+	return []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10}
+}
+
+// LinearBuckets returns n bounds, the first being start and each being width above the one before. It
+// panics unless n is positive, width is positive, and all bounds are finite.
+func LinearBuckets(start, width float64, n int) []float64 {
+	if n < 1 || !(width > 0) || !finite(start+width*float64(n)) {
+		panic(fmt.Sprintf("gotheus: LinearBuckets(%v, %v, %d): width and n must be positive, bounds finite", start, width, n))
+	}
+	b := make([]float64, n)
+	for i := range b {
+		b[i] = start + width*float64(i)
+	}
+	return b
+}
+
+// ExponentialBuckets returns n bounds, the first being start and each being factor times the one
+// before. It panics unless n and start are positive, factor is above 1, and all bounds are finite.
+func ExponentialBuckets(start, factor float64, n int) []float64 {
+	if n < 1 || !(start > 0) || !(factor > 1) || !finite(start*math.Pow(factor, float64(n))) {
+		panic(fmt.Sprintf("gotheus: ExponentialBuckets(%v, %v, %d): start and n must be positive, factor above 1, bounds finite", start, factor, n))
+	}
+	b := make([]float64, n)
+	for i := range b {
+		b[i] = start
+		start *= factor
+	}
+	return b
+}
+
+func finite(v float64) bool { return v-v == 0 }

@@ -1,0 +1,321 @@
+package gotheus
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/gotheus/gotheus/backend"
+	"github.com/gotheus/gotheus/expo"
+)
+
+// distribution is a histogram's or summary's value as read from its words.
+type distribution = expo.Distribution
+
+func readCounter(w backend.Words) expo.Number {
+	return expo.Number{Int: w[backend.CounterInt].Load(), Float: loadFloat(&w[backend.CounterFloat])}
+}
+
+// readHistogram reads living words. The count is derived from the buckets, so that the two always
+// agree. Buckets are read again, a bounded number of times, until they have not changed meanwhile, so
+// that the sum differs from them by no more than what was being observed during one reading.
+func readHistogram(d *distribution, w backend.Words) {
+	n := len(w) - backend.HistogramBuckets
+	d.Buckets = slices.Grow(d.Buckets[:0], n)[:n]
+	for range 4 {
+		before := w[backend.HistogramSum].Load()
+		d.Count = 0
+		for i := range d.Buckets {
+			d.Count += w[backend.HistogramBuckets+i].Load()
+			d.Buckets[i] = d.Count
+		}
+		d.Sum = loadFloat(&w[backend.HistogramSum])
+		if before == w[backend.HistogramSum].Load() {
+			break
+		}
+	}
+	d.Buckets = d.Buckets[:n-1] // the last one is the count
+}
+
+func readSummary(d *distribution, w backend.Words) {
+	for range 4 {
+		d.Count = w[backend.SummaryCount].Load()
+		d.Sum = loadFloat(&w[backend.SummarySum])
+		if d.Count == w[backend.SummaryCount].Load() {
+			break
+		}
+	}
+}
+
+// pageFamily is a family of a page: a collector's, or one or several groups of the backend that differ
+// in label names and help only.
+type pageFamily struct {
+	expo.Family
+	groups    []backend.Group
+	collected *collected
+}
+
+// page is what is needed to write one page, reused for the next.
+type page struct {
+	families []pageFamily
+	shown    map[string]expo.Type
+	next     []int // of each group while several are merged
+	dist     distribution
+	buf      []byte
+}
+
+var pages = sync.Pool{New: func() any { return &page{shown: make(map[string]expo.Type)} }}
+
+const pieceSize = 32 << 10 // of a page, so that its beginning is on its way while the rest is encoded
+
+// defaultTimeout is what a scrape without a deadline of its own may take.
+const defaultTimeout = 10 * time.Second
+
+// WriteText writes the page in the text format 0.0.4.
+func (r *Registry) WriteText(w io.Writer) error {
+	ctx, cancel := context.WithTimeout(context.Background(), defaultTimeout)
+	defer cancel()
+	return r.Write(ctx, w, expo.Text)
+}
+
+// Write writes the page in the given format: all families of the backend, whichever process made them,
+// and those of the collectors, by name, each with its series by label text. It writes in pieces while
+// it encodes. Collectors have until shortly before ctx's deadline. When the backend cannot say what
+// other processes did, the page shows what is known and Write returns the backend's error; otherwise
+// the error is the writer's or ctx's, and the page ends where it happened.
+func (r *Registry) Write(ctx context.Context, w io.Writer, format expo.Format) error {
+	p := pages.Get().(*page)
+	defer p.release()
+	release, syncErr := r.gather(ctx, p)
+	defer release()
+	e := expo.NewEncoder(format)
+	buf := p.buf[:0]
+	defer func() { p.buf = buf[:0] }()
+	send := func(atLeast int) (err error) {
+		if len(buf) >= atLeast {
+			if err = ctx.Err(); err == nil {
+				_, err = w.Write(buf)
+			}
+			buf = buf[:0]
+		}
+		return err
+	}
+	for i := range p.families {
+		f := &p.families[i]
+		buf = e.Family(buf, &f.Family)
+		if f.collected != nil {
+			for j := range f.collected.rows {
+				buf = f.collected.rows[j].encode(buf, e, f.Type)
+				if err := send(pieceSize); err != nil {
+					return err
+				}
+			}
+			continue
+		}
+		for s := range p.series(f) {
+			buf = p.encode(buf, e, f.Type, s)
+			if len(buf) >= pieceSize {
+				if err := send(pieceSize); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	buf = e.End(buf)
+	if err := send(1); err != nil {
+		return err
+	}
+	return syncErr
+}
+
+func (w *row) encode(dst []byte, e expo.Encoder, t expo.Type) []byte {
+	if t == expo.Histogram || t == expo.Summary {
+		return e.Distribution(dst, w.labels, &w.dist)
+	}
+	return e.Number(dst, w.labels, expo.Number{Float: w.value})
+}
+
+// encode appends a series of the backend. One whose words carry a seal was damaged or is on its way to
+// another place, and is left out.
+func (p *page) encode(dst []byte, e expo.Encoder, t expo.Type, s *backend.Series) []byte {
+	switch t {
+	case expo.Counter:
+		n := readCounter(s.Words)
+		if n.Int >= backend.SealedInt || n.Float != n.Float {
+			return dst
+		}
+		return e.Number(dst, s.Labels, n)
+	case expo.Gauge:
+		bits := s.Words[backend.GaugeValue].Load()
+		if bits == backend.SealedFloat {
+			return dst
+		}
+		return e.Number(dst, s.Labels, expo.Number{Float: loadFloat(&s.Words[backend.GaugeValue])})
+	case expo.Histogram:
+		if sealed(backend.Histogram, s.Words) {
+			return dst
+		}
+		readHistogram(&p.dist, s.Words)
+	case expo.Summary:
+		if sealed(backend.Summary, s.Words) {
+			return dst
+		}
+		readSummary(&p.dist, s.Words)
+	}
+	return e.Distribution(dst, s.Labels, &p.dist)
+}
+
+// series ranges over a family's series by label text.
+func (p *page) series(f *pageFamily) func(yield func(*backend.Series) bool) {
+	return func(yield func(*backend.Series) bool) {
+		if len(f.groups) == 1 {
+			list := f.groups[0].Series
+			for i := range list {
+				if !yield(&list[i]) {
+					return
+				}
+			}
+			return
+		}
+		p.next = append(p.next[:0], make([]int, len(f.groups))...)
+		for {
+			var least *backend.Series
+			from := 0
+			for i, at := range p.next {
+				if list := f.groups[i].Series; at < len(list) && (least == nil || list[at].Labels < least.Labels) {
+					least, from = &list[at], i
+				}
+			}
+			if least == nil || !yield(least) {
+				return
+			}
+			p.next[from]++
+		}
+	}
+}
+
+func (p *page) release() {
+	clear(p.families)
+	p.families = p.families[:0]
+	clear(p.shown)
+	pages.Put(p)
+}
+
+// gather fills p with the families of a page in order. The registry is not bound to another backend
+// before release is called. A page with err shows what was known before.
+func (r *Registry) gather(ctx context.Context, p *page) (release func(), err error) {
+	r.applyEnv(ctx)
+	own := r.collect(ctx)
+	r.scrapeMu.RLock()
+	b := r.current()
+	if err = b.Sync(ctx); err != nil {
+		r.log(slog.LevelError, "sync", "the backend cannot be read; the page shows what is known", "error", err)
+	}
+	hidden := r.addGroups(p, b.Walk())
+	own = append(own, r.selfFamilies(hidden)...)
+	for _, c := range own {
+		p.families = append(p.families, pageFamily{Family: c.Family, collected: c})
+	}
+	// Stable: the backend's families come before collectors' of the same name, and win.
+	slices.SortStableFunc(p.families, func(a, b pageFamily) int { return strings.Compare(a.Name, b.Name) })
+	p.families = slices.DeleteFunc(p.families, func(f pageFamily) bool {
+		if what := p.clash(&f); what != "" {
+			r.log(slog.LevelError, "clash "+f.Name, "a family was left out of the page", "metric", f.Name, "clashes with", what)
+			if f.collected != nil && !r.opts.NoSelfMetrics {
+				if c, err := New[Counter](r, collectorErrorsName, collectorErrorsHelp, nil); err == nil {
+					c.Inc()
+				}
+			}
+			return true
+		}
+		p.shown[f.Name] = f.Type
+		return false
+	})
+	return r.scrapeMu.RUnlock, err
+}
+
+// clash returns the family on the page that shows the same names as f; "" if there is none.
+func (p *page) clash(f *pageFamily) string {
+	if _, ok := p.shown[f.Name]; ok {
+		return f.Name
+	}
+	for _, suffix := range []string{"_bucket", "_sum", "_count"} {
+		// A family comes before those whose names are longer, so it is enough to look back.
+		if base, ok := strings.CutSuffix(f.Name, suffix); ok {
+			if t, ok := p.shown[base]; ok && (t == expo.Histogram || t == expo.Summary && suffix != "_bucket") {
+				return base
+			}
+		}
+	}
+	return ""
+}
+
+// addGroups adds the backend's families. Of several with one name, the newest is shown together with
+// those that differ in nothing but labels and help; it returns how many series of others are hidden.
+func (r *Registry) addGroups(p *page, groups []backend.Group) (hidden int) {
+	r.mu.Lock()
+	unregistered := len(r.hidden) > 0
+	r.mu.Unlock()
+	for i := 0; i < len(groups); {
+		first := -1 // the newest group of this name that is shown
+		j := i
+		for ; j < len(groups) && groups[j].Family.Name == groups[i].Family.Name; j++ {
+			g := groups[j].Family
+			switch {
+			case unregistered && r.isHidden(g):
+			case first < 0:
+				first = len(p.families)
+				p.families = append(p.families, pageFamily{
+					Family: expo.Family{Name: g.Name, Help: g.Help, Unit: g.Unit, Type: typeOf(g.Kind), Bounds: g.Buckets},
+					groups: groups[j : j+1 : j+1],
+				})
+			case p.families[first].groups[0].Family.Alike(g):
+				p.families[first].groups = append(p.families[first].groups, groups[j])
+			default:
+				hidden += len(groups[j].Series)
+			}
+		}
+		i = j
+	}
+	return hidden
+}
+
+func (r *Registry) isHidden(f *backend.Family) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.hidden[f.Schema()] != nil
+}
+
+func typeOf(k backend.Kind) expo.Type {
+	switch k {
+	case backend.Counter:
+		return expo.Counter
+	case backend.Gauge:
+		return expo.Gauge
+	case backend.Histogram:
+		return expo.Histogram
+	}
+	return expo.Summary
+}
+
+// selfFamilies returns what the registry says about itself in this process, as soon as it was told to
+// use a backend.
+func (r *Registry) selfFamilies(hidden int) []*collected {
+	if r.opts.NoSelfMetrics || r.asked.Load() == nil {
+		return nil
+	}
+	up := 1.0
+	if r.current().local {
+		up = 0
+	}
+	s := &Sink{reg: r}
+	s.Gauge(backendUpName, backendUpHelp).Put(up)
+	s.Gauge(postponedName, postponedHelp).Put(float64(r.promote.len()))
+	s.Gauge(hiddenName, hiddenHelp).Put(float64(hidden))
+	s.check()
+	return s.families
+}

@@ -1,0 +1,114 @@
+package gotheus
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"sync"
+	"time"
+)
+
+// retrier tries functions again until they succeed, in a goroutine that exists only while there are
+// any. The zero value is ready.
+type retrier struct {
+	mu    sync.Mutex
+	queue []func(context.Context) error
+	stop  context.CancelFunc // of the goroutine; nil: none is running
+	done  chan struct{}      // closed at its end
+}
+
+// add queues f. It is tried after wait, and then after ever longer times up to most.
+func (q *retrier) add(f func(context.Context) error, wait, most time.Duration) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.queue = append(q.queue, f)
+	if q.stop == nil {
+		ctx, cancel := context.WithCancel(context.Background())
+		q.stop, q.done = cancel, make(chan struct{})
+		go q.run(ctx, q.done, wait, most)
+	}
+}
+
+func (q *retrier) run(ctx context.Context, done chan struct{}, wait, most time.Duration) {
+	defer close(done)
+	for first := wait; ; {
+		timer := time.NewTimer(wait + rand.N(wait/4+1))
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		case <-timer.C:
+		}
+		if tried, err := q.round(ctx); err == nil || tried > 1 {
+			wait = first
+		} else {
+			wait = min(2*wait, most)
+		}
+		q.mu.Lock()
+		if len(q.queue) == 0 && ctx.Err() == nil {
+			q.stop()
+			q.stop = nil
+			q.mu.Unlock()
+			return
+		}
+		q.mu.Unlock()
+	}
+}
+
+// round tries the queue up to the first failure, which goes to its end: if there is no room for one
+// series, there is seldom room for the next, and nobody gains from hurrying.
+func (q *retrier) round(ctx context.Context) (tried int, err error) {
+	for err == nil && ctx.Err() == nil {
+		q.mu.Lock()
+		if len(q.queue) == 0 {
+			q.mu.Unlock()
+			break
+		}
+		f := q.queue[0]
+		q.queue = q.queue[1:]
+		q.mu.Unlock()
+		tried++
+		if err = f(ctx); err != nil {
+			q.mu.Lock()
+			q.queue = append(q.queue, f)
+			q.mu.Unlock()
+		}
+	}
+	return tried, err
+}
+
+// drain tries everything until the queue is empty or ctx ends; the error says why something is left.
+func (q *retrier) drain(ctx context.Context) error {
+	for {
+		_, err := q.round(ctx)
+		if err == nil {
+			return ctx.Err()
+		}
+		timer := time.NewTimer(time.Millisecond)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return errors.Join(err, ctx.Err())
+		case <-timer.C:
+		}
+	}
+}
+
+// halt ends the goroutine, waits for it, and forgets what is queued.
+func (q *retrier) halt() {
+	q.mu.Lock()
+	stop, done := q.stop, q.done
+	q.stop, q.queue = nil, nil
+	q.mu.Unlock()
+	if stop != nil {
+		stop()
+		<-done
+	}
+}
+
+// len returns how much is waiting.
+func (q *retrier) len() int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return len(q.queue)
+}

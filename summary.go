@@ -1,0 +1,76 @@
+package gotheus
+
+import (
+	"sync/atomic"
+	"time"
+
+	"github.com/gotheus/gotheus/backend"
+)
+
+// Summary counts observations and adds them up. All methods may be called concurrently; updates never
+// block, fail or allocate. Summaries are made by [NewSummary], [New] or a [Vec].
+type Summary struct {
+	cells atomic.Pointer[[2]atomic.Uint64] // see backend.SummaryCount
+	series
+}
+
+// Observe counts v, which must be finite; otherwise the summary stays as it is, and the attempt is
+// counted in gotheus_rejected_updates_total and logged.
+func (s *Summary) Observe(v float64) {
+	if !finite(v) {
+		s.fam.reject("Summary.Observe", v, "must be finite")
+		return
+	}
+	for {
+		c := s.cells.Load()
+		if int64(c[backend.SummaryCount].Add(1)) >= 0 {
+			break
+		}
+		if s.cells.Load() == c {
+			s.escape(s, &c[backend.SummaryCount])
+		}
+	}
+	for {
+		c := s.cells.Load()
+		if addFloat(&c[backend.SummarySum], v) {
+			return
+		}
+		if s.cells.Load() == c {
+			s.escape(s, &c[backend.SummarySum])
+		}
+	}
+}
+
+// ObserveSince observes the seconds that have passed since start, whether the function returns or
+// panics, as in
+//
+//	defer latency.ObserveSince(time.Now())
+func (s *Summary) ObserveSince(start time.Time) { s.Observe(time.Since(start).Seconds()) }
+
+// Count returns the number of observations as the page of this process would show it.
+func (s *Summary) Count() uint64 { return s.read().Count }
+
+// Sum returns the sum of the observations as the page of this process would show it.
+func (s *Summary) Sum() float64 { return s.read().Sum }
+
+func (s *Summary) read() *distribution {
+	s.fam.reg.moveMu.Lock()
+	defer s.fam.reg.moveMu.Unlock()
+	d := new(distribution)
+	readSummary(d, s.words)
+	return d
+}
+
+func (s *Summary) move(to, from backend.Words) {
+	c := (*[2]atomic.Uint64)(to)
+	s.cells.Store(c)
+	if from == nil {
+		return
+	}
+	if n := sealInt(&from[backend.SummaryCount]); n > 0 {
+		c[backend.SummaryCount].Add(n)
+	}
+	if v := sealFloat(&from[backend.SummarySum]); v != 0 {
+		addFloat(&c[backend.SummarySum], v)
+	}
+}
