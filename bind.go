@@ -33,6 +33,10 @@ const (
 
 	reopenFirst, reopenMost   = time.Second, 30 * time.Second
 	promoteFirst, promoteMost = 5 * time.Millisecond, 5 * time.Second
+
+	// flushWait is how long Flush and Close wait at most for room for what is postponed: a disk may
+	// stay full for ever, and programs close with a context that never ends.
+	flushWait = time.Second
 )
 
 // Bind moves all metrics of r, those there are and those to come, to the backend that the URL names:
@@ -184,12 +188,12 @@ func (r *Registry) postpone(f *family, err error, try func() error) {
 	r.promote.add(func(context.Context) error { return try() }, promoteFirst, promoteMost)
 }
 
-// Flush returns when everything counted before the call is in the backend and durable there. The error
-// says what is not, after ctx has ended.
+// Flush returns when everything counted before the call is in the backend and durable there. If there is
+// no room for some series, it waits until ctx ends, but a second at most, and returns the reason.
 func (r *Registry) Flush(ctx context.Context) error {
 	r.applyEnv(ctx)
 	b := r.current()
-	return errors.Join(r.promote.drain(ctx), b.Flush(ctx))
+	return errors.Join(r.promote.drain(ctx, flushWait), b.Flush(ctx))
 }
 
 // Close flushes, leaves the backend and ends everything that r does in the background. Metrics go on in
@@ -205,7 +209,7 @@ func (r *Registry) Close(ctx context.Context) error {
 	if b.local {
 		return nil
 	}
-	err := errors.Join(r.promote.drain(ctx), b.Flush(ctx))
+	err := errors.Join(r.promote.drain(ctx, flushWait), b.Flush(ctx))
 	// What is still waiting for room is carried to the heap, too.
 	r.promote.halt()
 	r.moveAll(newHeap())

@@ -11,7 +11,6 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/gotheus/gotheus/backend"
 	"github.com/gotheus/gotheus/expo"
@@ -53,18 +52,11 @@ func (r *Registry) Add(c Collector) (remove func()) {
 	}
 }
 
-// collect asks all collectors at once and returns the families of those that answer before four fifths of
-// the time to ctx's deadline are over: what is left is for writing the page without those that hang.
+// collect asks all collectors at once and returns the families of those that answer before ctx ends.
 func (r *Registry) collect(ctx context.Context) []*collected {
 	r.mu.Lock()
 	all := slices.Clone(r.collectors)
 	r.mu.Unlock()
-	deadline, ok := ctx.Deadline()
-	if !ok {
-		deadline = time.Now().Add(defaultTimeout)
-	}
-	ctx, cancel := context.WithDeadline(ctx, deadline.Add(-time.Until(deadline)/5))
-	defer cancel()
 	var wait sync.WaitGroup
 	sinks := make([]*Sink, len(all))
 	for i, c := range all {

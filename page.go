@@ -97,7 +97,7 @@ func (r *Registry) Write(ctx context.Context, w io.Writer, format expo.Format) e
 	defer func() { p.buf = buf[:0] }()
 	send := func(atLeast int) (err error) {
 		if len(buf) >= atLeast {
-			if err = ctx.Err(); err == nil {
+			if err = ctx.Err(); err == nil && len(buf) > 0 {
 				_, err = w.Write(buf)
 			}
 			buf = buf[:0]
@@ -126,7 +126,7 @@ func (r *Registry) Write(ctx context.Context, w io.Writer, format expo.Format) e
 		}
 	}
 	buf = e.End(buf)
-	if err := send(1); err != nil {
+	if err := send(0); err != nil {
 		return err
 	}
 	return syncErr
@@ -209,10 +209,27 @@ func (p *page) release() {
 // before release is called. A page with err shows what was known before.
 func (r *Registry) gather(ctx context.Context, p *page) (release func(), err error) {
 	r.applyEnv(ctx)
-	own := r.collect(ctx)
-	r.scrapeMu.RLock()
+	// The last fifth of the time is for writing the page without those that hang.
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		deadline = time.Now().Add(defaultTimeout)
+	}
+	early, cancel := context.WithDeadline(ctx, deadline.Add(-time.Until(deadline)/5))
+	defer cancel()
 	b := r.current()
-	if err = b.Sync(ctx); err != nil {
+	synced := make(chan error, 1)
+	go func() { synced <- b.Sync(early) }()
+	own := r.collect(early)
+	select {
+	case err = <-synced:
+	case <-early.Done():
+		err = early.Err()
+	}
+	r.scrapeMu.RLock()
+	if now := r.current(); now != b { // bound or closed meanwhile
+		b, err = now, now.Sync(early)
+	}
+	if err != nil {
 		r.log(slog.LevelError, "sync", "the backend cannot be read; the page shows what is known", "error", err)
 	}
 	hidden := r.addGroups(p, b.Walk())

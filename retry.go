@@ -11,10 +11,12 @@ import (
 // retrier tries functions again until they succeed, in a goroutine that exists only while there are
 // any. The zero value is ready.
 type retrier struct {
-	mu    sync.Mutex
-	queue []func(context.Context) error
-	stop  context.CancelFunc // of the goroutine; nil: none is running
-	done  chan struct{}      // closed at its end
+	trying sync.Mutex // held while functions run: what is being tried is not in the queue
+	mu     sync.Mutex
+	queue  []func(context.Context) error
+	last   error              // of the last failure
+	stop   context.CancelFunc // of the goroutine; nil: none is running
+	done   chan struct{}      // closed at its end
 }
 
 // add queues f. It is tried after wait, and then after ever longer times up to most.
@@ -58,6 +60,8 @@ func (q *retrier) run(ctx context.Context, done chan struct{}, wait, most time.D
 // round tries the queue up to the first failure, which goes to its end: if there is no room for one
 // series, there is seldom room for the next, and nobody gains from hurrying.
 func (q *retrier) round(ctx context.Context) (tried int, err error) {
+	q.trying.Lock()
+	defer q.trying.Unlock()
 	for err == nil && ctx.Err() == nil {
 		q.mu.Lock()
 		if len(q.queue) == 0 {
@@ -70,25 +74,31 @@ func (q *retrier) round(ctx context.Context) (tried int, err error) {
 		tried++
 		if err = f(ctx); err != nil {
 			q.mu.Lock()
-			q.queue = append(q.queue, f)
+			q.queue, q.last = append(q.queue, f), err
 			q.mu.Unlock()
 		}
 	}
 	return tried, err
 }
 
-// drain tries everything until the queue is empty or ctx ends; the error says why something is left.
-func (q *retrier) drain(ctx context.Context) error {
+// drain tries everything until the queue is empty, ctx ends or wait is over; the error says why something
+// is left.
+func (q *retrier) drain(ctx context.Context, wait time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
 	for {
-		_, err := q.round(ctx)
-		if err == nil {
-			return ctx.Err()
+		q.round(ctx)
+		q.mu.Lock()
+		left, last := len(q.queue), q.last
+		q.mu.Unlock()
+		if left == 0 {
+			return nil
 		}
 		timer := time.NewTimer(time.Millisecond)
 		select {
 		case <-ctx.Done():
 			timer.Stop()
-			return errors.Join(err, ctx.Err())
+			return errors.Join(last, ctx.Err())
 		case <-timer.C:
 		}
 	}

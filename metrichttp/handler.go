@@ -20,13 +20,19 @@ import (
 //
 // GET and HEAD are answered, others get 405. The format is negotiated by Accept, which so far always
 // yields the text format 0.0.4; compression by Accept-Encoding (gzip). The page is streamed. A scrape
-// takes no longer than Timeout and than the scraper says in X-Prometheus-Scrape-Timeout-Seconds.
+// takes no longer than Timeout and than the scraper says in X-Prometheus-Scrape-Timeout-Seconds. One that
+// is out of time before the page begins gets 503; after that, the connection is cut, so that a part of a
+// page is never taken for all of it.
 type Handler struct {
 	Registry *gotheus.Registry // nil: gotheus.Default()
 	Timeout  time.Duration     // at most; 0: 10 s
 	// NoCompression sends pages as they are, for scrapers on the same host.
 	NoCompression bool
 }
+
+// writeGrace is how much longer than the scrape the answer may take to be written to a client that does
+// not read. Without a limit, it would hold up the registry.
+const writeGrace = 500 * time.Millisecond
 
 // timeoutHeader is what Prometheus sends with its scrapes.
 const timeoutHeader = "X-Prometheus-Scrape-Timeout-Seconds"
@@ -38,7 +44,8 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "only GET and HEAD are allowed", http.StatusMethodNotAllowed)
 		return
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), h.timeout(r))
+	timeout := h.timeout(r)
+	ctx, cancel := context.WithTimeout(r.Context(), timeout)
 	defer cancel()
 	header := w.Header()
 	header.Add("Vary", "Accept")
@@ -59,13 +66,19 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.Method == http.MethodHead {
 		return
 	}
+	limitWriting(w, r, timeout+writeGrace)
 	out := &clientWriter{w: w}
+	defer func() { out.w = nil }() // a pooled gzip.Writer keeps out
 	err := h.write(ctx, out, format, coding)
-	if err != nil && (out.err != nil || ctx.Err() != nil) {
-		// The page is not whole, and an end in good order would say that it is.
+	if err == nil || out.err == nil && ctx.Err() == nil {
+		return // what is known has been shown; the registry has logged the backend's error
+	}
+	if out.began {
+		// An end in good order would say that the page is whole.
 		panic(http.ErrAbortHandler)
 	}
-	// Other errors are the backend's: what is known has been shown, and the registry has logged it.
+	header.Del("Content-Encoding")
+	http.Error(w, "the page was not ready in time", http.StatusServiceUnavailable)
 }
 
 func (h *Handler) write(ctx context.Context, w io.Writer, format expo.Format, coding string) error {
@@ -80,8 +93,8 @@ func (h *Handler) write(ctx context.Context, w io.Writer, format expo.Format, co
 	defer gzips.Put(z)
 	z.Reset(w)
 	err := registry.Write(ctx, z, format)
-	if ctx.Err() != nil {
-		return ctx.Err()
+	if err != nil && ctx.Err() != nil {
+		return err // without an end
 	}
 	if e := z.Close(); e != nil {
 		return e
@@ -103,19 +116,32 @@ func (h *Handler) timeout(r *http.Request) time.Duration {
 		limit = 10 * time.Second
 	}
 	s, err := strconv.ParseFloat(r.Header.Get(timeoutHeader), 64)
-	if asked := time.Duration(s * float64(time.Second) * 0.95); err == nil && asked > 0 && asked < limit {
-		return asked
+	// Compared before the conversion, which is not defined for NaN and what is out of range.
+	if asked := s * 0.95 * float64(time.Second); err == nil && asked >= 1 && asked < float64(limit) {
+		return time.Duration(asked)
 	}
 	return limit
 }
 
-// clientWriter remembers whether the client could be written to.
+// limitWriting makes writes fail after d, unless the server does so earlier. net/http lifts the limit
+// after the response.
+func limitWriting(w http.ResponseWriter, r *http.Request, d time.Duration) {
+	server, ok := r.Context().Value(http.ServerContextKey).(*http.Server)
+	if ok && server.WriteTimeout > 0 && server.WriteTimeout < d {
+		return
+	}
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(d)) // not all writers can
+}
+
+// clientWriter remembers whether anything was written to the client, and whether that failed.
 type clientWriter struct {
-	w   io.Writer
-	err error
+	w     io.Writer
+	began bool
+	err   error
 }
 
 func (c *clientWriter) Write(p []byte) (int, error) {
+	c.began = true
 	n, err := c.w.Write(p)
 	if err != nil {
 		c.err = err

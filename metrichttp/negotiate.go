@@ -30,7 +30,7 @@ type accepted struct {
 func parseAccept(headers []string) []accepted {
 	var list []accepted
 	for _, h := range headers {
-		for _, element := range strings.Split(h, ",") {
+		for element := range strings.SplitSeq(h, ",") {
 			parts := strings.Split(element, ";")
 			a := accepted{value: strings.ToLower(strings.TrimSpace(parts[0])), q: 1}
 			if a.value == "" {

@@ -48,7 +48,7 @@ func (b *Backend) Declare(f *backend.Family) error {
 func (b *Backend) family(f *backend.Family) *family {
 	fam := b.known[f]
 	if fam == nil {
-		place := b.index.Declare(f)
+		place := b.index.Declare(f, uint64(len(b.families)))
 		if fam = b.families[place]; fam == nil {
 			fam = &family{place: place, words: f.Words(), cells: make(map[string]backend.Words)}
 			b.families[place] = fam

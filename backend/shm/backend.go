@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -23,7 +24,7 @@ type Backend struct {
 	index    index.Index
 	declared map[*backend.Family]uint32 // families this process asked for, as offset/64
 	families map[uint32]*family         // families read so far
-	seen     uint64                     // end of the records that index has
+	seen     []uint32                   // the head of each bucket up to which index has all records
 }
 
 // family is a family that was read from the file; nil if this version cannot read its schema.
@@ -62,7 +63,7 @@ func OpenContext(ctx context.Context, path string, o *Options) (*Backend, error)
 		segment:  newSegment(f, h, mem),
 		declared: make(map[*backend.Family]uint32),
 		families: make(map[uint32]*family),
-		seen:     h.recordsAt,
+		seen:     make([]uint32, h.buckets),
 	}
 	if b.slot, err = b.join(); err != nil {
 		f.Close()
@@ -107,8 +108,7 @@ func (b *Backend) declare(f *backend.Family) (uint32, error) {
 	return ref, nil
 }
 
-// Cells implements backend.Backend. A series that exists is found without a lock. Creating one takes
-// the file's creation lock, for which Cells waits createWait at most.
+// Cells implements backend.Backend. A series that exists is found without a lock or a system call.
 func (b *Backend) Cells(f *backend.Family, labels string) (backend.Words, error) {
 	ref, err := b.declare(f)
 	if err != nil {
@@ -121,63 +121,104 @@ func (b *Backend) Cells(f *backend.Family, labels string) (backend.Words, error)
 	return b.mem.words(r.wordsAt, r.words), nil
 }
 
-// Sync implements backend.Backend: it reads the records that were committed since the last time. It
-// never takes the creation lock.
-func (b *Backend) Sync(ctx context.Context) error {
+// Sync implements backend.Backend: it reads the records that came since the last time, for which it looks
+// at every bucket of the index, some microseconds in all. Damaged records are left out; the error is that
+// of the first one.
+func (b *Backend) Sync(ctx context.Context) (first error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.closed.Load() {
 		return backend.ErrClosed
 	}
-	end, err := b.tail()
+	fail := func(err error) {
+		if first == nil {
+			first = err
+		}
+	}
+	var fresh []uint64
+	for i := range b.seen {
+		head := b.mem.u32(offIndex + 4*uint64(i)).Load()
+		if head == b.seen[i] {
+			continue
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		fresh = fresh[:0]
+		for off, err := range b.chain(head, b.seen[i]) {
+			if err != nil {
+				fail(err)
+				// Up to there it may have gone in a circle.
+				slices.Sort(fresh)
+				fresh = slices.Compact(fresh)
+				break
+			}
+			fresh = append(fresh, off)
+		}
+		for _, off := range fresh {
+			fail(b.read(off, uint64(i)))
+		}
+		b.seen[i] = head
+	}
+	return first
+}
+
+// read puts a record that was found in a bucket into the index.
+func (b *Backend) read(off, bucket uint64) error {
+	r, err := b.at(off)
 	if err != nil {
 		return err
 	}
-	for n := 0; b.seen < end; n++ {
-		if n%1024 == 0 && ctx.Err() != nil {
-			return ctx.Err()
-		}
-		r, err := b.mem.record(b.seen, end)
-		if err != nil {
-			return fmt.Errorf("%s: %w", b.Path(), err)
-		}
-		b.seen += r.size
-		if err := b.read(r); err != nil {
-			return fmt.Errorf("%s: %w", b.Path(), err)
-		}
+	if r.hash&uint64(b.buckets-1) != bucket {
+		return fmt.Errorf("%w: %s: the record at offset %d is in the wrong bucket", ErrFormat, b.Path(), off)
 	}
-	return nil
-}
-
-// read puts a record into the index.
-func (b *Backend) read(r *record) error {
 	switch r.typ {
 	case typeFamily:
-		f, err := backend.ParseSchema(r.text)
-		if err != nil {
-			b.families[uint32(r.off/align)] = nil // of a later version; its series are not for us
-			return nil
-		}
-		f.Help = r.extra
-		b.families[uint32(r.off/align)] = &family{f, b.index.Declare(f)}
+		_, err = b.family(uint32(off / align))
 	case typeHelp, typeSeries:
-		f, ok := b.families[r.family]
-		switch {
-		case !ok:
-			return fmt.Errorf("%w: record at offset %d belongs to a family at %d, which is none", ErrFormat, r.off, uint64(r.family)*align)
-		case f == nil:
-		case r.typ == typeHelp:
-			b.index.SetHelp(f.place, r.text)
-		case int(r.words) != f.Words():
-			return fmt.Errorf("%w: record at offset %d has %d words, family %s wants %d", ErrFormat, r.off, r.words, f.Name, f.Words())
-		default:
-			if _, err := f.LabelValues(r.text); err != nil {
-				return fmt.Errorf("%w: record at offset %d: %w", ErrFormat, r.off, err)
-			}
-			b.index.Add(f.place, backend.Series{Labels: r.text, Words: b.mem.words(r.wordsAt, r.words)})
+		var f *family
+		if f, err = b.family(r.family); f == nil || err != nil {
+			break
 		}
+		if r.typ == typeHelp {
+			b.index.SetHelp(f.place, r.text, off)
+			break
+		}
+		if _, err = f.LabelValues(r.text); err != nil {
+			break
+		}
+		if int(r.words) != f.Words() {
+			err = fmt.Errorf("%w: record at offset %d has %d words, family %s wants %d", ErrFormat, off, r.words, f.Name, f.Words())
+			break
+		}
+		b.index.Add(f.place, backend.Series{Labels: r.text, Words: b.mem.words(r.wordsAt, r.words)})
 	}
-	return nil // records of types that a later minor version added are skipped
+	return err // records of types that a later minor version added are skipped
+}
+
+// family returns the family whose record is at ref; nil if it is one of a later version.
+func (b *Backend) family(ref uint32) (*family, error) {
+	f, ok := b.families[ref]
+	if ok {
+		return f, nil
+	}
+	off := uint64(ref) * align
+	if err := b.reach(off + recHeader); err != nil {
+		return nil, err
+	}
+	r, err := b.at(off)
+	if err == nil && (off < b.recordsAt || r.typ != typeFamily) {
+		err = fmt.Errorf("%w: %s: no family is at offset %d", ErrFormat, b.Path(), off)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if fam, err := backend.ParseSchema(r.text); err == nil {
+		fam.Help = r.extra
+		f = &family{fam, b.index.Declare(fam, off)}
+	}
+	b.families[ref] = f
+	return f, nil
 }
 
 // Walk implements backend.Backend.
@@ -189,8 +230,8 @@ func (b *Backend) Flush(context.Context) error { return nil }
 // Close implements backend.Backend: it gives up the place in the instance table. The file stays mapped,
 // since words may be in use.
 func (b *Backend) Close(context.Context) error {
-	b.creating <- struct{}{}
-	defer func() { <-b.creating }()
+	b.turn <- struct{}{}
+	defer func() { <-b.turn }()
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.closed.Swap(true) {

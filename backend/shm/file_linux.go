@@ -3,10 +3,12 @@
 package shm
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io"
 	"math"
 	"os"
 	"syscall"
@@ -46,6 +48,10 @@ func openFile(ctx context.Context, path string, o *Options) (_ *os.File, _ *head
 	if err := checkFile(f, path, o); err != nil {
 		return nil, nil, err
 	}
+	// A file that is there is opened without the lock, which may be held by a process that is stopped.
+	if h, err := readHeader(f); h != nil || err != nil {
+		return f, h, err
+	}
 	for wait := 100 * time.Microsecond; ; wait = min(2*wait, 10*time.Millisecond) {
 		if ok, err := lock(f, lockByte); err != nil {
 			return nil, nil, fmt.Errorf("shm: locking %s: %w", path, err)
@@ -54,33 +60,40 @@ func openFile(ctx context.Context, path string, o *Options) (_ *os.File, _ *head
 		}
 		select {
 		case <-ctx.Done():
-			return nil, nil, fmt.Errorf("shm: %s: another process holds the lock for creation: %w: %w", path, backend.ErrBusy, ctx.Err())
+			return nil, nil, fmt.Errorf("shm: %s: another process has been making the file for too long: %w: %w", path, backend.ErrBusy, ctx.Err())
 		case <-time.After(wait):
 		}
 	}
 	defer unlock(f, lockByte)
-
-	var first [8]byte
-	if n, err := f.ReadAt(first[:], 0); n == len(first) && first != [8]byte{} || n > 0 && n < len(first) {
-		page := make([]byte, offIndex)
-		n, _ := f.ReadAt(page, 0)
-		st, err := f.Stat()
-		if err != nil {
-			return nil, nil, fmt.Errorf("shm: %w", err)
-		}
-		h, err := decodeHeader(page[:n], uint64(st.Size()))
-		if err != nil {
-			return nil, nil, fmt.Errorf("%s: %w", path, err)
-		}
-		return f, h, nil
-	} else if n > 0 && err != nil {
-		return nil, nil, fmt.Errorf("shm: reading %s: %w", path, err)
+	if h, err := readHeader(f); h != nil || err != nil {
+		return f, h, err
 	}
 	h, err := initialise(f, o)
 	if err != nil {
 		return nil, nil, fmt.Errorf("shm: making %s: %w", path, err)
 	}
 	return f, h, nil
+}
+
+// readHeader returns nil if the file is empty or has no magic yet.
+func readHeader(f *os.File) (*header, error) {
+	page := make([]byte, offIndex)
+	n, err := f.ReadAt(page, 0)
+	if err != nil && err != io.EOF {
+		return nil, fmt.Errorf("shm: %w", err)
+	}
+	if n == 0 || n >= len(magic) && bytes.Equal(page[:len(magic)], make([]byte, len(magic))) {
+		return nil, nil
+	}
+	size, err := sizeOf(f)
+	if err != nil {
+		return nil, fmt.Errorf("shm: %w", err)
+	}
+	h, err := decodeHeader(page[:n], size)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", f.Name(), err)
+	}
+	return h, nil
 }
 
 func checkFile(f *os.File, path string, o *Options) error {

@@ -28,15 +28,18 @@ import (
 //	    56      4  number of index buckets, a power of two
 //	    60      4  number of instance slots
 //	    64      8  first 8 bytes of the SHA-256 of bytes 0..63 with a magic of zeros
-//	   128      8  tail: end of the committed records            (atomic)
-//	   192      8  linked: end of the records that the index has (atomic, changed under the lock)
-//	   256      8  size: bytes that are allocated on the disk    (atomic, changed under the lock)
+//	   128      8  tail: end of the space that was given to records (atomic)
+//	   192      8  size: bytes that are allocated on the disk       (atomic)
 //	  4096   4 each  index: a bucket is the newest record of its chain, as offset/64, or 0 (atomic)
-//	     …     64 each  instance table
+//	     …  64 each  instance table
 //	     …         records, each beginning at a multiple of 64
 //
-// Locks are open-file-description locks on single bytes far behind the end of the file: lockByte
-// guards creation, lockByte+1+i is held by the instance in slot i for as long as it lives.
+// A record exists if the index leads to it. Between records there may be space that a process took and
+// never used, because it died or because another one was quicker.
+//
+// Locks are open-file-description locks on single bytes far behind the end of the file: lockByte is
+// held while the file is made, and for creating records without waste; lockByte+1+i is held by the
+// instance in slot i for as long as it lives.
 const (
 	major     = 1
 	minor     = 0
@@ -52,8 +55,7 @@ const (
 	offInstances = 60
 	offSum       = 64
 	offTail      = 128
-	offLinked    = 192
-	offSize      = 256
+	offSize      = 192
 	offIndex     = 4096
 
 	numBuckets   = 1 << 14
@@ -77,7 +79,8 @@ var magic = []byte("gotheus\n")
 //	    24      4  length of text: a family's schema, a series' labels, a help text
 //	    28      4  length of the extra text behind it: a family's first help text
 //	    32      4  CRC-32 (IEEE) of bytes 0..31 and both texts
-//	    36      4  next record of the index chain, as offset/64; always an older one (atomic)
+//	    36      4  next record of the index chain, as offset/64, or 0; never changes once the record
+//	               is in the index (atomic)
 //	    40      8  start: Unix nanoseconds when the record came to life (atomic)
 //	    48      4  first of the record's linked blocks, as offset/64: reserved for contributions of
 //	               single instances, sketches and exemplars (atomic)
@@ -157,7 +160,6 @@ func (h *header) encode() []byte {
 	sum := sha256.Sum256(p[:offSum])
 	copy(p[offSum:], sum[:8])
 	order.PutUint64(p[offTail:], h.recordsAt)
-	order.PutUint64(p[offLinked:], h.recordsAt)
 	return p
 }
 
@@ -244,13 +246,13 @@ func (r *record) need() uint64 {
 	return roundUp(recHeader + 8*uint64(r.words) + uint64(r.textLen) + uint64(r.ext))
 }
 
-// record decodes and checks the record at off, which must end at or before end.
+// record decodes and checks the record at off, all of which must lie before end.
 func (m memory) record(off, end uint64) (*record, error) {
 	damaged := func(what string, v any) (*record, error) {
 		return nil, fmt.Errorf("%w: record at offset %d: %s (%v)", ErrFormat, off, what, v)
 	}
 	if off%align != 0 || off > end || end-off < recHeader {
-		return damaged("outside of the records, which end at", end)
+		return damaged("outside of the file, which ends at", end)
 	}
 	p := m[off : off+recHeader]
 	r := &record{
@@ -277,8 +279,8 @@ func (m memory) record(off, end uint64) (*record, error) {
 	return r, nil
 }
 
-// put writes r at r.off, where it is not visible until the tail is moved past it. All its space is
-// zeroed first, since a creator that was killed may have left something there.
+// put writes r at r.off, where nobody sees it until the index leads there. All its space is zeroed first,
+// since somebody may have taken that space before, written to it, and given it back.
 func (m memory) put(r *record, start int64) {
 	p := m[r.off : r.off+r.size]
 	clear(p)

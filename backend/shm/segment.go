@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"encoding/binary"
 	"fmt"
+	"iter"
 	"os"
 	"sync/atomic"
 	"time"
@@ -13,16 +14,18 @@ import (
 	"github.com/gotheus/gotheus/backend"
 )
 
-// segment is a mapped file as an append-only log of records with a hash index. Records are found
-// without a lock; they are created under the file's creation lock, in four steps, each of which leaves
-// the file usable if the process dies after it:
+// segment is a mapped file as a heap of records with a hash index. Records are found and created without
+// waiting for anybody, so that no process can hold up another, however it is stopped or killed:
 //
-//  1. room is allocated on the disk and its end is stored in size;
-//  2. the record is written behind the tail, where nobody looks;
-//  3. the tail is moved: the record is committed;
-//  4. the record is put in front of its index chain, and linked is moved.
+//  1. space is allocated on the disk, and size is moved;
+//  2. space for the record is taken by moving the tail with compare-and-swap;
+//  3. the record is written there, where nobody looks;
+//  4. it is put in front of its index chain by compare-and-swap on the bucket: now it exists.
 //
-// Whoever takes the lock next finishes step 4 for a predecessor that died before it.
+// A process that dies on the way leaves some unused space and nothing else. If another process was quicker
+// with the same record, step 4 finds it, and the space is given back, or left unused if somebody has taken
+// more meanwhile. So that this is rare, creators take turns by a lock. But the lock protects nothing:
+// who does not get it within turnWait goes on without.
 type segment struct {
 	*header
 	file *os.File
@@ -30,17 +33,16 @@ type segment struct {
 
 	allocated atomic.Uint64 // what is known to exist on the disk, and may be touched
 
-	creating  chan struct{} // the creation lock within this process, since file locks do not tell goroutines apart
-	closed    atomic.Bool   // set under creating: the file's descriptor must not be used any more
-	busyUntil atomic.Int64  // Unix nanoseconds: until then creation does not wait for the lock
+	turn     chan struct{} // the lock within this process, since file locks do not tell goroutines apart
+	closed   atomic.Bool   // set while holding turn: the file's descriptor must not be used any more
+	rudeTill atomic.Int64  // Unix nanoseconds: until then nobody waits for the lock
 }
 
 const (
-	// createWait is how long a creation waits for the creation lock. It is normally held for
-	// microseconds; a process that was stopped while it holds it must not stop anybody else.
-	createWait = 10 * time.Millisecond
-	// busyTime is how long nobody waits at all after somebody has waited in vain.
-	busyTime = 100 * time.Millisecond
+	// turnWait is how long a creator waits for its turn. The lock is normally held for microseconds.
+	turnWait = 5 * time.Millisecond
+	// rudeTime is how long nobody waits after somebody has waited in vain.
+	rudeTime = 100 * time.Millisecond
 
 	minGrowth = 64 << 10
 	maxGrowth = 4 << 20
@@ -48,7 +50,7 @@ const (
 )
 
 func newSegment(f *os.File, h *header, mem memory) *segment {
-	s := &segment{header: h, file: f, mem: mem, creating: make(chan struct{}, 1)}
+	s := &segment{header: h, file: f, mem: mem, turn: make(chan struct{}, 1)}
 	s.allocated.Store(h.recordsAt) // the caller has seen that the file is at least that large
 	return s
 }
@@ -59,17 +61,8 @@ func randomID() uint64 {
 	return binary.LittleEndian.Uint64(b[:]) | 1
 }
 
-// tail returns the end of the committed records. What the file says is believed only as far as the
-// file reaches.
-func (s *segment) tail() (uint64, error) {
-	end := s.mem.u64(offTail).Load()
-	if end%align != 0 || end < s.recordsAt {
-		return 0, fmt.Errorf("%w: %s: impossible end of records %d", ErrFormat, s.file.Name(), end)
-	}
-	return end, s.reach(end)
-}
-
-// reach makes sure that everything below end may be touched.
+// reach makes sure that everything below end may be touched: what the file says of itself is believed
+// only as far as the file reaches.
 func (s *segment) reach(end uint64) error {
 	if end <= s.allocated.Load() {
 		return nil
@@ -80,11 +73,16 @@ func (s *segment) reach(end uint64) error {
 	}
 	size = min(size, s.limit)
 	if end > size {
-		return fmt.Errorf("%w: %s: records end at %d, the file at %d", ErrFormat, s.file.Name(), end, size)
+		return fmt.Errorf("%w: %s: something should be at %d, the file ends at %d", ErrFormat, s.file.Name(), end, size)
 	}
-	for old := s.allocated.Load(); old < size && !s.allocated.CompareAndSwap(old, size); old = s.allocated.Load() {
-	}
+	raise(&s.allocated, size)
 	return nil
+}
+
+// raise moves w up to v.
+func raise(w *atomic.Uint64, v uint64) {
+	for old := w.Load(); old < v && !w.CompareAndSwap(old, v); old = w.Load() {
+	}
 }
 
 // bucket returns the head of the chain for a hash.
@@ -92,42 +90,67 @@ func (s *segment) bucket(hash uint64) *atomic.Uint32 {
 	return s.mem.u32(offIndex + 4*(hash&uint64(s.buckets-1)))
 }
 
-// find returns the committed record with the type, family and text of want, or nil.
-func (s *segment) find(want *record) (*record, error) {
-	end, err := s.tail()
-	if err != nil {
+// chain ranges over the offsets of the records from one to another, which is not part of it; 0 is the
+// end of the chain. The last error says that the chain leads nowhere.
+func (s *segment) chain(from, to uint32) iter.Seq2[uint64, error] {
+	return func(yield func(uint64, error) bool) {
+		// A damaged chain may be a circle. By Brent's method, from meets an offset that is kept for ever
+		// longer times.
+		kept, left, times := uint32(0), 1, 1
+		for from != to {
+			off := uint64(from) * align
+			err := s.reach(off + recHeader)
+			switch {
+			case from == 0 || from == kept:
+				err = fmt.Errorf("%w: %s: a chain of the index goes astray at offset %d", ErrFormat, s.file.Name(), off)
+			case off < s.recordsAt:
+				err = fmt.Errorf("%w: %s: the index leads to offset %d", ErrFormat, s.file.Name(), off)
+			}
+			if !yield(off, err) || err != nil {
+				return
+			}
+			if left--; left == 0 {
+				times *= 2
+				kept, left = from, times
+			}
+			from = s.mem.u32(off + recNext).Load()
+		}
+	}
+}
+
+// at decodes the record at an offset that a chain has led to.
+func (s *segment) at(off uint64) (*record, error) {
+	size := uint64(order.Uint32(s.mem[off+recSize:]))
+	if err := s.reach(off + size); err != nil {
 		return nil, err
 	}
-	newer := end
-	for at := s.bucket(want.hash).Load(); at != 0; {
-		off := uint64(at) * align
-		if off >= newer || off < s.recordsAt {
-			if newer == end {
-				// The tail was read before the bucket: the record is younger than that.
-				if end, err = s.tail(); err != nil {
-					return nil, err
-				}
-				if newer = end; off < newer && off >= s.recordsAt {
-					continue
-				}
-			}
-			// Chains lead to ever older records, which is also why this loop ends.
-			return nil, fmt.Errorf("%w: %s: the index leads from %d to %d", ErrFormat, s.file.Name(), newer, off)
+	r, err := s.mem.record(off, min(off+size, s.allocated.Load()))
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", s.file.Name(), err)
+	}
+	return r, nil
+}
+
+// find returns the record with the type, family and text of want from a part of a chain, or nil.
+func (s *segment) find(want *record, from, to uint32) (*record, error) {
+	for off, err := range s.chain(from, to) {
+		if err != nil {
+			return nil, err
 		}
 		// The hash is compared first: decoding a record costs a checksum.
-		if s.mem.u64(off+recHash).Load() == want.hash {
-			r, err := s.mem.record(off, end)
-			if err != nil {
-				return nil, fmt.Errorf("%s: %w", s.file.Name(), err)
-			}
-			if r.typ == want.typ && r.family == want.family && r.text == want.text {
-				if r.words != want.words {
-					return nil, fmt.Errorf("%w: %s: record at offset %d has %d words instead of %d", ErrFormat, s.file.Name(), off, r.words, want.words)
-				}
-				return r, nil
-			}
+		if s.mem.u64(off+recHash).Load() != want.hash {
+			continue
 		}
-		newer, at = off, s.mem.u32(off+recNext).Load()
+		r, err := s.at(off)
+		if err != nil {
+			return nil, err
+		}
+		if r.typ == want.typ && r.family == want.family && r.text == want.text {
+			if r.words != want.words {
+				return nil, fmt.Errorf("%w: %s: record at offset %d has %d words instead of %d", ErrFormat, s.file.Name(), off, r.words, want.words)
+			}
+			return r, nil
+		}
 	}
 	return nil, nil
 }
@@ -138,62 +161,60 @@ func (s *segment) findOrCreate(r *record) (*record, error) {
 		return nil, fmt.Errorf("%w: %s: a text of %d bytes is too long: %.60q…", backend.ErrFull, s.file.Name(), len(r.text)+len(r.extra), r.text)
 	}
 	r.hash = s.hashOf(r.typ, r.family, r.text)
-	if found, err := s.find(r); found != nil || err != nil {
+	head := s.bucket(r.hash)
+	seen := head.Load()
+	if found, err := s.find(r, seen, 0); found != nil || err != nil {
 		return found, err
 	}
-	if err := s.lock(); err != nil {
-		return nil, err
+	release := s.takeTurn()
+	defer release()
+	if s.closed.Load() {
+		return nil, backend.ErrClosed
 	}
-	defer s.unlock()
-	end, err := s.tail()
-	if err != nil {
-		return nil, err
-	}
-	if err := s.repair(end); err != nil {
-		return nil, err
-	}
-	if found, err := s.find(r); found != nil || err != nil {
+	now := head.Load()
+	if found, err := s.find(r, now, seen); found != nil || err != nil {
 		return found, err
 	}
-	r.off, r.textLen, r.ext = end, uint32(len(r.text)), uint32(len(r.extra))
-	r.size = r.need()
-	r.layout()
-	if err := s.grow(end + r.size); err != nil {
+	if err := s.take(r); err != nil {
 		return nil, err
 	}
 	s.mem.put(r, time.Now().UnixNano())
-	// The store orders the record's bytes before its becoming visible.
-	s.mem.u64(offTail).Store(end + r.size)
-	s.link(r.off, r.hash, end+r.size)
-	return r, nil
-}
-
-// repair links records that a creator committed before it died. There can be one at most, unless the
-// file was tampered with.
-func (s *segment) repair(end uint64) error {
-	for off := s.mem.u64(offLinked).Load(); off < end; {
-		r, err := s.mem.record(off, end)
-		if err != nil {
-			return fmt.Errorf("%s: %w", s.file.Name(), err)
+	for seen = now; ; seen = now {
+		s.mem.u32(r.off + recNext).Store(seen)
+		// The swap orders all that was written to the record before its becoming visible.
+		if head.CompareAndSwap(seen, uint32(r.off/align)) {
+			return r, nil
 		}
-		off += r.size
-		s.link(r.off, r.hash, off)
+		now = head.Load()
+		if found, err := s.find(r, now, seen); found != nil || err != nil {
+			s.mem.u64(offTail).CompareAndSwap(r.off+r.size, r.off) // give back
+			return found, err
+		}
 	}
-	return nil
 }
 
-// link puts a record in front of its chain. Doing it twice does no harm: the creator may have died
-// after it, and nobody else can have changed the chain in between.
-func (s *segment) link(off, hash, end uint64) {
-	head, at := s.bucket(hash), uint32(off/align)
-	if old := head.Load(); old != at {
-		s.mem.u32(off + recNext).Store(old)
-		head.Store(at)
+// take takes space for r behind the tail and fills in where it is.
+func (s *segment) take(r *record) error {
+	r.textLen, r.ext = uint32(len(r.text)), uint32(len(r.extra))
+	r.size = r.need()
+	tail := s.mem.u64(offTail)
+	for {
+		r.off = tail.Load()
+		if r.off%align != 0 || r.off < s.recordsAt || r.off > s.limit {
+			return fmt.Errorf("%w: %s: impossible end of records %d", ErrFormat, s.file.Name(), r.off)
+		}
+		if err := s.grow(r.off + r.size); err != nil {
+			return err
+		}
+		if tail.CompareAndSwap(r.off, r.off+r.size) {
+			r.layout()
+			return nil
+		}
 	}
-	s.mem.u64(offLinked).Store(end)
 }
 
-// grow sees to it that the file is allocated up to end, in steps that grow with the file.
+// grow sees to it that the file is allocated up to end, in steps that grow with the file. Several
+// processes may do so at once: allocating what is allocated changes nothing.
 func (s *segment) grow(end uint64) error {
 	size := s.mem.u64(offSize).Load()
 	if end <= size {
@@ -211,55 +232,37 @@ func (s *segment) grow(end uint64) error {
 			return fmt.Errorf("shm: growing %s from %d to %d bytes: %w", s.file.Name(), size, end, err)
 		}
 	}
-	s.mem.u64(offSize).Store(target)
+	raise(s.mem.u64(offSize), target)
 	return s.reach(end)
 }
 
-// lock takes the creation lock, or fails with backend.ErrBusy.
-func (s *segment) lock() error {
-	now := time.Now()
-	deadline := now.Add(createWait)
-	if now.UnixNano() < s.busyUntil.Load() {
-		deadline = now
-	}
-	select {
-	case s.creating <- struct{}{}:
-	default:
-		timer := time.NewTimer(time.Until(deadline))
-		defer timer.Stop()
-		select {
-		case s.creating <- struct{}{}:
-		case <-timer.C:
-			return s.busy()
+// takeTurn takes the lock, or does without if it takes too long. The lock within the process is always
+// taken: goroutines cannot be stopped one by one.
+func (s *segment) takeTurn() (release func()) {
+	s.turn <- struct{}{}
+	locked := false
+	if !s.closed.Load() {
+		now := time.Now()
+		deadline := now.Add(turnWait)
+		if now.UnixNano() < s.rudeTill.Load() {
+			deadline = now
+		}
+		for wait := 20 * time.Microsecond; ; wait = min(2*wait, time.Millisecond) {
+			var err error
+			if locked, err = lock(s.file, lockByte); locked || err != nil {
+				break
+			}
+			if !time.Now().Before(deadline) {
+				s.rudeTill.Store(time.Now().Add(rudeTime).UnixNano())
+				break
+			}
+			time.Sleep(wait)
 		}
 	}
-	if s.closed.Load() {
-		<-s.creating
-		return backend.ErrClosed
+	return func() {
+		if locked {
+			unlock(s.file, lockByte)
+		}
+		<-s.turn
 	}
-	for wait := 20 * time.Microsecond; ; wait = min(2*wait, time.Millisecond) {
-		ok, err := lock(s.file, lockByte)
-		if ok {
-			return nil
-		}
-		if err != nil {
-			<-s.creating
-			return fmt.Errorf("shm: locking %s: %w", s.file.Name(), err)
-		}
-		if !time.Now().Before(deadline) {
-			<-s.creating
-			return s.busy()
-		}
-		time.Sleep(wait)
-	}
-}
-
-func (s *segment) busy() error {
-	s.busyUntil.Store(time.Now().Add(busyTime).UnixNano())
-	return fmt.Errorf("%w: %s: another process holds the lock for creation", backend.ErrBusy, s.file.Name())
-}
-
-func (s *segment) unlock() {
-	unlock(s.file, lockByte)
-	<-s.creating
 }

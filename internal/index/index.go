@@ -3,6 +3,7 @@
 package index
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 	"sync"
@@ -14,7 +15,7 @@ import (
 type Index struct {
 	mu       sync.Mutex
 	schemas  map[string]*Family
-	families []*Family // in order of declaration
+	families []*Family
 	snapshot []backend.Group
 	stale    bool // snapshot lacks something
 }
@@ -22,19 +23,22 @@ type Index struct {
 // Family is a family's place in an Index.
 type Family struct {
 	family *backend.Family
+	order  uint64           // age, the highest being the newest
+	help   uint64           // age of the help text
 	sorted []backend.Series // immutable once set: snapshots share it
 	fresh  []backend.Series // not yet in sorted
 }
 
-// Declare returns the place of the family with f's schema. The first f given for a schema stays the
-// one that is shown.
-func (x *Index) Declare(f *backend.Family) *Family {
+// Declare returns the place of the family with f's schema. Of families with the same name, the one
+// declared with the highest order is the newest. The first f given for a schema stays the one that is
+// shown.
+func (x *Index) Declare(f *backend.Family, order uint64) *Family {
 	schema := f.Schema()
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	g := x.schemas[schema]
 	if g == nil {
-		g = &Family{family: f}
+		g = &Family{family: f, order: order, help: order}
 		if x.schemas == nil {
 			x.schemas = make(map[string]*Family)
 		}
@@ -45,14 +49,16 @@ func (x *Index) Declare(f *backend.Family) *Family {
 	return g
 }
 
-// SetHelp replaces the help text of g from the next snapshot on.
-func (x *Index) SetHelp(g *Family, help string) {
+// SetHelp replaces the help text of g from the next snapshot on, unless it has one of a higher order.
+func (x *Index) SetHelp(g *Family, help string, order uint64) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	f := *g.family
-	f.Help = help
-	g.family = &f
-	x.stale = true
+	if order > g.help {
+		f := *g.family
+		f.Help = help
+		g.family, g.help = &f, order
+		x.stale = true
+	}
 }
 
 // Add adds a series to g. The caller sees to it that no label text is added twice.
@@ -70,12 +76,14 @@ func (x *Index) Walk() []backend.Group {
 	if !x.stale {
 		return x.snapshot
 	}
-	snapshot := make([]backend.Group, 0, len(x.families))
-	for _, g := range slices.Backward(x.families) {
+	slices.SortFunc(x.families, func(a, b *Family) int {
+		return cmp.Or(strings.Compare(a.family.Name, b.family.Name), cmp.Compare(b.order, a.order))
+	})
+	snapshot := make([]backend.Group, len(x.families))
+	for i, g := range x.families {
 		g.merge()
-		snapshot = append(snapshot, backend.Group{Family: g.family, Series: g.sorted})
+		snapshot[i] = backend.Group{Family: g.family, Series: g.sorted}
 	}
-	slices.SortStableFunc(snapshot, func(a, b backend.Group) int { return strings.Compare(a.Family.Name, b.Family.Name) })
 	x.snapshot, x.stale = snapshot, false
 	return snapshot
 }

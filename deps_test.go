@@ -1,0 +1,86 @@
+package gotheus_test
+
+import (
+	"encoding/json"
+	"io"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/gotheus/gotheus"
+
+// allowed says what each package of the root module may import of this module's packages and of the
+// heavier parts of the standard library. Everything outside of the standard library is forbidden.
+var allowed = map[string][]string{
+	"":               {"backend", "backend/heap", "backend/shm", "expo"},
+	"backend":        {},
+	"backend/heap":   {"backend", "internal/index"},
+	"backend/shm":    {"backend", "internal/index", "unsafe"},
+	"internal/index": {"backend"},
+	"expo":           {},
+	"metrichttp":     {"", "expo", "net/http"},
+}
+
+var restricted = []string{"net/http", "unsafe", "reflect", "C"}
+
+// Imports are policy: they keep the layers apart and an application's dependencies at zero.
+func TestImports(t *testing.T) {
+	t.Parallel()
+	// For another platform, too: files for other systems count as well.
+	for _, env := range [][]string{{"GOOS=linux", "GOARCH=amd64"}, {"GOOS=windows", "GOARCH=amd64"}} {
+		cmd := exec.Command("go", "list", "-json=ImportPath,Imports,Standard", "./...")
+		cmd.Env = append(cmd.Environ(), env...)
+		out, err := cmd.Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		dec := json.NewDecoder(strings.NewReader(string(out)))
+		seen := 0
+		for {
+			var p struct {
+				ImportPath string
+				Imports    []string
+			}
+			if err := dec.Decode(&p); err == io.EOF {
+				break
+			} else if err != nil {
+				t.Fatal(err)
+			}
+			name := relative(p.ImportPath)
+			rules, ok := allowed[name]
+			if !ok {
+				t.Errorf("%s: no rule says what it may import", p.ImportPath)
+			}
+			seen++
+			for _, imported := range p.Imports {
+				ours := imported == module || strings.HasPrefix(imported, module+"/")
+				switch {
+				case ours && !slices.Contains(rules, relative(imported)),
+					!ours && slices.Contains(restricted, imported) && !slices.Contains(rules, imported):
+					t.Errorf("%s must not import %s", p.ImportPath, imported)
+				case !ours && strings.Contains(strings.Split(imported, "/")[0], "."):
+					t.Errorf("%s imports %s, which is not in the standard library", p.ImportPath, imported)
+				}
+			}
+		}
+		if seen != len(allowed) {
+			t.Errorf("%d packages, rules for %d", seen, len(allowed))
+		}
+	}
+}
+
+func relative(path string) string { return strings.TrimPrefix(strings.TrimPrefix(path, module), "/") }
+
+// The hot path has to be inlined into the program's own code.
+func TestInlining(t *testing.T) {
+	t.Parallel()
+	out, err := exec.Command("go", "build", "-gcflags=-m", ".").CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	if !strings.Contains(string(out), "can inline (*Counter).Inc\n") {
+		t.Error("Counter.Inc is not inlined")
+	}
+}
