@@ -150,7 +150,7 @@ func TestHangingCollector(t *testing.T) {
 		return nil
 	}))
 	for i := range 3 {
-		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		var p strings.Builder
 		if err := r.Write(ctx, &p, expo.Text); err != nil {

@@ -14,13 +14,14 @@ const module = "github.com/gotheus/gotheus"
 // allowed says what each package of the root module may import of this module's packages and of the
 // heavier parts of the standard library. Everything outside of the standard library is forbidden.
 var allowed = map[string][]string{
-	"":               {"backend", "backend/heap", "backend/shm", "expo"},
-	"backend":        {},
-	"backend/heap":   {"backend", "internal/index"},
-	"backend/shm":    {"backend", "internal/index", "unsafe"},
-	"internal/index": {"backend"},
-	"expo":           {},
-	"metrichttp":     {"", "expo", "net/http"},
+	"":                 {"backend", "backend/heap", "backend/shm", "expo"},
+	"backend":          {},
+	"backend/heap":     {"backend", "internal/index"},
+	"backend/shm":      {"backend", "internal/index", "unsafe"},
+	"internal/index":   {"backend"},
+	"expo":             {},
+	"metrichttp":       {"", "expo", "net/http"},
+	"examples/service": {"", "metrichttp", "net/http"},
 }
 
 var restricted = []string{"net/http", "unsafe", "reflect", "C"}

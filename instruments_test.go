@@ -157,6 +157,12 @@ h_seconds_count 7
 		t.Errorf("count %d, sum %v", h.Count(), h.Sum())
 	}
 
+	zero := r.NewHistogram("zero", "Minus zero is zero.", &gotheus.HistogramOptions{Buckets: []float64{math.Copysign(0, -1)}})
+	if zero != r.NewHistogram("zero", "Minus zero is zero.", &gotheus.HistogramOptions{Buckets: []float64{0}}) {
+		t.Error("minus zero is another bound")
+	}
+	pageHas(t, r, `zero_bucket{le="0"} 0`)
+
 	alone := r.NewHistogram("alone", "Only +Inf.", &gotheus.HistogramOptions{Buckets: []float64{}})
 	alone.ObserveSince(time.Now().Add(-time.Hour))
 	if s := alone.Sum(); alone.Count() != 1 || s < 3600 || s > 3700 {

@@ -169,4 +169,6 @@ func (f *faulty) Sync(ctx context.Context) error {
 	}
 }
 
+var quiet = slog.New(slog.DiscardHandler)
+
 var errHang = errors.New("Sync hangs")

@@ -95,6 +95,9 @@ func (o *HistogramOptions) define(f *backend.Family, _ *Histogram) {
 		f.Unit = o.Unit
 		if o.Buckets != nil {
 			f.Buckets = append([]float64(nil), o.Buckets...)
+			for i := range f.Buckets {
+				f.Buckets[i] += 0 // minus zero is the same bound as zero
+			}
 		}
 	}
 }

@@ -221,15 +221,19 @@ func (r *Registry) gather(ctx context.Context, p *page) (release func(), err err
 	go func() { synced <- b.Sync(early) }()
 	own := r.collect(early)
 	select {
-	case err = <-synced:
-	case <-early.Done():
-		err = early.Err()
+	case err = <-synced: // before a collector hung
+	default:
+		select {
+		case err = <-synced:
+		case <-early.Done():
+			err = early.Err()
+		}
 	}
 	r.scrapeMu.RLock()
 	if now := r.current(); now != b { // bound or closed meanwhile
 		b, err = now, now.Sync(early)
 	}
-	if err != nil {
+	if err != nil && ctx.Err() == nil {
 		r.log(slog.LevelError, "sync", "the backend cannot be read; the page shows what is known", "error", err)
 	}
 	hidden := r.addGroups(p, b.Walk())

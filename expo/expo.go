@@ -77,7 +77,7 @@ func AppendFloat(dst []byte, v float64) []byte {
 }
 
 func (n Number) append(dst []byte) []byte {
-	if n.Float == 0 {
+	if n.Int != 0 && n.Float == 0 {
 		return strconv.AppendUint(dst, n.Int, 10)
 	}
 	return AppendFloat(dst, n.Value())

@@ -1,0 +1,30 @@
+package main
+
+import (
+	"os/exec"
+	"strings"
+	"testing"
+)
+
+// TestIncIsInlined asks the compiler: a call of Inc is to cost no more than the atomic add in it.
+func TestIncIsInlined(t *testing.T) {
+	if testing.Short() {
+		t.Skip("compiles the library once more")
+	}
+	if _, err := exec.LookPath("go"); err != nil {
+		t.Skip(err)
+	}
+	out, err := exec.Command("go", "build", "-gcflags=-m=2", "github.com/gotheus/gotheus").CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	if strings.Contains(string(out), "can inline (*Counter).Inc ") {
+		return
+	}
+	for line := range strings.Lines(string(out)) {
+		if strings.Contains(line, "(*Counter).Inc") {
+			t.Log(line)
+		}
+	}
+	t.Error("Counter.Inc is not inlined")
+}

@@ -1,0 +1,101 @@
+// Command bench measures gotheus beside the libraries that Go programs use otherwise, and beside the
+// least that the hardware can do. See README.md.
+package main
+
+import (
+	"bufio"
+	"flag"
+	"fmt"
+	"os"
+	"regexp"
+	"runtime"
+	"runtime/debug"
+	"strings"
+	"time"
+)
+
+func main() {
+	rounds := flag.Int("rounds", 10, "how often everything is measured")
+	target := flag.Duration("time", 100*time.Millisecond, "how long one measurement takes")
+	only := flag.String("only", "", "measure tables whose title matches this regular expression")
+	dir := flag.String("dir", "/dev/shm", "folder for files in shared memory")
+	flag.Parse()
+	if err := run(*rounds, *target, *only, *dir); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func run(rounds int, target time.Duration, only, dir string) error {
+	match, err := regexp.Compile(only)
+	if err != nil {
+		return err
+	}
+	if rounds < 1 || target <= 0 {
+		return fmt.Errorf("-rounds %d -time %v: both must be positive", rounds, target)
+	}
+	dir, err = os.MkdirTemp(dir, "gotheus-bench")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	fmt.Printf("%s, %d rounds of %v, %s.\n", machine(), rounds, target, versions())
+	for _, t := range tables() {
+		if !match.MatchString(t.title) {
+			continue
+		}
+		fmt.Fprintf(os.Stderr, "measuring: %s\n", t.title)
+		e := &env{dir: dir}
+		contenders, err := t.contenders(e)
+		if err != nil {
+			e.close()
+			return fmt.Errorf("%s: %w", t.title, err)
+		}
+		t.print(os.Stdout, measure(contenders, t, rounds, target))
+		e.close()
+	}
+	return nil
+}
+
+// tables are all tables in the order in which they are printed.
+func tables() []*table {
+	return []*table{
+		counterTable(1), counterTable(2),
+		lookupTable(1), lookupTable(2),
+		gaugeSetTable(), gaugeAddTable(),
+		observeTable(1), observeTable(2),
+		newSeriesTable(),
+		counterPageTable(1_000), counterPageTable(100_000), histogramPageTable(10_000),
+	}
+}
+
+func machine() string {
+	cpu := "unknown CPU"
+	if f, err := os.Open("/proc/cpuinfo"); err == nil {
+		defer f.Close()
+		for s := bufio.NewScanner(f); s.Scan(); {
+			if name, value, ok := strings.Cut(s.Text(), ":"); ok && strings.TrimSpace(name) == "model name" {
+				cpu = strings.TrimSpace(value)
+				break
+			}
+		}
+	}
+	return fmt.Sprintf("%s %s/%s, %d CPUs (%s), GOMAXPROCS %d",
+		runtime.Version(), runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), cpu, runtime.GOMAXPROCS(0))
+}
+
+// versions says what was measured.
+func versions() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "versions unknown"
+	}
+	var list []string
+	for _, m := range info.Deps {
+		switch m.Path {
+		case "github.com/prometheus/client_golang", "github.com/VictoriaMetrics/metrics":
+			list = append(list, strings.TrimPrefix(m.Path, "github.com/")+" "+m.Version)
+		}
+	}
+	return strings.Join(list, ", ")
+}

@@ -1,0 +1,125 @@
+package main
+
+import (
+	"runtime"
+	"slices"
+	"time"
+)
+
+// contender is a row of a table.
+type contender struct {
+	name  string
+	floor string // name of the row that is the least this one could cost; "": none
+	// prepare makes what run needs for n operations; it is not timed. Nil: nothing.
+	prepare func(n int)
+	// run performs n operations in a loop of its own, so that calls are inlined as in users' code.
+	// If the table has several goroutines, each calls it, at the same time, for its share.
+	run func(n int)
+}
+
+// result is what was measured for a contender.
+type result struct {
+	*contender
+	min, median   float64 // ns per operation
+	allocs, bytes float64 // per operation, the least of all rounds
+}
+
+// measure measures all contenders in every round, each round beginning with the next one, so that
+// whatever else the machine does hits all of them alike.
+func measure(contenders []contender, t *table, rounds int, target time.Duration) []result {
+	counts := make([]int, len(contenders))
+	for i := range contenders {
+		counts[i] = calibrate(&contenders[i], t, target)
+	}
+	samples := make([][]sample, len(contenders))
+	for round := range rounds {
+		for k := range contenders {
+			i := (round + k) % len(contenders)
+			samples[i] = append(samples[i], once(&contenders[i], t, counts[i]))
+		}
+	}
+	results := make([]result, len(contenders))
+	for i, list := range samples {
+		results[i] = summarize(&contenders[i], list)
+	}
+	return results
+}
+
+type sample struct{ ns, allocs, bytes float64 }
+
+// calibrate returns how many operations take about as long as target.
+func calibrate(c *contender, t *table, target time.Duration) int {
+	if t.operations > 0 {
+		once(c, t, t.operations) // to warm up
+		return t.operations
+	}
+	for n := t.goroutines; ; {
+		took := time.Duration(once(c, t, n).ns * float64(n))
+		if took >= target/2 {
+			return max(int(float64(n)*float64(target)/float64(took)), t.goroutines)
+		}
+		n = min(100*n, int(1.2*float64(n)*float64(target)/float64(max(took, 1)))+1)
+	}
+}
+
+// once measures n operations.
+func once(c *contender, t *table, n int) sample {
+	if c.prepare != nil {
+		c.prepare(n)
+	}
+	runtime.GC() // what came before is not to be paid for now
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	took := timed(c.run, n, t.goroutines)
+	runtime.ReadMemStats(&after)
+	return sample{
+		ns:     float64(took.Nanoseconds()) / float64(n),
+		allocs: float64(after.Mallocs-before.Mallocs) / float64(n),
+		bytes:  float64(after.TotalAlloc-before.TotalAlloc) / float64(n),
+	}
+}
+
+// timed returns how long goroutines take for n operations in all.
+func timed(run func(int), n, goroutines int) time.Duration {
+	if goroutines == 1 {
+		start := time.Now()
+		run(n)
+		return time.Since(start)
+	}
+	ready, start, done := make(chan struct{}), make(chan struct{}), make(chan struct{})
+	for i := range goroutines {
+		share := n / goroutines
+		if i == 0 {
+			share += n % goroutines
+		}
+		go func() {
+			ready <- struct{}{}
+			<-start
+			run(share)
+			done <- struct{}{}
+		}()
+	}
+	for range goroutines {
+		<-ready
+	}
+	began := time.Now()
+	close(start)
+	for range goroutines {
+		<-done
+	}
+	return time.Since(began)
+}
+
+func summarize(c *contender, list []sample) result {
+	var ns []float64
+	r := result{contender: c, allocs: list[0].allocs, bytes: list[0].bytes}
+	for _, s := range list {
+		ns = append(ns, s.ns)
+		r.allocs = min(r.allocs, s.allocs)
+		r.bytes = min(r.bytes, s.bytes)
+	}
+	slices.Sort(ns)
+	r.min = ns[0]
+	r.median = (ns[(len(ns)-1)/2] + ns[len(ns)/2]) / 2
+	return r
+}

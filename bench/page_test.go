@@ -1,0 +1,51 @@
+package main
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+)
+
+// TestPagesAreTheSame: what is compared must be comparable. client_golang's page is equal to ours to the
+// last byte; the others have no comments, but as many samples.
+func TestPagesAreTheSame(t *testing.T) {
+	const series = 200
+	for name, pages := range map[string]func(*env, int, *bytes.Buffer) ([]contender, error){
+		"counters":   func(e *env, n int, out *bytes.Buffer) ([]contender, error) { return counterPages(e, n, out) },
+		"histograms": func(e *env, n int, out *bytes.Buffer) ([]contender, error) { return histogramPages(e, n, out) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			e := &env{dir: t.TempDir()}
+			t.Cleanup(e.close)
+			var out bytes.Buffer
+			contenders, err := pages(e, series, &out)
+			if err != nil {
+				t.Fatal(err)
+			}
+			texts := make(map[string]string)
+			for _, c := range contenders {
+				out.Reset()
+				c.run(1)
+				texts[c.name] = out.String()
+			}
+			want := texts[ours+" heap"]
+			for name, text := range texts {
+				if got := samples(text); got != samples(want) {
+					t.Errorf("%s has %d samples, want %d", name, got, samples(want))
+				}
+				if (strings.HasPrefix(name, ours) || strings.HasPrefix(name, peer)) && text != want {
+					t.Errorf("%s has another page:\n%.500s\nwant\n%.500s", name, text, want)
+				}
+			}
+		})
+	}
+}
+
+func samples(page string) (n int) {
+	for line := range strings.Lines(page) {
+		if !strings.HasPrefix(line, "#") {
+			n++
+		}
+	}
+	return n
+}

@@ -1,0 +1,7 @@
+module github.com/gotheus/gotheus/cmd/gotheus
+
+go 1.25.0
+
+require github.com/gotheus/gotheus v0.0.0
+
+replace github.com/gotheus/gotheus => ../..

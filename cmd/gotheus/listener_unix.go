@@ -1,0 +1,35 @@
+//go:build unix
+
+package main
+
+import (
+	"net"
+	"os"
+	"syscall"
+)
+
+// inheritable returns the listener as a file for child processes. What its method File returns would not
+// do: passing that on switches the listener to blocking mode, for all processes that have it, each time a
+// child is started, and whoever then waits in accept cannot be made to stop.
+func inheritable(l *net.TCPListener) (*os.File, error) {
+	conn, err := l.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	var fd int
+	var dupErr error
+	err = conn.Control(func(old uintptr) {
+		syscall.ForkLock.RLock()
+		defer syscall.ForkLock.RUnlock()
+		if fd, dupErr = syscall.Dup(int(old)); dupErr == nil {
+			syscall.CloseOnExec(fd)
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	if dupErr != nil {
+		return nil, os.NewSyscallError("dup", dupErr)
+	}
+	return os.NewFile(uintptr(fd), "listener"), nil
+}

@@ -1,0 +1,67 @@
+// The command gotheus shows what the package gotheus does.
+//
+//	gotheus demo    runs a small shop as several processes and checks what it counts
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/gotheus/gotheus"
+)
+
+// Exit statuses.
+const (
+	exitOK     = 0
+	exitFailed = 1
+	exitUsage  = 2
+)
+
+// command is a sub-command. run returns the exit status.
+type command struct {
+	name, summary string
+	run           func(args []string, stdout, stderr io.Writer) int
+}
+
+var commands = []command{
+	{"demo", "run a small shop as several processes and check what it counts", runDemo},
+}
+
+func main() {
+	// The shop's metrics are package-level variables, so that every sub-command has them. Only the
+	// workers may put them into a backend.
+	os.Unsetenv(gotheus.EnvBackend)
+	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
+}
+
+func run(args []string, stdout, stderr io.Writer) int {
+	if len(args) == 0 {
+		usage(stdout)
+		return exitOK
+	}
+	name, args := args[0], args[1:]
+	switch name {
+	case "help", "-h", "-help", "--help":
+		usage(stdout)
+		return exitOK
+	case workerCommand: // for the demo's own use
+		return runWorker(stdout, stderr)
+	}
+	for _, c := range commands {
+		if c.name == name {
+			return c.run(args, stdout, stderr)
+		}
+	}
+	fmt.Fprintf(stderr, "gotheus: unknown command %q\n\n", name)
+	usage(stderr)
+	return exitUsage
+}
+
+func usage(w io.Writer) {
+	fmt.Fprint(w, "Usage: gotheus COMMAND [FLAGS]\n\nCommands:\n")
+	for _, c := range commands {
+		fmt.Fprintf(w, "  %-8s %s\n", c.name, c.summary)
+	}
+	fmt.Fprint(w, "  help     show this\n\n\"gotheus COMMAND -h\" shows the flags of a command.\n")
+}

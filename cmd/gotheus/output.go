@@ -1,0 +1,67 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"strings"
+	"sync"
+)
+
+// stderrKept is how much of what a worker says before it is ready is kept.
+const stderrKept = 8 << 10
+
+// printer writes whole lines of several goroutines.
+type printer struct {
+	mu sync.Mutex
+	w  io.Writer
+}
+
+func (p *printer) printf(format string, args ...any) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	fmt.Fprintf(p.w, format, args...)
+}
+
+// output holds what a worker writes to its stderr until the worker is ready: if it never is, that
+// belongs into one error instead of a line per try.
+type output struct {
+	mu     sync.Mutex
+	held   []byte
+	to     *printer
+	prefix string
+}
+
+func (o *output) Write(b []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.to != nil || len(o.held) < stderrKept {
+		o.held = append(o.held, b...)
+	}
+	o.flush()
+	return len(b), nil
+}
+
+func (o *output) flush() {
+	for o.to != nil {
+		line, rest, ok := bytes.Cut(o.held, []byte("\n"))
+		if !ok {
+			return
+		}
+		o.to.printf("%s%s\n", o.prefix, line)
+		o.held = rest
+	}
+}
+
+func (o *output) forward(to *printer, prefix string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.to, o.prefix = to, prefix
+	o.flush()
+}
+
+func (o *output) text() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return strings.TrimSpace(string(o.held))
+}

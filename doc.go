@@ -1,0 +1,50 @@
+// Package gotheus is Prometheus metrics for programs that run as more than one process.
+//
+// Code declares metrics and updates them:
+//
+//	var requests = gotheus.NewCounterVec("requests_total", "Requests served.", nil, "method", "path")
+//
+//	requests.With("GET", "/").Inc()
+//
+// Where the values live is chosen elsewhere, by [Bind] or the environment variable GOTHEUS_BACKEND: in
+// the memory of the process, or in a file that all processes of a host map. The metrics, their cost and
+// their behaviour are the same everywhere. The page of any process is the exact total of all of them.
+//
+// # Concepts
+//
+// A family is a name with a help text, a type and label names. It consists of series, one for each set
+// of label values. [Counter], [Gauge], [Histogram] and [Summary] are series that code updates, its
+// instruments. A [Vec] is a family with labels; [Vec.With] finds the instrument for a set of label
+// values, or makes it. A [Registry] has families, collectors, a prefix and constant labels, and lives in
+// one backend. Package-level functions use the registry that [Default] returns.
+//
+// # Processes
+//
+// Metrics are usually package variables, made before main can choose a backend. They count in the heap
+// until then. Binding carries over what was counted, at any moment and under full load, without losing
+// or doubling an update. A backend that cannot be opened stops nothing: counting goes on in the heap and
+// the registry tries again.
+//
+// In shared memory, an update is seen by all processes when the call returns, and survives the death of
+// the process, however sudden. Counters, histograms and summaries add up over processes. A gauge is one
+// value for all: the last Set wins, Add, Inc and Dec add up.
+//
+// # Cost
+//
+// An update is an atomic operation on a word of memory, in every backend: no lock, no allocation, no
+// system call. Looking up label values that were seen before takes no lock and allocates nothing; a kept
+// instrument saves even that. Making a series costs some microseconds.
+//
+// # Errors
+//
+// Definitions are checked when they are made. NewCounter and its like, and [Vec.With], panic with an error
+// that names the metric and the value; [New], [NewVec] and [Vec.TryWith] return it. Updates never fail: a
+// value that makes no sense, such as a negative addition to a counter, is ignored, counted in
+// gotheus_rejected_updates_total and logged. The environment (disk, other processes) never causes a panic.
+// The library logs through log/slog, the same cause at most once a minute.
+//
+// # Pages
+//
+// Package metrichttp serves pages over HTTP. [Registry.WriteText] writes one anywhere;
+// [Registry.Families] ranges over one. Families are ordered by name, series by their label text.
+package gotheus

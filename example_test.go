@@ -1,0 +1,210 @@
+package gotheus_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/gotheus/gotheus"
+	"github.com/gotheus/gotheus/backend"
+	"github.com/gotheus/gotheus/backend/heap"
+)
+
+func ExampleNewCounterVec() {
+	gotheus.SetDefault(new(gotheus.Registry)) // for this example only
+
+	requests := gotheus.NewCounterVec("requests_total", "Requests served.", nil, "method", "path")
+	requests.With("GET", "/").Inc()
+	requests.With("GET", "/").Inc()
+	requests.With("PUT", "/item").Add(3)
+	gotheus.Default().WriteText(os.Stdout)
+	// Output:
+	// # HELP requests_total Requests served.
+	// # TYPE requests_total counter
+	// requests_total{method="GET",path="/"} 2
+	// requests_total{method="PUT",path="/item"} 3
+}
+
+// Two registries stand for two processes here: what one counts is on the page of the other.
+func ExampleRegistry_Bind() {
+	dir, _ := os.MkdirTemp("", "example")
+	defer os.RemoveAll(dir)
+	url := "shm://" + filepath.Join(dir, "shop") + "?fs=any"
+
+	one, other := new(gotheus.Registry), new(gotheus.Registry)
+	orders := one.NewCounter("orders_total", "Orders taken.", nil)
+	orders.Add(2) // before there is a backend
+	for _, r := range []*gotheus.Registry{one, other} {
+		if err := r.Bind(context.Background(), url); err != nil {
+			fmt.Println(err) // counting goes on in the heap
+		}
+		defer r.Close(context.Background())
+	}
+	orders.Inc()
+	for f := range other.Families(context.Background()) {
+		for s := range f.Samples() {
+			if f.Name == "orders_total" {
+				fmt.Println(s.Name, s.Value)
+			}
+		}
+	}
+	// Output: orders_total 3
+}
+
+func ExampleRegistry_Bind_error() {
+	r := gotheus.NewRegistry(&gotheus.RegistryOptions{Logger: quiet})
+	err := r.Bind(context.Background(), "nosuch://host/")
+	fmt.Println(errors.Is(err, backend.ErrScheme))
+	r.NewCounter("c_total", "Counts all the same.", nil).Inc()
+	// Output: true
+}
+
+func ExampleRegistry_BindBackend() {
+	b := heap.New()
+	r := new(gotheus.Registry)
+	c := r.NewCounter("c_total", "C.", nil)
+	c.Inc()
+	if err := r.BindBackend(context.Background(), b); err != nil {
+		fmt.Println(err)
+	}
+	fmt.Println(b.Walk()[0].Family.Name, c.Value())
+	// Output: c_total 1
+}
+
+func ExampleNewRegistry() {
+	r := gotheus.NewRegistry(&gotheus.RegistryOptions{
+		Prefix: "shop_",
+		Labels: gotheus.Labels{"region": "eu"},
+	})
+	r.NewGauge("temperature_celsius", "Temperature of the fridge.", nil).Set(4.5)
+	r.WriteText(os.Stdout)
+	// Output:
+	// # HELP shop_temperature_celsius Temperature of the fridge.
+	// # TYPE shop_temperature_celsius gauge
+	// shop_temperature_celsius{region="eu"} 4.5
+}
+
+func ExampleNew() {
+	name := "from-configuration"
+	_, err := gotheus.New[gotheus.Counter](new(gotheus.Registry), name, "A name that is not known in advance.", nil)
+	fmt.Println(err)
+	// Output: gotheus: invalid definition: invalid family: name "from-configuration": must match [a-zA-Z_:][a-zA-Z0-9_:]*
+}
+
+func ExampleNewVec() {
+	r := new(gotheus.Registry)
+	gotheus.NewVec[gotheus.Counter](r, "hits_total", "Hits.", nil, "page")
+	_, err := gotheus.NewVec[gotheus.Counter](r, "hits_total", "Hits.", nil, "path")
+	fmt.Println(errors.Is(err, gotheus.ErrConflict), err)
+	// Output: true gotheus: conflicting definition: hits_total: it has labels ["page"] already, not ["path"]
+}
+
+func ExampleVec_With() {
+	r := new(gotheus.Registry)
+	jobs := r.NewGaugeVec("jobs", "Jobs by queue and state.", nil, "queue", "state")
+	running := jobs.With("mail", "running") // an instrument can be kept
+	running.Inc()
+	running.Inc()
+	running.Dec()
+	fmt.Println(jobs.With("mail", "running").Value())
+	// Output: 1
+}
+
+func ExampleVec_WithLabels() {
+	r := new(gotheus.Registry)
+	jobs := r.NewGaugeVec("jobs", "Jobs by queue and state.", nil, "queue", "state")
+	jobs.WithLabels(gotheus.Labels{"state": "running", "queue": "mail"}).Set(3)
+	fmt.Println(jobs.With("mail", "running").Value())
+	// Output: 3
+}
+
+func ExampleVec_TryWith() {
+	r := new(gotheus.Registry)
+	jobs := r.NewGaugeVec("jobs", "Jobs by queue and state.", nil, "queue", "state")
+	_, err := jobs.TryWith("mail")
+	fmt.Println(err)
+	// Output: gotheus: wrong labels: jobs has labels ["queue" "state"]: 1 values given ["mail"]
+}
+
+func ExampleHistogram_ObserveSince() {
+	r := new(gotheus.Registry)
+	latency := r.NewHistogram("order_seconds", "Time to take an order.", &gotheus.HistogramOptions{
+		Options: gotheus.Options{Unit: "seconds"},
+		Buckets: gotheus.ExponentialBuckets(.001, 10, 4),
+	})
+	order := func() {
+		defer latency.ObserveSince(time.Now()) // also if it panics
+	}
+	order()
+	fmt.Println(latency.Count())
+	// Output: 1
+}
+
+func ExampleSummary() {
+	r := new(gotheus.Registry)
+	size := r.NewSummary("reply_bytes", "Sizes of replies.", nil)
+	size.Observe(120)
+	size.Observe(80)
+	fmt.Println(size.Count(), size.Sum())
+	// Output: 2 200
+}
+
+func ExampleGauge() {
+	r := new(gotheus.Registry)
+	depth := r.NewGauge("queue_depth", "Messages waiting.", nil)
+	depth.Set(10)
+	depth.Inc()
+	depth.Add(-2.5)
+	fmt.Println(depth.Value())
+	// Output: 8.5
+}
+
+func ExampleRegistry_Add() {
+	depths := map[string]int{"mail": 3, "sms": 0}
+	r := gotheus.NewRegistry(&gotheus.RegistryOptions{NoSelfMetrics: true})
+	remove := r.Add(gotheus.CollectorFunc(func(ctx context.Context, s *gotheus.Sink) error {
+		g := s.Gauge("queue_depth", "Messages waiting.", "queue")
+		for queue, n := range depths {
+			g.Put(float64(n), queue)
+		}
+		return ctx.Err()
+	}))
+	defer remove()
+	r.WriteText(os.Stdout)
+	// Output:
+	// # HELP queue_depth Messages waiting.
+	// # TYPE queue_depth gauge
+	// queue_depth{queue="mail"} 3
+	// queue_depth{queue="sms"} 0
+}
+
+// An encoder of one's own.
+func ExampleRegistry_Families() {
+	r := new(gotheus.Registry)
+	r.NewCounterVec("requests_total", "Requests served.", nil, "path").With("/").Add(2)
+	for family, err := range r.Families(context.Background()) {
+		if err != nil {
+			fmt.Println(err) // what other processes did is not known
+			break
+		}
+		for sample := range family.Samples() {
+			fmt.Println(family.Type, sample.Name, sample.Labels, sample.Value)
+		}
+	}
+	// Output: counter requests_total [{path /}] 2
+}
+
+func ExampleRegistry_Unregister() {
+	r := new(gotheus.Registry)
+	c := r.NewCounter("old_total", "No longer wanted.", nil)
+	r.Unregister("old_total")
+	c.Inc() // unseen
+	var page strings.Builder
+	r.WriteText(&page)
+	fmt.Println(page.Len())
+	// Output: 0
+}
