@@ -22,9 +22,6 @@ const EnvBackend = "GOTHEUS_BACKEND"
 // ErrBound says that a registry is bound to a backend already.
 var ErrBound = errors.New("gotheus: already bound to a backend")
 
-// errSealed is what a series is postponed for if its words in the backend do not count.
-var errSealed = errors.New("gotheus: the stored value is damaged")
-
 const (
 	// envDelay is how long after the first metric GOTHEUS_BACKEND is applied if nothing has asked for
 	// it before: long enough for main to bind another backend, short enough for a worker that is
@@ -159,9 +156,6 @@ func (r *Registry) settle(m instrument) error {
 		if err != nil {
 			return err
 		}
-		if sealed(s.fam.def.Kind, words) {
-			return errSealed
-		}
 		r.moveMu.Lock()
 		if r.current() != b {
 			r.moveMu.Unlock()
@@ -197,11 +191,13 @@ func (r *Registry) Flush(ctx context.Context) error {
 }
 
 // Close flushes, leaves the backend and ends everything that r does in the background. Metrics go on in
-// the heap, from zero; r can be bound again, and then carries over what was counted in between. Closing a
-// registry that is not bound does nothing.
+// the heap, from zero; r can be bound again, and then carries over what was counted in between. Gauges of a
+// mode other than Shared keep their values: they are this process's own. Series with a time to live stay
+// until another one is made. Closing a registry that is not bound ends what it does in the background.
 func (r *Registry) Close(ctx context.Context) error {
 	r.applyEnv(ctx)
 	r.reopen.halt()
+	r.sweeper.stop()
 	r.opMu.Lock()
 	defer r.opMu.Unlock()
 	r.asked.Store(nil)

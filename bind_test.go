@@ -259,11 +259,12 @@ func TestPostponed(t *testing.T) {
 	pageHas(t, r, "last_total 2", "early_total 0")
 }
 
-// The words of a shared file may be damaged by others. An update must neither hang nor get lost then.
+// The words of a shared file may be damaged by others so that they look as if the series was deleted. An
+// update must neither hang nor get lost then.
 func TestDamagedWords(t *testing.T) {
 	t.Parallel()
 	b := heap.New()
-	r, log := newRegistry(t, nil)
+	r, _ := newRegistry(t, nil)
 	r.BindBackend(t.Context(), b)
 	c, g, h, s := r.NewCounter("c_total", "C.", nil), r.NewGauge("g", "G.", nil), r.NewHistogram("h", "H.", nil), r.NewSummary("s", "S.", nil)
 	fine := r.NewCounter("fine_total", "F.", nil)
@@ -279,29 +280,15 @@ func TestDamagedWords(t *testing.T) {
 	}
 	update()
 	for _, group := range b.Walk() {
-		for _, series := range group.Series {
-			if group.Family.Name != "fine_total" {
-				for i := range series.Words {
-					series.Words[i].Store(backend.SealedFloat | backend.SealedInt)
-				}
-				series.Words[0].Store(backend.SealedInt)
-				if k := group.Family.Kind; k == backend.Gauge || k == backend.Histogram {
-					series.Words[0].Store(backend.SealedFloat)
-				}
-			}
+		if group.Family.Name != "fine_total" {
+			group.Family.Seal(group.Series[0].Words)
 		}
 	}
-	update()
-	if c.Value() != 3.5 || g.Value() != 2 || h.Count() != 1 || s.Count() != 1 || fine.Value() != 2 {
-		t.Errorf("values %v %v %v %v %v", c.Value(), g.Value(), h.Count(), s.Count(), fine.Value())
-	}
-	p := page(t, r)
-	if !strings.Contains(p, "fine_total 2\n") || strings.Contains(p, "\nc_total ") || strings.Contains(p, "\nh_count") {
+	if p := page(t, r); strings.Contains(p, "\nc_total ") || strings.Contains(p, "\nh_count") || !strings.Contains(p, "fine_total 1\n") {
 		t.Errorf("page: %s", p)
 	}
-	if !strings.Contains(log.String(), "damaged") {
-		t.Errorf("log: %s", log)
-	}
+	update()
+	pageHas(t, r, "c_total 3.5", "g 2", "h_count 1", "h_sum 1", "s_count 1", "fine_total 2")
 }
 
 func TestEnvironment(t *testing.T) {

@@ -7,37 +7,83 @@ import (
 	"github.com/gotheus/gotheus/backend"
 )
 
-// Gauge is a value that goes up and down. In a backend that processes share it is one value for all of
-// them: the last Set wins, Add, Inc and Dec add up. All methods may be called concurrently; updates
-// never fail or allocate, and never block but for the instant in which the gauge is bound to a backend.
-// Gauges are made by [NewGauge], [New] or a [Vec].
+// Gauge is a value that goes up and down. What it means in a backend that processes share is the mode in its
+// [GaugeOptions]; by default it is one value for all of them: the last Set wins, Add, Inc and Dec add up. All
+// methods may be called concurrently; updates never fail or allocate, and never block but for the instant
+// in which the gauge is bound to a backend. Gauges are made by [NewGauge], [New] or a [Vec].
 type Gauge struct {
-	cells atomic.Pointer[[2]atomic.Uint64] // see backend.GaugeValue
+	cells atomic.Pointer[gaugeCells]
 	series
 }
+
+type gaugeCells struct {
+	words   backend.Words  // see backend.GaugeValue
+	tickets *atomic.Uint64 // mode Latest
+	parts   bool           // the words are those of this instance
+	touch   bool           // updates are noticed even if they change nothing
+}
+
+// Modes of a gauge that several processes have. All but Shared are over the live processes: what a dead one
+// had is gone at the next scrape. Processes that have never updated the gauge do not join Min, Max, Mean and
+// Latest. In the heap, where there is one process, they all mean the same.
+const (
+	Shared      = backend.Shared      // one value: the last Set wins, Add adds
+	Sum         = backend.Sum         // of the processes' values: for what is in progress
+	Min         = backend.Min         // the least
+	Max         = backend.Max         // the greatest
+	Mean        = backend.Mean        // the arithmetic mean
+	Latest      = backend.Latest      // the one that was set last
+	PerInstance = backend.PerInstance // a series for each process, told apart by the label "process"
+)
 
 // Set sets the value, which may also be infinite or NaN.
 func (g *Gauge) Set(v float64) {
 	bits := floatBits(v)
 	for {
 		c := g.cells.Load()
-		// Before the value: whoever carries the value over must know what kind it is.
-		if c[backend.GaugeSet].Load() == 0 {
-			c[backend.GaugeSet].Store(1)
-		}
+		c.note(backend.GaugeIsSet | backend.GaugeJoined)
 		// Not a plain store, which could overwrite a seal and be lost with it.
-		old := c[backend.GaugeValue].Load()
+		w := &c.words[backend.GaugeValue]
+		old := w.Load()
 		if old == backend.SealedFloat {
-			g.escape(g, &c[backend.GaugeValue])
-		} else if c[backend.GaugeValue].CompareAndSwap(old, bits) {
+			g.escape(g, w)
+		} else if w.CompareAndSwap(old, bits) {
+			c.stamp()
 			return
 		}
 	}
 }
 
+// note sets flags, before the value changes: whoever carries the value over must know what kind it is.
+func (c *gaugeCells) note(flags uint64) {
+	w := &c.words[backend.GaugeFlags]
+	if w.Load()&flags != flags {
+		w.Or(flags)
+	}
+	if c.touch {
+		w.Add(backend.GaugeTouch)
+	}
+}
+
+// stamp says when the value was set, in an order that all processes share.
+func (c *gaugeCells) stamp() {
+	if c.tickets != nil {
+		c.words[backend.GaugeTicket].Store(c.tickets.Add(1))
+	}
+}
+
 // Add adds v, which may be negative.
 func (g *Gauge) Add(v float64) {
-	for w := &g.cells.Load()[backend.GaugeValue]; !addFloat(w, v); w = &g.cells.Load()[backend.GaugeValue] {
+	for {
+		c := g.cells.Load()
+		if c.parts || c.touch {
+			c.note(backend.GaugeJoined)
+		}
+		w := &c.words[backend.GaugeValue]
+		if addFloat(w, v) {
+			c.stamp()
+			return
+		}
 		g.escape(g, w)
 	}
 }
@@ -56,8 +102,7 @@ func (g *Gauge) SetToCurrentTime() { g.Set(float64(time.Now().UnixNano()) / 1e9)
 //	defer lastRun.SetSince(time.Now())
 func (g *Gauge) SetSince(start time.Time) { g.Set(time.Since(start).Seconds()) }
 
-// Value returns the value as the page of this process would show it, without asking other processes
-// for what they have not yet shared.
+// Value returns the value: in mode Shared that of all processes, in other modes that of this one.
 func (g *Gauge) Value() float64 {
 	g.fam.reg.moveMu.Lock()
 	defer g.fam.reg.moveMu.Unlock()
@@ -65,14 +110,19 @@ func (g *Gauge) Value() float64 {
 }
 
 func (g *Gauge) move(to, from backend.Words) {
-	c := (*[2]atomic.Uint64)(to)
+	c := &gaugeCells{words: to, parts: g.fam.def.Parts(), touch: g.fam.ttl > 0}
+	if g.fam.def.Mode == Latest {
+		c.tickets = g.fam.reg.current().Tickets()
+	}
 	if from != nil {
 		v := sealFloat(&from[backend.GaugeValue])
-		if from[backend.GaugeSet].Load() != 0 {
-			c[backend.GaugeSet].Store(1)
-			c[backend.GaugeValue].Store(floatBits(v))
+		flags := from[backend.GaugeFlags].Load()
+		to[backend.GaugeFlags].Or(flags & (backend.GaugeIsSet | backend.GaugeJoined))
+		if flags&backend.GaugeIsSet != 0 {
+			to[backend.GaugeValue].Store(floatBits(v))
+			c.stamp()
 		} else if v != 0 {
-			addFloat(&c[backend.GaugeValue], v)
+			addFloat(&to[backend.GaugeValue], v)
 		}
 	}
 	g.cells.Store(c)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
+	"time"
 
 	"github.com/gotheus/gotheus/backend"
 )
@@ -17,6 +18,8 @@ type RegistryOptions struct {
 	Labels        Labels       // constant labels of every series on the page, of collectors too
 	Logger        *slog.Logger // takes what the library has to say; nil: slog.Default() at that time
 	NoSelfMetrics bool         // leaves the gotheus_* families out of the page
+	// TTL is the default for Options.TTL; 0: for ever.
+	TTL time.Duration
 }
 
 // Options are a counter's, and what the options of the others have in common. The zero value is good.
@@ -24,11 +27,16 @@ type Options struct {
 	// Unit is the base unit, such as "seconds" or "bytes". If it is given, the name must end in it
 	// (before _total), as OpenMetrics demands.
 	Unit string
+	// TTL makes series vanish that have not been updated for so long, by no process. One that is updated
+	// again comes back from zero. It is checked eight times within the TTL, so a series may stay an
+	// eighth longer. 0: the registry's; negative: never. A metric without labels always stays.
+	TTL time.Duration
 }
 
 // GaugeOptions are a gauge's. The zero value is good.
 type GaugeOptions struct {
 	Options
+	Mode backend.Mode // what the value is if several processes have the gauge; zero: Shared
 }
 
 // HistogramOptions are a histogram's. The zero value is good.
@@ -53,6 +61,7 @@ type Instrument interface {
 // counter do not compile. Nil stands for the default options.
 type OptionsFor[M Instrument] interface {
 	define(f *backend.Family, _ *M)
+	common() *Options
 }
 
 // optionsFor turns a nil interface into the nil pointer that M's options are.
@@ -84,7 +93,7 @@ func (o *Options) define(f *backend.Family, _ *Counter) {
 func (o *GaugeOptions) define(f *backend.Family, _ *Gauge) {
 	f.Kind = backend.Gauge
 	if o != nil {
-		f.Unit = o.Unit
+		f.Unit, f.Mode = o.Unit, o.Mode
 	}
 }
 
@@ -107,6 +116,35 @@ func (o *SummaryOptions) define(f *backend.Family, _ *Summary) {
 	if o != nil {
 		f.Unit = o.Unit
 	}
+}
+
+// common returns what the options of all kinds have in common, never nil.
+func (o *Options) common() *Options {
+	if o == nil {
+		return new(Options)
+	}
+	return o
+}
+
+func (o *GaugeOptions) common() *Options {
+	if o == nil {
+		return new(Options)
+	}
+	return &o.Options
+}
+
+func (o *HistogramOptions) common() *Options {
+	if o == nil {
+		return new(Options)
+	}
+	return &o.Options
+}
+
+func (o *SummaryOptions) common() *Options {
+	if o == nil {
+		return new(Options)
+	}
+	return &o.Options
 }
 
 // DefaultBuckets returns the bounds of histograms that give none: .005, .01, .025, .05, .1, .25, .5,

@@ -13,44 +13,6 @@ import (
 	"github.com/gotheus/gotheus/expo"
 )
 
-// distribution is a histogram's or summary's value as read from its words.
-type distribution = expo.Distribution
-
-func readCounter(w backend.Words) expo.Number {
-	return expo.Number{Int: w[backend.CounterInt].Load(), Float: loadFloat(&w[backend.CounterFloat])}
-}
-
-// readHistogram reads living words. The count is derived from the buckets, so that the two always
-// agree. Buckets are read again, a bounded number of times, until they have not changed meanwhile, so
-// that the sum differs from them by no more than what was being observed during one reading.
-func readHistogram(d *distribution, w backend.Words) {
-	n := len(w) - backend.HistogramBuckets
-	d.Buckets = slices.Grow(d.Buckets[:0], n)[:n]
-	for range 4 {
-		before := w[backend.HistogramSum].Load()
-		d.Count = 0
-		for i := range d.Buckets {
-			d.Count += w[backend.HistogramBuckets+i].Load()
-			d.Buckets[i] = d.Count
-		}
-		d.Sum = loadFloat(&w[backend.HistogramSum])
-		if before == w[backend.HistogramSum].Load() {
-			break
-		}
-	}
-	d.Buckets = d.Buckets[:n-1] // the last one is the count
-}
-
-func readSummary(d *distribution, w backend.Words) {
-	for range 4 {
-		d.Count = w[backend.SummaryCount].Load()
-		d.Sum = loadFloat(&w[backend.SummarySum])
-		if d.Count == w[backend.SummaryCount].Load() {
-			break
-		}
-	}
-}
-
 // pageFamily is a family of a page: a collector's, or one or several groups of the backend that differ
 // in label names and help only.
 type pageFamily struct {
@@ -117,7 +79,7 @@ func (r *Registry) Write(ctx context.Context, w io.Writer, format expo.Format) e
 			continue
 		}
 		for s := range p.series(f) {
-			buf = p.encode(buf, e, f.Type, s)
+			buf = p.encode(buf, e, f.groups[0].Family, s)
 			if len(buf) >= pieceSize {
 				if err := send(pieceSize); err != nil {
 					return err
@@ -139,31 +101,22 @@ func (w *row) encode(dst []byte, e expo.Encoder, t expo.Type) []byte {
 	return e.Number(dst, w.labels, expo.Number{Float: w.value})
 }
 
-// encode appends a series of the backend. One whose words carry a seal was damaged or is on its way to
-// another place, and is left out.
-func (p *page) encode(dst []byte, e expo.Encoder, t expo.Type, s *backend.Series) []byte {
-	switch t {
-	case expo.Counter:
-		n := readCounter(s.Words)
-		if n.Int >= backend.SealedInt || n.Float != n.Float {
-			return dst
-		}
-		return e.Number(dst, s.Labels, n)
-	case expo.Gauge:
-		bits := s.Words[backend.GaugeValue].Load()
-		if bits == backend.SealedFloat {
-			return dst
-		}
+// encode appends a series of the backend, unless it was deleted.
+func (p *page) encode(dst []byte, e expo.Encoder, f *backend.Family, s *backend.Series) []byte {
+	if s.Parts != nil {
+		return encodeParts(dst, e, f.Mode, s)
+	}
+	if f.Sealed(s.Words) {
+		return dst
+	}
+	switch f.Kind {
+	case backend.Counter:
+		return e.Number(dst, s.Labels, readCounter(s.Words))
+	case backend.Gauge:
 		return e.Number(dst, s.Labels, expo.Number{Float: loadFloat(&s.Words[backend.GaugeValue])})
-	case expo.Histogram:
-		if sealed(backend.Histogram, s.Words) {
-			return dst
-		}
+	case backend.Histogram:
 		readHistogram(&p.dist, s.Words)
-	case expo.Summary:
-		if sealed(backend.Summary, s.Words) {
-			return dst
-		}
+	case backend.Summary:
 		readSummary(&p.dist, s.Words)
 	}
 	return e.Distribution(dst, s.Labels, &p.dist)

@@ -1,6 +1,7 @@
 package gotheus
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -8,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 	"unicode/utf8"
 
 	"github.com/gotheus/gotheus/backend"
@@ -46,6 +48,7 @@ type Registry struct {
 	promote  retrier                // of families and series that the backend had no room for
 
 	envTimer, envRun sync.Once
+	sweeper          sweeper
 }
 
 // binding is a backend while a registry uses it.
@@ -99,16 +102,20 @@ type family struct {
 	def   *backend.Family // name, labels with prefix and constant labels
 	open  []string        // labels that look-ups give, ascending
 	vec   bool
-	table any // *table[M]
+	ttl   time.Duration // 0: series stay for ever
+	table any           // *table[M]
 
 	mu     sync.Mutex // creation of series
 	series []instrument
+	idle   map[string]*idleState // of series that may vanish, see ttl.go
+	pinned map[string]bool       // label texts of series that stay whatever the TTL
 }
 
 // define returns the family for a definition, an existing one if it is identical.
 func define[M Instrument](r *Registry, name, help string, o OptionsFor[M], vec bool, labels []string) (*family, error) {
 	def := &backend.Family{Name: r.opts.Prefix + name, Help: help}
-	optionsFor(o).define(def, nil)
+	options := optionsFor(o)
+	options.define(def, nil)
 	open, _ := backend.SortLabels(labels)
 	def.Labels, _ = backend.SortLabels(append(sortedKeys(r.opts.Labels), labels...))
 	switch err := def.Check(); {
@@ -121,6 +128,9 @@ func define[M Instrument](r *Registry, name, help string, o OptionsFor[M], vec b
 	}
 
 	f := &family{reg: r, def: def, open: open, vec: vec, table: new(table[M])}
+	if ttl := cmp.Or(options.common().TTL, r.opts.TTL); vec && ttl > 0 {
+		f.ttl = ttl
+	}
 	r.mu.Lock()
 	if old := r.families[def.Name]; old != nil {
 		r.mu.Unlock()
@@ -177,6 +187,10 @@ func differs(old, f *family) string {
 		return fmt.Sprintf("it has buckets %v already, not %v", a.Buckets, b.Buckets)
 	case a.Unit != b.Unit:
 		return fmt.Sprintf("it has unit %q already, not %q", a.Unit, b.Unit)
+	case a.Mode != b.Mode:
+		return fmt.Sprintf("it has mode %v already, not %v", a.Mode, b.Mode)
+	case old.ttl != f.ttl:
+		return fmt.Sprintf("it has a TTL of %v already, not %v", old.ttl, f.ttl)
 	case a.Help != b.Help:
 		return fmt.Sprintf("it has help %q already, not %q", a.Help, b.Help)
 	}
@@ -217,19 +231,38 @@ func (f *family) add(m instrument, values []string) {
 	}
 	s := m.base()
 	s.fam, s.labels = f, labels
-	b := f.reg.current()
-	words, err := b.Cells(f.def, labels)
-	if err == nil && sealed(f.def.Kind, words) {
-		err = errSealed
+	f.place(m)
+}
+
+// place gives a series words: those that the backend has for it, or private ones for as long as it has
+// none. f.mu is held.
+func (f *family) place(m instrument) {
+	r, s := f.reg, m.base()
+	if f.ttl > 0 {
+		r.sweeper.start(r, f.ttl)
 	}
-	s.home = b
-	if err != nil {
-		words, s.home = make(backend.Words, f.def.Words()), nil
-		f.reg.postpone(f, err, func() error { return f.reg.settle(m) })
+	if !s.listed {
+		f.series, s.listed = append(f.series, m), true
 	}
-	s.words = words
-	m.move(words, nil)
-	f.series = append(f.series, m)
+	for {
+		b := r.current()
+		words, err := b.Cells(f.def, s.labels)
+		if err != nil {
+			words, b = make(backend.Words, f.def.Words()), nil
+		}
+		r.moveMu.Lock()
+		if b != nil && r.current() != b {
+			r.moveMu.Unlock()
+			continue // bound or closed meanwhile
+		}
+		m.move(words, nil)
+		s.words, s.home = words, b
+		r.moveMu.Unlock()
+		if err != nil {
+			r.postpone(f, err, func() error { return r.settle(m) })
+		}
+		return
+	}
 }
 
 // Unregister drops the family of that name (without the registry's prefix) from this process's pages

@@ -2,6 +2,7 @@ package gotheus
 
 import (
 	"math"
+	"slices"
 	"sync/atomic"
 
 	"github.com/gotheus/gotheus/backend"
@@ -19,13 +20,15 @@ import (
 // only then published; an update that finds the seal waits for moveMu, that is, for the few
 // instructions in between.
 //
-// A seal on words that did not move can only be damage in a shared file. The series then goes on in
-// private words, see escape.
+// A seal on words that did not move says that the series was deleted, by whichever process. The update
+// brings it back, see escape.
 
 // series is what all instruments have in common.
 type series struct {
 	fam    *family
 	labels string // label text
+
+	listed bool // in fam.series; guarded by fam.mu
 
 	// Guarded by the registry's moveMu.
 	words backend.Words
@@ -34,9 +37,9 @@ type series struct {
 
 func (s *series) base() *series { return s }
 
-// private reports whether the words belong to this series alone, so that they must be carried along
-// when it moves; shared words stay behind with what is in them.
-func (s *series) private() bool { return s.home == nil || s.home.local }
+// private reports whether the words belong to this process alone, so that they must be carried along
+// when the series moves; shared words stay behind with what is in them.
+func (s *series) private() bool { return s.home == nil || s.home.local || s.fam.def.Parts() }
 
 // instrument is implemented by *Counter, *Gauge, *Histogram and *Summary.
 type instrument interface {
@@ -46,41 +49,27 @@ type instrument interface {
 	move(to, from backend.Words)
 }
 
-// escape is called by an update that has found word sealed in the words that m still points to.
+// escape is called by an update that has found word sealed in the words that m still points to. If they
+// have not moved meanwhile, the series was deleted: it comes back from zero, in the backend or, if that has
+// no room, in private words.
 func (s *series) escape(m instrument, word *atomic.Uint64) {
 	r := s.fam.reg
 	r.moveMu.Lock()
-	for i := range s.words {
-		if &s.words[i] == word {
-			s.words, s.home = make(backend.Words, len(s.words)), nil
-			m.move(s.words, nil)
-			defer r.postpone(s.fam, errSealed, func() error { return r.settle(m) })
-			break
-		}
-	}
+	deleted := slices.ContainsFunc(pointers(s.words), func(w *atomic.Uint64) bool { return w == word })
 	r.moveMu.Unlock()
+	if deleted {
+		s.fam.mu.Lock()
+		defer s.fam.mu.Unlock()
+		s.fam.place(m)
+	}
 }
 
-// sealed reports whether any of the words of a series carries a seal.
-func sealed(k backend.Kind, words backend.Words) bool {
+func pointers(words backend.Words) []*atomic.Uint64 {
+	p := make([]*atomic.Uint64, len(words))
 	for i := range words {
-		v := words[i].Load()
-		var float bool
-		switch k {
-		case backend.Counter:
-			float = i == backend.CounterFloat
-		case backend.Gauge:
-			float = i == backend.GaugeValue
-		case backend.Histogram:
-			float = i == backend.HistogramSum
-		case backend.Summary:
-			float = i == backend.SummarySum
-		}
-		if float && v == backend.SealedFloat || !float && v >= backend.SealedInt {
-			return true
-		}
+		p[i] = &words[i]
 	}
-	return false
+	return p
 }
 
 // sealInt seals an integer word and returns what was in it.
@@ -119,5 +108,3 @@ func floatBits(v float64) uint64 {
 	}
 	return math.Float64bits(v)
 }
-
-func loadFloat(w *atomic.Uint64) float64 { return math.Float64frombits(w.Load()) }

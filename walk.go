@@ -65,7 +65,7 @@ func (p *page) samples(f *pageFamily, yield func(Sample) bool) {
 		return
 	}
 	for s := range p.series(f) {
-		if p.encode(nil, w, f.Type, s); w.stopped {
+		if p.encode(nil, w, f.groups[0].Family, s); w.stopped {
 			return
 		}
 	}

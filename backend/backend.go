@@ -12,6 +12,7 @@ package backend
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync/atomic"
 )
 
@@ -32,7 +33,44 @@ type Words = []atomic.Uint64
 // Series is one row of a [Group].
 type Series struct {
 	Labels string // label text, see Family.LabelText
-	Words  Words  // live; only to be read atomically
+	Words  Words  // live; only to be read atomically; nil if the family has Parts
+	Parts  *Parts // of the instances, if the family has them
+}
+
+// Instance is a process that uses a backend, for as long as it does.
+type Instance struct {
+	Number int           // small, and unique among live instances
+	ID     atomic.Uint64 // 0: it is dead, as far as the last Sync knows
+}
+
+// Part is what one instance has of a series.
+type Part struct {
+	Words    Words
+	Instance *Instance
+	Owner    *atomic.Uint64 // ID of the instance that the words belong to; nil: always Instance
+}
+
+// Live reports whether the part counts: its instance is alive, and it is not what a dead one left.
+func (p *Part) Live() bool {
+	id := p.Instance.ID.Load()
+	return id != 0 && (p.Owner == nil || p.Owner.Load() == id)
+}
+
+// Parts is a growing list of parts.
+type Parts struct{ list atomic.Pointer[[]Part] }
+
+// Add adds a part. Calls must not be concurrent.
+func (p *Parts) Add(part Part) {
+	list := append(slices.Clone(p.List()), part)
+	p.list.Store(&list)
+}
+
+// List returns all parts, also those of dead instances. It must not be changed.
+func (p *Parts) List() []Part {
+	if list := p.list.Load(); list != nil {
+		return *list
+	}
+	return nil
 }
 
 // Group is a family with its series, as [Backend.Walk] saw them. Series are in ascending order of
@@ -53,10 +91,19 @@ type Backend interface {
 
 	// Cells returns the words of a series, which it creates at zero if no process has done so yet.
 	// It declares the family. Two calls for equal families with the same labels return the same
-	// words, in whatever process. Words stay valid as long as they are reachable, also after
+	// words, in whatever process; but if the family has Parts, each instance has its own. A series
+	// that was deleted comes back at zero: no word that is returned is sealed, unless the series is
+	// deleted again. Words stay valid as long as they are reachable, also after
 	// Close. labels is kept by the backend, the caller must not pass a string that may change.
 	// The error may wrap ErrFull, ErrBusy or ErrClosed.
 	Cells(f *Family, labels string) (Words, error)
+
+	// Delete deletes the series of f whose label texts match, for all processes, by sealing their words,
+	// and returns how many there were. Those that are not in Walk need not be found.
+	Delete(f *Family, match func(labels string) bool) (int, error)
+
+	// Tickets returns a counter that all processes share, for the order of what they set.
+	Tickets() *atomic.Uint64
 
 	// Sync brings Walk up to date with what other processes did. On error Walk has the last known
 	// state.
@@ -64,7 +111,7 @@ type Backend interface {
 
 	// Walk returns all groups by ascending name, those of one name newest first: also families
 	// and series that this process never asked for. The result is a snapshot of what exists; the
-	// words in it are live.
+	// words in it are live. It may hold series whose words are all sealed, which do not exist.
 	Walk() []Group
 
 	// Flush returns when everything counted before the call is durable by the backend's own

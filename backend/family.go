@@ -36,6 +36,34 @@ func (k Kind) String() string {
 	return "kind(" + strconv.Itoa(int(k)) + ")"
 }
 
+// Mode says what a gauge's value is when several processes have it.
+type Mode uint8
+
+// The modes. All but Shared are over the live instances: what a dead one had is gone. Instances that have
+// never updated the gauge do not join Min, Max, Mean and Latest. The numbers are stored, so they never
+// change.
+const (
+	Shared      Mode = iota // one value: the last Set wins, Add adds
+	Sum                     // of the instances' values
+	Min                     // the least
+	Max                     // the greatest
+	Mean                    // the arithmetic mean
+	Latest                  // the one that was set last
+	PerInstance             // one series for each instance, told apart by the label InstanceLabel
+)
+
+// InstanceLabel is the name of the label of gauges with mode PerInstance. Its values are small numbers that
+// are given to the next process when one has ended, so that there is no end of series.
+const InstanceLabel = "process"
+
+func (m Mode) String() string {
+	names := [...]string{"shared", "sum", "min", "max", "mean", "latest", "per instance"}
+	if int(m) < len(names) {
+		return names[m]
+	}
+	return "mode(" + strconv.Itoa(int(m)) + ")"
+}
+
 // ErrFamily is wrapped by all errors about a family's definition.
 var ErrFamily = errors.New("invalid family")
 
@@ -46,17 +74,24 @@ type Family struct {
 	Help    string
 	Unit    string // "" or a suffix of Name (before _total), such as "seconds"
 	Kind    Kind
+	Mode    Mode      // of a gauge
 	Labels  []string  // in ascending order, constant ones included
 	Buckets []float64 // upper bounds of a histogram in ascending order, without +Inf
 }
 
-// Words returns how many words each series of f has.
+// Words returns how many words each series of f has, or each part of a series, see Family.Parts.
 func (f *Family) Words() int {
-	if f.Kind == Histogram {
+	switch {
+	case f.Kind == Histogram:
 		return HistogramBuckets + len(f.Buckets) + 1
+	case f.Parts():
+		return 3
 	}
 	return 2
 }
+
+// Parts reports whether series of f have words for each instance.
+func (f *Family) Parts() bool { return f.Mode != Shared }
 
 // Check returns an error that wraps ErrFamily if f cannot be exposed: it names the field, the value
 // and the rule, which are those of the Prometheus data model.
@@ -66,6 +101,9 @@ func (f *Family) Check() error {
 	}
 	if f.Kind < Counter || f.Kind > Summary {
 		return fmt.Errorf("%w: %s: unknown %v", ErrFamily, f.Name, f.Kind)
+	}
+	if f.Mode > PerInstance || f.Mode != Shared && f.Kind != Gauge {
+		return fmt.Errorf("%w: %s: a %v has no mode %v", ErrFamily, f.Name, f.Kind, f.Mode)
 	}
 	if !utf8.ValidString(f.Help) {
 		return fmt.Errorf("%w: %s: help %q is not UTF-8", ErrFamily, f.Name, f.Help)
@@ -118,6 +156,8 @@ func (f *Family) CheckLabelName(name string) error {
 		return fmt.Errorf("%w: %s: label %q: must match [a-zA-Z_][a-zA-Z0-9_]*", ErrFamily, f.Name, name)
 	case strings.HasPrefix(name, "__"):
 		return fmt.Errorf("%w: %s: label %q: names that begin with __ are reserved", ErrFamily, f.Name, name)
+	case name == InstanceLabel && f.Mode == PerInstance:
+		return fmt.Errorf("%w: %s: label %q is reserved in a gauge per instance", ErrFamily, f.Name, name)
 	case name == "le" && f.Kind == Histogram, name == "quantile" && f.Kind == Summary:
 		return fmt.Errorf("%w: %s: label %q is reserved in a %v", ErrFamily, f.Name, name, f.Kind)
 	}
@@ -138,7 +178,7 @@ func ValidName(s string) bool {
 // Alike reports whether series of f and g can be shown under one name: they may differ in help and
 // label names only.
 func (f *Family) Alike(g *Family) bool {
-	return f.Kind == g.Kind && f.Unit == g.Unit && slices.Equal(f.Buckets, g.Buckets)
+	return f.Kind == g.Kind && f.Mode == g.Mode && f.Unit == g.Unit && slices.Equal(f.Buckets, g.Buckets)
 }
 
 // Fields of an encoded schema. Their numbers are stored, so they never change; unknown ones make a
@@ -149,6 +189,7 @@ const (
 	fieldUnit   = 3
 	fieldLabel  = 4
 	fieldBucket = 5
+	fieldMode   = 6
 )
 
 // Schema returns the identity of f as bytes: fields in ascending order, each a number, the length
@@ -173,6 +214,9 @@ func (f *Family) Schema() string {
 	for _, v := range f.Buckets {
 		field(fieldBucket, string(binary.LittleEndian.AppendUint64(nil, math.Float64bits(v))))
 	}
+	if f.Mode != Shared {
+		field(fieldMode, string([]byte{byte(f.Mode)}))
+	}
 	return string(b)
 }
 
@@ -193,6 +237,8 @@ func ParseSchema(s string) (*Family, error) {
 			f.Name = content
 		case n == fieldKind && length == 1:
 			f.Kind = Kind(content[0])
+		case n == fieldMode && length == 1:
+			f.Mode = Mode(content[0])
 		case n == fieldUnit:
 			f.Unit = content
 		case n == fieldLabel:

@@ -24,6 +24,8 @@ type Backend struct {
 	families map[*index.Family]*family
 	slab     backend.Words // free words, beginning at a cache line
 	lines    int           // size of the next slab in cache lines
+	tickets  atomic.Uint64
+	self     backend.Instance
 }
 
 type family struct {
@@ -34,7 +36,9 @@ type family struct {
 
 // New returns an empty backend.
 func New() *Backend {
-	return &Backend{known: make(map[*backend.Family]*family), families: make(map[*index.Family]*family)}
+	b := &Backend{known: make(map[*backend.Family]*family), families: make(map[*index.Family]*family)}
+	b.self.ID.Store(1)
+	return b
 }
 
 // Declare implements backend.Backend.
@@ -67,10 +71,37 @@ func (b *Backend) Cells(f *backend.Family, labels string) (backend.Words, error)
 	if !ok {
 		words = b.alloc(fam.words)
 		fam.cells[labels] = words
-		b.index.Add(fam.place, backend.Series{Labels: labels, Words: words})
+		if f.Parts() {
+			b.index.AddPart(fam.place, labels, backend.Part{Words: words, Instance: &b.self})
+		} else {
+			b.index.Add(fam.place, backend.Series{Labels: labels, Words: words})
+		}
 	}
+	f.Unseal(words) // Delete forgets what it seals, but somebody else may have sealed them
 	return words, nil
 }
+
+// Delete implements backend.Backend. What is deleted is forgotten: a series that comes back has other words.
+func (b *Backend) Delete(f *backend.Family, match func(labels string) bool) (n int, err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	fam := b.family(f)
+	gone := make(map[string]bool)
+	for labels, words := range fam.cells {
+		if match(labels) {
+			f.Seal(words)
+			delete(fam.cells, labels)
+			gone[labels] = true
+		}
+	}
+	if len(gone) > 0 {
+		b.index.Remove(fam.place, func(s *backend.Series) bool { return gone[s.Labels] })
+	}
+	return len(gone), nil
+}
+
+// Tickets implements backend.Backend.
+func (b *Backend) Tickets() *atomic.Uint64 { return &b.tickets }
 
 const lineWords = 8 // words in a cache line
 

@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gotheus/gotheus/backend"
@@ -18,12 +20,14 @@ import (
 // death of the process loses them, as soon as they are made.
 type Backend struct {
 	*segment
-	slot int // in the instance table
+	slot int    // in the instance table
+	id   uint64 // of this instance
 
 	mu       sync.Mutex
 	index    index.Index
 	declared map[*backend.Family]uint32 // families this process asked for, as offset/64
 	families map[uint32]*family         // families read so far
+	others   map[int]*backend.Instance  // by slot: those that have parts
 	seen     []uint32                   // the head of each bucket up to which index has all records
 }
 
@@ -63,9 +67,10 @@ func OpenContext(ctx context.Context, path string, o *Options) (*Backend, error)
 		segment:  newSegment(f, h, mem),
 		declared: make(map[*backend.Family]uint32),
 		families: make(map[uint32]*family),
+		others:   make(map[int]*backend.Instance),
 		seen:     make([]uint32, h.buckets),
 	}
-	if b.slot, err = b.join(); err != nil {
+	if b.slot, b.id, err = b.join(); err != nil {
 		f.Close()
 		return nil, err
 	}
@@ -114,12 +119,69 @@ func (b *Backend) Cells(f *backend.Family, labels string) (backend.Words, error)
 	if err != nil {
 		return nil, err
 	}
-	r, err := b.findOrCreate(&record{typ: typeSeries, family: ref, text: labels, words: uint32(f.Words())})
+	want := &record{typ: typeSeries, family: ref, text: labels, words: uint32(f.Words())}
+	if f.Parts() {
+		want.words = 0
+	}
+	r, err := b.findOrCreate(want)
+	if err == nil && f.Parts() {
+		r, err = b.findOrCreate(&record{
+			typ: typePart, family: uint32(r.off / align), text: strconv.Itoa(b.slot), words: uint32(f.Words()) + 1,
+		})
+	}
 	if err != nil {
 		return nil, err
 	}
-	return b.mem.words(r.wordsAt, r.words), nil
+	words := b.mem.words(r.wordsAt, uint32(f.Words()))
+	if f.Parts() {
+		// What a dead instance left in this slot becomes ours. Nobody counts it until the id is ours, too.
+		b.mu.Lock()
+		if owner := b.mem.u64(r.wordsAt + 8*uint64(f.Words())); owner.Load() != b.id {
+			for i := range words {
+				words[i].Store(0)
+			}
+			owner.Store(b.id)
+		}
+		b.mu.Unlock()
+	}
+	if f.Sealed(words) {
+		b.mem.u64(r.off + recStart).Store(uint64(time.Now().UnixNano()))
+	}
+	f.Unseal(words)
+	return words, nil
 }
+
+// Delete implements backend.Backend. The records stay, for when the series come back.
+func (b *Backend) Delete(f *backend.Family, match func(labels string) bool) (n int, err error) {
+	schema := f.Schema()
+	err = b.Sync(context.Background())
+	for _, g := range b.Walk() {
+		if g.Family.Schema() != schema {
+			continue
+		}
+		for i := range g.Series {
+			s := &g.Series[i]
+			if !match(s.Labels) {
+				continue
+			}
+			counted := false
+			if s.Parts == nil {
+				counted = f.Seal(s.Words)
+			} else {
+				for _, p := range s.Parts.List() {
+					counted = f.Seal(p.Words) && p.Live() || counted
+				}
+			}
+			if counted {
+				n++
+			}
+		}
+	}
+	return n, err
+}
+
+// Tickets implements backend.Backend.
+func (b *Backend) Tickets() *atomic.Uint64 { return b.mem.u64(offTickets) }
 
 // Sync implements backend.Backend: it reads the records that came since the last time, for which it looks
 // at every bucket of the index, some microseconds in all. Damaged records are left out; the error is that
@@ -160,7 +222,19 @@ func (b *Backend) Sync(ctx context.Context) (first error) {
 		}
 		b.seen[i] = head
 	}
+	b.lookForDead()
 	return first
+}
+
+// lookForDead brings the instances that have parts up to date.
+func (b *Backend) lookForDead() {
+	for slot, instance := range b.others {
+		id := b.mem.u64(b.instance(slot) + insID).Load()
+		if slot != b.slot && !locked(b.file, lockByte+1+int64(slot)) {
+			id = 0
+		}
+		instance.ID.Store(id)
+	}
 }
 
 // read puts a record that was found in a bucket into the index.
@@ -187,13 +261,55 @@ func (b *Backend) read(off, bucket uint64) error {
 		if _, err = f.LabelValues(r.text); err != nil {
 			break
 		}
-		if int(r.words) != f.Words() {
+		if f.Parts() && r.words == 0 {
+			break // its parts have records of their own
+		}
+		if int(r.words) != f.Words() || f.Parts() {
 			err = fmt.Errorf("%w: record at offset %d has %d words, family %s wants %d", ErrFormat, off, r.words, f.Name, f.Words())
 			break
 		}
 		b.index.Add(f.place, backend.Series{Labels: r.text, Words: b.mem.words(r.wordsAt, r.words)})
+	case typePart:
+		err = b.readPart(r)
 	}
 	return err // records of types that a later minor version added are skipped
+}
+
+func (b *Backend) readPart(r *record) error {
+	off := uint64(r.family) * align
+	err := b.reach(off + recHeader)
+	if err != nil {
+		return err
+	}
+	s, err := b.at(off)
+	if err != nil {
+		return err
+	}
+	slot, err := strconv.Atoi(r.text)
+	if off < b.recordsAt || s.typ != typeSeries || err != nil || slot < 0 || slot >= int(b.instances) {
+		return fmt.Errorf("%w: %s: the record at offset %d is no part of a series", ErrFormat, b.Path(), r.off)
+	}
+	f, err := b.family(s.family)
+	if f == nil || err != nil {
+		return err
+	}
+	if _, err := f.LabelValues(s.text); err != nil {
+		return err
+	}
+	if !f.Parts() || int(r.words) != f.Words()+1 {
+		return fmt.Errorf("%w: %s: the part at offset %d has %d words", ErrFormat, b.Path(), r.off, r.words)
+	}
+	instance := b.others[slot]
+	if instance == nil {
+		instance = &backend.Instance{Number: slot}
+		b.others[slot] = instance
+	}
+	b.index.AddPart(f.place, s.text, backend.Part{
+		Words:    b.mem.words(r.wordsAt, r.words-1),
+		Instance: instance,
+		Owner:    b.mem.u64(r.wordsAt + 8*uint64(r.words-1)),
+	})
+	return nil
 }
 
 // family returns the family whose record is at ref; nil if it is one of a later version.
@@ -275,11 +391,11 @@ func (b *Backend) Instances() []Instance {
 }
 
 // join takes a free slot of the instance table, or that of a dead process.
-func (s *segment) join() (int, error) {
+func (s *segment) join() (slot int, id uint64, err error) {
 	for i := range int(s.instances) {
 		ok, err := lock(s.file, lockByte+1+int64(i))
 		if err != nil {
-			return 0, fmt.Errorf("shm: locking %s: %w", s.file.Name(), err)
+			return 0, 0, fmt.Errorf("shm: locking %s: %w", s.file.Name(), err)
 		}
 		if !ok {
 			continue
@@ -292,10 +408,11 @@ func (s *segment) join() (int, error) {
 		order.PutUint32(p[insPID:], uint32(os.Getpid()))
 		host, _ := os.Hostname()
 		copy(p[insHost:], host)
-		s.mem.u64(at + insID).Store(randomID())
-		return i, nil
+		id := randomID()
+		s.mem.u64(at + insID).Store(id)
+		return i, id, nil
 	}
-	return 0, fmt.Errorf("shm: %s: all %d places for processes are taken", s.file.Name(), s.instances)
+	return 0, 0, fmt.Errorf("shm: %s: all %d places for processes are taken", s.file.Name(), s.instances)
 }
 
 func (s *segment) leave(slot int) {

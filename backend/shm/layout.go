@@ -30,6 +30,7 @@ import (
 //	    64      8  first 8 bytes of the SHA-256 of bytes 0..63 with a magic of zeros
 //	   128      8  tail: end of the space that was given to records (atomic)
 //	   192      8  size: bytes that are allocated on the disk       (atomic)
+//	   256      8  tickets: how many were given out                 (atomic)
 //	  4096   4 each  index: a bucket is the newest record of its chain, as offset/64, or 0 (atomic)
 //	     …  64 each  instance table
 //	     …         records, each beginning at a multiple of 64
@@ -56,6 +57,7 @@ const (
 	offSum       = 64
 	offTail      = 128
 	offSize      = 192
+	offTickets   = 256
 	offIndex     = 4096
 
 	numBuckets   = 1 << 14
@@ -106,6 +108,10 @@ const (
 	typeFamily = 1
 	typeSeries = 2
 	typeHelp   = 3 // another help text of a family; the newest is shown
+	// What an instance has of a series whose family has parts. The record's family is that of the series'
+	// record, its text the number of the instance's slot, and behind the part's words is one with the
+	// instance's id: the words count only while the slot has that id and its lock is held.
+	typePart = 4
 )
 
 // An instance slot: one process that has the file open, or died with it open.

@@ -27,6 +27,7 @@ type Family struct {
 	help   uint64           // age of the help text
 	sorted []backend.Series // immutable once set: snapshots share it
 	fresh  []backend.Series // not yet in sorted
+	parts  map[string]*backend.Parts
 }
 
 // Declare returns the place of the family with f's schema. Of families with the same name, the one
@@ -66,6 +67,39 @@ func (x *Index) Add(g *Family, s backend.Series) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	g.fresh = append(g.fresh, s)
+	x.stale = true
+}
+
+// AddPart adds a part to a series of g, which it adds if there is none.
+func (x *Index) AddPart(g *Family, labels string, part backend.Part) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	parts := g.parts[labels]
+	if parts == nil {
+		parts = new(backend.Parts)
+		if g.parts == nil {
+			g.parts = make(map[string]*backend.Parts)
+		}
+		g.parts[labels] = parts
+		g.fresh = append(g.fresh, backend.Series{Labels: labels, Parts: parts})
+		x.stale = true
+	}
+	parts.Add(part)
+}
+
+// Remove removes the series of g that match.
+func (x *Index) Remove(g *Family, match func(*backend.Series) bool) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	drop := func(s backend.Series) bool {
+		if !match(&s) {
+			return false
+		}
+		delete(g.parts, s.Labels)
+		return true
+	}
+	g.sorted = slices.DeleteFunc(slices.Clone(g.sorted), drop)
+	g.fresh = slices.DeleteFunc(g.fresh, drop)
 	x.stale = true
 }
 

@@ -1,0 +1,152 @@
+package gotheus
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/gotheus/gotheus/backend"
+)
+
+// Time to live, without a clock on the path of updates: eight times within a TTL, the sweeper looks at the
+// words of all series of the family, also those that other processes made. A series whose words have not
+// changed for as long as this process has watched it, and for the TTL, is deleted for all. Every process
+// that declares the family does so; the words are the same for all of them, so none deletes what another
+// one has updated.
+
+// sweeper runs the look from time to time. Between looks it is a timer, and no goroutine.
+type sweeper struct {
+	mu    sync.Mutex
+	timer *time.Timer
+	every time.Duration
+	done  sync.WaitGroup // the look that is under way
+}
+
+// idleState is when a series was last seen to change.
+type idleState struct {
+	print uint64 // fingerprint of its words
+	since time.Time
+}
+
+const leastSweep = time.Millisecond
+
+// start sees to it that r is swept often enough for a TTL.
+func (s *sweeper) start(r *Registry, ttl time.Duration) {
+	every := max(ttl/8, leastSweep)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.timer == nil:
+		s.every = every
+		s.timer = time.AfterFunc(every, func() { s.run(r) })
+	case every < s.every:
+		s.every = every
+		s.timer.Reset(every)
+	}
+}
+
+func (s *sweeper) run(r *Registry) {
+	s.mu.Lock()
+	if s.timer == nil {
+		s.mu.Unlock()
+		return
+	}
+	s.done.Add(1)
+	s.mu.Unlock()
+	r.sweep(time.Now())
+	s.done.Done()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.timer != nil {
+		s.timer.Reset(s.every)
+	}
+}
+
+// stop ends the looks and waits for the one under way.
+func (s *sweeper) stop() {
+	s.mu.Lock()
+	if s.timer != nil {
+		s.timer.Stop()
+		s.timer = nil
+	}
+	s.mu.Unlock()
+	s.done.Wait()
+}
+
+// sweep deletes what is idle at a time.
+func (r *Registry) sweep(now time.Time) {
+	var families []*family
+	for _, f := range r.allFamilies() {
+		if f.ttl > 0 {
+			families = append(families, f)
+		}
+	}
+	if len(families) == 0 {
+		return
+	}
+	b := r.current()
+	ctx, cancel := context.WithTimeout(context.Background(), defaultTimeout)
+	defer cancel()
+	if err := b.Sync(ctx); err != nil {
+		r.log(slog.LevelWarn, "sweep", "the backend cannot be read; series stay beyond their time to live", "error", err)
+		return
+	}
+	groups := b.Walk()
+	for _, f := range families {
+		schema := f.def.Schema()
+		for i := range groups {
+			if groups[i].Family.Name == f.def.Name && groups[i].Family.Schema() == schema {
+				if idle := f.look(groups[i].Series, now); len(idle) > 0 {
+					f.expire(idle)
+				}
+			}
+		}
+	}
+}
+
+// look notes which series have changed and returns those that are idle.
+func (f *family) look(list []backend.Series, now time.Time) map[string]bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	idle := make(map[string]bool)
+	seen := make(map[string]*idleState, len(list))
+	for i := range list {
+		s := &list[i]
+		print, exists := fingerprint(f.def, s)
+		if !exists || f.pinned[s.Labels] {
+			continue
+		}
+		st := f.idle[s.Labels]
+		if st == nil || st.print != print {
+			st = &idleState{print, now}
+		}
+		if now.Sub(st.since) >= f.ttl {
+			idle[s.Labels] = true
+			continue
+		}
+		seen[s.Labels] = st
+	}
+	f.idle = seen
+	return idle
+}
+
+// fingerprint changes with any word of the series.
+func fingerprint(f *backend.Family, s *backend.Series) (print uint64, exists bool) {
+	mix := func(w []atomic.Uint64) {
+		exists = exists || !f.Sealed(w)
+		for i := range w {
+			print = (print ^ w[i].Load()) * 0x9e3779b97f4a7c15
+			print ^= print >> 29
+		}
+	}
+	if s.Parts == nil {
+		mix(s.Words)
+		return print, exists
+	}
+	for _, p := range s.Parts.List() {
+		mix(p.Words)
+	}
+	return print, exists
+}
