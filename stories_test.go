@@ -1,0 +1,269 @@
+package gotheus_test
+
+import (
+	"fmt"
+	"github.com/gotheus/gotheus/backend"
+
+	"github.com/gotheus/gotheus"
+)
+
+func values(v ...string) []string { return v }
+
+var stories = map[string]func(s *story){
+	"counters add up": func(s *story) {
+		s.all(command{Do: "counter", Name: "c_total"})
+		for i, w := range s.w {
+			w.do(command{Do: "inc", Name: "c_total", Values: values("a"), V: float64(i + 1)})
+		}
+		s.pages(`c_total{l="a"} 6`)
+	},
+
+	"delete one": func(s *story) {
+		s.all(command{Do: "counter", Name: "c_total", Names: values("l", "m")})
+		for i, w := range s.w {
+			w.do(command{Do: "inc", Name: "c_total", Values: values("a", "x"), V: 1})
+			w.do(command{Do: "inc", Name: "c_total", Values: values(fmt.Sprint(i), "y"), V: 1})
+		}
+		s.pages(`c_total{l="0",m="y"} 1`, `c_total{l="1",m="y"} 1`, `c_total{l="2",m="y"} 1`, `c_total{l="a",m="x"} 3`)
+		if n := s.w[1].do(command{Do: "delete", Name: "c_total", Match: map[string]string{"l": "a", "m": "x"}}); n != "1" {
+			s.Errorf("deleted %s", n)
+		}
+		s.pages(`c_total{l="0",m="y"} 1`, `c_total{l="1",m="y"} 1`, `c_total{l="2",m="y"} 1`)
+		if n := s.w[0].do(command{Do: "delete", Name: "c_total", Match: map[string]string{"l": "a"}}); n != "0" {
+			s.Errorf("deleted again %s", n)
+		}
+		// By a partial match, what another worker has made, and all.
+		if n := s.w[2].do(command{Do: "delete", Name: "c_total", Match: map[string]string{"l": "0"}}); n != "1" {
+			s.Errorf("deleted by a partial match: %s", n)
+		}
+		s.pages(`c_total{l="1",m="y"} 1`, `c_total{l="2",m="y"} 1`)
+		if n := s.w[0].do(command{Do: "delete", Name: "c_total"}); n != "2" {
+			s.Errorf("deleted all: %s", n)
+		}
+		s.pages()
+		s.w[2].do(command{Do: "inc", Name: "c_total", Values: values("a", "x"), V: 5})
+		s.pages(`c_total{l="a",m="x"} 5`)
+	},
+
+	"a kept instrument brings its series back": func(s *story) {
+		s.all(command{Do: "counter", Name: "c_total"})
+		s.all(command{Do: "gauge", Name: "g"})
+		s.all(command{Do: "histogram", Name: "h"})
+		for _, w := range s.w {
+			w.do(command{Do: "keep", Name: "c_total", Values: values("a"), Key: "c"})
+			w.do(command{Do: "keep", Name: "g", Values: values("a"), Key: "g"})
+			w.do(command{Do: "use", Key: "c", V: 1.5})
+			w.do(command{Do: "use", Key: "g", V: 1})
+			w.do(command{Do: "observe", Name: "h", Values: values("a"), V: 2})
+		}
+		hist := func(n int) []string {
+			return []string{fmt.Sprintf(`h_bucket{l="a",le="1"} 0`), fmt.Sprintf(`h_bucket{l="a",le="+Inf"} %d`, n), fmt.Sprintf(`h_sum{l="a"} %d`, 2*n), fmt.Sprintf(`h_count{l="a"} %d`, n)}
+		}
+		s.pages(append([]string{`c_total{l="a"} 4.5`, `g{l="a"} 3`}, hist(3)...)...)
+		for _, name := range []string{"c_total", "g", "h"} {
+			if n := s.w[0].do(command{Do: "delete", Name: name}); n != "1" {
+				s.Errorf("deleted %s of %s", n, name)
+			}
+		}
+		s.pages()
+		s.w[2].do(command{Do: "use", Key: "c", V: .5})
+		s.w[1].do(command{Do: "use", Key: "c", V: 2})
+		s.w[0].do(command{Do: "inc", Name: "c_total", Values: values("a"), V: 1})
+		s.w[1].do(command{Do: "use", Key: "g", V: -1})
+		for range 2 {
+			s.w[2].do(command{Do: "observe", Name: "h", Values: values("a"), V: 2})
+		}
+		s.pages(append([]string{`c_total{l="a"} 3.5`, `g{l="a"} -1`}, hist(2)...)...)
+	},
+
+	"unregister hides here only": func(s *story) {
+		s.all(command{Do: "counter", Name: "c_total"})
+		s.w[0].do(command{Do: "inc", Name: "c_total", Values: values("a"), V: 1})
+		s.w[0].do(command{Do: "unregister", Name: "c_total"})
+		s.w[0].do(command{Do: "inc", Name: "c_total", Values: values("a"), V: 1})
+		if got := s.w[0].do(command{Do: "page"}); got != "" {
+			s.Errorf("still shown: %s", got)
+		}
+		if s.shared() {
+			if got := s.w[1].do(command{Do: "page"}); got != `c_total{l="a"} 2` {
+				s.Errorf("another worker shows %s", got)
+			}
+		}
+	},
+
+	"shared gauge": func(s *story) {
+		s.all(command{Do: "gauge", Name: "g"})
+		s.w[0].do(command{Do: "set", Name: "g", Values: values("a"), V: 5})
+		s.w[1].do(command{Do: "add", Name: "g", Values: values("a"), V: 2})
+		s.pages(`g{l="a"} 7`)
+		s.w[2].do(command{Do: "set", Name: "g", Values: values("a"), V: -1})
+		s.pages(`g{l="a"} -1`)
+	},
+
+	"gauge modes": func(s *story) {
+		modes := []struct {
+			name    string
+			mode    backend.Mode
+			shared  string // with 5 in worker 0, 2 in worker 1, and worker 2 without an update
+			killed  string // after worker 1 has died
+			nothing string // before any update
+		}{
+			{"latest", gotheus.Latest, "2", "5", "0"},
+			{"max", gotheus.Max, "5", "5", "0"},
+			{"mean", gotheus.Mean, "3.5", "5", "0"},
+			{"min", gotheus.Min, "2", "5", "0"},
+			{"sum", gotheus.Sum, "7", "5", "0"},
+		}
+		var shared, killed, nothing, alone []string
+		for _, m := range modes {
+			s.all(command{Do: "gauge", Name: m.name, Mode: m.mode})
+			s.all(command{Do: "touch", Name: m.name, Values: values("a")})
+			shared = append(shared, m.name+`{l="a"} `+m.shared)
+			killed = append(killed, m.name+`{l="a"} `+m.killed)
+			nothing = append(nothing, m.name+`{l="a"} `+m.nothing)
+			alone = append(alone, m.name+`{l="a"} 7`)
+		}
+		s.pages(nothing...)
+		if !s.shared() { // in the heap they all mean the same
+			for _, m := range modes {
+				s.w[0].do(command{Do: "set", Name: m.name, Values: values("a"), V: 5})
+				s.w[0].do(command{Do: "add", Name: m.name, Values: values("a"), V: 2})
+			}
+			s.pages(alone...)
+			return
+		}
+		for _, m := range modes {
+			s.w[0].do(command{Do: "set", Name: m.name, Values: values("a"), V: 5})
+			s.w[1].do(command{Do: "set", Name: m.name, Values: values("a"), V: 1})
+			s.w[1].do(command{Do: "add", Name: m.name, Values: values("a"), V: 1})
+		}
+		s.pages(shared...)
+		s.w[1].kill()
+		s.w = []*worker{s.w[0], s.w[2]}
+		s.pages(killed...)
+		// Its successor begins from zero, in the same place.
+		s.w = append(s.w, startWorker(s.T, s.url))
+		for _, m := range modes {
+			s.w[2].do(command{Do: "gauge", Name: m.name, Mode: m.mode})
+			s.w[2].do(command{Do: "touch", Name: m.name, Values: values("a")})
+		}
+		s.pages(killed...)
+		for _, m := range modes {
+			s.w[2].do(command{Do: "set", Name: m.name, Values: values("a"), V: 2})
+		}
+		s.pages(shared...)
+		// Deleted for all, and back with what comes after.
+		for _, m := range modes {
+			if n := s.w[1].do(command{Do: "delete", Name: m.name}); n != "1" {
+				s.Errorf("%s: deleted %s", m.name, n)
+			}
+		}
+		s.pages()
+		for i, m := range modes {
+			s.w[0].do(command{Do: "add", Name: m.name, Values: values("a"), V: 3})
+			killed[i] = m.name + `{l="a"} 3`
+		}
+		s.pages(killed...)
+	},
+
+	"gauge per instance": func(s *story) {
+		s.all(command{Do: "gauge", Name: "g", Mode: gotheus.PerInstance})
+		if !s.shared() {
+			s.w[0].do(command{Do: "set", Name: "g", Values: values("a"), V: 5})
+			s.pages(`g{l="a",process="0"} 5`)
+			return
+		}
+		for i, w := range s.w {
+			w.do(command{Do: "set", Name: "g", Values: values("a"), V: float64(i)})
+		}
+		page := s.w[0].do(command{Do: "page"})
+		var a, b, c, av, bv, cv int
+		if _, err := fmt.Sscanf(page, `g{l="a",process="%d"} %d; g{l="a",process="%d"} %d; g{l="a",process="%d"} %d`, &a, &av, &b, &bv, &c, &cv); err != nil || a == b || b == c || a == c || av+bv+cv != 3 {
+			s.Errorf("page %s: %v", page, err)
+		}
+		s.pages(page)
+		s.w[1].kill()
+		s.w = []*worker{s.w[0], s.w[2]}
+		for _, w := range s.w {
+			page := w.do(command{Do: "page"})
+			if n, err := fmt.Sscanf(page, `g{l="a",process="%d"} %d; g{l="a",process="%d"} %d`, &a, &av, &b, &bv); n != 4 || av+bv != 2 {
+				s.Errorf("after a death: %s: %v", page, err)
+			}
+		}
+	},
+
+	// In progress: a killed worker takes its share along, and what it counted stays.
+	"a death": func(s *story) {
+		if !s.shared() {
+			return
+		}
+		s.all(command{Do: "gauge", Name: "in_flight", Mode: gotheus.Sum})
+		s.all(command{Do: "counter", Name: "jobs_total"})
+		for _, w := range s.w {
+			w.do(command{Do: "add", Name: "in_flight", Values: values("a"), V: 1})
+			w.do(command{Do: "inc", Name: "jobs_total", Values: values("a"), V: 1})
+		}
+		s.pages(`in_flight{l="a"} 3`, `jobs_total{l="a"} 3`)
+		s.w[0].kill()
+		s.w = s.w[1:]
+		s.pages(`in_flight{l="a"} 2`, `jobs_total{l="a"} 3`)
+		s.w[0].stop() // in good order
+		s.w = s.w[1:]
+		s.pages(`in_flight{l="a"} 1`, `jobs_total{l="a"} 3`)
+	},
+
+	"time to live": func(s *story) {
+		const hour = 3600
+		s.all(command{Do: "counter", Name: "c_total", TTL: hour * 1e9})
+		s.all(command{Do: "gauge", Name: "g", TTL: hour * 1e9})
+		s.all(command{Do: "counter", Name: "stays_total"})
+		sweep := func(w *worker, at float64) { w.do(command{Do: "sweep", V: at * hour}) }
+		for _, w := range s.w {
+			w.do(command{Do: "inc", Name: "c_total", Values: values("busy"), V: 1})
+			w.do(command{Do: "inc", Name: "c_total", Values: values("idle"), V: 1})
+			w.do(command{Do: "set", Name: "g", Values: values("busy"), V: 1})
+			w.do(command{Do: "set", Name: "g", Values: values("idle"), V: 1})
+			w.do(command{Do: "inc", Name: "stays_total", Values: values("a"), V: 1})
+		}
+		for _, w := range s.w {
+			sweep(w, 100)
+		}
+		// One worker's updates keep a series alive for all, even if they do not change a gauge's value.
+		s.w[1].do(command{Do: "inc", Name: "c_total", Values: values("busy"), V: 1})
+		s.w[1].do(command{Do: "set", Name: "g", Values: values("busy"), V: 1})
+		for _, w := range s.w {
+			sweep(w, 100.5)
+			sweep(w, 100.9)
+		}
+		s.pages(`c_total{l="busy"} 4`, `c_total{l="idle"} 3`, `g{l="busy"} 1`, `g{l="idle"} 1`, `stays_total{l="a"} 3`)
+		sweep(s.w[2], 101)
+		s.pages(`c_total{l="busy"} 4`, `g{l="busy"} 1`, `stays_total{l="a"} 3`)
+		// It comes back from zero, and a new process has to watch for as long.
+		s.w[0].do(command{Do: "inc", Name: "c_total", Values: values("idle"), V: 7})
+		s.w[0].do(command{Do: "add", Name: "g", Values: values("idle"), V: 7})
+		sweep(s.w[0], 101.2)
+		s.pages(`c_total{l="busy"} 4`, `c_total{l="idle"} 7`, `g{l="busy"} 1`, `g{l="idle"} 7`, `stays_total{l="a"} 3`)
+		sweep(s.w[0], 101.6)
+		s.pages(`c_total{l="idle"} 7`, `g{l="idle"} 7`, `stays_total{l="a"} 3`)
+		sweep(s.w[0], 102.3)
+		s.pages(`stays_total{l="a"} 3`)
+	},
+
+	"schemas of a rolling deploy": func(s *story) {
+		if !s.shared() {
+			return
+		}
+		s.w[0].do(command{Do: "counter", Name: "c_total", Help: "Old."})
+		s.w[1].do(command{Do: "counter", Name: "c_total", Help: "New.", Names: values("l", "m")})
+		s.w[2].do(command{Do: "gauge", Name: "c_total"})
+		for i := range 2 {
+			s.w[i].do(command{Do: "inc", Name: "c_total", Values: values("a", "b")[:i+1], V: 1})
+		}
+		s.w[2].do(command{Do: "set", Name: "c_total", Values: values("a"), V: 9})
+		s.pages(`c_total{l="a"} 9`) // the newest is another type
+		s.w[2].do(command{Do: "unregister", Name: "c_total"})
+		if got, want := s.w[2].do(command{Do: "page"}), `c_total{l="a",m="b"} 1; c_total{l="a"} 1`; got != want && got != `c_total{l="a"} 1; c_total{l="a",m="b"} 1` {
+			s.Errorf("got %s", got)
+		}
+	},
+}

@@ -1,0 +1,274 @@
+package gotheus_test
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/gotheus/gotheus"
+	"github.com/gotheus/gotheus/backend"
+)
+
+// The suite. Each case is a story about workers that share a backend, told in commands to them. It runs on
+// the heap with one worker, and with several real processes on each backend that processes share.
+
+// backends are the URLs of new, empty backends; "heap:" is shared by nobody.
+var backends = map[string]func(t testing.TB) string{
+	"heap": func(testing.TB) string { return "heap:" },
+	"shm": func(t testing.TB) string {
+		return "shm://" + filepath.Join(t.TempDir(), "suite") + "?fs=any&limit=8MiB"
+	},
+}
+
+// command is what a worker is asked to do.
+type command struct {
+	Do     string
+	Name   string            `json:",omitempty"`
+	Help   string            `json:",omitempty"`
+	Mode   backend.Mode      `json:",omitempty"`
+	TTL    time.Duration     `json:",omitempty"`
+	Names  []string          `json:",omitempty"`
+	Values []string          `json:",omitempty"`
+	V      float64           `json:",omitempty"`
+	Match  map[string]string `json:",omitempty"`
+	Key    string            `json:",omitempty"` // of a kept instrument
+}
+
+// worker does commands, in this or another process.
+type worker struct {
+	t    *testing.T
+	in   io.WriteCloser
+	out  *bufio.Reader
+	cmd  *exec.Cmd // nil: a goroutine
+	done chan struct{}
+}
+
+func init() { workers["suite"] = func() { serveSuite(os.Stdin, os.Stdout, os.Getenv("FILE")) } }
+
+func startWorker(t *testing.T, url string) *worker {
+	t.Helper()
+	w := &worker{t: t, done: make(chan struct{})}
+	if url == "heap:" {
+		in, inW := io.Pipe()
+		outR, out := io.Pipe()
+		w.in, w.out = inW, bufio.NewReader(outR)
+		go func() {
+			defer close(w.done)
+			serveSuite(in, out, url)
+		}()
+	} else {
+		w.cmd = exec.Command(os.Args[0])
+		w.cmd.Env = append(os.Environ(), "GOTHEUS_TEST_WORKER=suite", "FILE="+url, "GORACE=atexit_sleep_ms=0")
+		w.cmd.Stderr = os.Stderr
+		out, err := w.cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if w.in, err = w.cmd.StdinPipe(); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		w.out = bufio.NewReader(out)
+	}
+	t.Cleanup(w.stop)
+	return w
+}
+
+// stop lets the worker close its registry and end.
+func (w *worker) stop() {
+	w.in.Close()
+	if w.cmd != nil {
+		w.cmd.Wait()
+	} else {
+		<-w.done
+	}
+}
+
+// kill ends the worker without warning.
+func (w *worker) kill() {
+	w.cmd.Process.Kill()
+	w.cmd.Wait()
+}
+
+// do has a command done and returns the answer.
+func (w *worker) do(c command) string {
+	w.t.Helper()
+	if err := json.NewEncoder(w.in).Encode(c); err != nil {
+		w.t.Fatal(err)
+	}
+	line, err := w.out.ReadBytes('\n')
+	var answer string
+	if err == nil {
+		err = json.Unmarshal(line, &answer)
+	}
+	if err != nil {
+		w.t.Fatalf("%+v: %v", c, err)
+	}
+	if strings.HasPrefix(answer, "panic: ") {
+		w.t.Fatalf("%+v: %s", c, answer)
+	}
+	return answer
+}
+
+// serveSuite is a worker's life.
+func serveSuite(in io.Reader, out io.Writer, url string) {
+	r := gotheus.NewRegistry(&gotheus.RegistryOptions{NoSelfMetrics: true, Logger: quiet})
+	if err := r.Bind(context.Background(), url); err != nil {
+		panic(err)
+	}
+	defer r.Close(context.Background())
+	s := &suiteWorker{r: r, gauges: map[string]*gotheus.Vec[gotheus.Gauge]{}, counters: map[string]*gotheus.Vec[gotheus.Counter]{},
+		histograms: map[string]*gotheus.Vec[gotheus.Histogram]{}, kept: map[string]any{}}
+	dec := json.NewDecoder(in)
+	for {
+		var c command
+		if dec.Decode(&c) != nil {
+			return
+		}
+		json.NewEncoder(out).Encode(s.do(c))
+	}
+}
+
+type suiteWorker struct {
+	r          *gotheus.Registry
+	counters   map[string]*gotheus.Vec[gotheus.Counter]
+	gauges     map[string]*gotheus.Vec[gotheus.Gauge]
+	histograms map[string]*gotheus.Vec[gotheus.Histogram]
+	kept       map[string]any
+}
+
+func (s *suiteWorker) do(c command) (answer string) {
+	defer func() {
+		if p := recover(); p != nil {
+			answer = fmt.Sprint("panic: ", p)
+		}
+	}()
+	if len(c.Names) == 0 {
+		c.Names = []string{"l"}
+	}
+	help := c.Name + "."
+	if c.Help != "" {
+		help = c.Help
+	}
+	opts := gotheus.Options{TTL: c.TTL}
+	switch c.Do {
+	case "counter":
+		s.counters[c.Name] = s.r.NewCounterVec(c.Name, help, &opts, c.Names...)
+	case "gauge":
+		s.gauges[c.Name] = s.r.NewGaugeVec(c.Name, help, &gotheus.GaugeOptions{Options: opts, Mode: c.Mode}, c.Names...)
+	case "histogram":
+		s.histograms[c.Name] = s.r.NewHistogramVec(c.Name, help, &gotheus.HistogramOptions{Options: opts, Buckets: []float64{1}}, c.Names...)
+	case "inc":
+		s.counters[c.Name].With(c.Values...).Add(c.V)
+	case "keep":
+		if v := s.counters[c.Name]; v != nil {
+			s.kept[c.Key] = v.With(c.Values...)
+		} else {
+			s.kept[c.Key] = s.gauges[c.Name].With(c.Values...)
+		}
+	case "use":
+		switch m := s.kept[c.Key].(type) {
+		case *gotheus.Counter:
+			m.Add(c.V)
+		case *gotheus.Gauge:
+			m.Add(c.V)
+		}
+	case "touch":
+		s.gauges[c.Name].With(c.Values...)
+	case "set":
+		s.gauges[c.Name].With(c.Values...).Set(c.V)
+	case "add":
+		s.gauges[c.Name].With(c.Values...).Add(c.V)
+	case "observe":
+		s.histograms[c.Name].With(c.Values...).Observe(c.V)
+	case "delete":
+		switch {
+		case s.counters[c.Name] != nil:
+			return fmt.Sprint(s.counters[c.Name].Delete(c.Match))
+		case s.gauges[c.Name] != nil:
+			return fmt.Sprint(s.gauges[c.Name].Delete(c.Match))
+		default:
+			return fmt.Sprint(s.histograms[c.Name].Delete(c.Match))
+		}
+	case "unregister":
+		return fmt.Sprint(s.r.Unregister(c.Name))
+	case "sweep": // at a time in seconds
+		gotheus.Sweep(s.r, time.Unix(int64(c.V), 0))
+	case "page":
+		var b strings.Builder
+		if err := s.r.WriteText(&b); err != nil {
+			return "panic: " + err.Error()
+		}
+		var lines []string
+		for _, line := range strings.Split(strings.TrimSpace(b.String()), "\n") {
+			if !strings.HasPrefix(line, "#") && line != "" {
+				lines = append(lines, line)
+			}
+		}
+		return strings.Join(lines, "; ")
+	default:
+		return "panic: what is " + c.Do + "?"
+	}
+	return ""
+}
+
+// story is told to workers; on the heap they are all the same one.
+type story struct {
+	*testing.T
+	url string
+	w   []*worker
+}
+
+func (s *story) all(c command) {
+	s.Helper()
+	done := map[*worker]bool{}
+	for _, w := range s.w {
+		if !done[w] {
+			w.do(c)
+		}
+		done[w] = true
+	}
+}
+
+// pages fails unless the page of every worker is this.
+func (s *story) pages(lines ...string) {
+	s.Helper()
+	for i, w := range s.w {
+		if got := w.do(command{Do: "page"}); got != strings.Join(lines, "; ") {
+			s.Errorf("worker %d shows %q, want %q", i, got, strings.Join(lines, "; "))
+		}
+	}
+}
+
+func (s *story) shared() bool { return s.url != "heap:" }
+
+func TestSuite(t *testing.T) {
+	t.Parallel()
+	for where, url := range backends {
+		for name, tell := range stories {
+			t.Run(where+"/"+name, func(t *testing.T) {
+				t.Parallel()
+				runtime.LockOSThread()
+				defer runtime.UnlockOSThread()
+				s := &story{T: t, url: url(t)}
+				first := startWorker(t, s.url)
+				s.w = []*worker{first, first, first}
+				if s.shared() {
+					s.w[1], s.w[2] = startWorker(t, s.url), startWorker(t, s.url)
+				}
+				tell(s)
+			})
+		}
+	}
+}
