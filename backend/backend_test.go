@@ -22,28 +22,29 @@ func TestFamilyCheck(t *testing.T) {
 		t.Fatal(err)
 	}
 	for want, change := range map[string]func(f *backend.Family){
-		`name ""`:                  func(f *backend.Family) { f.Name = "" },
-		`name "1a"`:                func(f *backend.Family) { f.Name = "1a" },
-		`name "a-b"`:               func(f *backend.Family) { f.Name = "a-b" },
-		`name "é"`:                 func(f *backend.Family) { f.Name = "é" },
-		"kind(0)":                  func(f *backend.Family) { f.Kind = 0 },
-		"kind(9)":                  func(f *backend.Family) { f.Kind = 9 },
-		"not UTF-8":                func(f *backend.Family) { f.Help = "\xff" },
-		`unit "bytes"`:             func(f *backend.Family) { f.Unit = "bytes" },
-		`unit "a_seconds"`:         func(f *backend.Family) { f.Unit = "a_seconds" },
-		`label "__x"`:              func(f *backend.Family) { f.Labels = []string{"__x"} },
-		`label "le"`:               func(f *backend.Family) { f.Labels = []string{"le"} },
-		`label "quantile"`:         func(f *backend.Family) { f.Kind, f.Buckets, f.Labels = backend.Summary, nil, []string{"quantile"} },
-		`label "a:b"`:              func(f *backend.Family) { f.Labels = []string{"a:b"} },
-		`label ""`:                 func(f *backend.Family) { f.Labels = []string{""} },
-		`label "x" is given twice`: func(f *backend.Family) { f.Labels = []string{"x", "x"} },
-		"not in ascending order":   func(f *backend.Family) { f.Labels = []string{"y", "x"} },
-		"a counter has no buckets": func(f *backend.Family) { f.Kind = backend.Counter },
-		"bucket 1 is NaN":          func(f *backend.Family) { f.Buckets = []float64{1, math.NaN()} },
-		"bucket 0 is +Inf":         func(f *backend.Family) { f.Buckets = []float64{math.Inf(1)} },
-		"bucket 0 is -Inf":         func(f *backend.Family) { f.Buckets = []float64{math.Inf(-1)} },
-		"bucket 2 is given twice":  func(f *backend.Family) { f.Buckets = []float64{1, 2, 2} },
-		"bucket 1 comes after 2":   func(f *backend.Family) { f.Buckets = []float64{2, 1} },
+		`name ""`:                     func(f *backend.Family) { f.Name = "" },
+		`name "1a"`:                   func(f *backend.Family) { f.Name = "1a" },
+		`name "a-b"`:                  func(f *backend.Family) { f.Name = "a-b" },
+		`name "é"`:                    func(f *backend.Family) { f.Name = "é" },
+		"a histogram has no mode sum": func(f *backend.Family) { f.Mode = backend.Sum },
+		"kind(0)":                     func(f *backend.Family) { f.Kind = 0 },
+		"kind(9)":                     func(f *backend.Family) { f.Kind = 9 },
+		"not UTF-8":                   func(f *backend.Family) { f.Help = "\xff" },
+		`unit "bytes"`:                func(f *backend.Family) { f.Unit = "bytes" },
+		`unit "a_seconds"`:            func(f *backend.Family) { f.Unit = "a_seconds" },
+		`label "__x"`:                 func(f *backend.Family) { f.Labels = []string{"__x"} },
+		`label "le"`:                  func(f *backend.Family) { f.Labels = []string{"le"} },
+		`label "quantile"`:            func(f *backend.Family) { f.Kind, f.Buckets, f.Labels = backend.Summary, nil, []string{"quantile"} },
+		`label "a:b"`:                 func(f *backend.Family) { f.Labels = []string{"a:b"} },
+		`label ""`:                    func(f *backend.Family) { f.Labels = []string{""} },
+		`label "x" is given twice`:    func(f *backend.Family) { f.Labels = []string{"x", "x"} },
+		"not in ascending order":      func(f *backend.Family) { f.Labels = []string{"y", "x"} },
+		"a counter has no buckets":    func(f *backend.Family) { f.Kind = backend.Counter },
+		"bucket 1 is NaN":             func(f *backend.Family) { f.Buckets = []float64{1, math.NaN()} },
+		"bucket 0 is +Inf":            func(f *backend.Family) { f.Buckets = []float64{math.Inf(1)} },
+		"bucket 0 is -Inf":            func(f *backend.Family) { f.Buckets = []float64{math.Inf(-1)} },
+		"bucket 2 is given twice":     func(f *backend.Family) { f.Buckets = []float64{1, 2, 2} },
+		"bucket 1 comes after 2":      func(f *backend.Family) { f.Buckets = []float64{2, 1} },
 	} {
 		f := ok
 		change(&f)
@@ -65,6 +66,7 @@ func TestSchema(t *testing.T) {
 		"base":    func(f *backend.Family) {},
 		"name":    func(f *backend.Family) { f.Name = "b_seconds" },
 		"kind":    func(f *backend.Family) { f.Kind, f.Buckets = backend.Gauge, nil },
+		"mode":    func(f *backend.Family) { f.Kind, f.Buckets, f.Mode = backend.Gauge, nil, backend.Max },
 		"unit":    func(f *backend.Family) { f.Unit = "" },
 		"labels":  func(f *backend.Family) { f.Labels = []string{"x"} },
 		"label":   func(f *backend.Family) { f.Labels = []string{"x", "z"} },
@@ -225,5 +227,37 @@ func TestHeap(t *testing.T) {
 	}
 	if len(first[2].Series) != 2 {
 		t.Error("a snapshot has changed")
+	}
+}
+
+func TestSeals(t *testing.T) {
+	t.Parallel()
+	for _, f := range []*backend.Family{
+		{Kind: backend.Counter}, {Kind: backend.Gauge}, {Kind: backend.Summary}, {Kind: backend.Gauge, Mode: backend.Latest},
+		{Kind: backend.Histogram, Buckets: []float64{1, 2}},
+	} {
+		w := make(backend.Words, f.Words())
+		for i := range w {
+			w[i].Store(uint64(i + 1))
+		}
+		if f.Sealed(w) || !f.Seal(w) || f.Seal(w) || !f.Sealed(w) {
+			t.Errorf("%v: wrong answers", f.Kind)
+		}
+		for i := range w { // an update that comes too late
+			if w[i].Load() == backend.SealedInt {
+				w[i].Add(3)
+			}
+		}
+		if !f.Sealed(w) {
+			t.Errorf("%v: a late update has broken a seal", f.Kind)
+		}
+		f.Unseal(w)
+		if f.Sealed(w) || w[0].Load() != 0 {
+			t.Errorf("%v: still sealed", f.Kind)
+		}
+		w[0].Store(5)
+		if f.Unseal(w); w[0].Load() != 5 {
+			t.Errorf("%v: a live word was changed", f.Kind)
+		}
 	}
 }

@@ -24,6 +24,8 @@ func FuzzFile(f *testing.F) {
 	cells(f, b, requests, `code="1",method="GET"`)
 	cells(f, b, requests, `code="2",method="GET"`)
 	cells(f, b, lat, "")
+	busy := &backend.Family{Name: "busy", Help: "Busy.", Kind: backend.Gauge, Mode: backend.Sum, Labels: []string{"x"}}
+	cells(f, b, busy, `x="1"`)
 	newer := *requests
 	newer.Help = "Better."
 	cells(f, b, &newer, `code="3",method="PUT"`)
@@ -64,6 +66,12 @@ func FuzzFile(f *testing.F) {
 				for i := range s.Words {
 					s.Words[i].Load()
 				}
+				if s.Parts != nil {
+					for _, p := range s.Parts.List() {
+						p.Live()
+						p.Words[0].Load()
+					}
+				}
 			}
 		}
 		for _, labels := range []string{`code="1",method="GET"`, `code="9",method="GET"`} {
@@ -71,6 +79,8 @@ func FuzzFile(f *testing.F) {
 				w[0].Add(1)
 			}
 		}
+		b.Cells(busy, `x="2"`)
+		b.Delete(requests, func(string) bool { return true })
 		b.Instances()
 		b.Sync(context.Background())
 	})

@@ -1,0 +1,174 @@
+package gotheus_test
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/gotheus/gotheus"
+	"github.com/gotheus/gotheus/backend"
+	"github.com/gotheus/gotheus/backend/heap"
+)
+
+// Series are deleted while goroutines update them, by kept instruments and by look-ups. Nobody hangs, and
+// when the deleting is over, every update counts.
+func TestDeleteRaces(t *testing.T) {
+	t.Parallel()
+	for _, where := range []string{"heap", "shm"} {
+		r, _ := newRegistry(t, nil)
+		if where == "shm" {
+			bind(t, r, shmURL(t))
+		}
+		c := r.NewCounterVec("c_total", "C.", nil, "l")
+		g := r.NewGaugeVec("g", "G.", &gotheus.GaugeOptions{Mode: gotheus.Sum}, "l")
+		h := r.NewHistogramVec("h", "H.", nil, "l")
+		kept := c.With("a")
+		update := func() {
+			kept.Inc()
+			c.With("a").Add(.5)
+			g.With("a").Add(1)
+			h.With("a").Observe(1)
+		}
+		const goroutines, updates = 4, 500
+		all := func() {
+			var wait sync.WaitGroup
+			for range goroutines {
+				wait.Add(1)
+				go func() {
+					defer wait.Done()
+					for range updates {
+						update()
+					}
+				}()
+			}
+			wait.Wait()
+		}
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			all()
+		}()
+		for deleting := true; deleting; {
+			select {
+			case <-done:
+				deleting = false
+			default:
+				c.Delete(nil)
+				g.Delete(gotheus.Labels{"l": "a"})
+				h.Delete(nil)
+			}
+		}
+		for _, m := range []interface{ Delete(gotheus.Labels) int }{c, g, h} {
+			if m.Delete(nil); m.Delete(nil) != 0 {
+				t.Error("deleted twice")
+			}
+		}
+		if p := page(t, r); strings.Contains(p, `l="a"`) {
+			t.Errorf("%s: %s", where, p)
+		}
+		all()
+		const n = goroutines * updates
+		pageHas(t, r, fmt.Sprintf(`c_total{l="a"} %v`, 1.5*n), fmt.Sprintf(`g{l="a"} %d`, n), fmt.Sprintf(`h_count{l="a"} %d`, n), fmt.Sprintf(`h_sum{l="a"} %d`, n))
+	}
+}
+
+// Heap memory goes with the series, and a kept instrument moves to another backend like others.
+func TestDeleteForgets(t *testing.T) {
+	t.Parallel()
+	b := heap.New()
+	r, _ := newRegistry(t, nil)
+	c := r.NewCounterVec("c_total", "C.", nil, "l")
+	kept := c.With("kept")
+	for i := range 100 {
+		c.With(fmt.Sprint(i)).Inc()
+		c.Delete(nil)
+	}
+	kept.Add(3) // after it was deleted
+	if err := r.BindBackend(t.Context(), b); err != nil {
+		t.Fatal(err)
+	}
+	kept.Add(4)
+	if g := b.Walk(); len(g) != 1 || len(g[0].Series) != 1 || g[0].Series[0].Words[backend.CounterInt].Load() != 7 {
+		t.Errorf("got %+v", g)
+	}
+	if c.With("kept") != kept {
+		c.With("kept").Inc() // another instrument of the same series
+		kept.Inc()
+		pageHas(t, r, `c_total{l="kept"} 9`)
+	}
+}
+
+func TestDeleteErrors(t *testing.T) {
+	t.Parallel()
+	b := heap.New()
+	eu, _ := newRegistry(t, &gotheus.RegistryOptions{Labels: gotheus.Labels{"region": "eu"}})
+	us, _ := newRegistry(t, &gotheus.RegistryOptions{Labels: gotheus.Labels{"region": "us"}})
+	eu.BindBackend(t.Context(), b)
+	us.BindBackend(t.Context(), b)
+	v := eu.NewCounterVec("c_total", "C.", nil, "l")
+	v.With("a\n\"")
+	us.NewCounterVec("c_total", "C.", nil, "l").With("a\n\"")
+	if _, err := v.TryDelete(gotheus.Labels{"m": "1"}); !errors.Is(err, gotheus.ErrLabels) || !strings.Contains(err.Error(), `"m" is not one of them`) {
+		t.Errorf("got %v", err)
+	}
+	// Another registry's series in the same backend are not ours.
+	if n := v.Delete(gotheus.Labels{"l": "a\n\""}); n != 1 {
+		t.Errorf("deleted %d", n)
+	}
+	pageHas(t, us, `c_total{l="a\n\"",region="us"} 0`)
+}
+
+// The timer works without anybody's help, and only for those who ask for it.
+func TestTTLTimer(t *testing.T) {
+	t.Parallel()
+	r, _ := newRegistry(t, &gotheus.RegistryOptions{TTL: 20 * time.Millisecond})
+	r.NewCounterVec("a_total", "A.", nil, "l").With("x").Inc()
+	r.NewCounterVec("b_total", "B.", &gotheus.Options{TTL: -1}, "l").With("x").Inc()
+	r.NewCounter("c_total", "C.", nil).Inc() // without labels: stays
+	eventually(t, "the series vanishes", func() bool { return !strings.Contains(page(t, r), `a_total{l="x"}`) })
+	pageHas(t, r, `b_total{l="x"} 1`, "c_total 1")
+	r.NewCounterVec("a_total", "A.", nil, "l").With("x").Add(2)
+	eventually(t, "it vanishes again", func() bool { return !strings.Contains(page(t, r), `a_total{l="x"}`) })
+}
+
+// Gauges of a mode other than Shared are the process's own, also when it leaves a backend.
+func TestGaugeModeMoves(t *testing.T) {
+	t.Parallel()
+	r, _ := newRegistry(t, nil)
+	g := r.NewGauge("in_flight", "I.", &gotheus.GaugeOptions{Mode: gotheus.Sum})
+	set := r.NewGauge("latest", "L.", &gotheus.GaugeOptions{Mode: gotheus.Latest})
+	g.Add(3)
+	set.Set(4)
+	url := shmURL(t)
+	for range 2 {
+		bind(t, r, url)
+		g.Dec()
+		pageHas(t, r, fmt.Sprintf("in_flight %v", g.Value()), "latest 4")
+		r.Close(t.Context())
+		g.Inc()
+		pageHas(t, r, "in_flight 3", "latest 4")
+	}
+}
+
+func TestGaugeModeErrors(t *testing.T) {
+	t.Parallel()
+	r, _ := newRegistry(t, nil)
+	for want, err := range map[string]error{
+		"no mode mode(9)":                second(gotheus.New[gotheus.Gauge](r, "g", "G.", &gotheus.GaugeOptions{Mode: 9})),
+		`label "process" is reserved`:    second(gotheus.NewVec[gotheus.Gauge](r, "g", "G.", &gotheus.GaugeOptions{Mode: gotheus.PerInstance}, "process")),
+		"it has mode sum already, not m": conflict(r),
+	} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v, want %q", err, want)
+		}
+	}
+}
+
+func conflict(r *gotheus.Registry) error {
+	r.NewGauge("x", "X.", &gotheus.GaugeOptions{Mode: gotheus.Sum})
+	_, err := gotheus.New[gotheus.Gauge](r, "x", "X.", &gotheus.GaugeOptions{Mode: gotheus.Min})
+	return err
+}
