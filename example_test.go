@@ -208,3 +208,41 @@ func ExampleRegistry_Unregister() {
 	fmt.Println(page.Len())
 	// Output: 0
 }
+
+func ExampleVec_Delete() {
+	r := new(gotheus.Registry)
+	requests := r.NewCounterVec("requests_total", "Requests served.", nil, "tenant", "path")
+	requests.With("acme", "/").Inc()
+	requests.With("acme", "/cart").Inc()
+	other := requests.With("other", "/")
+	other.Inc()
+	fmt.Println(requests.Delete(gotheus.Labels{"tenant": "acme"}))
+	fmt.Println(requests.Delete(nil))
+	other.Inc() // comes back from zero
+	fmt.Println(other.Value())
+	// Output:
+	// 2
+	// 1
+	// 1
+}
+
+func ExampleOptions_tTL() {
+	sessions := new(gotheus.Registry).NewGaugeVec("session_bytes", "Memory of sessions.", &gotheus.GaugeOptions{
+		Options: gotheus.Options{TTL: time.Hour}, // gone an hour after the last update
+	}, "user")
+	sessions.With("ann").Set(1 << 20)
+}
+
+func ExampleGaugeOptions_mode() {
+	r := new(gotheus.Registry)
+	inFlight := r.NewGauge("jobs_in_flight", "Jobs being worked on, by all live processes.", &gotheus.GaugeOptions{
+		Mode: gotheus.Sum,
+	})
+	job := func() {
+		inFlight.Inc()
+		defer inFlight.Dec() // also if the job panics
+	}
+	job()
+	fmt.Println(inFlight.Value())
+	// Output: 0
+}
