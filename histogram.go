@@ -63,11 +63,11 @@ func (c *histogramCells) bucket(v float64) int {
 	return len(c.bounds)
 }
 
-// ObserveSince observes the seconds that have passed since start, whether the function returns or
-// panics, as in
+// ObserveSince observes the seconds that have passed since start by the registry's clock, whether the
+// function returns or panics, as in
 //
 //	defer latency.ObserveSince(time.Now())
-func (h *Histogram) ObserveSince(start time.Time) { h.Observe(time.Since(start).Seconds()) }
+func (h *Histogram) ObserveSince(start time.Time) { h.Observe(h.fam.reg.since(start)) }
 
 // Count returns the number of observations as the page of this process would show it.
 func (h *Histogram) Count() uint64 { return h.read().Count }

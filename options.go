@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
+	"time"
 
 	"github.com/gotheus/gotheus/backend"
 )
@@ -17,6 +18,11 @@ type RegistryOptions struct {
 	Labels        Labels       // constant labels of every series on the page, of collectors too
 	Logger        *slog.Logger // takes what the library has to say; nil: slog.Default() at that time
 	NoSelfMetrics bool         // leaves the gotheus_* families out of the page
+
+	// Now is the clock of ObserveSince, SetSince, AddSince, SetToCurrentTime and Registry.Now, and of
+	// nothing else; it may be called concurrently. Nil: time.Now. With another clock, as in a test, the
+	// start of what is timed must come from Registry.Now.
+	Now func() time.Time
 }
 
 // Options are a counter's, and what the options of the others have in common. The zero value is good.

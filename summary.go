@@ -41,11 +41,11 @@ func (s *Summary) Observe(v float64) {
 	}
 }
 
-// ObserveSince observes the seconds that have passed since start, whether the function returns or
-// panics, as in
+// ObserveSince observes the seconds that have passed since start by the registry's clock, whether the
+// function returns or panics, as in
 //
 //	defer latency.ObserveSince(time.Now())
-func (s *Summary) ObserveSince(start time.Time) { s.Observe(time.Since(start).Seconds()) }
+func (s *Summary) ObserveSince(start time.Time) { s.Observe(s.fam.reg.since(start)) }
 
 // Count returns the number of observations as the page of this process would show it.
 func (s *Summary) Count() uint64 { return s.read().Count }
