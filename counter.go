@@ -2,6 +2,7 @@ package gotheus
 
 import (
 	"sync/atomic"
+	"time"
 
 	"github.com/gotheus/gotheus/backend"
 )
@@ -75,6 +76,12 @@ func (c *Counter) addFloat(v float64) {
 		}
 	}
 }
+
+// AddSince adds the seconds that have passed since start by the registry's clock, whether the function
+// returns or panics, as in
+//
+//	defer busySeconds.AddSince(time.Now())
+func (c *Counter) AddSince(start time.Time) { c.Add(c.fam.reg.since(start)) }
 
 // Value returns the value as the page of this process would show it, without asking other processes
 // for what they have not yet shared.

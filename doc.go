@@ -29,6 +29,12 @@
 // the process, however sudden. Counters, histograms and summaries add up over processes. A gauge is one
 // value for all: the last Set wins, Add, Inc and Dec add up.
 //
+// # Timing
+//
+// ObserveSince, SetSince and AddSince are deferred and measure a function whichever way it is left. A
+// [Probe] measures calls with their errors and panics. Tests give a registry a clock of its own, see
+// [RegistryOptions].
+//
 // # Cost
 //
 // An update is an atomic operation on a word of memory, in every backend: no lock, no allocation, no

@@ -88,19 +88,29 @@ func (g *Gauge) Add(v float64) {
 	}
 }
 
-// Inc adds 1.
+// Inc adds 1. What is going on right now is counted by
+//
+//	inFlight.Inc()
+//	defer inFlight.Dec()
+//
+// which is right also when the function panics, and allocates nothing.
 func (g *Gauge) Inc() { g.Add(1) }
 
 // Dec subtracts 1.
 func (g *Gauge) Dec() { g.Add(-1) }
 
-// SetToCurrentTime sets the value to the time in seconds since 1970, with a fraction.
-func (g *Gauge) SetToCurrentTime() { g.Set(float64(time.Now().UnixNano()) / 1e9) }
+// SetToCurrentTime sets the value to the time in seconds since 1970, with a fraction, by the registry's
+// clock.
+func (g *Gauge) SetToCurrentTime() {
+	now := g.fam.reg.Now()
+	g.Set(float64(now.Unix()) + float64(now.Nanosecond())/1e9) // UnixNano has no year 1
+}
 
-// SetSince sets the value to the seconds that have passed since start, as in
+// SetSince sets the value to the seconds that have passed since start by the registry's clock, whether
+// the function returns or panics, as in
 //
 //	defer lastRun.SetSince(time.Now())
-func (g *Gauge) SetSince(start time.Time) { g.Set(time.Since(start).Seconds()) }
+func (g *Gauge) SetSince(start time.Time) { g.Set(g.fam.reg.since(start)) }
 
 // Value returns the value: in mode Shared that of all processes, in other modes that of this one.
 func (g *Gauge) Value() float64 {

@@ -20,6 +20,11 @@ type RegistryOptions struct {
 	NoSelfMetrics bool         // leaves the gotheus_* families out of the page
 	// TTL is the default for Options.TTL; 0: for ever.
 	TTL time.Duration
+
+	// Now is the clock of ObserveSince, SetSince, AddSince, SetToCurrentTime, Registry.Now and times to
+	// live; it may be called concurrently. Nil: time.Now. With another clock, as in a test, the
+	// start of what is timed must come from Registry.Now.
+	Now func() time.Time
 }
 
 // Options are a counter's, and what the options of the others have in common. The zero value is good.

@@ -41,16 +41,54 @@ func (s *Summary) Observe(v float64) {
 	}
 }
 
-// ObserveSince observes the seconds that have passed since start, whether the function returns or
-// panics, as in
+// ObserveN counts v n times, as n calls of Observe would, at the price of one; n times v is added to the
+// sum in one step. It must be finite, and n below 2^53; otherwise the summary stays as it is, and the
+// attempt is counted in gotheus_rejected_updates_total and logged. If n is 0, nothing happens.
+//
+// The same goes for a summary that would hold more than 2^62 observations.
+func (s *Summary) ObserveN(v float64, n uint64) {
+	if !s.fam.countable("Summary.ObserveN", v, n) {
+		return
+	}
+	for added := false; !added; {
+		c := s.cells.Load()
+		w := &c[backend.SummaryCount]
+		switch addCount(w, n, backend.IntLimit) {
+		case countAdded:
+			added = true
+		case countFull:
+			s.fam.reject("Summary.ObserveN", float64(n), "the summary has no room for so many more observations")
+			return
+		case countSealed:
+			// The new pointer was published before the seal was set.
+			if s.cells.Load() == c {
+				s.escape(s, w)
+			}
+		}
+	}
+	for v *= float64(n); ; {
+		c := s.cells.Load()
+		w := &c[backend.SummarySum]
+		if addFloat(w, v) {
+			return
+		}
+		if s.cells.Load() == c {
+			s.escape(s, w)
+		}
+	}
+}
+
+// ObserveSince observes the seconds that have passed since start by the registry's clock, whether the
+// function returns or panics, as in
 //
 //	defer latency.ObserveSince(time.Now())
-func (s *Summary) ObserveSince(start time.Time) { s.Observe(time.Since(start).Seconds()) }
+func (s *Summary) ObserveSince(start time.Time) { s.Observe(s.fam.reg.since(start)) }
 
 // Count returns the number of observations as the page of this process would show it.
 func (s *Summary) Count() uint64 { return s.read().Count }
 
-// Sum returns the sum of the observations as the page of this process would show it.
+// Sum returns the sum of the observations as the page of this process would show it. Once they add up
+// to more than a float64 can hold, some 1.8e308, it is infinite and stays so.
 func (s *Summary) Sum() float64 { return s.read().Sum }
 
 func (s *Summary) read() *distribution {
@@ -67,9 +105,7 @@ func (s *Summary) move(to, from backend.Words) {
 	if from == nil {
 		return
 	}
-	if n := sealInt(&from[backend.SummaryCount]); n > 0 {
-		c[backend.SummaryCount].Add(n)
-	}
+	carryCount(&c[backend.SummaryCount], sealInt(&from[backend.SummaryCount]), backend.IntLimit)
 	if v := sealFloat(&from[backend.SummarySum]); v != 0 {
 		addFloat(&c[backend.SummarySum], v)
 	}

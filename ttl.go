@@ -55,7 +55,7 @@ func (s *sweeper) run(r *Registry) {
 	}
 	s.done.Add(1)
 	s.mu.Unlock()
-	r.sweep(time.Now())
+	r.sweep(r.Now())
 	s.done.Done()
 	s.mu.Lock()
 	defer s.mu.Unlock()
