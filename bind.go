@@ -42,75 +42,112 @@ const (
 //	shm:///dev/shm/shop?limit=64MiB    a file that all processes of the host share, see package shm
 //
 // Bind may be called at any time, while metrics are being updated: what was counted before is carried
-// over, and nothing is lost or counted twice. It waits for scrapes in progress. If the backend cannot be
-// opened, the error is returned and logged, counting goes on in the heap, gotheus_backend_up is 0, and r
+// over, and nothing is lost or counted twice. It waits for scrapes in progress until ctx ends. If the backend
+// cannot be opened, the error is returned and logged, counting goes on in the heap, gotheus_backend_up is 0, and r
 // tries again in the background until it succeeds or Bind or Close is called; only a URL whose scheme is
-// unknown is not tried again. A registry that is bound already returns ErrBound.
+// unknown is not tried again. A registry that is bound already returns ErrBound, also if it is the default
+// one and GOTHEUS_BACKEND has bound it: Bind should be among the first things that main does.
 func (r *Registry) Bind(ctx context.Context, rawURL string) error {
 	r.envRun.Do(func() {}) // an explicit Bind wins
 	return r.bindURL(ctx, rawURL)
 }
 
 func (r *Registry) bindURL(ctx context.Context, rawURL string) error {
-	return r.bind(rawURL, func() error {
-		open := func(ctx context.Context) error {
-			b, err := backend.Open(ctx, rawURL)
-			if err == nil {
-				r.install(b)
-			}
-			return err
-		}
-		err := open(ctx)
+	err := r.bind(redact(rawURL), func(request *asked) error {
+		err := r.openAndInstall(ctx, rawURL)
 		if err != nil {
-			r.log(slog.LevelError, "open", "the backend cannot be opened; counting goes on in the heap", "backend", redact(rawURL), "error", err)
-			if !errors.Is(err, backend.ErrScheme) {
-				r.reopen.add(func(ctx context.Context) error { return r.openAgain(ctx, rawURL, open) }, reopenFirst, reopenMost)
-			}
+			request.err.Store(&err)
+		}
+		if err != nil && !errors.Is(err, backend.ErrScheme) {
+			r.reopen.add(func(ctx context.Context) error { return r.openAgain(ctx, rawURL, request) }, reopenFirst, reopenMost)
 		}
 		return err
 	})
+	if err != nil && !errors.Is(err, ErrBound) {
+		r.log(slog.LevelError, "open", "the backend cannot be opened; counting goes on in the heap", "backend", redact(rawURL), "error", err)
+	}
+	return err
 }
 
-func (r *Registry) openAgain(ctx context.Context, rawURL string, open func(context.Context) error) error {
-	r.opMu.Lock()
-	defer r.opMu.Unlock()
-	if ctx.Err() != nil {
-		return ctx.Err()
+func (r *Registry) openAndInstall(ctx context.Context, rawURL string) error {
+	b, err := backend.Open(ctx, rawURL)
+	if err != nil {
+		return err
 	}
-	err := open(ctx)
+	if err := r.install(ctx, b); err != nil {
+		return errors.Join(err, b.Close(context.WithoutCancel(ctx)))
+	}
+	return nil
+}
+
+// openAgain is the retry for a request, unless there has been another one, or Close, since.
+func (r *Registry) openAgain(ctx context.Context, rawURL string, request *asked) error {
+	r.opMu.Lock()
+	if r.asked.Load() != request {
+		r.opMu.Unlock()
+		return nil
+	}
+	err := r.openAndInstall(ctx, rawURL)
+	r.opMu.Unlock()
 	if err == nil {
 		r.logger().Info("gotheus: the backend is open now", "backend", redact(rawURL))
 	}
 	return err
 }
 
-// BindBackend is Bind for a backend at hand, which r then owns: it is closed by Close.
-func (r *Registry) BindBackend(_ context.Context, b backend.Backend) error {
+// BindBackend is Bind for a backend at hand, which r then owns: it is closed by Close. If ctx ends while
+// scrapes are in progress, nothing has happened.
+func (r *Registry) BindBackend(ctx context.Context, b backend.Backend) error {
 	r.envRun.Do(func() {})
-	return r.bind(fmt.Sprintf("%T", b), func() error {
-		r.install(b)
-		return nil
+	return r.bind(fmt.Sprintf("%T", b), func(*asked) error {
+		err := r.install(ctx, b)
+		if err != nil {
+			r.asked.Store(nil)
+		}
+		return err
 	})
 }
 
 // bind runs f, which binds, unless r is bound.
-func (r *Registry) bind(name string, f func() error) error {
+func (r *Registry) bind(name string, f func(*asked) error) error {
 	r.reopen.halt()
 	r.opMu.Lock()
 	defer r.opMu.Unlock()
-	name = redact(name)
-	if !r.current().local {
-		return fmt.Errorf("%w: %s, so not to %s; Close comes first", ErrBound, *r.asked.Load(), name)
+	if old := r.asked.Load(); old != nil && !r.current().local {
+		return fmt.Errorf("%w: %s, so not to %s; Close comes first", ErrBound, old.name, name)
 	}
-	r.asked.Store(&name)
-	return f()
+	request := &asked{name: name}
+	r.asked.Store(request)
+	return f(request)
 }
 
-// install makes b the backend of r. opMu is held.
-func (r *Registry) install(b backend.Backend) {
-	r.scrapeMu.Lock()
+// install makes b the backend of r, when no scrape is in progress. opMu is held.
+func (r *Registry) install(ctx context.Context, b backend.Backend) error {
+	r.binding.Store(true) // no more scrapes begin
+	defer r.binding.Store(false)
+	if err := poll(ctx, r.scrapeMu.TryLock); err != nil {
+		return fmt.Errorf("gotheus: waiting for scrapes in progress: %w", err)
+	}
 	defer r.scrapeMu.Unlock()
 	r.moveAll(&binding{Backend: b})
+	return nil
+}
+
+// beginScrape waits for a bind in progress. scrapeMu.RUnlock ends the scrape.
+func (r *Registry) beginScrape(ctx context.Context) error {
+	return poll(ctx, func() bool { return !r.binding.Load() && r.scrapeMu.TryRLock() })
+}
+
+// poll tries a lock until it is taken or ctx ends: those of package sync know no contexts.
+func poll(ctx context.Context, try func() bool) error {
+	for wait := 10 * time.Microsecond; !try(); wait = min(2*wait, time.Millisecond) {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(wait):
+		}
+	}
+	return nil
 }
 
 // moveAll moves everything to another backend. New series go there from the first instruction on; a
@@ -183,11 +220,22 @@ func (r *Registry) postpone(f *family, err error, try func() error) {
 }
 
 // Flush returns when everything counted before the call is in the backend and durable there. If there is
-// no room for some series, it waits until ctx ends, but a second at most, and returns the reason.
+// no room for some series, it waits until ctx ends, but a second at most, and returns the reason; it
+// returns why the backend could not be opened if it is not there at all.
 func (r *Registry) Flush(ctx context.Context) error {
 	r.applyEnv(ctx)
 	b := r.current()
-	return errors.Join(r.promote.drain(ctx, flushWait), b.Flush(ctx))
+	return errors.Join(r.notThere(), r.promote.drain(ctx, flushWait), b.Flush(ctx))
+}
+
+// notThere is the error of a backend that was asked for and could not be opened yet.
+func (r *Registry) notThere() error {
+	if request := r.asked.Load(); request != nil && r.current().local {
+		if err := request.err.Load(); err != nil {
+			return fmt.Errorf("gotheus: not in %s: %w", request.name, *err)
+		}
+	}
+	return nil
 }
 
 // Close flushes, leaves the backend and ends everything that r does in the background. Metrics go on in
@@ -197,15 +245,16 @@ func (r *Registry) Flush(ctx context.Context) error {
 func (r *Registry) Close(ctx context.Context) error {
 	r.applyEnv(ctx)
 	r.reopen.halt()
-	r.sweeper.stop()
 	r.opMu.Lock()
 	defer r.opMu.Unlock()
+	r.sweeper.stop()
+	err := r.notThere()
 	r.asked.Store(nil)
 	b := r.current()
 	if b.local {
-		return nil
+		return err
 	}
-	err := errors.Join(r.promote.drain(ctx, flushWait), b.Flush(ctx))
+	err = errors.Join(r.promote.drain(ctx, flushWait), b.Flush(ctx))
 	// What is still waiting for room is carried to the heap, too.
 	r.promote.halt()
 	r.moveAll(newHeap())

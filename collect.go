@@ -40,7 +40,7 @@ type collector struct {
 func (r *Registry) Add(c Collector) (remove func()) {
 	entry := &collector{c: c}
 	if !r.opts.NoSelfMetrics {
-		entry.errors, _ = New[Counter](r, collectorErrorsName, collectorErrorsHelp, nil)
+		entry.errors, _ = newOwn[Counter](r, collectorErrorsName, collectorErrorsHelp)
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -91,15 +91,16 @@ func (c *collector) ask(ctx context.Context, s *Sink) error {
 	}
 	done := make(chan error, 1)
 	go func() {
-		defer c.busy.Store(false)
+		err := errors.New("it has ended its goroutine")
 		defer func() {
 			if p := recover(); p != nil {
-				done <- fmt.Errorf("panic: %v\n%s", p, debug.Stack())
+				err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
 			}
+			c.busy.Store(false)
+			done <- err
 		}()
-		err := c.c.Collect(ctx, s)
+		err = c.c.Collect(ctx, s)
 		s.check()
-		done <- err
 	}()
 	select {
 	case err := <-done:

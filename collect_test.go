@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -79,6 +80,11 @@ func TestBadCollectors(t *testing.T) {
 			panic("oops")
 		},
 		func(ctx context.Context, s *gotheus.Sink) error {
+			s.Gauge("lost_by_exit", "L.").Put(1)
+			runtime.Goexit()
+			return nil
+		},
+		func(ctx context.Context, s *gotheus.Sink) error {
 			s.Gauge("lost_by_error", "L.").Put(1)
 			return errors.New("out of luck")
 		},
@@ -104,27 +110,27 @@ func TestBadCollectors(t *testing.T) {
 			return nil
 		},
 		func(ctx context.Context, s *gotheus.Sink) error {
-			s.Gauge("mine_total", "Not mine.").Put(1)
-			s.Gauge("also_good", "G.").Put(1)
-			s.Gauge("hist_count", "Clashes.").Put(1)
+			s.Histogram("hist", "H.", nil).Put(1, 1, nil)
 			return nil
 		},
 		func(ctx context.Context, s *gotheus.Sink) error {
-			s.Histogram("hist", "H.", nil).Put(1, 1, nil)
+			s.Gauge("mine_total", "Not mine.").Put(1)
+			s.Gauge("also_good", "G.").Put(1)
+			s.Gauge("hist_count", "Clashes.").Put(1)
 			return nil
 		},
 	} {
 		r.Add(c)
 	}
 	pageHas(t, r, "mine_total 1", "good 1", "also_good 1", "hist_count 1")
-	// Two collectors, fifteen families, and two families that clash with others.
-	pageHas(t, r, "gotheus_collector_errors_total 38")
+	// Three collectors, sixteen families, and two families that clash with others; and again.
+	pageHas(t, r, "gotheus_collector_errors_total 40")
 	for _, bad := range []string{"lost_", "bad", "Not mine", "Again", "Clashes"} {
 		if p := page(t, r); strings.Contains(p, bad) {
 			t.Errorf("%s is on the page:\n%s", bad, p)
 		}
 	}
-	for _, want := range []string{"panic: oops", "collect_test.go", "out of luck"} {
+	for _, want := range []string{"panic: oops", "collect_test.go", "out of luck", "ended its goroutine"} {
 		if strings.Count(log.String(), want) != 1 {
 			t.Errorf("%q is not logged once:\n%s", want, log)
 		}

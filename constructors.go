@@ -11,6 +11,13 @@ func Must[T any](v T, err error) T {
 // New returns the instrument with that name in r, which it makes if there is none; nil is the default
 // registry. The error wraps ErrInvalid, or ErrConflict if the name is taken by another definition.
 func New[M Instrument](r *Registry, name, help string, o OptionsFor[M]) (*M, error) {
+	if err := checkName(name); err != nil {
+		return nil, err
+	}
+	return newSingle(r, name, help, o)
+}
+
+func newSingle[M Instrument](r *Registry, name, help string, o OptionsFor[M]) (*M, error) {
 	f, err := define(orDefault(r), name, help, o, false, nil)
 	if err != nil {
 		return nil, err
@@ -23,6 +30,13 @@ func New[M Instrument](r *Registry, name, help string, o OptionsFor[M]) (*M, err
 // the default registry. The order of labels is that of With's values; it is not part of the family's
 // identity. The error wraps ErrInvalid, or ErrConflict if the name is taken by another definition.
 func NewVec[M Instrument](r *Registry, name, help string, o OptionsFor[M], labels ...string) (*Vec[M], error) {
+	if err := checkName(name); err != nil {
+		return nil, err
+	}
+	return newVecOn(r, name, help, o, labels...)
+}
+
+func newVecOn[M Instrument](r *Registry, name, help string, o OptionsFor[M], labels ...string) (*Vec[M], error) {
 	f, err := define(orDefault(r), name, help, o, true, labels)
 	if err != nil {
 		return nil, err

@@ -97,19 +97,22 @@ func (c *Counter) move(to, from backend.Words) {
 	if from == nil {
 		return
 	}
-	if n := sealInt(&from[backend.CounterInt]); n > 0 {
-		c.addCarried(n)
+	// What cannot be carried because the series is being deleted belongs to the life that ends.
+	n, w := sealInt(&from[backend.CounterInt]), &to[backend.CounterInt]
+	for n > 0 {
+		old := w.Load()
+		if old >= backend.SealedInt {
+			break
+		}
+		if old+n >= backend.IntLimit {
+			addFloat(&to[backend.CounterFloat], float64(n))
+			break
+		}
+		if w.CompareAndSwap(old, old+n) {
+			break
+		}
 	}
 	if v := sealFloat(&from[backend.CounterFloat]); v != 0 {
-		c.addFloat(v)
+		addFloat(&to[backend.CounterFloat], v)
 	}
-}
-
-// addCarried is addInt for any count below 2^62.
-func (c *Counter) addCarried(n uint64) {
-	const most = 1<<53 - 1
-	for ; n > most; n -= most {
-		c.addInt(most)
-	}
-	c.addInt(n)
 }

@@ -95,6 +95,14 @@ func TestRejected(t *testing.T) {
 	}
 }
 
+// The label that names the metric may be taken.
+func TestRejectedWithConstantLabel(t *testing.T) {
+	t.Parallel()
+	r, _ := newRegistry(t, &gotheus.RegistryOptions{Labels: gotheus.Labels{"metric": "m"}})
+	r.NewCounter("c_total", "C.", nil).Add(-1)
+	pageHas(t, r, `gotheus_rejected_updates_total{gotheus_metric="c_total",metric="m"} 1`)
+}
+
 func TestGauge(t *testing.T) {
 	t.Parallel()
 	r, _ := newRegistry(t, nil)

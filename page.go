@@ -182,7 +182,9 @@ func (r *Registry) gather(ctx context.Context, p *page) (release func(), err err
 			err = early.Err()
 		}
 	}
-	r.scrapeMu.RLock()
+	if err := r.beginScrape(ctx); err != nil {
+		return func() {}, err
+	}
 	if now := r.current(); now != b { // bound or closed meanwhile
 		b, err = now, now.Sync(early)
 	}
@@ -190,42 +192,62 @@ func (r *Registry) gather(ctx context.Context, p *page) (release func(), err err
 		r.log(slog.LevelError, "sync", "the backend cannot be read; the page shows what is known", "error", err)
 	}
 	hidden := r.addGroups(p, b.Walk())
-	own = append(own, r.selfFamilies(hidden)...)
-	for _, c := range own {
-		p.families = append(p.families, pageFamily{Family: c.Family, collected: c})
-	}
-	// Stable: the backend's families come before collectors' of the same name, and win.
-	slices.SortStableFunc(p.families, func(a, b pageFamily) int { return strings.Compare(a.Name, b.Name) })
+	// The backend's families are the same on every page, so they win over those that are made here.
 	p.families = slices.DeleteFunc(p.families, func(f pageFamily) bool {
-		if what := p.clash(&f); what != "" {
-			r.log(slog.LevelError, "clash "+f.Name, "a family was left out of the page", "metric", f.Name, "clashes with", what)
-			if f.collected != nil && !r.opts.NoSelfMetrics {
-				if c, err := New[Counter](r, collectorErrorsName, collectorErrorsHelp, nil); err == nil {
-					c.Inc()
-				}
-			}
-			return true
+		if !r.leaveOut(p, &f) {
+			return false
 		}
-		p.shown[f.Name] = f.Type
-		return false
+		for _, g := range f.groups {
+			hidden += len(g.Series)
+		}
+		return true
 	})
+	for _, c := range append(own, r.selfFamilies(hidden)...) {
+		f := pageFamily{Family: c.Family, collected: c}
+		if !r.leaveOut(p, &f) {
+			p.families = append(p.families, f)
+		} else if !r.opts.NoSelfMetrics {
+			if c, err := newOwn[Counter](r, collectorErrorsName, collectorErrorsHelp); err == nil {
+				c.Inc()
+			}
+		}
+	}
+	slices.SortFunc(p.families, func(a, b pageFamily) int { return strings.Compare(a.Name, b.Name) })
 	return r.scrapeMu.RUnlock, err
 }
 
-// clash returns the family on the page that shows the same names as f; "" if there is none.
+// leaveOut reports whether f clashes with a family that is on the page, and notes its name if it does not.
+func (r *Registry) leaveOut(p *page, f *pageFamily) bool {
+	if what := p.clash(f); what != "" {
+		r.log(slog.LevelError, "clash "+f.Name, "a family was left out of the page", "metric", f.Name, "clashes with", what)
+		return true
+	}
+	p.shown[f.Name] = f.Type
+	return false
+}
+
+// clash returns the family on the page that shows a name that f shows, too; "" if there is none.
 func (p *page) clash(f *pageFamily) string {
 	if _, ok := p.shown[f.Name]; ok {
 		return f.Name
 	}
 	for _, suffix := range []string{"_bucket", "_sum", "_count"} {
-		// A family comes before those whose names are longer, so it is enough to look back.
 		if base, ok := strings.CutSuffix(f.Name, suffix); ok {
-			if t, ok := p.shown[base]; ok && (t == expo.Histogram || t == expo.Summary && suffix != "_bucket") {
+			if t, ok := p.shown[base]; ok && hasSample(t, suffix) {
 				return base
+			}
+		}
+		if hasSample(f.Type, suffix) {
+			if _, ok := p.shown[f.Name+suffix]; ok {
+				return f.Name + suffix
 			}
 		}
 	}
 	return ""
+}
+
+func hasSample(t expo.Type, suffix string) bool {
+	return t == expo.Histogram || t == expo.Summary && suffix != "_bucket"
 }
 
 // addGroups adds the backend's families. Of several with one name, the newest is shown together with

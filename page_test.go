@@ -49,8 +49,17 @@ x_total{a="2"} 2
 	// Names that clash across families: the histogram was there first in the order of the page.
 	builds[0].NewGauge("h_count", "Clashes.", nil).Set(9)
 	builds[1].NewHistogram("h", "H.", nil)
+	// Whatever a collector makes, the backend's families stay.
+	builds[2].Add(sinkFunc(func(_ context.Context, s *gotheus.Sink) error {
+		s.Summary("x", "Clashes, too.", nil).Put(1, 1, nil)
+		s.Gauge("y_sum", "Clashes with a later name.").Put(1)
+		return nil
+	}))
+	builds[0].NewGauge("x_count", "Stays.", nil)
+	builds[0].NewSummary("y", "Y.", nil)
+	pageHas(t, builds[1], "gotheus_hidden_series 2")
 	for _, r := range builds {
-		if p := page(t, r); strings.Contains(p, "Clashes") || !strings.Contains(p, "h_count 0\n") {
+		if p := page(t, r); !strings.Contains(p, "Stays") || strings.Contains(p, "Clashes") || !strings.Contains(p, "h_count 0\n") {
 			t.Errorf("got %s", p)
 		}
 	}

@@ -40,15 +40,22 @@ type Registry struct {
 	logged     map[string]*logState
 
 	bound    atomic.Pointer[binding]
-	asked    atomic.Pointer[string] // name of the backend that was asked for, also if it is not there yet
-	opMu     sync.Mutex             // one Bind, BindBackend or Close at a time
-	scrapeMu sync.RWMutex           // shared by scrapes, held by a bind: a page shows one backend
-	moveMu   sync.Mutex             // held for the instructions in which one series moves, see series.go
-	reopen   retrier                // of a backend that could not be opened
-	promote  retrier                // of families and series that the backend had no room for
+	asked    atomic.Pointer[asked] // the backend that was asked for, also if it is not there yet
+	opMu     sync.Mutex            // one Bind, BindBackend or Close at a time
+	scrapeMu sync.RWMutex          // shared by scrapes, held by a bind: a page shows one backend
+	moveMu   sync.Mutex            // held for the instructions in which one series moves, see series.go
+	binding  atomic.Bool           // a bind waits for scrapeMu
+	reopen   retrier               // of a backend that could not be opened
+	promote  retrier               // of families and series that the backend had no room for
 
 	envTimer, envRun sync.Once
 	sweeper          sweeper
+}
+
+// asked is a request for a backend.
+type asked struct {
+	name string
+	err  atomic.Pointer[error] // why it could not be opened at first
 }
 
 // binding is a backend while a registry uses it.
@@ -109,6 +116,8 @@ type family struct {
 	series []instrument
 	idle   map[string]*idleState // of series that may vanish, see ttl.go
 	pinned map[string]bool       // label texts of series that stay whatever the TTL
+	late   []func() error        // what is to be postponed when mu is free
+	lateBy error                 // why
 }
 
 // define returns the family for a definition, an existing one if it is identical.
@@ -235,7 +244,7 @@ func (f *family) add(m instrument, values []string) {
 }
 
 // place gives a series words: those that the backend has for it, or private ones for as long as it has
-// none. f.mu is held.
+// none. f.mu is held, and is to be released by unlock.
 func (f *family) place(m instrument) {
 	r, s := f.reg, m.base()
 	if f.ttl > 0 {
@@ -259,9 +268,19 @@ func (f *family) place(m instrument) {
 		s.words, s.home = words, b
 		r.moveMu.Unlock()
 		if err != nil {
-			r.postpone(f, err, func() error { return r.settle(m) })
+			f.late, f.lateBy = append(f.late, func() error { return r.settle(m) }), err
 		}
 		return
+	}
+}
+
+// unlock releases f.mu after place. Postponing logs, and a logger may itself make series of the family.
+func (f *family) unlock() {
+	late, err := f.late, f.lateBy
+	f.late, f.lateBy = nil, nil
+	f.mu.Unlock()
+	for _, try := range late {
+		f.reg.postpone(f, err, try)
 	}
 }
 

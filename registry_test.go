@@ -28,6 +28,8 @@ func TestInvalid(t *testing.T) {
 		`bucket 1 is NaN`:            second(gotheus.New[gotheus.Histogram](r, "a", "X.", buckets(2, nan))),
 		`bucket 1 is +Inf`:           second(gotheus.New[gotheus.Histogram](r, "a", "X.", buckets(2, inf))),
 		`unit "bytes" must be a suf`: second(gotheus.New[gotheus.Counter](r, "a_total", "X.", &gotheus.Options{Unit: "bytes"})),
+		`gotheus_ is reserved`:       second(gotheus.New[gotheus.Counter](r, "gotheus_backend_up", "X.", nil)),
+		`name "gotheus_x"`:           second(gotheus.NewVec[gotheus.Counter](r, "gotheus_x", "X.", nil, "l")),
 		`registry prefix "a-"`:       second(gotheus.MakeRegistry(&gotheus.RegistryOptions{Prefix: "a-"})),
 		`constant label: invalid family: registry: label "le"`: second(gotheus.MakeRegistry(&gotheus.RegistryOptions{Labels: gotheus.Labels{"le": "1"}})),
 		`constant label "a": value`:                            second(gotheus.MakeRegistry(&gotheus.RegistryOptions{Labels: gotheus.Labels{"a": "\xff"}})),

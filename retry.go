@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 )
@@ -23,7 +24,8 @@ type retrier struct {
 func (q *retrier) add(f func(context.Context) error, wait, most time.Duration) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.queue = append(q.queue, f)
+	// In front: what has just come is more likely to succeed than what has been failing.
+	q.queue = slices.Insert(q.queue, 0, f)
 	if q.stop == nil {
 		ctx, cancel := context.WithCancel(context.Background())
 		q.stop, q.done = cancel, make(chan struct{})
@@ -41,13 +43,13 @@ func (q *retrier) run(ctx context.Context, done chan struct{}, wait, most time.D
 			return
 		case <-timer.C:
 		}
-		if tried, err := q.round(ctx); err == nil || tried > 1 {
+		if succeeded, _, _ := q.round(ctx); succeeded > 0 {
 			wait = first
 		} else {
 			wait = min(2*wait, most)
 		}
 		q.mu.Lock()
-		if len(q.queue) == 0 && ctx.Err() == nil {
+		if len(q.queue) == 0 && ctx.Err() == nil { // else halt has taken stop
 			q.stop()
 			q.stop = nil
 			q.mu.Unlock()
@@ -57,12 +59,16 @@ func (q *retrier) run(ctx context.Context, done chan struct{}, wait, most time.D
 	}
 }
 
-// round tries the queue up to the first failure, which goes to its end: if there is no room for one
-// series, there is seldom room for the next, and nobody gains from hurrying.
-func (q *retrier) round(ctx context.Context) (tried int, err error) {
+// someFailures end a round: if there is no room for so many series, there is seldom room for the next, and
+// nobody gains from hurrying.
+const someFailures = 8
+
+// round tries everything in the queue once, up to some failures. What has failed goes to the queue's end.
+func (q *retrier) round(ctx context.Context) (succeeded, left int, last error) {
 	q.trying.Lock()
 	defer q.trying.Unlock()
-	for err == nil && ctx.Err() == nil {
+	tried, failures := 0, 0
+	for n := q.len(); n > 0 && failures < someFailures && ctx.Err() == nil; n-- {
 		q.mu.Lock()
 		if len(q.queue) == 0 {
 			q.mu.Unlock()
@@ -72,13 +78,16 @@ func (q *retrier) round(ctx context.Context) (tried int, err error) {
 		q.queue = q.queue[1:]
 		q.mu.Unlock()
 		tried++
-		if err = f(ctx); err != nil {
+		if err := f(ctx); err != nil {
+			failures++
 			q.mu.Lock()
 			q.queue, q.last = append(q.queue, f), err
 			q.mu.Unlock()
 		}
 	}
-	return tried, err
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return tried - failures, len(q.queue), q.last
 }
 
 // drain tries everything until the queue is empty, ctx ends or wait is over; the error says why something
@@ -87,10 +96,7 @@ func (q *retrier) drain(ctx context.Context, wait time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
 	for {
-		q.round(ctx)
-		q.mu.Lock()
-		left, last := len(q.queue), q.last
-		q.mu.Unlock()
+		_, left, last := q.round(ctx)
 		if left == 0 {
 			return nil
 		}
@@ -109,9 +115,11 @@ func (q *retrier) halt() {
 	q.mu.Lock()
 	stop, done := q.stop, q.done
 	q.stop, q.queue = nil, nil
-	q.mu.Unlock()
 	if stop != nil {
 		stop()
+	}
+	q.mu.Unlock()
+	if stop != nil {
 		<-done
 	}
 }

@@ -2,7 +2,9 @@ package gotheus
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
+	"strings"
 	"time"
 )
 
@@ -69,9 +71,35 @@ func (r *Registry) log(level slog.Level, cause, msg string, args ...any) {
 func (f *family) reject(op string, v float64, rule string) {
 	r := f.reg
 	if !r.opts.NoSelfMetrics && f.def.Name != r.opts.Prefix+rejectedName {
-		if vec, err := NewVec[Counter](r, rejectedName, rejectedHelp, nil, "metric"); err == nil {
+		if vec, err := newOwnVec[Counter](r, rejectedName, rejectedHelp, r.ownLabel()); err == nil {
 			vec.With(f.def.Name).Inc()
 		}
 	}
 	r.log(slog.LevelWarn, "reject "+f.def.Name, "an update was ignored", "metric", f.def.Name, "operation", op, "value", v, "rule", rule)
+}
+
+// ownPrefix is reserved for what the registry says about itself.
+const ownPrefix = "gotheus_"
+
+func checkName(name string) error {
+	if strings.HasPrefix(name, ownPrefix) {
+		return fmt.Errorf("%w: name %q: %s is reserved for the library's own metrics", ErrInvalid, name, ownPrefix)
+	}
+	return nil
+}
+
+// ownLabel is the label for a family's name.
+func (r *Registry) ownLabel() string {
+	if _, ok := r.opts.Labels["metric"]; ok {
+		return "gotheus_metric"
+	}
+	return "metric"
+}
+
+func newOwn[M Instrument](r *Registry, name, help string) (*M, error) {
+	return newSingle[M](r, name, help, nil)
+}
+
+func newOwnVec[M Instrument](r *Registry, name, help, label string) (*Vec[M], error) {
+	return newVecOn[M](r, name, help, nil, label)
 }

@@ -59,8 +59,8 @@ func (s *series) escape(m instrument, word *atomic.Uint64) {
 	r.moveMu.Unlock()
 	if deleted {
 		s.fam.mu.Lock()
-		defer s.fam.mu.Unlock()
 		s.fam.place(m)
+		s.fam.unlock()
 	}
 }
 

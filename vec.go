@@ -94,7 +94,7 @@ func (v *Vec[M]) create(values []string) (*M, error) {
 	}
 	f := v.fam
 	f.mu.Lock()
-	defer f.mu.Unlock()
+	defer f.unlock()
 	hash := hashValues(values, v.place)
 	if e := v.table.find(hash, values, v.place); e != nil {
 		return &e.m, nil

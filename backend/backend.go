@@ -22,8 +22,8 @@ var (
 	// ErrFull says that there is no room for another family or series: the configured limit, the
 	// disk or the memory is used up. The caller goes on in the heap and may ask again later.
 	ErrFull = errors.New("backend: no room")
-	// ErrBusy says that a series could not be created at once because another process holds the
-	// lock for creation. The caller goes on in the heap and asks again later.
+	// ErrBusy says that something cannot be done at once because another process is at it. The caller
+	// goes on in the heap and asks again later.
 	ErrBusy = errors.New("backend: busy")
 )
 

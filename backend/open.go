@@ -40,7 +40,11 @@ func Register(scheme string, open Driver) {
 func Open(ctx context.Context, rawURL string) (Backend, error) {
 	u, err := url.Parse(rawURL)
 	if err != nil {
-		return nil, fmt.Errorf("backend: %w", err)
+		var inner *url.Error
+		if errors.As(err, &inner) {
+			err = inner.Err // without the URL, which may hold a password
+		}
+		return nil, fmt.Errorf("backend: this is not a URL: %w", err)
 	}
 	drivers.RLock()
 	open := drivers.m[u.Scheme]

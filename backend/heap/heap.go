@@ -4,6 +4,7 @@ package heap
 
 import (
 	"context"
+	"fmt"
 	"net/url"
 	"sync"
 	"sync/atomic"
@@ -13,7 +14,12 @@ import (
 )
 
 func init() {
-	backend.Register("heap", func(context.Context, *url.URL) (backend.Backend, error) { return New(), nil })
+	backend.Register("heap", func(_ context.Context, u *url.URL) (backend.Backend, error) {
+		if u.String() != "heap:" {
+			return nil, fmt.Errorf("heap: URL %q: must be heap: and nothing else", u.Redacted())
+		}
+		return New(), nil
+	})
 }
 
 // Backend implements backend.Backend in the heap. Its methods never fail.

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/gotheus/gotheus/backend"
@@ -28,6 +29,7 @@ type Backend struct {
 	declared map[*backend.Family]uint32 // families this process asked for, as offset/64
 	families map[uint32]*family         // families read so far
 	others   map[int]*backend.Instance  // by slot: those that have parts
+	damage   error                      // the first that was found
 	seen     []uint32                   // the head of each bucket up to which index has all records
 }
 
@@ -71,6 +73,7 @@ func OpenContext(ctx context.Context, path string, o *Options) (*Backend, error)
 		seen:     make([]uint32, h.buckets),
 	}
 	if b.slot, b.id, err = b.join(); err != nil {
+		syscall.Munmap(mem)
 		f.Close()
 		return nil, err
 	}
@@ -185,16 +188,19 @@ func (b *Backend) Tickets() *atomic.Uint64 { return b.mem.u64(offTickets) }
 
 // Sync implements backend.Backend: it reads the records that came since the last time, for which it looks
 // at every bucket of the index, some microseconds in all. Damaged records are left out; the error is that
-// of the first one.
-func (b *Backend) Sync(ctx context.Context) (first error) {
+// of the first one ever.
+func (b *Backend) Sync(ctx context.Context) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.closed.Load() {
 		return backend.ErrClosed
 	}
+	if removed(b.file) {
+		return fmt.Errorf("shm: %s was removed or replaced while it was open: other processes may count elsewhere; restart this one", b.Path())
+	}
 	fail := func(err error) {
-		if first == nil {
-			first = err
+		if b.damage == nil {
+			b.damage = err
 		}
 	}
 	var fresh []uint64
@@ -223,7 +229,7 @@ func (b *Backend) Sync(ctx context.Context) (first error) {
 		b.seen[i] = head
 	}
 	b.lookForDead()
-	return first
+	return b.damage
 }
 
 // lookForDead brings the instances that have parts up to date.
@@ -344,7 +350,7 @@ func (b *Backend) Walk() []backend.Group { return b.index.Walk() }
 func (b *Backend) Flush(context.Context) error { return nil }
 
 // Close implements backend.Backend: it gives up the place in the instance table. The file stays mapped,
-// since words may be in use.
+// since words may be in use: opening and closing again and again uses up addresses.
 func (b *Backend) Close(context.Context) error {
 	b.turn <- struct{}{}
 	defer func() { <-b.turn }()

@@ -23,7 +23,6 @@ const (
 	tmpfsMagic = 0x01021994
 	extMagic   = 0xef53
 	xfsMagic   = 0x58465342
-	ramfsMagic = 0x858458f6
 
 	ofdSetLock = 37 // F_OFD_SETLK
 	ofdGetLock = 36 // F_OFD_GETLK
@@ -112,7 +111,7 @@ func checkFile(f *os.File, path string, o *Options) error {
 		return fmt.Errorf("shm: statfs %s: %w", path, err)
 	}
 	switch uint32(fs.Type) {
-	case tmpfsMagic, extMagic, xfsMagic, ramfsMagic:
+	case tmpfsMagic, extMagic, xfsMagic:
 	default:
 		if !o.AnyFileSystem {
 			return fmt.Errorf("shm: %s: file system type %#x is not tmpfs, ext4 or XFS: elsewhere a full disk may kill the process (fs=any takes the risk)", path, uint32(fs.Type))
@@ -211,4 +210,14 @@ func sizeOf(f *os.File) (uint64, error) {
 		return 0, err
 	}
 	return uint64(st.Size()), nil
+}
+
+// removed reports whether the file has no name any more.
+func removed(f *os.File) bool {
+	st, err := f.Stat()
+	if err != nil {
+		return false
+	}
+	sys, ok := st.Sys().(*syscall.Stat_t)
+	return ok && sys.Nlink == 0
 }

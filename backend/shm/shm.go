@@ -77,11 +77,15 @@ func Open(path string, o *Options) (*Backend, error) {
 
 // parseURL understands shm:///path?limit=64MiB&fs=any.
 func parseURL(u *url.URL) (string, *Options, error) {
-	if u.Host != "" || u.Opaque != "" || !strings.HasPrefix(u.Path, "/") || u.User != nil {
-		return "", nil, fmt.Errorf("shm: URL %q: must be shm:// and an absolute path, as in shm:///dev/shm/shop", u.Redacted())
+	if u.Host != "" || u.Opaque != "" || !strings.HasPrefix(u.Path, "/") || strings.HasSuffix(u.Path, "/") || u.User != nil || u.Fragment != "" {
+		return "", nil, fmt.Errorf("shm: URL %q: must be shm:// and the absolute path of a file, as in shm:///dev/shm/shop", u.Redacted())
+	}
+	query, err := url.ParseQuery(u.RawQuery)
+	if err != nil {
+		return "", nil, fmt.Errorf("shm: URL %q: %w", u.Redacted(), err)
 	}
 	o := new(Options)
-	for key, values := range u.Query() {
+	for key, values := range query {
 		v := values[len(values)-1]
 		switch {
 		case key == "limit":

@@ -479,6 +479,22 @@ func TestHalfMade(t *testing.T) {
 	}
 }
 
+// Whoever has a file that was removed counts where nobody new looks, and says so.
+func TestRemoved(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "shop")
+	b := open(t, path, nil)
+	cells(t, b, requests, `code="1",method=""`)
+	os.Remove(path + Suffix)
+	if err := b.Sync(t.Context()); err == nil || !strings.Contains(err.Error(), "was removed") {
+		t.Errorf("got %v", err)
+	}
+	cells(t, b, requests, `code="1",method=""`)[0].Add(1)
+	if got := walk(t, open(t, path, nil)); len(got) != 0 {
+		t.Errorf("got %q", got)
+	}
+}
+
 func TestURL(t *testing.T) {
 	t.Parallel()
 	for raw, want := range map[string]Options{
@@ -495,7 +511,7 @@ func TestURL(t *testing.T) {
 			t.Errorf("%s: %q %+v %v", raw, path, o, err)
 		}
 	}
-	for _, raw := range []string{"shm:", "shm:shop", "shm://host/shop", "shm:///a?limit=-1", "shm:///a?limit=1MB", "shm:///a?limit=9999999999GiB", "shm:///a?limt=1", "shm:///a?fs=nfs"} {
+	for _, raw := range []string{"shm:", "shm:shop", "shm://host/shop", "shm:///a?limit=-1", "shm:///a?limit=1MB", "shm:///a?limit=9999999999GiB", "shm:///a?limt=1", "shm:///a?fs=nfs", "shm:///a?limit=64MiB;fs=any", "shm:///a#b", "shm:///", "shm:///dev/shm/"} {
 		if _, err := backend.Open(t.Context(), raw); err == nil || !strings.Contains(err.Error(), "shm:") {
 			t.Errorf("%s: got %v", raw, err)
 		}

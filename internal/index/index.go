@@ -62,7 +62,7 @@ func (x *Index) SetHelp(g *Family, help string, order uint64) {
 	}
 }
 
-// Add adds a series to g. The caller sees to it that no label text is added twice.
+// Add adds a series to g. Of several with the same label text, the first one counts.
 func (x *Index) Add(g *Family, s backend.Series) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -129,13 +129,16 @@ func (g *Family) merge() {
 	}
 	byLabels := func(a, b backend.Series) int { return strings.Compare(a.Labels, b.Labels) }
 	slices.SortFunc(g.fresh, byLabels)
-	old, fresh := g.sorted, g.fresh
+	old, fresh := g.sorted, slices.CompactFunc(g.fresh, func(a, b backend.Series) bool { return a.Labels == b.Labels })
 	merged := make([]backend.Series, 0, len(old)+len(fresh))
 	for len(old) > 0 && len(fresh) > 0 {
-		if byLabels(old[0], fresh[0]) <= 0 {
+		switch c := byLabels(old[0], fresh[0]); {
+		case c < 0:
 			merged, old = append(merged, old[0]), old[1:]
-		} else {
+		case c > 0:
 			merged, fresh = append(merged, fresh[0]), fresh[1:]
+		default:
+			fresh = fresh[1:] // only from a damaged file
 		}
 	}
 	g.sorted = append(append(merged, old...), fresh...)
