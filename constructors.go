@@ -16,7 +16,7 @@ func New[M Instrument](r *Registry, name, help string, o OptionsFor[M]) (*M, err
 		return nil, err
 	}
 	v := &Vec[M]{fam: f, table: f.table.(*table[M])}
-	return v.TryWith()
+	return v.TryWith() // of no values
 }
 
 // NewVec returns the family with that name and those labels in r, which it makes if there is none; nil is
@@ -27,8 +27,7 @@ func NewVec[M Instrument](r *Registry, name, help string, o OptionsFor[M], label
 	if err != nil {
 		return nil, err
 	}
-	_, place := placesOf(labels)
-	return &Vec[M]{fam: f, table: f.table.(*table[M]), names: cloneAll(labels), place: place}, nil
+	return newVec[M](f, optionsFor(o).common(), labels)
 }
 
 func orDefault(r *Registry) *Registry {

@@ -17,6 +17,7 @@ type RegistryOptions struct {
 	Labels        Labels       // constant labels of every series on the page, of collectors too
 	Logger        *slog.Logger // takes what the library has to say; nil: slog.Default() at that time
 	NoSelfMetrics bool         // leaves the gotheus_* families out of the page
+	MaxSeries     int          // of each family, unless its options say otherwise; 0: 10000; negative: no limit
 }
 
 // Options are a counter's, and what the options of the others have in common. The zero value is good.
@@ -24,6 +25,21 @@ type Options struct {
 	// Unit is the base unit, such as "seconds" or "bytes". If it is given, the name must end in it
 	// (before _total), as OpenMetrics demands.
 	Unit string
+
+	// Defaults are values of labels that look-ups do not give: With no longer takes them. They belong
+	// to the Vec, not to the family: two of the same family may have different ones.
+	Defaults Labels
+
+	// Normalize has functions that values pass before they are looked up, by label name: those given
+	// to With and the others, to Partial and Declare, and defaults. OneOf and strings.ToLower are such
+	// functions. They are called on each look-up and concurrently, must be quick, and always return the
+	// same for the same value. Like Defaults, they belong to the Vec.
+	Normalize map[string]func(string) string
+
+	// MaxSeries limits how many series look-ups of this process can make in the family; see Vec for
+	// what happens then. 0: RegistryOptions.MaxSeries; negative: no limit. It belongs to the family:
+	// asking for it again with another limit is a conflict. It has no meaning without labels.
+	MaxSeries int
 }
 
 // GaugeOptions are a gauge's. The zero value is good.
@@ -53,6 +69,30 @@ type Instrument interface {
 // counter do not compile. Nil stands for the default options.
 type OptionsFor[M Instrument] interface {
 	define(f *backend.Family, _ *M)
+	common() *Options // what all kinds have in common; nil: defaults
+}
+
+func (o *Options) common() *Options { return o }
+
+func (o *GaugeOptions) common() *Options {
+	if o == nil {
+		return nil
+	}
+	return &o.Options
+}
+
+func (o *HistogramOptions) common() *Options {
+	if o == nil {
+		return nil
+	}
+	return &o.Options
+}
+
+func (o *SummaryOptions) common() *Options {
+	if o == nil {
+		return nil
+	}
+	return &o.Options
 }
 
 // optionsFor turns a nil interface into the nil pointer that M's options are.

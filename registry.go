@@ -103,6 +103,7 @@ type family struct {
 
 	mu     sync.Mutex // creation of series
 	series []instrument
+	limit
 }
 
 // define returns the family for a definition, an existing one if it is identical.
@@ -119,8 +120,12 @@ func define[M Instrument](r *Registry, name, help string, o OptionsFor[M], vec b
 	case vec && len(labels) == 0:
 		return nil, fmt.Errorf("%w: %s: a vec needs labels", ErrInvalid, def.Name)
 	}
+	if err := optionsFor(o).common().check(def.Name, labels); err != nil {
+		return nil, err
+	}
 
 	f := &family{reg: r, def: def, open: open, vec: vec, table: new(table[M])}
+	f.max.Store(maxSeries(r, optionsFor(o).common(), vec))
 	r.mu.Lock()
 	if old := r.families[def.Name]; old != nil {
 		r.mu.Unlock()
@@ -131,6 +136,7 @@ func define[M Instrument](r *Registry, name, help string, o OptionsFor[M], vec b
 	}
 	schema := def.Schema()
 	if old := r.hidden[schema]; old != nil && old.vec == vec {
+		old.limit.reset(f.max.Load())
 		f = old
 	}
 	claims := claimsOf(def)
@@ -179,6 +185,8 @@ func differs(old, f *family) string {
 		return fmt.Sprintf("it has unit %q already, not %q", a.Unit, b.Unit)
 	case a.Help != b.Help:
 		return fmt.Sprintf("it has help %q already, not %q", a.Help, b.Help)
+	case old.max.Load() != f.max.Load():
+		return fmt.Sprintf("it has MaxSeries %d already, not %d", old.max.Load(), f.max.Load())
 	}
 	return ""
 }
@@ -254,6 +262,6 @@ func (r *Registry) Unregister(name string) bool {
 	return true
 }
 
-func sortedKeys(m Labels) []string { return slices.Sorted(maps.Keys(m)) }
+func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
 
 func contains(names []string, name string) bool { return slices.Contains(names, name) }

@@ -69,7 +69,7 @@ func (r *Registry) log(level slog.Level, cause, msg string, args ...any) {
 func (f *family) reject(op string, v float64, rule string) {
 	r := f.reg
 	if !r.opts.NoSelfMetrics && f.def.Name != r.opts.Prefix+rejectedName {
-		if vec, err := NewVec[Counter](r, rejectedName, rejectedHelp, nil, "metric"); err == nil {
+		if vec, err := NewVec[Counter](r, rejectedName, rejectedHelp, &Options{MaxSeries: -1}, "metric"); err == nil {
 			vec.With(f.def.Name).Inc()
 		}
 	}
