@@ -16,7 +16,7 @@ func New[M Instrument](r *Registry, name, help string, o OptionsFor[M]) (*M, err
 		return nil, err
 	}
 	v := &Vec[M]{fam: f, table: f.table.(*table[M])}
-	return v.TryWith() // of no values
+	return v.TryWith()
 }
 
 // NewVec returns the family with that name and those labels in r, which it makes if there is none; nil is

@@ -79,6 +79,6 @@ func (v *Vec[M]) makeOverflow() *M {
 	v.fam.mu.Lock()
 	defer v.fam.mu.Unlock()
 	m := v.create(hash, values, false)
-	v.table.overflow.Store(v.table.findHash(hash, values))
+	v.table.overflow.Store(v.table.find(hash, values))
 	return m
 }

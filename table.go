@@ -32,12 +32,8 @@ type entry[M Instrument] struct {
 
 const separator = 0xff
 
-// find returns the entry for values in the family's order, or nil. It does not keep them.
-func (t *table[M]) find(values []string) *entry[M] {
-	return t.findHash(hashValues(values), values)
-}
-
-func (t *table[M]) findHash(hash uint64, values []string) *entry[M] {
+// find returns the entry for values in the family's order, or nil. hash is theirs. It does not keep them.
+func (t *table[M]) find(hash uint64, values []string) *entry[M] {
 	p := t.slots.Load()
 	if p == nil {
 		return nil

@@ -91,31 +91,35 @@ func (v *Vec[M]) settle() {
 // declared. It panics with an error that wraps ErrLabels if their number differs or a value is not
 // UTF-8; see TryWith.
 func (v *Vec[M]) With(values ...string) *M {
+	var hash uint64
 	if len(values) == v.fast {
-		if e := v.table.find(values); e != nil {
+		hash = hashValues(values)
+		if e := v.table.find(hash, values); e != nil {
 			return &e.m
 		}
 	}
-	return Must(v.with(values))
+	return Must(v.with(hash, values))
 }
 
 // TryWith is With with an error in place of the panic.
 func (v *Vec[M]) TryWith(values ...string) (*M, error) {
+	var hash uint64
 	if len(values) == v.fast {
-		if e := v.table.find(values); e != nil {
+		hash = hashValues(values)
+		if e := v.table.find(hash, values); e != nil {
 			return &e.m, nil
 		}
 	}
-	return v.with(values)
+	return v.with(hash, values)
 }
 
-// with is TryWith without the short cut.
-func (v *Vec[M]) with(values []string) (*M, error) {
+// with is TryWith without the short cut; hash is that of values if they are of the simplest kind.
+func (v *Vec[M]) with(hash uint64, values []string) (*M, error) {
 	if len(values) != len(v.open) {
 		return nil, v.wrongNumber(values)
 	}
 	if v.fast >= 0 {
-		return v.lookUp(values)
+		return v.lookUpHash(hash, values)
 	}
 	var few [inline]string
 	n := len(v.fixed)
@@ -222,12 +226,13 @@ func (v *Vec[M]) complete(l Labels) []string {
 
 // lookUp finds or makes the series for values in the family's order, which are normalised. It clones
 // what it keeps and what it reports, so that callers' arguments can stay on their stacks.
-func (v *Vec[M]) lookUp(values []string) (*M, error) {
+func (v *Vec[M]) lookUp(values []string) (*M, error) { return v.lookUpHash(hashValues(values), values) }
+
+func (v *Vec[M]) lookUpHash(hash uint64, values []string) (*M, error) {
 	f, t := v.fam, v.table
-	hash := hashValues(values)
 	// Whoever sees that the family is full sees all entries that were made before that.
 	full := f.full.Load()
-	if e := t.findHash(hash, values); e != nil {
+	if e := t.find(hash, values); e != nil {
 		return &e.m, nil
 	}
 	if err := v.checkValues(values); err != nil {
@@ -250,7 +255,7 @@ func (v *Vec[M]) lookUp(values []string) (*M, error) {
 // family's lock is held.
 func (v *Vec[M]) create(hash uint64, values []string, counts bool) *M {
 	f := v.fam
-	if e := v.table.findHash(hash, values); e != nil {
+	if e := v.table.find(hash, values); e != nil {
 		return &e.m
 	}
 	if counts {
