@@ -17,71 +17,75 @@ type stressLabels struct{ Region, Method, Path string }
 func TestLabelsConcurrently(t *testing.T) {
 	t.Parallel()
 	for _, most := range []int{-1, 100} {
-		everywhere(t, func(t *testing.T, r *gotheus.Registry, _ *testLog) {
-			o := &gotheus.Options{
-				Defaults:  gotheus.Labels{"region": "EU"},
-				Normalize: normalizers{"region": strings.ToLower, "method": gotheus.OneOf("GET", "PUT")},
-				MaxSeries: most,
-			}
-			typed := newOf[stressLabels](t, r, "v_total", o)
-			byPath := gotheus.Partial(typed, func(path string) stressLabels { return stressLabels{"us", "GET", path} })
-			v := typed.Vec()
-			plain := r.NewCounterVec("v_total", "V.", &gotheus.Options{MaxSeries: most}, "path", "region", "method")
-			us := v.Partial(gotheus.Labels{"region": "Us"})
-			model := newModel()
-			var wait sync.WaitGroup
-			for g := range 8 {
-				wait.Add(1)
-				go func() {
-					defer wait.Done()
-					rnd := rand.New(rand.NewPCG(2, uint64(g)))
-					mine := map[string]int{}
-					for range 2000 {
-						region, method := []string{"", "eu", "Us", "EU"}[rnd.IntN(4)], []string{"GET", "PUT", "get", "x"}[rnd.IntN(4)]
-						path := fmt.Sprint(rnd.IntN(40))
-						switch rnd.IntN(8) {
-						case 0:
-							region = ""
-							v.With(method, path).Inc()
-						case 1:
-							region = "us"
-							us.With(method, path).Inc()
-						case 2:
-							region = "us"
-							us.Partial(gotheus.Labels{"path": path}).With(method).Inc()
-						case 3:
-							region, method = "us", "GET"
-							byPath.With(path).Inc()
-						case 4:
-							region = "x"
-							v.WithLabels(gotheus.Labels{"region": "X", "method": method, "path": path}).Inc()
-						case 5:
-							region = ""
-							v.WithLabels(gotheus.Labels{"method": method, "path": path}).Inc()
-						case 6:
-							region, method = "eu", "other"
-							plain.With(path, region, method).Inc()
-						default:
-							typed.With(stressLabels{region, method, path}).Inc()
-						}
-						if region = strings.ToLower(region); region == "" {
-							region = "eu"
-						}
-						if method != "GET" && method != "PUT" {
-							method = "other"
-						}
-						mine[fmt.Sprintf(`v_total{method="%s",path="%s",region="%s"}`, method, path, region)]++
-						if rnd.IntN(100) == 0 {
-							typed.Declare(stressLabels{"eu", "GET", path})
-						}
-					}
-					model.add(mine)
-				}()
-			}
-			wait.Wait()
-			model.check(t, r, most)
-		})
+		t.Run(fmt.Sprint("limit ", most), func(t *testing.T) { testLabelsConcurrently(t, most) })
 	}
+}
+
+func testLabelsConcurrently(t *testing.T, most int) {
+	everywhere(t, func(t *testing.T, r *gotheus.Registry, _ *testLog) {
+		o := &gotheus.Options{
+			Defaults:  gotheus.Labels{"region": "EU"},
+			Normalize: normalizers{"region": strings.ToLower, "method": gotheus.OneOf("GET", "PUT")},
+			MaxSeries: most,
+		}
+		typed := newOf[stressLabels](t, r, "v_total", o)
+		byPath := gotheus.Partial(typed, func(path string) stressLabels { return stressLabels{"us", "GET", path} })
+		v := typed.Vec()
+		plain := r.NewCounterVec("v_total", "V.", &gotheus.Options{MaxSeries: most}, "path", "region", "method")
+		us := v.Partial(gotheus.Labels{"region": "Us"})
+		model := newModel()
+		var wait sync.WaitGroup
+		for g := range 8 {
+			wait.Add(1)
+			go func() {
+				defer wait.Done()
+				rnd := rand.New(rand.NewPCG(2, uint64(g)))
+				mine := map[string]int{}
+				for range 2000 {
+					region, method := []string{"", "eu", "Us", "EU"}[rnd.IntN(4)], []string{"GET", "PUT", "get", "x"}[rnd.IntN(4)]
+					path := fmt.Sprint(rnd.IntN(40))
+					switch rnd.IntN(8) {
+					case 0:
+						region = ""
+						v.With(method, path).Inc()
+					case 1:
+						region = "us"
+						us.With(method, path).Inc()
+					case 2:
+						region = "us"
+						us.Partial(gotheus.Labels{"path": path}).With(method).Inc()
+					case 3:
+						region, method = "us", "GET"
+						byPath.With(path).Inc()
+					case 4:
+						region = "x"
+						v.WithLabels(gotheus.Labels{"region": "X", "method": method, "path": path}).Inc()
+					case 5:
+						region = ""
+						v.WithLabels(gotheus.Labels{"method": method, "path": path}).Inc()
+					case 6:
+						region, method = "eu", "other"
+						plain.With(path, region, method).Inc()
+					default:
+						typed.With(stressLabels{region, method, path}).Inc()
+					}
+					if region = strings.ToLower(region); region == "" {
+						region = "eu"
+					}
+					if method != "GET" && method != "PUT" {
+						method = "other"
+					}
+					mine[fmt.Sprintf(`v_total{method="%s",path="%s",region="%s"}`, method, path, region)]++
+					if rnd.IntN(100) == 0 {
+						typed.Declare(stressLabels{"eu", "GET", path})
+					}
+				}
+				model.add(mine)
+			}()
+		}
+		wait.Wait()
+		model.check(t, r, most)
+	})
 }
 
 type model struct {
@@ -104,8 +108,12 @@ func (m *model) check(t *testing.T, r *gotheus.Registry, most int) {
 	const overflow = `v_total{method="gotheus_overflow",path="gotheus_overflow",region="gotheus_overflow"}`
 	total, missing, over, series := 0, 0, 0, 0
 	lines := map[string]int{}
-	for line := range strings.Lines(page(t, r)) {
-		if name, value, _ := strings.Cut(strings.TrimSpace(line), " "); !strings.HasPrefix(line, "#") {
+	var page strings.Builder
+	if err := r.WriteText(&page); err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(page.String()) {
+		if name, value, _ := strings.Cut(strings.TrimSpace(line), " "); strings.HasPrefix(line, "v_total{") {
 			n := 0
 			fmt.Sscan(value, &n)
 			lines[name] = n
@@ -134,6 +142,8 @@ func (m *model) check(t *testing.T, r *gotheus.Registry, most int) {
 		pageHas(t, r, fmt.Sprintf(`gotheus_overflowed_lookups_total{metric="v_total"} %d`, over))
 	}
 }
+
+var poolsDrop bool
 
 // Look-ups of all kinds allocate nothing, those that overflow neither.
 func TestLookUpAllocations(t *testing.T) {
@@ -168,7 +178,7 @@ func TestLookUpAllocations(t *testing.T) {
 				"typed partial": func() { next(); typedPartial.With(structs[i%4]).Inc() },
 			} {
 				f()
-				if n := testing.AllocsPerRun(200, f); n != 0 {
+				if n := testing.AllocsPerRun(200, f); n != 0 && !(poolsDrop && what == "overflow") {
 					t.Errorf("%s: %s allocates %v times", what, name, n)
 				}
 			}
