@@ -57,6 +57,15 @@ func BenchmarkLookUp(b *testing.B) {
 			four.With("eu", v[0], v[1], "200").Inc()
 		}
 	})
+	maps := make([]gotheus.Labels, benchSeries)
+	for i, v := range values {
+		maps[i] = gotheus.Labels{"method": v[0], "path": v[1]}
+	}
+	b.Run("WithLabels, 2 labels", func(b *testing.B) {
+		for i := range b.N {
+			two.WithLabels(maps[i%benchSeries]).Inc()
+		}
+	})
 	b.Run("With, 2 labels, always the same", func(b *testing.B) {
 		for range b.N {
 			two.With("GET", "/api/v1/route/0").Inc()

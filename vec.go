@@ -172,10 +172,10 @@ func (v *Vec[M]) WithLabels(l Labels) *M { return Must(v.TryWithLabels(l)) }
 
 // TryWithLabels is WithLabels with an error in place of the panic.
 func (v *Vec[M]) TryWithLabels(l Labels) (*M, error) {
-	if !v.fits(l) {
-		return nil, v.wrongNames(l)
-	}
 	if len(v.names) > inline {
+		if !v.fits(l) {
+			return nil, v.wrongNames(l)
+		}
 		return v.lookUp(v.complete(l))
 	}
 	var a *arena
@@ -183,13 +183,20 @@ func (v *Vec[M]) TryWithLabels(l Labels) (*M, error) {
 		a = borrow()
 	}
 	var few [inline]string
+	given := 0
 	for i, name := range v.names {
 		at := v.order[i]
 		if value, ok := l[name]; ok {
 			few[at] = v.normalize(a, at, value)
-		} else {
+			given++
+		} else if v.fixed[at].set {
 			few[at] = v.fixed[at].value
+		} else {
+			return nil, v.wrongNames(l)
 		}
+	}
+	if given != len(l) {
+		return nil, v.wrongNames(l)
 	}
 	m, err := v.lookUp(few[:len(v.names)])
 	if a != nil {
