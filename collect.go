@@ -40,7 +40,7 @@ type collector struct {
 func (r *Registry) Add(c Collector) (remove func()) {
 	entry := &collector{c: c}
 	if !r.opts.NoSelfMetrics {
-		entry.errors, _ = newOwn[Counter](r, collectorErrorsName, collectorErrorsHelp)
+		entry.errors, _ = newOwn(r, collectorErrorsName, collectorErrorsHelp)
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()

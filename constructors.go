@@ -41,8 +41,7 @@ func newVecOn[M Instrument](r *Registry, name, help string, o OptionsFor[M], lab
 	if err != nil {
 		return nil, err
 	}
-	_, place := placesOf(labels)
-	return &Vec[M]{fam: f, table: f.table.(*table[M]), names: cloneAll(labels), place: place}, nil
+	return newVec[M](f, optionsFor(o).common(), labels)
 }
 
 func orDefault(r *Registry) *Registry {

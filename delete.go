@@ -6,8 +6,8 @@ import (
 	"github.com/gotheus/gotheus/backend"
 )
 
-// Delete deletes all series that have the values in match; an empty match means all series of the family. It
-// does so for all processes that share the backend, and returns how many there were. A kept instrument of a
+// Delete deletes all series that have the values in match, and those that Partial has given; an empty match
+// means all series. Values pass the labels' normalisers; defaults do not matter. It does so for all processes that share the backend, and returns how many there were. A kept instrument of a
 // deleted series that is used again brings it back, from zero. An update that races with Delete belongs to
 // either life of the series.
 //
@@ -17,17 +17,20 @@ func (v *Vec[M]) Delete(match Labels) int { return Must(v.TryDelete(match)) }
 // TryDelete is Delete with an error in place of the panic. The error may also be the backend's, which then
 // may not have known of all series.
 func (v *Vec[M]) TryDelete(match Labels) (int, error) {
-	for _, name := range sortedKeys(match) {
-		if !contains(v.names, name) {
-			return 0, v.wrongNames(match)
-		}
+	if unknown := v.unknown(match); unknown != nil {
+		return 0, v.wrong(unknown)
 	}
 	all := Labels{}
 	for name, value := range v.fam.reg.opts.Labels {
 		all[name] = value // other registries' series are not ours
 	}
-	for name, value := range match {
-		all[name] = value
+	for i, name := range v.names {
+		at := v.order[i]
+		if value, ok := match[name]; ok {
+			all[name] = v.normalizeClone(at, value)
+		} else if v.fixed[at].given {
+			all[name] = v.fixed[at].value
+		}
 	}
 	return v.fam.delete(func(labels string) bool {
 		found := 0
@@ -58,7 +61,9 @@ func (f *family) delete(match func(labels string) bool) (int, error) {
 		}
 	}
 	f.series = kept
-	f.table.(pruner).prune()
+	f.counted -= f.table.(pruner).prune()
+	f.full.Store(false) // perhaps
+	f.age.Add(1)
 	return n, err
 }
 
@@ -74,22 +79,32 @@ func (f *family) dropped(s *series) bool {
 }
 
 // pruner is a table of whatever instrument.
-type pruner interface{ prune() }
+type pruner interface{ prune() (counted int64) }
 
-// prune makes the table anew without the series that are no longer listed. The family's lock is held.
-func (t *table[M]) prune() {
-	slots := t.slots.Load()
-	if slots == nil {
-		return
+// prune makes the table anew without the series that are no longer listed, and returns how many of these
+// counted for the family's limit. The family's lock is held.
+func (t *table[M]) prune() (counted int64) {
+	p := t.slots.Load()
+	if p == nil {
+		return 0
 	}
 	fresh := new(table[M])
-	for i := range *slots {
-		if e := (*slots)[i].Load(); e != nil && any(&e.m).(instrument).base().listed {
+	for i := range *p {
+		e := (*p)[i].entry.Load()
+		switch {
+		case e == nil:
+		case any(&e.m).(instrument).base().listed:
 			fresh.add(e)
+		case e.counts:
+			counted++
 		}
 	}
-	t.n = fresh.n
+	if e := t.overflow.Load(); e != nil && !any(&e.m).(instrument).base().listed {
+		t.overflow.Store(nil)
+	}
+	t.n.Store(fresh.n.Load())
 	t.slots.Store(fresh.slots.Load())
+	return counted
 }
 
 // expire deletes the series of f that have been idle for too long.

@@ -18,6 +18,7 @@ type RegistryOptions struct {
 	Labels        Labels       // constant labels of every series on the page, of collectors too
 	Logger        *slog.Logger // takes what the library has to say; nil: slog.Default() at that time
 	NoSelfMetrics bool         // leaves the gotheus_* families out of the page
+	MaxSeries     int          // of each family, unless its options say otherwise; 0: 10000; negative: no limit
 	// TTL is the default for Options.TTL; 0: for ever.
 	TTL time.Duration
 
@@ -36,6 +37,21 @@ type Options struct {
 	// again comes back from zero. It is checked eight times within the TTL, so a series may stay an
 	// eighth longer. 0: the registry's; negative: never. A metric without labels always stays.
 	TTL time.Duration
+
+	// Defaults are values of labels that look-ups do not give: With no longer takes them. They belong
+	// to the Vec, not to the family: two of the same family may have different ones.
+	Defaults Labels
+
+	// Normalize has functions that values pass before they are looked up, by label name: those given
+	// to With and the others, to Partial and Declare, and defaults. OneOf and strings.ToLower are such
+	// functions. They are called on each look-up and concurrently, must be quick, and always return the
+	// same for the same value. Like Defaults, they belong to the Vec.
+	Normalize map[string]func(string) string
+
+	// MaxSeries limits how many series look-ups of this process can make in the family; see Vec for
+	// what happens then. 0: RegistryOptions.MaxSeries; negative: no limit. It belongs to the family:
+	// asking for it again with another limit is a conflict. It has no meaning without labels.
+	MaxSeries int
 }
 
 // GaugeOptions are a gauge's. The zero value is good.

@@ -207,7 +207,7 @@ func (r *Registry) gather(ctx context.Context, p *page) (release func(), err err
 		if !r.leaveOut(p, &f) {
 			p.families = append(p.families, f)
 		} else if !r.opts.NoSelfMetrics {
-			if c, err := newOwn[Counter](r, collectorErrorsName, collectorErrorsHelp); err == nil {
+			if c, err := newOwn(r, collectorErrorsName, collectorErrorsHelp); err == nil {
 				c.Inc()
 			}
 		}

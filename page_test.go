@@ -69,7 +69,7 @@ x_total{a="2"} 2
 func TestStreaming(t *testing.T) {
 	t.Parallel()
 	r, _ := newRegistry(t, nil)
-	v := r.NewCounterVec("c_total", "C.", nil, "i")
+	v := r.NewCounterVec("c_total", "C.", &gotheus.Options{MaxSeries: -1}, "i")
 	for i := range 20000 {
 		v.With(fmt.Sprintf("%05d", i)).Add(float64(i))
 	}

@@ -7,24 +7,30 @@ import (
 	"testing"
 )
 
-// Go code in the README is part of code that compiles.
+// Go code in documents is part of code that compiles.
 func TestReadme(t *testing.T) {
 	t.Parallel()
-	readme, err := os.ReadFile("README.md")
+	snippetsAreIn(t, "README.md", "examples/service/main.go")
+	snippetsAreIn(t, "docs/labels.md", "example_labels_test.go")
+}
+
+func snippetsAreIn(t *testing.T, document, source string) {
+	t.Helper()
+	readme, err := os.ReadFile(document)
 	if err != nil {
 		t.Fatal(err)
 	}
-	code, err := os.ReadFile("examples/service/main.go")
+	code, err := os.ReadFile(source)
 	if err != nil {
 		t.Fatal(err)
 	}
 	snippets := regexp.MustCompile("(?s)```go\n(.*?)```").FindAllStringSubmatch(string(readme), -1)
 	if len(snippets) == 0 {
-		t.Error("no Go code in the README")
+		t.Error("no Go code in " + document)
 	}
 	for _, s := range snippets {
 		if !strings.Contains(string(code), s[1]) {
-			t.Errorf("not part of examples/service:\n%s", s[1])
+			t.Errorf("%s: not part of %s:\n%s", document, source, s[1])
 		}
 	}
 }

@@ -112,12 +112,15 @@ type family struct {
 	ttl   time.Duration // 0: series stay for ever
 	table any           // *table[M]
 
+	age atomic.Uint64 // how often series have been deleted
+
 	mu     sync.Mutex // creation of series
 	series []instrument
 	idle   map[string]*idleState // of series that may vanish, see ttl.go
 	pinned map[string]bool       // label texts of series that stay whatever the TTL
 	late   []func() error        // what is to be postponed when mu is free
 	lateBy error                 // why
+	limit
 }
 
 // define returns the family for a definition, an existing one if it is identical.
@@ -135,11 +138,15 @@ func define[M Instrument](r *Registry, name, help string, o OptionsFor[M], vec b
 	case vec && len(labels) == 0:
 		return nil, fmt.Errorf("%w: %s: a vec needs labels", ErrInvalid, def.Name)
 	}
+	if err := options.common().check(def.Name, labels); err != nil {
+		return nil, err
+	}
 
 	f := &family{reg: r, def: def, open: open, vec: vec, table: new(table[M])}
 	if ttl := cmp.Or(options.common().TTL, r.opts.TTL); vec && ttl > 0 {
 		f.ttl = ttl
 	}
+	f.max.Store(maxSeries(r, options.common(), vec))
 	r.mu.Lock()
 	if old := r.families[def.Name]; old != nil {
 		r.mu.Unlock()
@@ -150,6 +157,7 @@ func define[M Instrument](r *Registry, name, help string, o OptionsFor[M], vec b
 	}
 	schema := def.Schema()
 	if old := r.hidden[schema]; old != nil && old.vec == vec {
+		old.limit.reset(f.max.Load())
 		f = old
 	}
 	claims := claimsOf(def)
@@ -202,6 +210,8 @@ func differs(old, f *family) string {
 		return fmt.Sprintf("it has a TTL of %v already, not %v", old.ttl, f.ttl)
 	case a.Help != b.Help:
 		return fmt.Sprintf("it has help %q already, not %q", a.Help, b.Help)
+	case old.max.Load() != f.max.Load():
+		return fmt.Sprintf("it has MaxSeries %d already, not %d", old.max.Load(), f.max.Load())
 	}
 	return ""
 }
@@ -306,6 +316,6 @@ func (r *Registry) Unregister(name string) bool {
 	return true
 }
 
-func sortedKeys(m Labels) []string { return slices.Sorted(maps.Keys(m)) }
+func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
 
 func contains(names []string, name string) bool { return slices.Contains(names, name) }

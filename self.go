@@ -71,7 +71,7 @@ func (r *Registry) log(level slog.Level, cause, msg string, args ...any) {
 func (f *family) reject(op string, v float64, rule string) {
 	r := f.reg
 	if !r.opts.NoSelfMetrics && f.def.Name != r.opts.Prefix+rejectedName {
-		if vec, err := newOwnVec[Counter](r, rejectedName, rejectedHelp, r.ownLabel()); err == nil {
+		if vec, err := newOwnVec(r, rejectedName, rejectedHelp); err == nil {
 			vec.With(f.def.Name).Inc()
 		}
 	}
@@ -96,10 +96,10 @@ func (r *Registry) ownLabel() string {
 	return "metric"
 }
 
-func newOwn[M Instrument](r *Registry, name, help string) (*M, error) {
-	return newSingle[M](r, name, help, nil)
+func newOwn(r *Registry, name, help string) (*Counter, error) {
+	return newSingle[Counter](r, name, help, nil)
 }
 
-func newOwnVec[M Instrument](r *Registry, name, help, label string) (*Vec[M], error) {
-	return newVecOn[M](r, name, help, nil, label)
+func newOwnVec(r *Registry, name, help string) (*Vec[Counter], error) {
+	return newVecOn[Counter](r, name, help, &Options{MaxSeries: -1}, r.ownLabel())
 }

@@ -3,6 +3,7 @@ package gotheus
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -15,94 +16,314 @@ var ErrLabels = errors.New("gotheus: wrong labels")
 
 // Vec is a family with labels. It cannot be updated itself: With gives the instrument for a set of
 // label values. A look-up of a set that was seen before takes no lock and allocates nothing; the
-// instrument it returns can also be kept. A set exists, at zero, from its first look-up on. All methods
-// may be called concurrently. Strings passed in are not kept.
+// instrument it returns can also be kept. A set exists, at zero, from its first look-up on, or from the
+// moment it is declared. All methods may be called concurrently. Strings passed in are not kept.
+//
+// A label is open if look-ups have to give its value. It is not if it has a default (Options.Defaults)
+// or a value from Partial; WithLabels can still set it. Values pass the label's normaliser
+// (Options.Normalize) before anything else happens to them. However a set of values was arrived at, it
+// is the same series.
+//
+// A family has at most Options.MaxSeries series from look-ups. After that, a look-up of a set that was
+// not seen before returns the overflow series: all its labels have the value OverflowValue. It costs
+// about as much as any other look-up, and is counted in gotheus_overflowed_lookups_total.
 type Vec[M Instrument] struct {
 	fam   *family
 	table *table[M]
-	names []string // in the order in which With takes their values
-	place []int    // see table.find
+	names []string // all, in the order in which they were declared
+	order []int    // places of names in the family's order
+
+	fast   int                   // how many values With takes if nothing has to be done to them; or -1
+	open   []int                 // places in the family's order of the values that With takes
+	fixed  []fixed               // values of the others, in the family's order
+	normal []func(string) string // in the family's order; nil if there is none
 }
 
-// With returns the instrument for one value for each label, in the order in which the labels were
+// fixed is the value of a label that With does not take; normalised.
+type fixed struct {
+	value string
+	set   bool
+	given bool // by Partial, not by Defaults
+}
+
+func newVec[M Instrument](f *family, o *Options, names []string) (*Vec[M], error) {
+	v := &Vec[M]{fam: f, table: f.table.(*table[M]), names: cloneAll(names), order: make([]int, len(names)), fixed: make([]fixed, len(names))}
+	_, place := backend.SortLabels(v.names)
+	for sorted, declared := range place {
+		v.order[declared] = sorted
+	}
+	if o != nil {
+		if len(o.Normalize) > 0 {
+			v.normal = make([]func(string) string, len(names))
+			for name, normal := range o.Normalize {
+				v.normal[v.place(name)] = normal
+			}
+		}
+		if err := v.fix(o.Defaults, false); err != nil {
+			return nil, fmt.Errorf("%w: Defaults: %w", ErrInvalid, err)
+		}
+	}
+	v.settle()
+	return v, nil
+}
+
+// place returns the place of a label in the family's order, or -1.
+func (v *Vec[M]) place(name string) int {
+	if i := slices.Index(v.names, name); i >= 0 {
+		return v.order[i]
+	}
+	return -1
+}
+
+// settle derives the fields that depend on which labels are fixed.
+func (v *Vec[M]) settle() {
+	v.fast, v.open = len(v.names), nil
+	for i, at := range v.order {
+		if !v.fixed[at].set {
+			v.open = append(v.open, at)
+		}
+		if i != at || v.fixed[at].set || v.normal != nil {
+			v.fast = -1
+		}
+	}
+}
+
+// With returns the instrument for one value for each open label, in the order in which the labels were
 // declared. It panics with an error that wraps ErrLabels if their number differs or a value is not
 // UTF-8; see TryWith.
 func (v *Vec[M]) With(values ...string) *M {
-	if len(values) == len(v.names) {
-		if e := v.table.find(hashValues(values, v.place), values, v.place); e != nil {
+	var hash uint64
+	if len(values) == v.fast {
+		hash = hashValues(values)
+		if e := v.table.find(hash, values); e != nil {
 			return &e.m
 		}
 	}
-	return Must(v.create(values))
+	return Must(v.with(hash, values))
 }
 
 // TryWith is With with an error in place of the panic.
 func (v *Vec[M]) TryWith(values ...string) (*M, error) {
-	if len(values) == len(v.names) {
-		if e := v.table.find(hashValues(values, v.place), values, v.place); e != nil {
+	var hash uint64
+	if len(values) == v.fast {
+		hash = hashValues(values)
+		if e := v.table.find(hash, values); e != nil {
 			return &e.m, nil
 		}
 	}
-	return v.create(values)
+	return v.with(hash, values)
 }
 
-// WithLabels returns the instrument for label values given by name. It panics with an error that wraps
-// ErrLabels unless l has a value for every label and for no other, or if a value is not UTF-8; see
-// TryWithLabels.
+// with is TryWith without the short cut; hash is that of values if they are of the simplest kind.
+func (v *Vec[M]) with(hash uint64, values []string) (*M, error) {
+	if len(values) != len(v.open) {
+		return nil, v.wrongNumber(values)
+	}
+	if v.fast >= 0 {
+		return v.lookUpHash(hash, values)
+	}
+	var few [inline]string
+	n := len(v.fixed)
+	if n > inline {
+		return v.withMany(values)
+	}
+	for i := range v.fixed {
+		few[i] = v.fixed[i].value
+	}
+	if v.normal == nil {
+		for i, at := range v.open {
+			few[at] = values[i]
+		}
+		return v.lookUp(few[:n])
+	}
+	a := borrow()
+	for i, at := range v.open {
+		few[at] = v.normalize(a, at, values[i])
+	}
+	m, err := v.lookUp(few[:n])
+	giveBack(a)
+	return m, err
+}
+
+// inline is the number of labels up to which look-ups that are not of the simplest kind do not allocate.
+// The compiler sees that an array does not keep what is passed to With; a slice it believes to do so.
+const inline = 8
+
+func (v *Vec[M]) withMany(values []string) (*M, error) {
+	full := v.start()
+	for i, at := range v.open {
+		full[at] = v.normalizeClone(at, values[i])
+	}
+	return v.lookUp(full)
+}
+
+// start returns values for all labels, with the fixed ones filled in.
+func (v *Vec[M]) start() []string {
+	full := make([]string, len(v.fixed))
+	for i := range v.fixed {
+		full[i] = v.fixed[i].value
+	}
+	return full
+}
+
+// WithLabels returns the instrument for label values given by name, of labels that are not open, too. It
+// panics with an error that wraps ErrLabels if an open label is missing, for a name that is no label, or if
+// a value is not UTF-8; see TryWithLabels.
 func (v *Vec[M]) WithLabels(l Labels) *M { return Must(v.TryWithLabels(l)) }
 
 // TryWithLabels is WithLabels with an error in place of the panic.
 func (v *Vec[M]) TryWithLabels(l Labels) (*M, error) {
-	var buf [8]string // enough not to allocate for up to eight labels
-	values := buf[:0]
-	for _, name := range v.names {
+	if len(v.names) > inline {
+		if !v.fits(l) {
+			return nil, v.wrongNames(l)
+		}
+		return v.lookUp(v.complete(l))
+	}
+	var a *arena
+	if v.normal != nil {
+		a = borrow()
+	}
+	var few [inline]string
+	given := 0
+	for i, name := range v.names {
+		at := v.order[i]
 		if value, ok := l[name]; ok {
-			values = append(values, value)
+			few[at] = v.normalize(a, at, value)
+			given++
+		} else if v.fixed[at].set {
+			few[at] = v.fixed[at].value
+		} else {
+			return nil, v.wrongNames(l)
 		}
 	}
-	if len(values) != len(v.names) || len(l) != len(v.names) {
+	if given != len(l) {
 		return nil, v.wrongNames(l)
 	}
-	return v.TryWith(values...)
+	m, err := v.lookUp(few[:len(v.names)])
+	if a != nil {
+		giveBack(a)
+	}
+	return m, err
+}
+
+// fits reports whether l has a value for all open labels, and no name that is none of v's.
+func (v *Vec[M]) fits(l Labels) bool {
+	given := 0
+	for i, name := range v.names {
+		if _, ok := l[name]; ok {
+			given++
+		} else if !v.fixed[v.order[i]].set {
+			return false
+		}
+	}
+	return given == len(l)
+}
+
+// complete returns the values of all labels in the family's order: clones of those in l, normalised,
+// and for the others the fixed ones. Whatever takes label sets by name is to use it, so that all mean
+// the same series.
+func (v *Vec[M]) complete(l Labels) []string {
+	full := v.start()
+	for i, name := range v.names {
+		if value, ok := l[name]; ok {
+			full[v.order[i]] = v.normalizeClone(v.order[i], value)
+		}
+	}
+	return full
+}
+
+// lookUp finds or makes the series for values in the family's order, which are normalised. It clones
+// what it keeps and what it reports, so that callers' arguments can stay on their stacks.
+func (v *Vec[M]) lookUp(values []string) (*M, error) { return v.lookUpHash(hashValues(values), values) }
+
+func (v *Vec[M]) lookUpHash(hash uint64, values []string) (*M, error) {
+	f, t := v.fam, v.table
+	// Whoever sees that the family is full sees all entries that were made before that.
+	full := f.full.Load()
+	if e := t.find(hash, values); e != nil {
+		return &e.m, nil
+	}
+	if err := v.checkValues(values); err != nil {
+		return nil, err
+	}
+	if full {
+		return v.overflow(), nil
+	}
+	f.mu.Lock()
+	m := v.create(hash, values, true)
+	f.unlock()
+	if m == nil {
+		f.startOverflow()
+		return v.overflow(), nil
+	}
+	return m, nil
+}
+
+// create makes a series unless it exists, or is one that counts and there are too many of these. The
+// family's lock is held.
+func (v *Vec[M]) create(hash uint64, values []string, counts bool) *M {
+	f := v.fam
+	if e := v.table.find(hash, values); e != nil {
+		return &e.m
+	}
+	if counts {
+		if most := f.max.Load(); most >= 0 && f.counted >= most {
+			return nil
+		}
+		f.counted++
+	}
+	e := &entry[M]{hash: hash, key: joinKey(values), counts: counts}
+	f.add(any(&e.m).(instrument), splitKey(e.key))
+	v.table.add(e)
+	return &e.m
+}
+
+func (v *Vec[M]) checkValues(values []string) error {
+	for i, at := range v.order {
+		if !utf8.ValidString(values[at]) {
+			return fmt.Errorf("%w: %s: value %q of label %q is not UTF-8", ErrLabels, v.fam.def.Name, strings.Clone(values[at]), v.names[i])
+		}
+	}
+	return nil
+}
+
+func (v *Vec[M]) wrongNumber(values []string) error {
+	var which string
+	if len(v.open) < len(v.names) {
+		which = fmt.Sprintf(", values are to be given for %q", v.openNames())
+	}
+	return fmt.Errorf("%w: %s has labels %q%s: %d values given %q", ErrLabels, v.fam.def.Name, v.names, which, len(values), cloneAll(values))
 }
 
 func (v *Vec[M]) wrongNames(l Labels) error {
 	var wrong []string
-	for _, name := range v.names {
+	for _, name := range v.openNames() {
 		if _, ok := l[name]; !ok {
 			wrong = append(wrong, fmt.Sprintf("%q is missing", name))
 		}
 	}
+	return v.wrong(append(wrong, v.unknown(l)...))
+}
+
+func (v *Vec[M]) unknown(l Labels) (wrong []string) {
 	for _, name := range sortedKeys(l) {
 		if !contains(v.names, name) {
 			wrong = append(wrong, fmt.Sprintf("%q is not one of them", strings.Clone(name)))
 		}
 	}
-	return fmt.Errorf("%w: %s has labels %q: %s", ErrLabels, v.fam.def.Name, v.names, strings.Join(wrong, ", "))
+	return wrong
 }
 
-// create makes the series that find has not found. It clones what it keeps and what it reports, so
-// that callers' arguments can stay on their stacks.
-func (v *Vec[M]) create(values []string) (*M, error) {
-	if len(values) != len(v.names) {
-		return nil, fmt.Errorf("%w: %s has labels %q: %d values given %q", ErrLabels, v.fam.def.Name, v.names, len(values), cloneAll(values))
+func (v *Vec[M]) wrong(what []string) error {
+	return fmt.Errorf("%w: %s has labels %q: %s", ErrLabels, v.fam.def.Name, v.names, strings.Join(what, ", "))
+}
+
+func (v *Vec[M]) openNames() []string {
+	names := make([]string, len(v.open))
+	for i, at := range v.open {
+		names[i] = v.fam.open[at]
 	}
-	for i, value := range values {
-		if !utf8.ValidString(value) {
-			return nil, fmt.Errorf("%w: %s: value %q of label %q is not UTF-8", ErrLabels, v.fam.def.Name, strings.Clone(value), v.names[i])
-		}
-	}
-	f := v.fam
-	f.mu.Lock()
-	defer f.unlock()
-	hash := hashValues(values, v.place)
-	if e := v.table.find(hash, values, v.place); e != nil {
-		return &e.m, nil
-	}
-	e := &entry[M]{hash: hash, key: joinKey(values, v.place)}
-	f.add(any(&e.m).(instrument), strings.Split(e.key, string([]byte{separator})))
-	v.table.add(e)
-	return &e.m, nil
+	return names
 }
 
 func cloneAll(values []string) []string {
@@ -111,15 +332,4 @@ func cloneAll(values []string) []string {
 		c[i] = strings.Clone(v)
 	}
 	return c
-}
-
-// placesOf returns the family's order of names, and in it their places; nil if they are in order.
-func placesOf(names []string) (sorted []string, place []int) {
-	sorted, place = backend.SortLabels(names)
-	for i, p := range place {
-		if p != i {
-			return sorted, place
-		}
-	}
-	return sorted, nil
 }

@@ -1,0 +1,245 @@
+package gotheus
+
+import (
+	"fmt"
+	"reflect"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/gotheus/gotheus/backend"
+)
+
+// VecOf is a Vec whose label values are given as a struct, so that the compiler sees a label that does
+// not exist, and none can be confused with another. Its fields are the labels, in this order:
+//
+//	type request struct {
+//		Method string // label method
+//		Status int    `label:"code"`
+//		Cached bool   // "true" or "false"
+//	}
+//
+// Labels are named by a tag, or else after the field in snake case. A field is a string, a bool, an
+// integer, or of a type with a method String() string that consists of nothing but booleans and integers
+// or is a string; what String returns is the value. All fields are exported. Those of embedded structs
+// are labels, too. An empty string stands for the label's default, if it has one.
+//
+// A look-up of a struct that was seen before takes no lock and allocates nothing, whatever its fields
+// are; neither normalisers nor String are called for it, so these must always return the same. A VecOf
+// remembers as many as twice its family's series and a thousand more, if their strings have at most 1000
+// bytes in total; a look-up of another takes some ten times as long and allocates for types with a
+// method String. All methods may be called concurrently. Strings passed in are not kept, but one that is
+// made of bytes for a look-up is allocated, which it is not for Vec.With.
+type VecOf[L comparable, M Instrument] struct {
+	vec    *Vec[M]
+	fields []field
+	seen   seen[L, M]
+	reads  sync.Pool // of *reading[L]
+
+	// Of those made by Partial, in place of the fields above.
+	with   func(L) (*M, error)
+	values func(L) ([]string, error)
+}
+
+// NewVecOf returns the family with that name and the fields of L as labels in r, which it makes if there is
+// none; nil is the default registry. It is the same family as NewVec's with these labels. The error wraps
+// ErrInvalid, also if L or a field of it is of a wrong kind, or ErrConflict if the name is taken by another
+// definition.
+func NewVecOf[L comparable, M Instrument](r *Registry, name, help string, o OptionsFor[M]) (*VecOf[L, M], error) {
+	r = orDefault(r)
+	def := &backend.Family{Name: r.opts.Prefix + name}
+	optionsFor(o).define(def, nil)
+	fields, err := fieldsOf(reflect.TypeFor[L](), def)
+	if err != nil {
+		return nil, err
+	}
+	labels := make([]string, len(fields))
+	for i, f := range fields {
+		labels[i] = f.label
+		if common := optionsFor(o).common(); common != nil && f.how != asString {
+			if _, ok := common.Defaults[f.label]; ok {
+				return nil, fmt.Errorf("%w: %s: Defaults: label %q is field %s of type %v: only strings without a method String can have a default, which an empty one stands for",
+					ErrInvalid, def.Name, f.label, f.name, f.typ)
+			}
+		}
+	}
+	vec, err := NewVec(r, name, help, o, labels...)
+	if err != nil {
+		return nil, err
+	}
+	for i := range fields {
+		fields[i].at = vec.order[i]
+	}
+	return &VecOf[L, M]{vec: vec, fields: fields}, nil
+}
+
+// NewCounterOf returns a family of counters of the default registry; it panics with NewVecOf's error.
+func NewCounterOf[L comparable](name, help string, o *Options) *VecOf[L, Counter] {
+	return Must(NewVecOf[L, Counter](nil, name, help, o))
+}
+
+// NewGaugeOf returns a family of gauges of the default registry; it panics with NewVecOf's error.
+func NewGaugeOf[L comparable](name, help string, o *GaugeOptions) *VecOf[L, Gauge] {
+	return Must(NewVecOf[L, Gauge](nil, name, help, o))
+}
+
+// NewHistogramOf returns a family of histograms of the default registry; it panics with NewVecOf's error.
+func NewHistogramOf[L comparable](name, help string, o *HistogramOptions) *VecOf[L, Histogram] {
+	return Must(NewVecOf[L, Histogram](nil, name, help, o))
+}
+
+// NewSummaryOf returns a family of summaries of the default registry; it panics with NewVecOf's error.
+func NewSummaryOf[L comparable](name, help string, o *SummaryOptions) *VecOf[L, Summary] {
+	return Must(NewVecOf[L, Summary](nil, name, help, o))
+}
+
+// With returns the instrument for the labels in l. It panics with an error that wraps ErrLabels if a
+// value is not UTF-8; see TryWith.
+func (v *VecOf[L, M]) With(l L) *M {
+	if m := v.seen.find(l, v.vec.fam.age.Load()); m != nil {
+		return m
+	}
+	return Must(v.lookUp(l))
+}
+
+// TryWith is With with an error in place of the panic.
+func (v *VecOf[L, M]) TryWith(l L) (*M, error) {
+	if m := v.seen.find(l, v.vec.fam.age.Load()); m != nil {
+		return m, nil
+	}
+	return v.lookUp(l)
+}
+
+// Declare makes the series of these label sets, so that they are shown at zero before anything happened.
+// They do not count for MaxSeries. It returns v, and panics as With does, having made none.
+func (v *VecOf[L, M]) Declare(sets ...L) *VecOf[L, M] {
+	all := make([][]string, len(sets))
+	for i, l := range sets {
+		all[i] = Must(v.valuesOf(l))
+	}
+	v.vec.declare(all)
+	return v
+}
+
+// Vec returns the family as a Vec, whose labels are declared in the order of the fields.
+func (v *VecOf[L, M]) Vec() *Vec[M] { return v.vec }
+
+// Partial returns a VecOf of the same family that takes a P, which complete turns into an L: it fills in
+// the labels that are known already. complete is called on each look-up, concurrently; P can be of any
+// type.
+func Partial[P, L comparable, M Instrument](v *VecOf[L, M], complete func(P) L) *VecOf[P, M] {
+	return &VecOf[P, M]{
+		vec:    v.vec,
+		with:   func(p P) (*M, error) { return v.TryWith(complete(p)) },
+		values: func(p P) ([]string, error) { return v.valuesOf(complete(p)) },
+	}
+}
+
+// reading is what is needed to read label values from an L; it is used again.
+type reading[L comparable] struct {
+	l      L
+	fields []reflect.Value // of l
+	full   []string
+	digits []byte
+	arena  arena
+}
+
+func (v *VecOf[L, M]) read(l L) *reading[L] {
+	r, _ := v.reads.Get().(*reading[L])
+	if r == nil {
+		r = &reading[L]{full: make([]string, len(v.fields))}
+		for _, f := range v.fields {
+			r.fields = append(r.fields, reflect.ValueOf(&r.l).Elem().FieldByIndex(f.index))
+		}
+	}
+	r.l = l
+	for i := range v.fields {
+		f := &v.fields[i]
+		text := r.text(f, r.fields[i])
+		if text == "" && f.how == asString && v.vec.fixed[f.at].set {
+			text = v.vec.fixed[f.at].value
+		} else {
+			text = v.vec.normalize(&r.arena, f.at, text)
+		}
+		r.full[f.at] = text
+	}
+	return r
+}
+
+func (v *VecOf[L, M]) giveBack(r *reading[L]) {
+	r.l = *new(L)
+	clear(r.full)
+	v.reads.Put(r)
+}
+
+// text returns a field's value, perhaps in the arena.
+func (r *reading[L]) text(f *field, value reflect.Value) string {
+	switch f.how {
+	case asString:
+		return value.String()
+	case asBool:
+		return strconv.FormatBool(value.Bool())
+	case asInt:
+		r.digits = strconv.AppendInt(r.digits[:0], value.Int(), 10)
+	case asUint:
+		r.digits = strconv.AppendUint(r.digits[:0], value.Uint(), 10)
+	case asStringer:
+		return value.Interface().(fmt.Stringer).String()
+	}
+	return r.arena.clone(string(r.digits)) // the compiler does not allocate this string
+}
+
+// lookUp finds or makes the series of an l that was not seen before.
+func (v *VecOf[L, M]) lookUp(l L) (*M, error) {
+	if v.with != nil {
+		return v.with(l)
+	}
+	age := v.vec.fam.age.Load()
+	r := v.read(l)
+	m, err := v.vec.lookUp(r.full)
+	v.giveBack(r)
+	// Those of the overflow series are many and may get series of their own by Declare.
+	if e := v.vec.table.overflow.Load(); err == nil && (e == nil || m != &e.m) {
+		v.remember(l, m, age)
+	}
+	return m, err
+}
+
+func (v *VecOf[L, M]) valuesOf(l L) ([]string, error) {
+	if v.values != nil {
+		return v.values(l)
+	}
+	r := v.read(l)
+	defer v.giveBack(r)
+	if err := v.vec.checkValues(r.full); err != nil {
+		return nil, err
+	}
+	return cloneAll(r.full), nil
+}
+
+const (
+	seenMore = 1000 // how many structs are remembered besides two for each series
+	seenText = 1000 // how many bytes their strings may have
+)
+
+// remember notes that m is the instrument for l, unless too many are remembered already: with
+// normalisers, any number of structs can lead to a few series.
+func (v *VecOf[L, M]) remember(l L, m *M, age uint64) {
+	if v.seen.n.Load() >= 2*v.vec.table.n.Load()+seenMore && !v.seen.forget(&v.vec.fam.mu, age) {
+		return
+	}
+	e := &seenEntry[L, M]{l: l, m: m, age: age}
+	text := 0
+	for i := range v.fields {
+		if f := &v.fields[i]; f.text {
+			value := reflect.ValueOf(&e.l).Elem().FieldByIndex(f.index)
+			if text += value.Len(); text > seenText {
+				return
+			}
+			value.SetString(strings.Clone(value.String()))
+		}
+	}
+	v.vec.fam.mu.Lock()
+	defer v.vec.fam.mu.Unlock()
+	v.seen.add(e)
+}
