@@ -172,3 +172,32 @@ func conflict(r *gotheus.Registry) error {
 	_, err := gotheus.New[gotheus.Gauge](r, "x", "X.", &gotheus.GaugeOptions{Mode: gotheus.Min})
 	return err
 }
+
+// What is deleted makes room within the limit, and structs find the series that came after it.
+func TestDeleteMakesRoom(t *testing.T) {
+	t.Parallel()
+	type set struct{ L string }
+	r, _ := newRegistry(t, nil)
+	v, err := gotheus.NewVecOf[set, gotheus.Counter](r, "c_total", "C.", &gotheus.Options{MaxSeries: 10})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for round := range 400 { // more structs than are remembered at once
+		for i := range 10 {
+			v.With(set{fmt.Sprint(round, "-", i)}).Inc()
+		}
+		v.With(set{"one too many"}).Inc()
+		if n := v.Vec().Delete(nil); n != 11 {
+			t.Fatalf("round %d: deleted %d", round, n)
+		}
+	}
+	kept := v.With(set{"a"})
+	v.Vec().Delete(nil)
+	v.With(set{"a"}) // exists again
+	pageHas(t, r, `c_total{l="a"} 0`)
+	kept.Inc()
+	pageHas(t, r, `c_total{l="a"} 1`)
+	if v.With(set{"a"}).Value() != 1 {
+		t.Error("two series of the same name")
+	}
+}

@@ -76,6 +76,59 @@ var stories = map[string]func(s *story){
 		s.pages(append([]string{`c_total{l="a"} 3.5`, `g{l="a"} -1`}, hist(2)...)...)
 	},
 
+	"one series however it is reached": func(s *story) {
+		ways := values("values", "order", "names", "default", "override", "partial", "struct", "partial struct")
+		for _, way := range ways {
+			s.all(command{Do: "reach", Key: way})
+		}
+		n := len(ways)
+		if s.shared() {
+			n *= len(s.w)
+		}
+		s.pages(fmt.Sprintf(`reached_total{cached="true",code="200",method="GET"} %d`, n))
+		if n := s.w[0].do(command{Do: "reach", Key: "delete"}); n != "1" {
+			s.Errorf("deleted %s", n)
+		}
+		s.pages(`reached_total{cached="true",code="200",method="GET"} 0`)
+		s.w[1].do(command{Do: "reach", Key: "struct"})
+		s.pages(`reached_total{cached="true",code="200",method="GET"} 1`)
+	},
+
+	"declared sets": func(s *story) {
+		s.all(command{Do: "declare", Name: "c_total", Names: values("l"), Values: values("a"), TTL: 1e9})
+		s.pages(`c_total{l="a"} 0`)
+		s.w[0].do(command{Do: "inc", Name: "c_total", Values: values("b"), V: 1})
+		for _, at := range []float64{100, 102} {
+			for _, w := range s.w {
+				w.do(command{Do: "sweep", V: at})
+			}
+		}
+		s.pages(`c_total{l="a"} 0`)
+	},
+
+	"limit of series": func(s *story) {
+		if !s.shared() {
+			s.w[0].do(command{Do: "limited", Name: "c_total", Key: "a", V: 5})
+			s.pages(`c_total{l="a0"} 1`, `c_total{l="a1"} 1`, `c_total{l="a2"} 1`, `c_total{l="gotheus_overflow"} 2`)
+			return
+		}
+		for i, key := range values("a", "b", "a") { // each process has its own limit, and shares series
+			s.w[i].do(command{Do: "limited", Name: "c_total", Key: key, V: 5})
+		}
+		s.pages(`c_total{l="a0"} 2`, `c_total{l="a1"} 2`, `c_total{l="a2"} 2`, `c_total{l="b0"} 1`, `c_total{l="b1"} 1`, `c_total{l="b2"} 1`, `c_total{l="gotheus_overflow"} 6`)
+	},
+
+	"measured calls": func(s *story) {
+		n := 1
+		if s.shared() {
+			n = len(s.w)
+		}
+		s.all(command{Do: "measure"})
+		s.pages(fmt.Sprint("errors_total ", n), "in_flight 0", fmt.Sprint("panics_total ", n),
+			fmt.Sprintf(`seconds_bucket{le="+Inf"} %d`, 3*n), "seconds_sum 0", fmt.Sprint("seconds_count ", 3*n),
+			fmt.Sprint("sizes_sum ", 6*n), fmt.Sprint("sizes_count ", 3*n))
+	},
+
 	"unregister hides here only": func(s *story) {
 		s.all(command{Do: "counter", Name: "c_total"})
 		s.w[0].do(command{Do: "inc", Name: "c_total", Values: values("a"), V: 1})

@@ -201,6 +201,30 @@ func (s *suiteWorker) do(c command) (answer string) {
 		default:
 			return fmt.Sprint(s.histograms[c.Name].Delete(c.Match))
 		}
+	case "reach": // the series method=GET, code=200, cached=true, in one of the ways there are
+		return s.reach(c)
+	case "limited": // look up so many label sets of a family that may have three
+		v := s.r.NewCounterVec(c.Name, help, &gotheus.Options{MaxSeries: 3}, c.Names...)
+		for i := range int(c.V) {
+			v.With(c.Key + fmt.Sprint(i)).Inc()
+		}
+	case "declare":
+		s.counters[c.Name] = s.r.NewCounterVec(c.Name, help, &opts, c.Names...).Declare(gotheus.Labels{c.Names[0]: c.Values[0]})
+	case "measure":
+		p := &gotheus.Probe{
+			Seconds:  s.r.NewHistogram("seconds", "S.", &gotheus.HistogramOptions{Buckets: []float64{}}).Observe,
+			InFlight: s.r.NewGauge("in_flight", "I.", &gotheus.GaugeOptions{Mode: gotheus.Sum}),
+			Errors:   s.r.NewCounter("errors_total", "E.", nil),
+			Panics:   s.r.NewCounter("panics_total", "P.", nil),
+			Now:      func() time.Time { return time.Unix(0, 0) },
+		}
+		p.Run(func() {})
+		p.Do(func() error { return io.EOF })
+		func() {
+			defer func() { recover() }()
+			p.Run(func() { panic("as asked for") })
+		}()
+		s.r.NewSummary("sizes", "Z.", nil).ObserveN(2, 3)
 	case "unregister":
 		return fmt.Sprint(s.r.Unregister(c.Name))
 	case "sweep": // at a time in seconds
@@ -220,6 +244,49 @@ func (s *suiteWorker) do(c command) (answer string) {
 	default:
 		return "panic: what is " + c.Do + "?"
 	}
+	return ""
+}
+
+type reached struct {
+	Method string
+	Code   int
+	Cached bool
+}
+
+func (s *suiteWorker) reach(c command) string {
+	opts := gotheus.Options{
+		Defaults:  gotheus.Labels{"method": "get"},
+		Normalize: map[string]func(string) string{"method": strings.ToUpper, "code": gotheus.OneOf("200")},
+	}
+	plain := func(names ...string) *gotheus.Vec[gotheus.Counter] {
+		return s.r.NewCounterVec("reached_total", "R.", nil, names...)
+	}
+	fancy := s.r.NewCounterVec("reached_total", "R.", &opts, "cached", "code", "method")
+	typed := gotheus.Must(gotheus.NewVecOf[reached, gotheus.Counter](s.r, "reached_total", "R.", nil))
+	var m *gotheus.Counter
+	switch c.Key {
+	case "values":
+		m = plain("method", "code", "cached").With("GET", "200", "true")
+	case "order":
+		m = plain("cached", "method", "code").With("true", "GET", "200")
+	case "names":
+		m = plain("method", "code", "cached").WithLabels(gotheus.Labels{"method": "GET", "code": "200", "cached": "true"})
+	case "default":
+		m = fancy.With("true", "200")
+	case "override":
+		m = fancy.WithLabels(gotheus.Labels{"method": "Get", "code": "200", "cached": "true"})
+	case "partial":
+		m = fancy.Partial(gotheus.Labels{"code": "404"}).Partial(gotheus.Labels{"cached": "true", "code": "200"}).With()
+	case "struct":
+		m = typed.With(reached{"GET", 200, true})
+	case "partial struct":
+		m = gotheus.Partial(typed, func(code int) reached { return reached{"GET", code, true} }).With(200)
+	case "delete": // also by normalised and partial values
+		n := fancy.Partial(gotheus.Labels{"code": "200"}).Delete(gotheus.Labels{"method": "gEt"})
+		typed.With(reached{"GET", 200, true}) // exists again, at zero
+		return fmt.Sprint(n)
+	}
+	m.Inc()
 	return ""
 }
 
