@@ -2,9 +2,9 @@ package gotheus_test
 
 import (
 	"fmt"
-	"github.com/gotheus/gotheus/backend"
 
 	"github.com/gotheus/gotheus"
+	"github.com/gotheus/gotheus/backend"
 )
 
 func values(v ...string) []string { return v }
@@ -57,7 +57,7 @@ var stories = map[string]func(s *story){
 			w.do(command{Do: "observe", Name: "h", Values: values("a"), V: 2})
 		}
 		hist := func(n int) []string {
-			return []string{fmt.Sprintf(`h_bucket{l="a",le="1"} 0`), fmt.Sprintf(`h_bucket{l="a",le="+Inf"} %d`, n), fmt.Sprintf(`h_sum{l="a"} %d`, 2*n), fmt.Sprintf(`h_count{l="a"} %d`, n)}
+			return []string{`h_bucket{l="a",le="1"} 0`, fmt.Sprintf(`h_bucket{l="a",le="+Inf"} %d`, n), fmt.Sprintf(`h_sum{l="a"} %d`, 2*n), fmt.Sprintf(`h_count{l="a"} %d`, n)}
 		}
 		s.pages(append([]string{`c_total{l="a"} 4.5`, `g{l="a"} 3`}, hist(3)...)...)
 		for _, name := range []string{"c_total", "g", "h"} {
