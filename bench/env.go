@@ -32,7 +32,7 @@ func (e *env) path() string {
 
 // heap returns a registry whose words are in the heap.
 func (e *env) heap() *gotheus.Registry {
-	return gotheus.NewRegistry(&gotheus.RegistryOptions{NoSelfMetrics: true})
+	return gotheus.NewRegistry(&gotheus.RegistryOptions{NoSelfMetrics: true, MaxSeries: -1})
 }
 
 // shm returns a registry bound to a file of its own, which drop removes.
