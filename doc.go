@@ -27,7 +27,15 @@
 //
 // In shared memory, an update is seen by all processes when the call returns, and survives the death of
 // the process, however sudden. Counters, histograms and summaries add up over processes. A gauge is one
-// value for all: the last Set wins, Add, Inc and Dec add up.
+// value for all, unless it has another mode in [GaugeOptions]: the sum over live processes, for instance,
+// for what is in progress.
+//
+// # Life of a series
+//
+// A series exists, at zero, from its first look-up on, or from when it is declared. [Vec.Delete] removes
+// series for all processes; with a time to live in [Options], those that nobody has updated for so long
+// vanish. An instrument of a series that is gone still works: its next update brings the series back, from
+// zero.
 //
 // # Timing
 //
