@@ -226,7 +226,7 @@ func ExampleVec_Delete() {
 	// 1
 }
 
-func ExampleOptions_tTL() {
+func ExampleOptions_timeToLive() {
 	sessions := new(gotheus.Registry).NewGaugeVec("session_bytes", "Memory of sessions.", &gotheus.GaugeOptions{
 		Options: gotheus.Options{TTL: time.Hour}, // gone an hour after the last update
 	}, "user")

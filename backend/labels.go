@@ -19,20 +19,25 @@ func (f *Family) LabelText(values ...string) (string, error) {
 	if len(values) != len(f.Labels) {
 		return "", fmt.Errorf("%w: %s: %d values for labels %q", ErrFamily, f.Name, len(values), f.Labels)
 	}
-	var b []byte
+	size := 0
 	for i, v := range values {
 		if !utf8.ValidString(v) {
 			return "", fmt.Errorf("%w: %s: value %q of label %q is not UTF-8", ErrFamily, f.Name, v, f.Labels[i])
 		}
-		if i > 0 {
-			b = append(b, ',')
-		}
-		b = append(b, f.Labels[i]...)
-		b = append(b, `="`...)
-		b = appendEscaped(b, v)
-		b = append(b, '"')
+		size += len(f.Labels[i]) + len(v) + len(`="",`)
 	}
-	return string(b), nil
+	var b strings.Builder
+	b.Grow(size)
+	for i, v := range values {
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		b.WriteString(f.Labels[i])
+		b.WriteString(`="`)
+		writeEscaped(&b, v)
+		b.WriteByte('"')
+	}
+	return b.String(), nil
 }
 
 // LabelValues is the reverse of LabelText. An error says that text is not a label text of f.
@@ -85,17 +90,19 @@ func SortLabels(names []string) (sorted []string, place []int) {
 	return sorted, place
 }
 
-func appendEscaped(b []byte, v string) []byte {
+func writeEscaped(b *strings.Builder, v string) {
 	for {
 		i := strings.IndexAny(v, "\\\"\n")
 		if i < 0 {
-			return append(b, v...)
+			b.WriteString(v)
+			return
 		}
-		b = append(b, v[:i]...)
+		b.WriteString(v[:i])
 		if v[i] == '\n' {
-			b = append(b, `\n`...)
+			b.WriteString(`\n`)
 		} else {
-			b = append(b, '\\', v[i])
+			b.WriteByte('\\')
+			b.WriteByte(v[i])
 		}
 		v = v[i+1:]
 	}
