@@ -130,6 +130,9 @@ func (r *Registry) install(ctx context.Context, b backend.Backend) error {
 	}
 	defer r.scrapeMu.Unlock()
 	r.moveAll(&binding{Backend: b})
+	for _, f := range r.allFamilies() {
+		f.watch()
+	}
 	return nil
 }
 
@@ -165,6 +168,9 @@ func (r *Registry) moveAll(to *binding) {
 		f.mu.Unlock()
 		for _, m := range list {
 			if err := r.settle(m); err != nil {
+				f.mu.Lock()
+				m.base().waiting = true
+				f.mu.Unlock()
 				r.postpone(f, err, func() error { return r.settle(m) })
 			}
 		}
@@ -188,6 +194,13 @@ func (r *Registry) allFamilies() []*family {
 func (r *Registry) settle(m instrument) error {
 	s := m.base()
 	for {
+		s.fam.mu.Lock()
+		listed := s.listed
+		s.waiting = s.waiting && listed
+		s.fam.mu.Unlock()
+		if !listed {
+			return nil // deleted meanwhile
+		}
 		b := r.current()
 		words, err := b.Cells(s.fam.def, s.labels)
 		if err != nil {
@@ -207,6 +220,9 @@ func (r *Registry) settle(m instrument) error {
 			s.words, s.home = words, b
 		}
 		r.moveMu.Unlock()
+		s.fam.mu.Lock()
+		s.waiting = false
+		s.fam.mu.Unlock()
 		return nil
 	}
 }

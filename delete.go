@@ -1,6 +1,7 @@
 package gotheus
 
 import (
+	"errors"
 	"log/slog"
 
 	"github.com/gotheus/gotheus/backend"
@@ -12,7 +13,17 @@ import (
 // either life of the series.
 //
 // It panics with an error that wraps ErrLabels if match has names that are not labels of v; see TryDelete.
-func (v *Vec[M]) Delete(match Labels) int { return Must(v.TryDelete(match)) }
+// An error of the backend, which then may not have known of all series, is logged.
+func (v *Vec[M]) Delete(match Labels) int {
+	n, err := v.TryDelete(match)
+	if errors.Is(err, ErrLabels) {
+		panic(err)
+	}
+	if err != nil {
+		v.fam.reg.log(slog.LevelWarn, "delete "+v.fam.def.Name, "perhaps not all series could be deleted", "metric", v.fam.def.Name, "error", err)
+	}
+	return n
+}
 
 // TryDelete is Delete with an error in place of the panic. The error may also be the backend's, which then
 // may not have known of all series.
@@ -21,9 +32,6 @@ func (v *Vec[M]) TryDelete(match Labels) (int, error) {
 		return 0, v.wrong(unknown)
 	}
 	all := Labels{}
-	for name, value := range v.fam.reg.opts.Labels {
-		all[name] = value // other registries' series are not ours
-	}
 	for i, name := range v.names {
 		at := v.order[i]
 		if value, ok := match[name]; ok {
@@ -32,50 +40,98 @@ func (v *Vec[M]) TryDelete(match Labels) (int, error) {
 			all[name] = v.fixed[at].value
 		}
 	}
-	return v.fam.delete(func(labels string) bool {
-		found := 0
-		for name, value := range backend.ParseLabels(labels) {
-			if want, ok := all[name]; ok {
-				if want != value {
-					return false
-				}
-				found++
+	return v.fam.delete(func(labels string) bool { return v.fam.owns(labels) && hasLabels(labels, all) })
+}
+
+// owns reports whether a series of the family is the registry's: another one may have other constant labels.
+func (f *family) owns(labels string) bool { return hasLabels(labels, f.reg.opts.Labels) }
+
+// hasLabels reports whether a label text has all of these labels.
+func hasLabels(text string, labels Labels) bool {
+	if len(labels) == 0 {
+		return true
+	}
+	found := 0
+	for name, value := range backend.ParseLabels(text) {
+		if want, ok := labels[name]; ok {
+			if want != value {
+				return false
 			}
+			found++
 		}
-		return found == len(all)
-	})
+	}
+	return found == len(labels)
 }
 
 // delete deletes series by their label texts, and forgets the instruments that this process has of them. A
 // kept one that is used again is listed again.
 func (f *family) delete(match func(labels string) bool) (int, error) {
-	n, err := f.reg.current().Delete(f.def, match)
+	b := f.reg.current()
+	n, err := b.Delete(f.def, match)
+	for now := f.reg.current(); now != b; now = f.reg.current() { // bound or closed meanwhile
+		b = now
+		var more int
+		more, err = b.Delete(f.def, match)
+		n += more
+	}
+	f.mu.Lock()
+	for labels := range f.idle {
+		if match(labels) {
+			delete(f.idle, labels) // a new life begins
+		}
+	}
+	for _, m := range f.series {
+		if s := m.base(); match(s.labels) {
+			f.reg.moveMu.Lock()
+			if s.home == nil { // not in the backend
+				f.def.Seal(s.words)
+			}
+			f.reg.moveMu.Unlock()
+		}
+	}
+	f.mu.Unlock()
+	f.drop(func(s *series) bool { return match(s.labels) })
+	return n, err
+}
+
+// drop forgets the instruments of those series that do not exist any more, whoever has deleted them. It
+// reports whether there were any.
+func (f *family) drop(which func(*series) bool) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	kept := f.series[:0:0]
 	for _, m := range f.series {
-		if s := m.base(); match(s.labels) && f.dropped(s) {
+		if s := m.base(); which(s) && f.dropped(m) {
 			s.listed = false
 		} else {
 			kept = append(kept, m)
 		}
 	}
+	if len(kept) == len(f.series) {
+		return false
+	}
 	f.series = kept
 	f.counted -= f.table.(pruner).prune()
 	f.full.Store(false) // perhaps
 	f.age.Add(1)
-	return n, err
+	return true
 }
 
-// dropped reports whether a series does not exist any more. What counts in private words is deleted here.
-func (f *family) dropped(s *series) bool {
-	r := f.reg
+// dropped reports whether a series does not exist any more. Its instrument, which somebody may have kept, gets
+// sealed words of its own: its next update must come here, even if another instrument has brought the
+// series back, so that it is listed and moves along with the registry.
+func (f *family) dropped(m instrument) bool {
+	r, s := f.reg, m.base()
 	r.moveMu.Lock()
 	defer r.moveMu.Unlock()
-	if s.home == nil {
-		f.def.Seal(s.words)
+	if !f.def.Sealed(s.words) {
+		return false
 	}
-	return f.def.Sealed(s.words)
+	words := make(backend.Words, f.def.Words())
+	f.def.Seal(words)
+	m.move(words, nil)
+	s.words, s.home = words, nil
+	return true
 }
 
 // pruner is a table of whatever instrument.

@@ -1,6 +1,7 @@
 package gotheus
 
 import (
+	"math"
 	"sync/atomic"
 	"time"
 
@@ -41,14 +42,14 @@ func (g *Gauge) Set(v float64) {
 	bits := floatBits(v)
 	for {
 		c := g.cells.Load()
-		c.note(backend.GaugeIsSet | backend.GaugeJoined)
+		c.note(backend.GaugeIsSet)
 		// Not a plain store, which could overwrite a seal and be lost with it.
 		w := &c.words[backend.GaugeValue]
 		old := w.Load()
 		if old == backend.SealedFloat {
 			g.escape(g, w)
 		} else if w.CompareAndSwap(old, bits) {
-			c.stamp()
+			c.join()
 			return
 		}
 	}
@@ -65,10 +66,20 @@ func (c *gaugeCells) note(flags uint64) {
 	}
 }
 
-// stamp says when the value was set, in an order that all processes share.
-func (c *gaugeCells) stamp() {
-	if c.tickets != nil {
-		c.words[backend.GaugeTicket].Store(c.tickets.Add(1))
+// join says, after an update, that this instance has updated the gauge, and when, in an order that all
+// processes share.
+func (c *gaugeCells) join() {
+	if !c.parts {
+		return
+	}
+	if w := &c.words[backend.GaugeFlags]; w.Load()&backend.GaugeJoined == 0 {
+		w.Or(backend.GaugeJoined)
+	}
+	if c.tickets == nil {
+		return
+	}
+	w, ticket := &c.words[backend.GaugeTicket], c.tickets.Add(1)
+	for old := w.Load(); old < ticket && !w.CompareAndSwap(old, ticket); old = w.Load() {
 	}
 }
 
@@ -76,12 +87,12 @@ func (c *gaugeCells) stamp() {
 func (g *Gauge) Add(v float64) {
 	for {
 		c := g.cells.Load()
-		if c.parts || c.touch {
-			c.note(backend.GaugeJoined)
+		if c.touch {
+			c.note(0)
 		}
 		w := &c.words[backend.GaugeValue]
 		if addFloat(w, v) {
-			c.stamp()
+			c.join()
 			return
 		}
 		g.escape(g, w)
@@ -125,14 +136,18 @@ func (g *Gauge) move(to, from backend.Words) {
 		c.tickets = g.fam.reg.current().Tickets()
 	}
 	if from != nil {
-		v := sealFloat(&from[backend.GaugeValue])
-		flags := from[backend.GaugeFlags].Load()
-		to[backend.GaugeFlags].Or(flags & (backend.GaugeIsSet | backend.GaugeJoined))
-		if flags&backend.GaugeIsSet != 0 {
-			to[backend.GaugeValue].Store(floatBits(v))
-			c.stamp()
-		} else if v != 0 {
-			addFloat(&to[backend.GaugeValue], v)
+		// What was sealed before belongs to a life that has ended.
+		if bits := from[backend.GaugeValue].Swap(backend.SealedFloat); bits != backend.SealedFloat {
+			v, flags := math.Float64frombits(bits), from[backend.GaugeFlags].Load()
+			to[backend.GaugeFlags].Or(flags & backend.GaugeIsSet)
+			if flags&backend.GaugeIsSet != 0 {
+				to[backend.GaugeValue].Store(floatBits(v))
+			} else if v != 0 {
+				addFloat(&to[backend.GaugeValue], v)
+			}
+			if flags&backend.GaugeJoined != 0 {
+				c.join()
+			}
 		}
 	}
 	g.cells.Store(c)

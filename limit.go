@@ -49,12 +49,19 @@ func (l *limit) reset(most int64) {
 // startOverflow is called by the first look-ups that find the family full.
 func (f *family) startOverflow() {
 	r := f.reg
+	if f.drop(func(*series) bool { return true }) {
+		return // other processes have deleted some
+	}
 	if !r.opts.NoSelfMetrics && f.def.Name != r.opts.Prefix+overflowedName {
 		if vec, err := newOwnVec(r, overflowedName, overflowedHelp); err == nil {
 			f.overflowed.Store(vec.With(f.def.Name))
 		}
 	}
-	f.full.Store(true)
+	f.mu.Lock()
+	if most := f.max.Load(); most >= 0 && f.counted >= most {
+		f.full.Store(true)
+	}
+	f.mu.Unlock()
 	r.log(slog.LevelWarn, "overflow "+f.def.Name, "a family has as many series as it may have; others are counted in one overflow series",
 		"metric", f.def.Name, "max", f.max.Load(), "value of its labels", OverflowValue)
 }

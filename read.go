@@ -85,7 +85,8 @@ func mergeGauge(mode backend.Mode, parts []backend.Part) (v float64, ok bool) {
 		switch at := p.Words[backend.GaugeTicket].Load(); {
 		case mode == backend.Sum, mode == backend.Mean:
 			v += value
-		case joined == 1, mode == backend.Min && value < v, mode == backend.Max && value > v, mode == backend.Latest && at > ticket:
+		case joined == 1, mode == backend.Latest && at > ticket,
+			mode == backend.Min && (value < v || v != v), mode == backend.Max && (value > v || v != v): // NaN is less and greater than nothing
 			v, ticket = value, at
 		}
 	}

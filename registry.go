@@ -180,6 +180,7 @@ func define[M Instrument](r *Registry, name, help string, o OptionsFor[M], vec b
 	r.mu.Unlock()
 
 	r.startEnv()
+	f.watch()
 	f.declare()
 	return f, nil
 }
@@ -257,9 +258,7 @@ func (f *family) add(m instrument, values []string) {
 // none. f.mu is held, and is to be released by unlock.
 func (f *family) place(m instrument) {
 	r, s := f.reg, m.base()
-	if f.ttl > 0 {
-		r.sweeper.start(r, f.ttl)
-	}
+	f.watch()
 	if !s.listed {
 		f.series, s.listed = append(f.series, m), true
 	}
@@ -277,10 +276,18 @@ func (f *family) place(m instrument) {
 		m.move(words, nil)
 		s.words, s.home = words, b
 		r.moveMu.Unlock()
-		if err != nil {
+		if err != nil && !s.waiting {
+			s.waiting = true
 			f.late, f.lateBy = append(f.late, func() error { return r.settle(m) }), err
 		}
 		return
+	}
+}
+
+// watch sees to it that the family's time to live is watched, if it has one.
+func (f *family) watch() {
+	if f.ttl > 0 {
+		f.reg.sweeper.start(f.reg, f.ttl)
 	}
 }
 

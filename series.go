@@ -28,7 +28,9 @@ type series struct {
 	fam    *family
 	labels string // label text
 
-	listed bool // in fam.series; guarded by fam.mu
+	// Guarded by fam.mu.
+	listed  bool // in fam.series
+	waiting bool // for room in the backend
 
 	// Guarded by the registry's moveMu.
 	words backend.Words

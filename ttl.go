@@ -2,6 +2,7 @@ package gotheus
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -21,7 +22,8 @@ type sweeper struct {
 	mu    sync.Mutex
 	timer *time.Timer
 	every time.Duration
-	done  sync.WaitGroup // the look that is under way
+
+	looking sync.Mutex // held during a look
 }
 
 // idleState is when a series was last seen to change.
@@ -49,17 +51,17 @@ func (s *sweeper) start(r *Registry, ttl time.Duration) {
 
 func (s *sweeper) run(r *Registry) {
 	s.mu.Lock()
-	if s.timer == nil {
-		s.mu.Unlock()
+	timer := s.timer
+	s.mu.Unlock()
+	if timer == nil {
 		return
 	}
-	s.done.Add(1)
-	s.mu.Unlock()
+	s.looking.Lock()
 	r.sweep(r.Now())
-	s.done.Done()
+	s.looking.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.timer != nil {
+	if s.timer == timer { // neither stopped nor started again meanwhile
 		s.timer.Reset(s.every)
 	}
 }
@@ -72,7 +74,8 @@ func (s *sweeper) stop() {
 		s.timer = nil
 	}
 	s.mu.Unlock()
-	s.done.Wait()
+	s.looking.Lock()
+	defer s.looking.Unlock()
 }
 
 // sweep deletes what is idle at a time.
@@ -90,36 +93,50 @@ func (r *Registry) sweep(now time.Time) {
 	ctx, cancel := context.WithTimeout(context.Background(), defaultTimeout)
 	defer cancel()
 	if err := b.Sync(ctx); err != nil {
-		r.log(slog.LevelWarn, "sweep", "the backend cannot be read; series stay beyond their time to live", "error", err)
-		return
+		if ctx.Err() != nil || errors.Is(err, backend.ErrClosed) {
+			return
+		}
+		r.log(slog.LevelWarn, "sweep", "the backend cannot be read; times to live are judged by what is known", "error", err)
 	}
 	groups := b.Walk()
 	for _, f := range families {
+		f.drop(func(*series) bool { return true }) // what other processes have deleted
 		schema := f.def.Schema()
 		for i := range groups {
 			if groups[i].Family.Name == f.def.Name && groups[i].Family.Schema() == schema {
-				if idle := f.look(groups[i].Series, now); len(idle) > 0 {
+				idle, lost := f.look(groups[i].Series, now)
+				if len(idle) > 0 {
 					f.expire(idle)
+				}
+				for _, labels := range lost {
+					b.Cells(f.def, labels) // if there is no room, at the next look
 				}
 			}
 		}
 	}
 }
 
-// look notes which series have changed and returns those that are idle.
-func (f *family) look(list []backend.Series, now time.Time) map[string]bool {
+// look notes which series have changed. It returns those that are idle, and the declared ones that somebody
+// has deleted who does not know that they are to stay.
+func (f *family) look(list []backend.Series, now time.Time) (idle map[string]bool, lost []string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	idle := make(map[string]bool)
+	idle = make(map[string]bool)
 	seen := make(map[string]*idleState, len(list))
 	for i := range list {
 		s := &list[i]
 		print, exists := fingerprint(f.def, s)
-		if !exists || f.pinned[s.Labels] {
+		switch {
+		case f.pinned[s.Labels]:
+			if !exists {
+				lost = append(lost, s.Labels)
+			}
+			continue
+		case !exists || !f.owns(s.Labels):
 			continue
 		}
 		st := f.idle[s.Labels]
-		if st == nil || st.print != print {
+		if st == nil || st.print != print || inProgress(f.def, s) {
 			st = &idleState{print, now}
 		}
 		if now.Sub(st.since) >= f.ttl {
@@ -129,7 +146,17 @@ func (f *family) look(list []backend.Series, now time.Time) map[string]bool {
 		seen[s.Labels] = st
 	}
 	f.idle = seen
-	return idle
+	return idle, lost
+}
+
+// inProgress reports whether the series is a sum over processes that is not zero: what is going on is not
+// idle, however long it takes, and its end would take the sum below zero.
+func inProgress(f *backend.Family, s *backend.Series) bool {
+	if f.Mode != backend.Sum || s.Parts == nil {
+		return false
+	}
+	v, _ := mergeGauge(f.Mode, s.Parts.List())
+	return v != 0
 }
 
 // fingerprint changes with any word of the series.
@@ -140,6 +167,9 @@ func fingerprint(f *backend.Family, s *backend.Series) (print uint64, exists boo
 			print = (print ^ w[i].Load()) * 0x9e3779b97f4a7c15
 			print ^= print >> 29
 		}
+	}
+	if s.Start != nil {
+		print = s.Start.Load() // a new life may have the same words
 	}
 	if s.Parts == nil {
 		mix(s.Words)

@@ -35,6 +35,8 @@ type Series struct {
 	Labels string // label text, see Family.LabelText
 	Words  Words  // live; only to be read atomically; nil if the family has Parts
 	Parts  *Parts // of the instances, if the family has them
+	// Start changes when a deleted series comes back in the same words; nil if it comes back in others.
+	Start *atomic.Uint64
 }
 
 // Instance is a process that uses a backend, for as long as it does.
@@ -61,11 +63,13 @@ type Parts struct{ list atomic.Pointer[[]Part] }
 
 // Add adds a part. Calls must not be concurrent.
 func (p *Parts) Add(part Part) {
-	list := append(slices.Clone(p.List()), part)
+	old := p.List()
+	at, _ := slices.BinarySearchFunc(old, part.Instance.Number, func(p Part, n int) int { return p.Instance.Number - n })
+	list := slices.Insert(slices.Clone(old), at, part)
 	p.list.Store(&list)
 }
 
-// List returns all parts, also those of dead instances. It must not be changed.
+// List returns all parts by number, also those of dead instances. It must not be changed.
 func (p *Parts) List() []Part {
 	if list := p.list.Load(); list != nil {
 		return *list

@@ -139,6 +139,10 @@ func (b *Backend) Cells(f *backend.Family, labels string) (backend.Words, error)
 	if f.Parts() {
 		// What a dead instance left in this slot becomes ours. Nobody counts it until the id is ours, too.
 		b.mu.Lock()
+		if b.closed.Load() { // another process may have the slot by now
+			b.mu.Unlock()
+			return nil, backend.ErrClosed
+		}
 		if owner := b.mem.u64(r.wordsAt + 8*uint64(f.Words())); owner.Load() != b.id {
 			for i := range words {
 				words[i].Store(0)
@@ -149,6 +153,10 @@ func (b *Backend) Cells(f *backend.Family, labels string) (backend.Words, error)
 	}
 	if f.Sealed(words) {
 		b.mem.u64(r.off + recStart).Store(uint64(time.Now().UnixNano()))
+		if f.Parts() { // as if it had never been updated
+			words[backend.GaugeFlags].Store(0)
+			words[backend.GaugeTicket].Store(0)
+		}
 	}
 	f.Unseal(words)
 	return words, nil
@@ -274,7 +282,9 @@ func (b *Backend) read(off, bucket uint64) error {
 			err = fmt.Errorf("%w: record at offset %d has %d words, family %s wants %d", ErrFormat, off, r.words, f.Name, f.Words())
 			break
 		}
-		b.index.Add(f.place, backend.Series{Labels: r.text, Words: b.mem.words(r.wordsAt, r.words)})
+		b.index.Add(f.place, backend.Series{
+			Labels: r.text, Words: b.mem.words(r.wordsAt, r.words), Start: b.mem.u64(off + recStart),
+		})
 	case typePart:
 		err = b.readPart(r)
 	}
