@@ -157,6 +157,10 @@ func define[M Instrument](r *Registry, name, help string, o OptionsFor[M], vec b
 	}
 	schema := def.Schema()
 	if old := r.hidden[schema]; old != nil && old.vec == vec {
+		if old.ttl != f.ttl {
+			r.mu.Unlock()
+			return nil, fmt.Errorf("%w: %s: it had a TTL of %v before it was unregistered, not %v", ErrConflict, def.Name, old.ttl, f.ttl)
+		}
 		old.limit.reset(f.max.Load())
 		f = old
 	}

@@ -1,0 +1,247 @@
+package gotheus_test
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/gotheus/gotheus"
+	"github.com/gotheus/gotheus/backend"
+	"github.com/gotheus/gotheus/backend/heap"
+)
+
+// Several instruments, registries and backends in the life of one series.
+
+// A kept instrument whose series another one has brought back follows the registry all the same.
+func TestKeptInstrumentMovesAlong(t *testing.T) {
+	t.Parallel()
+	r, _ := newRegistry(t, nil)
+	first, second := shmURL(t), shmURL(t)
+	bind(t, r, first)
+	c := r.NewCounterVec("c_total", "C.", nil, "l")
+	g := r.NewGaugeVec("g", "G.", nil, "l")
+	sum := r.NewGaugeVec("sum", "S.", &gotheus.GaugeOptions{Mode: gotheus.Sum}, "l")
+	keptC, keptG, keptSum := c.With("a"), g.With("a"), sum.With("a")
+	c.Delete(nil)
+	g.Delete(nil)
+	sum.Delete(nil)
+	c.With("a").Inc()
+	g.With("a").Set(7)
+	sum.With("a").Set(7)
+	keptC.Inc()
+	keptG.Set(8)
+	keptSum.Add(1)
+	pageHas(t, r, `c_total{l="a"} 2`, `g{l="a"} 8`, `sum{l="a"} 8`)
+	r.Close(t.Context())
+	pageHas(t, r, `sum{l="a"} 8`)
+	bind(t, r, second)
+	keptC.Inc()
+	c.With("a").Inc()
+	keptSum.Add(1)
+	pageHas(t, r, `c_total{l="a"} 2`, `sum{l="a"} 9`)
+}
+
+// On the heap, two instruments of a series share its words; binding carries them over once.
+func TestTwoInstrumentsOfAGauge(t *testing.T) {
+	t.Parallel()
+	r, _ := newRegistry(t, nil)
+	v := r.NewGaugeVec("g", "G.", nil, "l")
+	kept := v.With("a")
+	v.Delete(nil)
+	v.With("a").Set(6)
+	kept.Set(7)
+	bind(t, r, shmURL(t))
+	pageHas(t, r, `g{l="a"} 7`)
+}
+
+// What has no room and is deleted meanwhile does not come back, and is not queued again and again.
+func TestPostponedAndDeleted(t *testing.T) {
+	t.Parallel()
+	b := &faulty{Backend: heap.New(), err: fmt.Errorf("%w: for the test", backend.ErrFull)}
+	r, _ := newRegistry(t, nil)
+	r.BindBackend(t.Context(), b)
+	v := r.NewCounterVec("c_total", "C.", nil, "l")
+	kept := v.With("a")
+	for range 1000 {
+		kept.Inc()
+		v.Delete(nil)
+	}
+	var p strings.Builder
+	r.WriteText(&p)
+	if !strings.Contains(p.String(), "gotheus_postponed_series 2\n") { // the family and the series
+		t.Error(p.String())
+	}
+	b.set(nil)
+	if err := r.Flush(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if p := page(t, r); strings.Contains(p, `l="a"`) {
+		t.Error(p)
+	}
+}
+
+// The second life of a series is as long as the first, whoever brings it back, and whatever its value is.
+func TestSecondLife(t *testing.T) {
+	t.Parallel()
+	url := shmURL(t)
+	var vecs [2]*gotheus.Vec[gotheus.Counter]
+	var regs [2]*gotheus.Registry
+	for i := range regs {
+		regs[i], _ = newRegistry(t, nil)
+		bind(t, regs[i], url)
+		vecs[i] = regs[i].NewCounterVec("c_total", "C.", &gotheus.Options{TTL: time.Hour}, "l")
+	}
+	at := func(minutes int) {
+		for _, r := range regs {
+			gotheus.Sweep(r, time.Unix(int64(minutes)*60, 0))
+		}
+	}
+	vecs[0].With("a").Inc()
+	at(1000)
+	at(1050)
+	vecs[0].Delete(nil)
+	vecs[0].With("a").Inc()
+	at(1065)
+	pageHas(t, regs[1], `c_total{l="a"} 1`)
+	at(1126)
+	if p := page(t, regs[1]); strings.Contains(p, `l="a"`) {
+		t.Error(p)
+	}
+}
+
+// What another process has deleted does not use up this one's limit.
+func TestLimitAfterOthersDelete(t *testing.T) {
+	t.Parallel()
+	url := shmURL(t)
+	a, _ := newRegistry(t, nil)
+	b, _ := newRegistry(t, nil)
+	bind(t, a, url)
+	bind(t, b, url)
+	va := a.NewCounterVec("c_total", "C.", nil, "l")
+	vb := b.NewCounterVec("c_total", "C.", &gotheus.Options{MaxSeries: 10}, "l")
+	for round := range 5 {
+		for i := range 10 {
+			vb.With(fmt.Sprint(round, "-", i)).Inc()
+		}
+		if n := va.Delete(nil); n < 10 {
+			t.Fatalf("deleted %d", n)
+		}
+		vb.With("the one that finds out")
+	}
+	vb.With("new").Inc()
+	pageHas(t, a, `c_total{l="new"} 1`)
+}
+
+// Only a wrong label makes Delete panic.
+func TestDeleteSurvivesTheBackend(t *testing.T) {
+	t.Parallel()
+	url := shmURL(t)
+	r, log := newRegistry(t, nil)
+	bind(t, r, url)
+	v := r.NewCounterVec("c_total", "C.", nil, "l")
+	v.With("a").Inc()
+	path, _, _ := strings.Cut(strings.TrimPrefix(url, "shm://"), "?")
+	os.Remove(path + ".gotheus-v1")
+	v.Delete(nil)
+	if _, err := v.TryDelete(nil); err == nil || !strings.Contains(log.String(), "was removed") {
+		t.Errorf("%v: %s", err, log)
+	}
+	if _, err := v.TryDelete(gotheus.Labels{"x": "y"}); !errors.Is(err, gotheus.ErrLabels) {
+		t.Error(err)
+	}
+}
+
+// Looking a gauge up is not updating it, also after a deletion.
+func TestJoining(t *testing.T) {
+	t.Parallel()
+	url := shmURL(t)
+	a, _ := newRegistry(t, nil)
+	b, _ := newRegistry(t, nil)
+	bind(t, a, url)
+	bind(t, b, url)
+	o := &gotheus.GaugeOptions{Mode: gotheus.Min}
+	va, vb := a.NewGaugeVec("g", "G.", o, "l"), b.NewGaugeVec("g", "G.", o, "l")
+	va.With("a").Set(5)
+	vb.With("a").Set(6)
+	va.Delete(nil)
+	va.With("a")
+	vb.With("a").Set(6)
+	pageHas(t, a, `g{l="a"} 6`)
+	va.With("a").Set(nan)
+	pageHas(t, b, `g{l="a"} 6`)
+}
+
+// A time to live is for the registry's own series, spares what is declared and what is in progress.
+func TestTTLSpares(t *testing.T) {
+	t.Parallel()
+	url := shmURL(t)
+	eu, _ := newRegistry(t, &gotheus.RegistryOptions{Labels: gotheus.Labels{"region": "eu"}, TTL: time.Hour})
+	us, _ := newRegistry(t, &gotheus.RegistryOptions{Labels: gotheus.Labels{"region": "us"}})
+	also, _ := newRegistry(t, &gotheus.RegistryOptions{Labels: gotheus.Labels{"region": "eu"}, TTL: time.Hour})
+	for _, r := range []*gotheus.Registry{eu, us, also} {
+		bind(t, r, url)
+		r.NewCounterVec("c_total", "C.", nil, "l").With("a").Inc()
+	}
+	eu.NewCounterVec("declared_total", "D.", nil, "l").Declare(gotheus.Labels{"l": "x"})
+	also.NewCounterVec("declared_total", "D.", nil, "l").With("x")
+	jobs := eu.NewGaugeVec("jobs", "J.", &gotheus.GaugeOptions{Mode: gotheus.Sum}, "l")
+	jobs.With("a").Inc()
+	for _, at := range []int64{1000, 9000} {
+		gotheus.Sweep(also, time.Unix(at, 0))
+		gotheus.Sweep(eu, time.Unix(at, 0))
+	}
+	if p := page(t, us); strings.Contains(p, `c_total{l="a",region="eu"}`) {
+		t.Error(p)
+	}
+	pageHas(t, us, `c_total{l="a",region="us"} 1`, `declared_total{l="x",region="eu"} 0`, `jobs{l="a",region="eu"} 1`)
+	jobs.With("a").Dec()
+	pageHas(t, us, `jobs{l="a",region="eu"} 0`)
+}
+
+// The timer of times to live, look-ups, deletion, Bind and Close, all at once.
+func TestTTLRaces(t *testing.T) {
+	t.Parallel()
+	url := shmURL(t)
+	r, _ := newRegistry(t, &gotheus.RegistryOptions{TTL: 8 * time.Millisecond, NoSelfMetrics: true})
+	v := r.NewCounterVec("c_total", "C.", nil, "l")
+	g := r.NewGaugeVec("g", "G.", &gotheus.GaugeOptions{Mode: gotheus.Latest}, "l")
+	stop := make(chan struct{})
+	var wait sync.WaitGroup
+	for range 2 {
+		wait.Add(1)
+		go func() {
+			defer wait.Done()
+			for i := 0; ; i++ {
+				select {
+				case <-stop:
+					return
+				default:
+					v.With(fmt.Sprint(i % 50)).Inc()
+					g.With(fmt.Sprint(i % 50)).Set(1)
+				}
+			}
+		}()
+	}
+	for range 60 {
+		bind(t, r, url)
+		v.Delete(gotheus.Labels{"l": "3"})
+		page(t, r)
+		r.Close(t.Context())
+	}
+	close(stop)
+	wait.Wait()
+}
+
+func TestUnregisterWithAnotherTTL(t *testing.T) {
+	t.Parallel()
+	r, _ := newRegistry(t, nil)
+	r.NewCounterVec("c_total", "C.", nil, "l")
+	r.Unregister("c_total")
+	if _, err := gotheus.NewVec[gotheus.Counter](r, "c_total", "C.", &gotheus.Options{TTL: time.Hour}, "l"); !errors.Is(err, gotheus.ErrConflict) {
+		t.Errorf("got %v", err)
+	}
+}
