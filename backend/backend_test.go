@@ -3,11 +3,13 @@ package backend_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math"
 	"net/url"
 	"reflect"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"unicode/utf8"
 
@@ -160,16 +162,19 @@ func TestSortLabels(t *testing.T) {
 	}
 }
 
+var schemes atomic.Int64
+
 func TestOpen(t *testing.T) {
 	t.Parallel()
 	opened := heap.New()
-	backend.Register("test-open", func(_ context.Context, u *url.URL) (backend.Backend, error) {
+	scheme := fmt.Sprintf("test-open-%d", schemes.Add(1)) // there is no way to unregister one
+	backend.Register(scheme, func(_ context.Context, u *url.URL) (backend.Backend, error) {
 		if u.Path != "/x" {
 			t.Errorf("got path %q", u.Path)
 		}
 		return opened, nil
 	})
-	if b, err := backend.Open(t.Context(), "test-open:///x"); err != nil || b != backend.Backend(opened) {
+	if b, err := backend.Open(t.Context(), scheme+":///x"); err != nil || b != backend.Backend(opened) {
 		t.Errorf("got %v, %v", b, err)
 	}
 	for url, want := range map[string]string{
@@ -189,7 +194,7 @@ func TestOpen(t *testing.T) {
 			t.Error("a scheme could be registered twice")
 		}
 	}()
-	backend.Register("test-open", nil)
+	backend.Register(scheme, nil)
 }
 
 func TestHeap(t *testing.T) {
