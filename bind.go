@@ -168,9 +168,6 @@ func (r *Registry) moveAll(to *binding) {
 		f.mu.Unlock()
 		for _, m := range list {
 			if err := r.settle(m); err != nil {
-				f.mu.Lock()
-				m.base().waiting = true
-				f.mu.Unlock()
 				r.postpone(f, err, func() error { return r.settle(m) })
 			}
 		}
@@ -193,25 +190,19 @@ func (r *Registry) allFamilies() []*family {
 // settle moves a series to the registry's backend, if it is not there.
 func (r *Registry) settle(m instrument) error {
 	s := m.base()
-	for {
-		s.fam.mu.Lock()
-		listed := s.listed
-		s.waiting = s.waiting && listed
-		s.fam.mu.Unlock()
-		if !listed {
-			return nil // deleted meanwhile
-		}
+	f := s.fam
+	f.mu.Lock() // so that it is not deleted meanwhile
+	defer f.mu.Unlock()
+	for s.listed {
 		b := r.current()
-		words, err := b.Cells(s.fam.def, s.labels)
+		words, err := b.Cells(f.def, s.labels)
 		if err != nil {
+			s.waiting = true // the caller sees to it
 			return err
 		}
 		r.moveMu.Lock()
-		if r.current() != b {
-			r.moveMu.Unlock()
-			continue // bound or closed meanwhile
-		}
-		if s.home != b {
+		settled := r.current() == b // neither bound nor closed meanwhile
+		if settled && s.home != b {
 			var from backend.Words
 			if s.private() {
 				from = s.words
@@ -220,11 +211,12 @@ func (r *Registry) settle(m instrument) error {
 			s.words, s.home = words, b
 		}
 		r.moveMu.Unlock()
-		s.fam.mu.Lock()
-		s.waiting = false
-		s.fam.mu.Unlock()
-		return nil
+		if settled {
+			break
+		}
 	}
+	s.waiting = false
+	return nil
 }
 
 // postpone lets try be tried again until it succeeds, and says so once. Until then the family's new

@@ -8,9 +8,10 @@ import (
 )
 
 // Delete deletes all series that have the values in match, and those that Partial has given; an empty match
-// means all series. Values pass the labels' normalisers; defaults do not matter. It does so for all processes that share the backend, and returns how many there were. A kept instrument of a
-// deleted series that is used again brings it back, from zero. An update that races with Delete belongs to
-// either life of the series.
+// means all series. Values pass the labels' normalisers; defaults do not matter. It does so for all
+// processes that share the backend, and returns how many there were. A kept instrument of a deleted series
+// that is used again brings it back, from zero. An update that races with Delete belongs to either life of
+// the series.
 //
 // It panics with an error that wraps ErrLabels if match has names that are not labels of v; see TryDelete.
 // An error of the backend, which then may not have known of all series, is logged.

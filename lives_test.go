@@ -246,3 +246,47 @@ func TestUnregisterWithAnotherTTL(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// Many updates find at once that their series was deleted, while the backend has no room: one of them brings
+// it back, and what the others have counted since must not be thrown away.
+func TestManyBringBackAtOnce(t *testing.T) {
+	t.Parallel()
+	b := &faulty{Backend: heap.New()}
+	r, _ := newRegistry(t, nil)
+	r.BindBackend(t.Context(), b)
+	v := r.NewCounterVec("c_total", "C.", nil, "l")
+	g := r.NewGaugeVec("g", "G.", nil, "l")
+	const goroutines, updates = 8, 20
+	for round := range 300 {
+		kept, below := v.With("a"), g.With("a") // the gauge is negative: its sign bit is no seal
+		b.set(nil)
+		v.Delete(nil)
+		g.Delete(nil)
+		if round%2 == 0 {
+			b.set(fmt.Errorf("%w: for the test", backend.ErrFull))
+		}
+		var wait sync.WaitGroup
+		start := make(chan struct{})
+		for range goroutines {
+			wait.Add(1)
+			go func() {
+				defer wait.Done()
+				<-start
+				for range updates {
+					kept.Inc()
+					below.Dec()
+				}
+			}()
+		}
+		close(start)
+		wait.Wait()
+		if a, b := kept.Value(), below.Value(); a != goroutines*updates || b != -goroutines*updates {
+			t.Fatalf("round %d: %v and %v, want %d", round, a, b, goroutines*updates)
+		}
+		b.set(nil)
+		if err := r.Flush(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		pageHas(t, r, fmt.Sprintf(`c_total{l="a"} %d`, goroutines*updates), fmt.Sprintf(`g{l="a"} -%d`, goroutines*updates))
+	}
+}

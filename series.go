@@ -2,7 +2,6 @@ package gotheus
 
 import (
 	"math"
-	"slices"
 	"sync/atomic"
 
 	"github.com/gotheus/gotheus/backend"
@@ -55,23 +54,19 @@ type instrument interface {
 // have not moved meanwhile, the series was deleted: it comes back from zero, in the backend or, if that has
 // no room, in private words.
 func (s *series) escape(m instrument, word *atomic.Uint64) {
-	r := s.fam.reg
-	r.moveMu.Lock()
-	deleted := slices.ContainsFunc(pointers(s.words), func(w *atomic.Uint64) bool { return w == word })
-	r.moveMu.Unlock()
+	f := s.fam
+	f.mu.Lock()
+	defer f.unlock()
+	// Another update may have brought it back while this one waited, and have been counted.
+	f.reg.moveMu.Lock()
+	deleted := false
+	for i := range s.words {
+		deleted = deleted || &s.words[i] == word && f.def.SealedAt(s.words, i)
+	}
+	f.reg.moveMu.Unlock()
 	if deleted {
-		s.fam.mu.Lock()
-		s.fam.place(m)
-		s.fam.unlock()
+		f.place(m)
 	}
-}
-
-func pointers(words backend.Words) []*atomic.Uint64 {
-	p := make([]*atomic.Uint64, len(words))
-	for i := range words {
-		p[i] = &words[i]
-	}
-	return p
 }
 
 // sealInt seals an integer word and returns what was in it.

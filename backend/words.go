@@ -73,6 +73,12 @@ func isSealed(v, seal uint64) bool {
 	return v == seal || seal == SealedInt && v > seal // an update that came too late has added to it
 }
 
+// SealedAt reports whether one word of a series of f is sealed.
+func (f *Family) SealedAt(w Words, i int) bool {
+	seal, ok := f.seal(i)
+	return ok && isSealed(w[i].Load(), seal)
+}
+
 // Seal seals the words of a series of f and reports whether any of them counted until then.
 func (f *Family) Seal(w Words) (counted bool) {
 	for i := range w {
