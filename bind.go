@@ -1,13 +1,14 @@
 package gotheus
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/url"
 	"os"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -40,6 +41,7 @@ const (
 //
 //	heap:                              the memory of this process, as without a backend
 //	shm:///dev/shm/shop?limit=64MiB    a file that all processes of the host share, see package shm
+//	redis://host:6379?ns=shop          Redis or Valkey, if the program imports module redis
 //
 // Bind may be called at any time, while metrics are being updated: what was counted before is carried
 // over, and nothing is lost or counted twice. It waits for scrapes in progress until ctx ends. If the backend
@@ -53,7 +55,7 @@ func (r *Registry) Bind(ctx context.Context, rawURL string) error {
 }
 
 func (r *Registry) bindURL(ctx context.Context, rawURL string) error {
-	err := r.bind(redact(rawURL), func(request *asked) error {
+	err := r.bind(backend.Redact(rawURL), func(request *asked) error {
 		err := r.openAndInstall(ctx, rawURL)
 		if err != nil {
 			request.err.Store(&err)
@@ -64,7 +66,7 @@ func (r *Registry) bindURL(ctx context.Context, rawURL string) error {
 		return err
 	})
 	if err != nil && !errors.Is(err, ErrBound) {
-		r.log(slog.LevelError, "open", "the backend cannot be opened; counting goes on in the heap", "backend", redact(rawURL), "error", err)
+		r.log(slog.LevelError, "open", "the backend cannot be opened; counting goes on in the heap", "backend", backend.Redact(rawURL), "error", err)
 	}
 	return err
 }
@@ -76,6 +78,11 @@ func (r *Registry) openAndInstall(ctx context.Context, rawURL string) error {
 	}
 	if err := r.install(ctx, b); err != nil {
 		return errors.Join(err, b.Close(context.WithoutCancel(ctx)))
+	}
+	if n, ok := b.(backend.Noticer); ok {
+		for _, notice := range n.Notices() {
+			r.logger().Warn("gotheus: "+notice, "backend", backend.Redact(rawURL))
+		}
 	}
 	return nil
 }
@@ -90,7 +97,7 @@ func (r *Registry) openAgain(ctx context.Context, rawURL string, request *asked)
 	err := r.openAndInstall(ctx, rawURL)
 	r.opMu.Unlock()
 	if err == nil {
-		r.logger().Info("gotheus: the backend is open now", "backend", redact(rawURL))
+		r.log(slog.LevelInfo, "opened", "the backend is open now", "backend", backend.Redact(rawURL))
 	}
 	return err
 }
@@ -103,6 +110,7 @@ func (r *Registry) BindBackend(ctx context.Context, b backend.Backend) error {
 		err := r.install(ctx, b)
 		if err != nil {
 			r.asked.Store(nil)
+			r.stopSelf()
 		}
 		return err
 	})
@@ -118,6 +126,7 @@ func (r *Registry) bind(name string, f func(*asked) error) error {
 	}
 	request := &asked{name: name}
 	r.asked.Store(request)
+	r.startSelf()
 	return f(request)
 }
 
@@ -129,17 +138,20 @@ func (r *Registry) install(ctx context.Context, b backend.Backend) error {
 		return fmt.Errorf("gotheus: waiting for scrapes in progress: %w", err)
 	}
 	defer r.scrapeMu.Unlock()
-	r.moveAll(&binding{Backend: b})
+	bound := &binding{Backend: b}
+	if n, ok := b.(backend.Numbered); ok {
+		bound.number = n.Number()
+	}
+	r.moveAll(bound)
 	for _, f := range r.allFamilies() {
 		f.watch()
 	}
+	r.sampler.start(r)
 	return nil
 }
 
-// beginScrape waits for a bind in progress. scrapeMu.RUnlock ends the scrape.
-func (r *Registry) beginScrape(ctx context.Context) error {
-	return poll(ctx, func() bool { return !r.binding.Load() && r.scrapeMu.TryRLock() })
-}
+// tryScrape begins a scrape unless a bind is in progress. scrapeMu.RUnlock ends it.
+func (r *Registry) tryScrape() bool { return !r.binding.Load() && r.scrapeMu.TryRLock() }
 
 // poll tries a lock until it is taken or ctx ends: those of package sync know no contexts.
 func poll(ctx context.Context, try func() bool) error {
@@ -161,10 +173,14 @@ func (r *Registry) moveAll(to *binding) {
 	r.moveMu.Lock()
 	r.bound.Store(to)
 	r.moveMu.Unlock()
-	for _, f := range r.allFamilies() {
+	families := r.allFamilies()
+	// If there is not room for all, at least what says so has some.
+	slices.SortStableFunc(families, func(a, b *family) int { return cmp.Compare(b.rank(), a.rank()) })
+	for _, f := range families {
 		f.declare()
 		f.mu.Lock()
-		list := slices.Clone(f.series)
+		f.usual = nil // it would keep the backend that is left, with all that is in it
+		list := slices.Collect(f.all())
 		f.mu.Unlock()
 		for _, m := range list {
 			if err := r.settle(m); err != nil {
@@ -172,6 +188,14 @@ func (r *Registry) moveAll(to *binding) {
 			}
 		}
 	}
+}
+
+// rank is 1 for the library's own families.
+func (f *family) rank() int {
+	if strings.HasPrefix(f.def.Name, f.reg.opts.Prefix+ownPrefix) {
+		return 1
+	}
+	return 0
 }
 
 func (r *Registry) allFamilies() []*family {
@@ -190,39 +214,46 @@ func (r *Registry) allFamilies() []*family {
 // settle moves a series to the registry's backend, if it is not there.
 func (r *Registry) settle(m instrument) error {
 	s := m.base()
-	f := s.fam
+	f := s.fam()
 	f.mu.Lock() // so that it is not deleted meanwhile
-	defer f.mu.Unlock()
-	for s.listed {
+	defer f.unlock()
+	for s.spot.Load().listed {
 		b := r.current()
-		words, err := b.Cells(f.def, s.labels)
+		words, refused, err := f.cells(b, s.row.Labels)
 		if err != nil {
-			s.waiting = true // the caller sees to it
+			s.wait(true) // the caller sees to it
 			return err
 		}
 		r.moveMu.Lock()
 		settled := r.current() == b // neither bound nor closed meanwhile
-		if settled && s.home != b {
+		if at := s.spot.Load(); settled && at.home != b {
 			var from backend.Words
-			if s.private() {
-				from = s.words
+			if at.private() {
+				from = s.words()
 			}
-			m.move(words, from)
-			s.words, s.home = words, b
+			f.put(m, spot{listed: true, waiting: at.waiting, refused: refused, home: b}, words, from)
 		}
 		r.moveMu.Unlock()
+		f.begin(words)
+		if e := exponentials(m); e != nil {
+			e.carry(m)
+		}
 		if settled {
 			break
 		}
 	}
-	s.waiting = false
+	s.wait(false)
 	return nil
 }
 
 // postpone lets try be tried again until it succeeds, and says so once. Until then the family's new
 // series count in the heap and are on no page, since pages of different processes must agree.
 func (r *Registry) postpone(f *family, err error, try func() error) {
-	r.log(slog.LevelWarn, "postpone "+f.def.Name, "the backend has no room for a series; it counts in the heap, unseen, until there is room",
+	cause := "postpone " + f.def.Name
+	if f.rank() > 0 {
+		cause = "postpone own" // one line for all of them
+	}
+	r.log(slog.LevelWarn, cause, "the backend has no room for a series; it counts in the heap, unseen, until there is room",
 		"metric", f.def.Name, "error", err)
 	r.promote.add(func(context.Context) error { return try() }, promoteFirst, promoteMost)
 }
@@ -232,6 +263,7 @@ func (r *Registry) postpone(f *family, err error, try func() error) {
 // returns why the backend could not be opened if it is not there at all.
 func (r *Registry) Flush(ctx context.Context) error {
 	r.applyEnv(ctx)
+	r.sampleNow(ctx)
 	b := r.current()
 	return errors.Join(r.notThere(), r.promote.drain(ctx, flushWait), b.Flush(ctx))
 }
@@ -260,12 +292,19 @@ func (r *Registry) Close(ctx context.Context) error {
 	r.asked.Store(nil)
 	b := r.current()
 	if b.local {
+		r.stopSelf()
 		return err
 	}
-	err = errors.Join(r.promote.drain(ctx, flushWait), b.Flush(ctx))
-	// What is still waiting for room is carried to the heap, too.
-	r.promote.halt()
+	r.sampleNow(ctx)
+	r.sampler.stop()
+	err = r.promote.drain(ctx, flushWait)
+	// What is still waiting for room is carried to the heap, too. There it waits no longer: were it forgotten, a series
+	// that was deleted meanwhile would be taken for one that is tried again, when somebody who has kept it brings it back.
 	r.moveAll(newHeap())
+	r.promote.drain(context.WithoutCancel(ctx), flushWait)
+	r.promote.halt()
+	r.candidate.stop() // not before: it stands in the current backend only
+	r.stopSelf()
 	return errors.Join(err, b.Close(ctx))
 }
 
@@ -286,13 +325,6 @@ func (r *Registry) applyEnv(ctx context.Context) {
 			}
 		})
 	}
-}
-
-func redact(rawURL string) string {
-	if u, err := url.Parse(rawURL); err == nil {
-		return u.Redacted()
-	}
-	return "(not a URL)"
 }
 
 // The default registry.

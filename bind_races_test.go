@@ -24,7 +24,7 @@ func TestCloseMeetsPromotion(t *testing.T) {
 	for range 200 {
 		shared := heap.New()
 		b := &faulty{Backend: shared, err: backend.ErrFull}
-		r := gotheus.NewRegistry(&gotheus.RegistryOptions{Logger: quiet})
+		r := gotheus.NewRegistry(&gotheus.RegistryOptions{Logger: quiet, NoSelfMetrics: true})
 		r.BindBackend(t.Context(), b)
 		v := r.NewCounterVec("c_total", "C.", nil, "l")
 		var wait sync.WaitGroup
@@ -61,7 +61,7 @@ func TestCloseMeetsPromotion(t *testing.T) {
 func TestCountingLogger(t *testing.T) {
 	t.Parallel()
 	h := &countingHandler{}
-	r := gotheus.NewRegistry(&gotheus.RegistryOptions{Logger: slog.New(h)})
+	r := gotheus.NewRegistry(&gotheus.RegistryOptions{Logger: slog.New(h), NoSelfMetrics: true})
 	defer r.Close(context.Background())
 	b := &faulty{Backend: heap.New(), err: backend.ErrFull}
 	h.lines = r.NewCounterVec("log_lines_total", "Lines.", nil, "level")

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/gotheus/gotheus"
-	"github.com/gotheus/gotheus/expo"
 )
 
 type sinkFunc = gotheus.CollectorFunc
@@ -90,7 +89,7 @@ func TestBadCollectors(t *testing.T) {
 		},
 		func(ctx context.Context, s *gotheus.Sink) error {
 			s.Gauge("good", "G.").Put(1)
-			s.Gauge("bad name", "B.").Put(1)
+			s.Gauge("bad\nname", "B.").Put(1)
 			s.Gauge("bad_label", "B.", "__x").Put(1, "x")
 			s.Gauge("bad_utf8", "B.", "x").Put(1, "\xff")
 			s.Gauge("bad_number", "B.", "x").Put(1)
@@ -159,7 +158,7 @@ func TestHangingCollector(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		var p strings.Builder
-		if err := r.Write(ctx, &p, expo.Text); err != nil {
+		if err := r.Write(ctx, &p, nil); err != nil {
 			t.Error(err)
 		}
 		if !strings.Contains(p.String(), "mine_total 0\n") || strings.Contains(p.String(), "hung 1") {

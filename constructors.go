@@ -90,6 +90,26 @@ func NewSummaryVec(name, help string, o *SummaryOptions, labels ...string) *Vec[
 	return Default().NewSummaryVec(name, help, o, labels...)
 }
 
+// NewStateSet returns a state set of the default registry. The options have its states.
+func NewStateSet(name, help string, o *StateSetOptions) *StateSet {
+	return Default().NewStateSet(name, help, o)
+}
+
+// NewStateSet returns a state set of r; it panics with New's error.
+func (r *Registry) NewStateSet(name, help string, o *StateSetOptions) *StateSet {
+	return Must(New[StateSet](r, name, help, o))
+}
+
+// NewStateSetVec returns a family of state sets of the default registry.
+func NewStateSetVec(name, help string, o *StateSetOptions, labels ...string) *Vec[StateSet] {
+	return Default().NewStateSetVec(name, help, o, labels...)
+}
+
+// NewStateSetVec returns a family of state sets of r; it panics with NewVec's error.
+func (r *Registry) NewStateSetVec(name, help string, o *StateSetOptions, labels ...string) *Vec[StateSet] {
+	return Must(NewVec[StateSet](r, name, help, o, labels...))
+}
+
 // NewCounter returns a counter of r; it panics with New's error.
 func (r *Registry) NewCounter(name, help string, o *Options) *Counter {
 	return Must(New[Counter](r, name, help, o))

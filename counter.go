@@ -5,28 +5,63 @@ import (
 	"time"
 
 	"github.com/gotheus/gotheus/backend"
+	"github.com/gotheus/gotheus/expo"
 )
 
 // Counter is a value that only goes up. All methods may be called concurrently; updates never block,
 // fail or allocate. Counters are made by [NewCounter], [New] or a [Vec].
 type Counter struct {
-	// n and f point to the two words that together are the value, see backend.CounterInt. Inc
-	// must be inlined, which leaves no room for more than one pointer to follow: hence one each.
-	n, f atomic.Pointer[atomic.Uint64]
+	// n points to the integer word of the two that together are the value, see backend.CounterInt. Inc must be
+	// inlined, which leaves no room for more than one pointer to follow: hence this one besides those in series.
+	n atomic.Pointer[atomic.Uint64]
+
+	// Or, if there are stripes, it is the sum of their words, see spot, and n is nil. This never changes, and is not
+	// part of series, since Inc has but the budget for this.
+	striped bool
 	series
+
+	// own is room for the words in the registry's own heap, see family.firstCells. Other counters, and what
+	// look-ups of this one read, are in other cache lines, see entry.
+	own [3]atomic.Uint64
 }
 
 // Inc adds 1.
 func (c *Counter) Inc() {
-	if int64(c.n.Load().Add(1)) < 0 {
-		c.incAgain() // the word was sealed: this has not been counted
+	if c.striped || c.n.Load().Add(1) >= backend.SealedInt {
+		c.incOtherwise() // a word that was sealed has not counted this
 	}
 }
 
-// incAgain is not inlined so that Inc can be.
+// incOtherwise is not inlined so that Inc can be.
 //
 //go:noinline
-func (c *Counter) incAgain() { c.addInt(1) }
+func (c *Counter) incOtherwise() {
+	if c.striped {
+		s := &c.spot.Load().stripes
+		if s.words[s.at()+backend.CounterInt].Add(1) < backend.SealedInt {
+			return
+		}
+	}
+	c.addInt(1)
+}
+
+// integer and float return the words to add to.
+
+func (c *Counter) integer() *atomic.Uint64 {
+	if c.striped {
+		s := &c.spot.Load().stripes
+		return &s.words[s.at()+backend.CounterInt]
+	}
+	return c.n.Load()
+}
+
+func (c *Counter) float() *atomic.Uint64 {
+	if c.striped {
+		s := &c.spot.Load().stripes
+		return &s.words[s.at()+backend.CounterFloat]
+	}
+	return &c.words()[backend.CounterFloat]
+}
 
 // Add adds v, which must be finite and not negative; otherwise the counter stays as it is, and the
 // attempt is counted in gotheus_rejected_updates_total and logged. Integers below 2^53 are added
@@ -38,7 +73,7 @@ func (c *Counter) Add(v float64) {
 	case v > 0 && finite(v):
 		c.addFloat(v)
 	default:
-		c.fam.reject("Counter.Add", v, "must be finite and not negative")
+		c.fam().reject("Counter.Add", v, "must be finite and not negative")
 	}
 }
 
@@ -47,12 +82,12 @@ func (c *Counter) Add(v float64) {
 // are all between the check and the addition to get there by small ones.
 func (c *Counter) addInt(n uint64) {
 	for {
-		w := c.n.Load()
+		w := c.integer()
 		old := w.Load()
 		switch {
 		case old >= backend.SealedInt:
-			// The new pointer was published before the seal was set.
-			if c.n.Load() == w {
+			// If it has moved, the new pointer was published before the seal was set.
+			if c.striped || c.n.Load() == w {
 				c.escape(c, w)
 			}
 		case old+n >= backend.IntLimit:
@@ -69,9 +104,8 @@ func (c *Counter) addInt(n uint64) {
 }
 
 func (c *Counter) addFloat(v float64) {
-	for w := c.f.Load(); !addFloat(w, v); {
-		old := w
-		if w = c.f.Load(); w == old {
+	for w := c.float(); !addFloat(w, v); w = c.float() {
+		if c.striped || c.float() == w {
 			c.escape(c, w)
 		}
 	}
@@ -81,24 +115,37 @@ func (c *Counter) addFloat(v float64) {
 // returns or panics, as in
 //
 //	defer busySeconds.AddSince(time.Now())
-func (c *Counter) AddSince(start time.Time) { c.Add(c.fam.reg.since(start)) }
+func (c *Counter) AddSince(start time.Time) { c.Add(c.fam().reg.since(start)) }
 
-// Value returns the value as the page of this process would show it, without asking other processes
-// for what they have not yet shared.
+// Value returns the value: in shared memory that of all processes. Over a store, such as Redis, it is what this process
+// has counted, without what was taken over by others while they took it for dead; the total is on pages.
 func (c *Counter) Value() float64 {
-	c.fam.reg.moveMu.Lock()
-	defer c.fam.reg.moveMu.Unlock()
-	return readCounter(c.words).Value()
+	c.fam().reg.moveMu.Lock()
+	defer c.fam().reg.moveMu.Unlock()
+	n := expo.Number{}
+	n.Int, n.Float = readCounter(c.fam().def, c.words())
+	return n.Value()
 }
 
 func (c *Counter) move(to, from backend.Words) {
-	c.f.Store(&to[backend.CounterFloat])
-	c.n.Store(&to[backend.CounterInt])
+	if c.fam().def.Stripes == 0 {
+		c.n.Store(&to[backend.CounterInt])
+	} else if !c.striped {
+		c.striped = true // it has just been made, and nobody else has it
+	}
 	if from == nil {
 		return
 	}
-	// What cannot be carried because the series is being deleted belongs to the life that ends.
+	for to, from := range c.fam().eachStripe(to, from) {
+		carryCounter(to, from)
+	}
+	c.fam().carryStart(to, from)
+}
+
+// carryCounter carries what one stripe, or the only one, holds.
+func carryCounter(to, from backend.Words) {
 	n, w := sealInt(&from[backend.CounterInt]), &to[backend.CounterInt]
+	// What cannot be carried because the series is being deleted belongs to the life that ends.
 	for n > 0 {
 		old := w.Load()
 		if old >= backend.SealedInt {

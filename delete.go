@@ -1,8 +1,11 @@
 package gotheus
 
 import (
+	"cmp"
+	"context"
 	"errors"
 	"log/slog"
+	"slices"
 
 	"github.com/gotheus/gotheus/backend"
 )
@@ -68,11 +71,11 @@ func hasLabels(text string, labels Labels) bool {
 // kept one that is used again is listed again.
 func (f *family) delete(match func(labels string) bool) (int, error) {
 	b := f.reg.current()
-	n, err := b.Delete(f.def, match)
+	n, err := f.deleteFrom(b, match)
 	for now := f.reg.current(); now != b; now = f.reg.current() { // bound or closed meanwhile
 		b = now
 		var more int
-		more, err = b.Delete(f.def, match)
+		more, err = f.deleteFrom(b, match)
 		n += more
 	}
 	f.mu.Lock()
@@ -81,18 +84,39 @@ func (f *family) delete(match func(labels string) bool) (int, error) {
 			delete(f.idle, labels) // a new life begins
 		}
 	}
-	for _, m := range f.series {
-		if s := m.base(); match(s.labels) {
+	for m := range f.all() {
+		if s := m.base(); match(s.row.Labels) {
 			f.reg.moveMu.Lock()
-			if s.home == nil { // not in the backend
-				f.def.Seal(s.words)
+			if s.spot.Load().home == nil { // not in the backend
+				f.def.Seal(s.words())
 			}
 			f.reg.moveMu.Unlock()
 		}
 	}
 	f.mu.Unlock()
-	f.drop(func(s *series) bool { return match(s.labels) })
+	f.drop(func(s *series) bool { return match(s.row.Labels) })
 	return n, err
+}
+
+// deleteFrom deletes series of a backend. Their further words go first: if they were left over by somebody who is
+// killed in between, they would count in the next life.
+func (f *family) deleteFrom(b *binding, match func(labels string) bool) (int, error) {
+	var err error
+	if !f.def.Parts() {
+		if _, remote := b.Backend.(backend.Remote); !remote {
+			ctx, cancel := context.WithTimeout(context.Background(), defaultTimeout)
+			err = b.Sync(ctx)
+			cancel()
+		}
+		for _, g := range named(b.Walk(), f.def.Name) {
+			if g.Family.Aids(f.def) {
+				_, more := b.Delete(g.Family, match)
+				err = cmp.Or(err, more)
+			}
+		}
+	}
+	n, more := b.Delete(f.def, match)
+	return n, cmp.Or(more, err)
 }
 
 // drop forgets the instruments of those series that do not exist any more, whoever has deleted them. It
@@ -100,19 +124,17 @@ func (f *family) delete(match func(labels string) bool) (int, error) {
 func (f *family) drop(which func(*series) bool) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	kept := f.series[:0:0]
-	for _, m := range f.series {
-		if s := m.base(); which(s) && f.dropped(m) {
-			s.listed = false
-		} else {
-			kept = append(kept, m)
+	some := false
+	for m := range f.all() {
+		if which(m.base()) && f.dropped(m) {
+			some = true
 		}
 	}
-	if len(kept) == len(f.series) {
+	if !some {
 		return false
 	}
-	f.series = kept
-	f.counted -= f.table.(pruner).prune()
+	f.returned = slices.DeleteFunc(f.returned, func(m instrument) bool { return !m.base().spot.Load().listed })
+	f.counted -= f.table.(lister).prune()
 	f.full.Store(false) // perhaps
 	f.age.Add(1)
 	return true
@@ -125,38 +147,48 @@ func (f *family) dropped(m instrument) bool {
 	r, s := f.reg, m.base()
 	r.moveMu.Lock()
 	defer r.moveMu.Unlock()
-	if !f.def.Sealed(s.words) {
+	if !f.def.Sealed(s.words()) {
 		return false
 	}
 	words := make(backend.Words, f.def.Words())
 	f.def.Seal(words)
-	m.move(words, nil)
-	s.words, s.home = words, nil
+	f.put(m, spot{waiting: s.spot.Load().waiting}, words, nil)
 	return true
 }
 
-// pruner is a table of whatever instrument.
-type pruner interface{ prune() (counted int64) }
+func (t *table[M]) each(yield func(instrument) bool) bool {
+	p := t.slots.Load()
+	if p == nil {
+		return true
+	}
+	for i := range *p {
+		if e := (*p)[i].Load(); e != nil && !yield(any(&e.m).(instrument)) {
+			return false
+		}
+	}
+	return true
+}
 
-// prune makes the table anew without the series that are no longer listed, and returns how many of these
-// counted for the family's limit. The family's lock is held.
+// prune makes the table anew. The family's lock is held.
 func (t *table[M]) prune() (counted int64) {
 	p := t.slots.Load()
 	if p == nil {
 		return 0
 	}
-	fresh := new(table[M])
+	fresh := &table[M]{text: t.text}
 	for i := range *p {
-		e := (*p)[i].entry.Load()
+		e := (*p)[i].Load()
 		switch {
 		case e == nil:
-		case any(&e.m).(instrument).base().listed:
+		case any(&e.m).(instrument).base().spot.Load().listed:
 			fresh.add(e)
-		case e.counts:
+		case t.free[e]:
+			delete(t.free, e)
+		default:
 			counted++
 		}
 	}
-	if e := t.overflow.Load(); e != nil && !any(&e.m).(instrument).base().listed {
+	if e := t.overflow.Load(); e != nil && !any(&e.m).(instrument).base().spot.Load().listed {
 		t.overflow.Store(nil)
 	}
 	t.n.Store(fresh.n.Load())

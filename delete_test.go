@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -79,7 +80,7 @@ func TestDeleteRaces(t *testing.T) {
 func TestDeleteForgets(t *testing.T) {
 	t.Parallel()
 	b := heap.New()
-	r, _ := newRegistry(t, nil)
+	r, _ := newRegistry(t, &gotheus.RegistryOptions{NoSelfMetrics: true})
 	c := r.NewCounterVec("c_total", "C.", nil, "l")
 	kept := c.With("kept")
 	for i := range 100 {
@@ -199,5 +200,29 @@ func TestDeleteMakesRoom(t *testing.T) {
 	pageHas(t, r, `c_total{l="a"} 1`)
 	if v.With(set{"a"}).Value() != 1 {
 		t.Error("two series of the same name")
+	}
+}
+
+// The window of a summary's quantiles moves on without an observation; so does its idleness.
+func TestTTLWithObjectives(t *testing.T) {
+	t.Parallel()
+	var clock atomic.Int64
+	clock.Store(1e9)
+	now := func() time.Time { return time.Unix(clock.Load(), 0) }
+	r, _ := newRegistry(t, &gotheus.RegistryOptions{Now: now})
+	bind(t, r, shmURL(t))
+	v := r.NewSummaryVec("s", "S.", &gotheus.SummaryOptions{
+		Options: gotheus.Options{TTL: time.Hour}, Objectives: []float64{.5}, MaxAge: 10 * time.Minute,
+	}, "l")
+	for i := range 60 { // in further blocks, too
+		v.With("idle").Observe(float64(i))
+	}
+	for range 30 {
+		v.With("busy").Observe(1)
+		clock.Add(150)
+		gotheus.Sweep(r, now())
+	}
+	if d := gotheus.Distributions(r, "s"); len(d) != 1 || d[`l="busy"`].Count != 30 {
+		t.Errorf("there are %v", d)
 	}
 }

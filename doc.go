@@ -7,16 +7,17 @@
 //	requests.With("GET", "/").Inc()
 //
 // Where the values live is chosen elsewhere, by [Bind] or the environment variable GOTHEUS_BACKEND: in
-// the memory of the process, or in a file that all processes of a host map. The metrics, their cost and
-// their behaviour are the same everywhere. The page of any process is the exact total of all of them.
+// the memory of the process, in a file that all processes of a host map, in Redis or Valkey for processes on
+// any hosts (module redis), or in a store of one's own. The metrics, their cost and their behaviour are the
+// same everywhere. The page of any process is the exact total of all of them.
 //
 // # Concepts
 //
 // A family is a name with a help text, a type and label names. It consists of series, one for each set
 // of label values. [Counter], [Gauge], [Histogram] and [Summary] are series that code updates, its
 // instruments. A [Vec] is a family with labels; [Vec.With] finds the instrument for a set of label
-// values, or makes it; [VecOf] is the same with a struct for the values. A [Registry] has families, collectors, a prefix and constant labels, and lives in
-// one backend. Package-level functions use the registry that [Default] returns.
+// values, or makes it; [VecOf] is the same with a struct for the values. A [Registry] has families,
+// collectors, a prefix and constant labels, and lives in one backend. Package-level functions use the registry that [Default] returns.
 //
 // # Processes
 //
@@ -26,9 +27,9 @@
 // the registry tries again.
 //
 // In shared memory, an update is seen by all processes when the call returns, and survives the death of
-// the process, however sudden. Counters, histograms and summaries add up over processes. A gauge is one
-// value for all, unless it has another mode in [GaugeOptions]: the sum over live processes, for instance,
-// for what is in progress.
+// the process, however sudden. A store, such as Redis, has it half a second later. Counters, histograms and
+// summaries add up over processes. A gauge is one value for all, unless it has another mode in
+// [GaugeOptions]: the sum over live processes, for instance, for what is in progress.
 //
 // # Life of a series
 //

@@ -89,10 +89,10 @@ func ExampleNewRegistry() {
 }
 
 func ExampleNew() {
-	name := "from-configuration"
+	name := "from\nconfiguration"
 	_, err := gotheus.New[gotheus.Counter](new(gotheus.Registry), name, "A name that is not known in advance.", nil)
 	fmt.Println(err)
-	// Output: gotheus: invalid definition: invalid family: name "from-configuration": must match [a-zA-Z_:][a-zA-Z0-9_:]*
+	// Output: gotheus: invalid definition: invalid family: name "from\nconfiguration": must be UTF-8 without control characters, and not empty
 }
 
 func ExampleNewVec() {
@@ -182,7 +182,31 @@ func ExampleRegistry_Add() {
 	// queue_depth{queue="sms"} 0
 }
 
-// An encoder of one's own.
+// An exporter of one's own: everything that is known of each series, here as lines for another system.
+func ExampleFamily_Points() {
+	r := new(gotheus.Registry)
+	r.NewCounterVec("requests_total", "Requests served.", nil, "path").With("/").Add(2)
+	h := r.NewHistogram("latency_seconds", "Latency.", &gotheus.HistogramOptions{Buckets: []float64{.1, 1}})
+	h.Observe(.5)
+	for family, err := range r.Families(context.Background()) {
+		if err != nil {
+			fmt.Println(err) // what other processes did is not known
+			break
+		}
+		for p := range family.Points() {
+			if d := p.Distribution; d != nil {
+				fmt.Println(family.Name, p.Labels, "count", d.Count, "sum", d.Sum, "up to", family.Bounds, d.Buckets)
+			} else {
+				fmt.Println(family.Name, p.Labels, p.Number.Value())
+			}
+		}
+	}
+	// Output:
+	// latency_seconds [] count 1 sum 0.5 up to [0.1 1] [0 1]
+	// requests_total [{path /}] 2
+}
+
+// The lines of a page.
 func ExampleRegistry_Families() {
 	r := new(gotheus.Registry)
 	r.NewCounterVec("requests_total", "Requests served.", nil, "path").With("/").Add(2)
@@ -231,6 +255,33 @@ func ExampleOptions_timeToLive() {
 		Options: gotheus.Options{TTL: time.Hour}, // gone an hour after the last update
 	}, "user")
 	sessions.With("ann").Set(1 << 20)
+}
+
+// A counter that goroutines and processes of a host increment all the time: with stripes, each processor writes to a
+// cache line of its own, and the page shows the sum.
+func ExampleOptions_stripes() {
+	dir, _ := os.MkdirTemp("", "example")
+	defer os.RemoveAll(dir)
+	url := "shm://" + filepath.Join(dir, "shop") + "?fs=any"
+
+	one, other := new(gotheus.Registry), new(gotheus.Registry)
+	for _, r := range []*gotheus.Registry{one, other} {
+		if err := r.Bind(context.Background(), url); err != nil {
+			fmt.Println(err)
+		}
+		defer r.Close(context.Background())
+	}
+	o := &gotheus.Options{Stripes: 2} // as many as processors increment it at once
+	one.NewCounter("packets_total", "Packets seen.", o).Add(3)
+	other.NewCounter("packets_total", "Packets seen.", o).Inc()
+	for f := range one.Families(context.Background()) {
+		for s := range f.Samples() {
+			if f.Name == "packets_total" {
+				fmt.Println(s.Name, s.Value)
+			}
+		}
+	}
+	// Output: packets_total 4
 }
 
 func ExampleGaugeOptions_mode() {

@@ -34,7 +34,7 @@ const (
 	Max         = backend.Max         // the greatest
 	Mean        = backend.Mean        // the arithmetic mean
 	Latest      = backend.Latest      // the one that was set last
-	PerInstance = backend.PerInstance // a series for each process, told apart by the label "process"
+	PerInstance = backend.PerInstance // a series for each process, told apart by the label "process", which the heap does without
 )
 
 // Set sets the value, which may also be infinite or NaN.
@@ -113,7 +113,7 @@ func (g *Gauge) Dec() { g.Add(-1) }
 // SetToCurrentTime sets the value to the time in seconds since 1970, with a fraction, by the registry's
 // clock.
 func (g *Gauge) SetToCurrentTime() {
-	now := g.fam.reg.Now()
+	now := g.fam().reg.Now()
 	g.Set(float64(now.Unix()) + float64(now.Nanosecond())/1e9) // UnixNano has no year 1
 }
 
@@ -121,19 +121,20 @@ func (g *Gauge) SetToCurrentTime() {
 // the function returns or panics, as in
 //
 //	defer lastRun.SetSince(time.Now())
-func (g *Gauge) SetSince(start time.Time) { g.Set(g.fam.reg.since(start)) }
+func (g *Gauge) SetSince(start time.Time) { g.Set(g.fam().reg.since(start)) }
 
-// Value returns the value: in mode Shared that of all processes, in other modes that of this one.
+// Value returns the value: in mode Shared that of all processes, in other modes that of this one. Over a store, such as
+// Redis, it is in all modes what this process has set and added itself; what others did is on pages.
 func (g *Gauge) Value() float64 {
-	g.fam.reg.moveMu.Lock()
-	defer g.fam.reg.moveMu.Unlock()
-	return loadFloat(&g.words[backend.GaugeValue])
+	g.fam().reg.moveMu.Lock()
+	defer g.fam().reg.moveMu.Unlock()
+	return loadFloat(&g.words()[backend.GaugeValue])
 }
 
 func (g *Gauge) move(to, from backend.Words) {
-	c := &gaugeCells{words: to, parts: g.fam.def.Parts(), touch: g.fam.ttl > 0}
-	if g.fam.def.Mode == Latest {
-		c.tickets = g.fam.reg.current().Tickets()
+	c := &gaugeCells{words: to, parts: g.fam().def.Parts(), touch: g.fam().ttl > 0}
+	if g.fam().def.Mode == Latest {
+		c.tickets = g.fam().reg.current().Tickets()
 	}
 	if from != nil {
 		// What was sealed before belongs to a life that has ended.

@@ -169,7 +169,9 @@ h_seconds_count 7
 	if zero != r.NewHistogram("zero", "Minus zero is zero.", &gotheus.HistogramOptions{Buckets: []float64{0}}) {
 		t.Error("minus zero is another bound")
 	}
-	pageHas(t, r, `zero_bucket{le="0"} 0`)
+	zero.Observe(0)
+	zero.Observe(math.Copysign(0, -1))
+	pageHas(t, r, `zero_bucket{le="0"} 2`)
 
 	alone := r.NewHistogram("alone", "Only +Inf.", &gotheus.HistogramOptions{Buckets: []float64{}})
 	alone.ObserveSince(time.Now().Add(-time.Hour))

@@ -178,7 +178,11 @@ func TestLookUpAllocations(t *testing.T) {
 				"typed partial": func() { next(); typedPartial.With(structs[i%4]).Inc() },
 			} {
 				f()
-				if n := testing.AllocsPerRun(200, f); n != 0 && !(poolsDrop && what == "overflow") {
+				most := 0.0
+				if strings.HasPrefix(name, "typed") {
+					most = structsAllocate
+				}
+				if n := testing.AllocsPerRun(200, f); n > most && !(poolsDrop && what == "overflow") {
 					t.Errorf("%s: %s allocates %v times", what, name, n)
 				}
 			}
@@ -194,7 +198,7 @@ func TestLookUpAllocations(t *testing.T) {
 		// A type with a method String costs nothing once it was seen.
 		v := newOf[everything](t, r, "everything_total", nil)
 		v.With(everything{})
-		if n := testing.AllocsPerRun(200, func() { v.With(everything{}).Inc() }); n != 0 {
+		if n := testing.AllocsPerRun(200, func() { v.With(everything{}).Inc() }); n > structsAllocate {
 			t.Errorf("Stringers: %v allocations", n)
 		}
 	})

@@ -3,11 +3,13 @@ package gotheus
 import (
 	"log/slog"
 	"sync/atomic"
+
+	"github.com/gotheus/gotheus/backend"
 )
 
 // OverflowValue is the value of all labels of the series that a look-up returns when its family has as
 // many series as it may have, see Vec.
-const OverflowValue = "gotheus_overflow"
+const OverflowValue = backend.OverflowValue
 
 const (
 	overflowedName = "gotheus_overflowed_lookups_total"
@@ -77,15 +79,37 @@ func (v *Vec[M]) overflow() *M {
 	return v.makeOverflow()
 }
 
-func (v *Vec[M]) makeOverflow() *M {
-	values := make([]string, len(v.names))
+func overflowValues(n int) []string {
+	values := make([]string, n)
 	for i := range values {
 		values[i] = OverflowValue
 	}
-	hash := hashValues(values)
+	return values
+}
+
+// overflowLabels returns the label text of the family's overflow series.
+func (f *family) overflowLabels() string {
+	return planText(f.def.Labels, f.reg.opts.Labels).write(overflowValues(len(f.open)))
+}
+
+// refused counts and logs that a new series counts in the overflow series, since the backend has no room for it
+// by its configured limit.
+func (f *family) refused(err error) {
+	r := f.reg
+	if !r.opts.NoSelfMetrics && f.def.Name != r.opts.Prefix+overflowedName {
+		if vec, err := newOwnVec(r, overflowedName, overflowedHelp); err == nil {
+			vec.With(f.def.Name).Inc()
+		}
+	}
+	r.log(slog.LevelWarn, "limit "+f.def.Name, "the backend has no room for further series; they are counted in one overflow series",
+		"metric", f.def.Name, "value of its labels", OverflowValue, "error", err)
+}
+
+func (v *Vec[M]) makeOverflow() *M {
+	values := overflowValues(len(v.names))
 	v.fam.mu.Lock()
 	defer v.fam.unlock()
-	m := v.create(hash, values, false)
-	v.table.overflow.Store(v.table.find(hash, values))
+	m := v.uncounted(values)
+	v.table.overflow.Store(v.table.find(values))
 	return m
 }

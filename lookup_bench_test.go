@@ -154,3 +154,20 @@ func BenchmarkOtherLookUps(b *testing.B) {
 		}
 	})
 }
+
+// A label set that was not seen before, in a family that has up to 10,000 of them.
+func BenchmarkNewLabelSet(b *testing.B) {
+	values := make([]string, 10_000)
+	for i := range values {
+		values[i] = fmt.Sprintf("/api/v1/route/%d", i)
+	}
+	b.ReportAllocs()
+	var v *gotheus.Vec[gotheus.Counter]
+	for i := range b.N {
+		if i%len(values) == 0 {
+			r := gotheus.NewRegistry(&gotheus.RegistryOptions{Logger: quiet, MaxSeries: -1, NoSelfMetrics: true})
+			v = r.NewCounterVec("requests_total", "Requests.", nil, "method", "route")
+		}
+		v.With("GET", values[i%len(values)]).Inc()
+	}
+}

@@ -1,9 +1,13 @@
 package gotheus
 
 import (
+	"cmp"
+	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/gotheus/gotheus/backend"
@@ -21,6 +25,13 @@ type RegistryOptions struct {
 	MaxSeries     int          // of each family, unless its options say otherwise; 0: 10000; negative: no limit
 	// TTL is the default for Options.TTL; 0: for ever.
 	TTL time.Duration
+
+	// SampleInterval is how often functions of metrics and instance collectors are called where processes
+	// share a backend, so that the pages of others are up to date; 0: 5 s.
+	SampleInterval time.Duration
+	// Exemplar returns the labels of an exemplar for what happens in a context, such as the id of its trace; nil or
+	// none: there is none. Counter.AddContext and Histogram.ObserveContext ask it, concurrently.
+	Exemplar func(context.Context) Labels
 
 	// Now is the clock of ObserveSince, SetSince, AddSince, SetToCurrentTime, Registry.Now and times to
 	// live; it may be called concurrently. Nil: time.Now. With another clock, as in a test, the
@@ -52,6 +63,13 @@ type Options struct {
 	// what happens then. 0: RegistryOptions.MaxSeries; negative: no limit. It belongs to the family:
 	// asking for it again with another limit is a conflict. It has no meaning without labels.
 	MaxSeries int
+
+	// Stripes keeps the words of a series so many times, from 2 to 64, on cache lines of their own, so that
+	// goroutines and processes that update it all the time do not slow each other down; pages show the sum. An
+	// update by one alone takes a few nanoseconds more than without. As many as there are processors that do so
+	// is a good choice. It costs a multiple of the memory, and belongs to the schema: processes that disagree
+	// about it have different families. Only counters, and histograms without exponential buckets, can have it.
+	Stripes int
 }
 
 // GaugeOptions are a gauge's. The zero value is good.
@@ -64,18 +82,52 @@ type GaugeOptions struct {
 type HistogramOptions struct {
 	Options
 	// Buckets are the upper bounds, inclusive, in ascending order. The +Inf bucket is always there
-	// and must not be given. Nil means DefaultBuckets; an empty slice means +Inf alone.
+	// and must not be given. Nil means DefaultBuckets, or none if there is Native; an empty slice means
+	// +Inf alone.
 	Buckets []float64
+	// Native gives the histogram exponential buckets: alone, or beside Buckets if these are given, too.
+	Native *Native
 }
 
-// SummaryOptions are a summary's. The zero value is good.
+// Native describes exponential buckets, those of Prometheus' native histograms: each bound is the one before times
+// a factor. There are as many as are in use, from the smallest float to the largest. The zero value is good.
+// See docs/distributions.md for what they cost.
+type Native struct {
+	// Factor is how much larger a bound is than the one before, at most: the next smaller of the factors that
+	// Prometheus knows is used, see SchemaFactor. It must be above 1; 0: 1.1, which gives 1.0905.
+	Factor float64
+	// ZeroThreshold is up to where values, and their negations, count as zero. 0: 2^-128; negative: only zero does.
+	ZeroThreshold float64
+	// MaxBuckets is how many buckets a series has on a page at most, negative ones included; 0: 160. A series whose
+	// observations need more is shown with buckets twice, four times, … as wide. No number of writers and no
+	// death of one can exceed it.
+	MaxBuckets int
+}
+
+// SchemaFactor returns the factor of Prometheus' native histograms with a schema, from -4 (65536) to 8
+// (1.0027): 2^(2^-schema).
+func SchemaFactor(schema int) float64 { return math.Exp2(math.Exp2(-float64(schema))) }
+
+// SummaryOptions are a summary's. The zero value is good: a count and a sum.
 type SummaryOptions struct {
 	Options
+	// Objectives are the quantiles to show, in ascending order and from 0 to 1, such as .5, .9 and .99. They are
+	// over all processes that share the summary, and over its last observations, see MaxAge; NaN if there is none.
+	// The quantile q of n observations is the one at place q·n, rounded up, in their order.
+	Objectives []float64
+	// RelativeError is how far from the right one a quantile can be: 0.01, which 0 stands for, is 1 %. From
+	// 0.005 to 0.5. It holds as long as the observations of a series do not spread over too many orders of
+	// magnitude, see docs/distributions.md.
+	RelativeError float64
+	// MaxAge is how long an observation counts for the quantiles; 0: 10 minutes. It is forgotten at the end of
+	// one of Slots parts of MaxAge; 0: 5. So with these the quantiles are those of the last 8 to 10 minutes.
+	MaxAge time.Duration
+	Slots  int
 }
 
 // Instrument is what a [Vec] can hold.
 type Instrument interface {
-	Counter | Gauge | Histogram | Summary
+	Counter | Gauge | Histogram | Summary | StateSet
 }
 
 // OptionsFor ties each instrument to its options, *Options to Counter and so on, so that buckets on a
@@ -100,6 +152,8 @@ func optionsFor[M Instrument](o OptionsFor[M]) OptionsFor[M] {
 		none = (*HistogramOptions)(nil)
 	case *Summary:
 		none = (*SummaryOptions)(nil)
+	case *StateSet:
+		none = (*StateSetOptions)(nil)
 	}
 	return none.(OptionsFor[M])
 }
@@ -107,14 +161,14 @@ func optionsFor[M Instrument](o OptionsFor[M]) OptionsFor[M] {
 func (o *Options) define(f *backend.Family, _ *Counter) {
 	f.Kind = backend.Counter
 	if o != nil {
-		f.Unit = o.Unit
+		f.Unit, f.Stripes = o.Unit, o.Stripes
 	}
 }
 
 func (o *GaugeOptions) define(f *backend.Family, _ *Gauge) {
 	f.Kind = backend.Gauge
 	if o != nil {
-		f.Unit, f.Mode = o.Unit, o.Mode
+		f.Unit, f.Mode, f.Stripes = o.Unit, o.Mode, o.Stripes
 	}
 }
 
@@ -122,8 +176,11 @@ func (o *HistogramOptions) define(f *backend.Family, _ *Histogram) {
 	f.Kind = backend.Histogram
 	f.Buckets = DefaultBuckets()
 	if o != nil {
-		f.Unit = o.Unit
-		if o.Buckets != nil {
+		f.Unit, f.Stripes = o.Unit, o.Stripes
+		if o.Native != nil {
+			f.Native, f.Buckets = o.Native.define(), nil
+		}
+		if o.Buckets != nil && (len(o.Buckets) > 0 || o.Native == nil) {
 			f.Buckets = append([]float64(nil), o.Buckets...)
 			for i := range f.Buckets {
 				f.Buckets[i] += 0 // minus zero is the same bound as zero
@@ -134,9 +191,57 @@ func (o *HistogramOptions) define(f *backend.Family, _ *Histogram) {
 
 func (o *SummaryOptions) define(f *backend.Family, _ *Summary) {
 	f.Kind = backend.Summary
-	if o != nil {
-		f.Unit = o.Unit
+	if o == nil {
+		return
 	}
+	f.Unit = o.Unit
+	if len(o.Objectives) > 0 {
+		relative := cmp.Or(o.RelativeError, .01)
+		f.Sketch = &backend.Sketch{
+			Quantiles:   slices.Clone(o.Objectives),
+			PerDoubling: uint16(math.Ceil(math.Ln2 / (math.Log1p(relative) - math.Log1p(-relative)))),
+			Slots:       uint16(cmp.Or(o.Slots, 5)),
+			MaxAge:      cmp.Or(o.MaxAge, 10*time.Minute),
+		}
+		for i := range f.Sketch.Quantiles {
+			f.Sketch.Quantiles[i] += 0 // minus zero is zero
+		}
+	}
+}
+
+// invalid says what is wrong with options that a schema cannot say.
+func (o *SummaryOptions) invalid() error {
+	switch {
+	case o == nil:
+	case o.RelativeError != 0 && !(o.RelativeError >= .005 && o.RelativeError <= .5):
+		return fmt.Errorf("RelativeError %v must be from 0.005 to 0.5, or 0 for 0.01", o.RelativeError)
+	case o.Slots < 0 || o.Slots > math.MaxUint16:
+		return fmt.Errorf("number of Slots %d must be from 1 to 60, or 0 for 5", o.Slots)
+	case o.Objectives == nil && (o.RelativeError != 0 || o.MaxAge != 0 || o.Slots != 0):
+		return errors.New("RelativeError, MaxAge and Slots mean nothing without Objectives")
+	}
+	return nil
+}
+
+func (o *HistogramOptions) invalid() error {
+	switch {
+	case o == nil || o.Native == nil:
+	case o.Native.Factor != 0 && !(o.Native.Factor > 1 && finite(o.Native.Factor)):
+		return fmt.Errorf("Native.Factor %v must be above 1, or 0 for 1.1", o.Native.Factor)
+	case o.Native.MaxBuckets < 0 || o.Native.MaxBuckets > backend.MaxBlock:
+		return fmt.Errorf("Native.MaxBuckets %d must be from 1 to %d, or 0 for 160", o.Native.MaxBuckets, backend.MaxBlock)
+	}
+	return nil
+}
+
+func (n *Native) define() *backend.Native {
+	factor := cmp.Or(n.Factor, 1.1)
+	schema := -4
+	for schema < 8 && SchemaFactor(schema) > factor {
+		schema++
+	}
+	zero := cmp.Or(n.ZeroThreshold, 0x1p-128)
+	return &backend.Native{Schema: int8(schema), ZeroThreshold: max(zero, 0), MaxBuckets: uint32(cmp.Or(n.MaxBuckets, 160))}
 }
 
 // common returns what the options of all kinds have in common, never nil.

@@ -1,11 +1,11 @@
 package gotheus
 
 import (
+	"cmp"
 	"context"
+	"errors"
+	"fmt"
 	"io"
-	"log/slog"
-	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -17,49 +17,113 @@ import (
 // in label names and help only.
 type pageFamily struct {
 	expo.Family
-	groups    []backend.Group
+	groups    []pageGroup
 	collected *collected
+}
+
+// pageGroup is a group of the backend with the groups of its auxiliary families.
+type pageGroup struct {
+	backend.Group
+	blocks []pageBlocks
+}
+
+// pageBlocks is the group of an auxiliary family while it is gone through side by side with that of the family.
+type pageBlocks struct {
+	backend.Group
+	next int
+}
+
+// block is words that a series has besides its own.
+type block struct {
+	family *backend.Family
+	words  backend.Words
 }
 
 // page is what is needed to write one page, reused for the next.
 type page struct {
 	families []pageFamily
-	shown    map[string]expo.Type
-	next     []int // of each group while several are merged
-	dist     distribution
-	buf      []byte
+	shown    shown
+	name     []byte // scratch
+	omitted  error  // the first thing that was left out
+	format   expo.Format
+	encoder  expo.Encoder // for format, used again
+	scraping bool         // scrapeMu is held
+	noStarts bool         // format does not show when series began
+	groups   []pageGroup  // of all families
+	blocks   []pageBlocks // of all groups
+	next     []int        // of each group while several are merged
+	scratch
+	reg     *Registry
+	only    *backend.Instance // whose words are shown where each instance has some; nil: those of all
+	follows bool              // another process shows what is not its own
+	dist    distribution
+	number  expo.Number
+	buf     []byte
 }
 
-var pages = sync.Pool{New: func() any { return &page{shown: make(map[string]expo.Type)} }}
+var pages = sync.Pool{New: func() any {
+	return &page{shown: make(shown), name: make([]byte, 0, 256), buf: make([]byte, 0, pieceSize+8<<10)}
+}}
 
 const pieceSize = 32 << 10 // of a page, so that its beginning is on its way while the rest is encoded
 
-// defaultTimeout is what a scrape without a deadline of its own may take.
-const defaultTimeout = 10 * time.Second
+// ErrStale is wrapped by the error of a page of a backend that cannot be read, where what is known may be behind
+// what another process has shown. Nothing was written.
+var ErrStale = backend.ErrStale
 
-// WriteText writes the page in the text format 0.0.4.
-func (r *Registry) WriteText(w io.Writer) error {
-	ctx, cancel := context.WithTimeout(context.Background(), defaultTimeout)
-	defer cancel()
-	return r.Write(ctx, w, expo.Text)
+// ErrPartial is wrapped by errors of strict pages that something would have been left out of.
+var ErrPartial = errors.New("gotheus: the page would not be complete")
+
+// WriteOptions are for Write. The zero value is the whole page in the text format 0.0.4.
+type WriteOptions struct {
+	Format expo.Format
+	// Names selects families by the names of families or samples, with the prefix. Collectors are
+	// asked only if the backend does not have all of them. Nil: all families.
+	Names []string
+	// Strict makes it an error that wraps ErrPartial, before anything is written, if the backend cannot
+	// say what other processes did, or a collector or family would be left out.
+	Strict bool
+	// Scope says whose counts the page shows.
+	Scope Scope
 }
 
-// Write writes the page in the given format: all families of the backend, whichever process made them,
-// and those of the collectors, by name, each with its series by label text. It writes in pieces while
-// it encodes. Collectors have until shortly before ctx's deadline. When the backend cannot say what
-// other processes did, the page shows what is known and Write returns the backend's error; otherwise
-// the error is the writer's or ctx's, and the page ends where it happened.
-func (r *Registry) Write(ctx context.Context, w io.Writer, format expo.Format) error {
+var wholePage WriteOptions
+
+// WriteText writes the page in the text format 0.0.4. Collectors and the backend have ten seconds.
+func (r *Registry) WriteText(w io.Writer) error { return r.Write(context.Background(), w, nil) }
+
+// Write writes the page: all families of the backend, whichever process made them, and those of the
+// collectors, by name, each with its series by label text. Nil options are the default. It writes in
+// pieces while it encodes. Collectors have until shortly before ctx's deadline. When the backend cannot say
+// what other processes did, the page shows what is known and Write returns the backend's error, but for one
+// that wraps [ErrStale], with which nothing is written; otherwise the error is the writer's or ctx's, and the
+// page ends where it happened. Families that would make a
+// page that parsers reject are left out, logged, and counted in gotheus_hidden_series or
+// gotheus_collector_errors_total.
+func (r *Registry) Write(ctx context.Context, w io.Writer, o *WriteOptions) (err error) {
+	start, size := time.Now(), 0
+	defer func() { r.scraped(start, size, err) }()
+	if o == nil {
+		o = &wholePage
+	}
 	p := pages.Get().(*page)
 	defer p.release()
-	release, syncErr := r.gather(ctx, p)
-	defer release()
-	e := expo.NewEncoder(format)
+	syncErr := r.gather(ctx, p, o)
+	if errors.Is(syncErr, ErrStale) || errors.Is(syncErr, ErrScope) {
+		return syncErr
+	}
+	if o.Strict {
+		if err := cmp.Or(syncErr, p.omitted); err != nil {
+			return fmt.Errorf("%w: %w", ErrPartial, err)
+		}
+	}
+	e := p.encoderFor(o.Format)
 	buf := p.buf[:0]
 	defer func() { p.buf = buf[:0] }()
 	send := func(atLeast int) (err error) {
 		if len(buf) >= atLeast {
 			if err = ctx.Err(); err == nil && len(buf) > 0 {
+				size += len(buf)
 				_, err = w.Write(buf)
 			}
 			buf = buf[:0]
@@ -71,15 +135,15 @@ func (r *Registry) Write(ctx context.Context, w io.Writer, format expo.Format) e
 		buf = e.Family(buf, &f.Family)
 		if f.collected != nil {
 			for j := range f.collected.rows {
-				buf = f.collected.rows[j].encode(buf, e, f.Type)
+				buf = f.collected.rows[j].encode(buf, e, f.collected)
 				if err := send(pieceSize); err != nil {
 					return err
 				}
 			}
 			continue
 		}
-		for s := range p.series(f) {
-			buf = p.encode(buf, e, f.groups[0].Family, s)
+		for g, i := range p.series(f) {
+			buf = p.encode(buf, e, g, i)
 			if len(buf) >= pieceSize {
 				if err := send(pieceSize); err != nil {
 					return err
@@ -88,47 +152,96 @@ func (r *Registry) Write(ctx context.Context, w io.Writer, format expo.Format) e
 		}
 	}
 	buf = e.End(buf)
+	p.encoder = e
 	if err := send(0); err != nil {
 		return err
 	}
 	return syncErr
 }
 
-func (w *row) encode(dst []byte, e expo.Encoder, t expo.Type) []byte {
-	if t == expo.Histogram || t == expo.Summary {
-		return e.Distribution(dst, w.labels, &w.dist)
+// encoderFor takes an encoder, if possible that of the page before.
+func (p *page) encoderFor(f expo.Format) expo.Encoder {
+	if p.encoder == nil || p.format != f {
+		p.format, p.encoder = f, expo.NewEncoder(f)
 	}
-	return e.Number(dst, w.labels, expo.Number{Float: w.value})
+	p.noStarts = !f.Created && f.Syntax != expo.OpenMetrics2 && f.Syntax != expo.Protobuf
+	e := p.encoder
+	p.encoder = nil // until the page is complete: in the middle of one, it has something of that left
+	return e
 }
 
-// encode appends a series of the backend, unless it was deleted.
-func (p *page) encode(dst []byte, e expo.Encoder, f *backend.Family, s *backend.Series) []byte {
-	if s.Parts != nil {
-		return encodeParts(dst, e, f.Mode, s)
+// encode appends the i-th series of a group, unless it was deleted.
+func (p *page) encode(dst []byte, e expo.Encoder, g *pageGroup, i int) []byte {
+	f, s := g.Family, g.Series[i]
+	if g.Parts != nil {
+		return p.encodeParts(dst, e, f, s.Labels, g.Parts[i].List())
 	}
 	if f.Sealed(s.Words) {
 		return dst
 	}
 	switch f.Kind {
 	case backend.Counter:
-		return e.Number(dst, s.Labels, readCounter(s.Words))
-	case backend.Gauge:
-		return e.Number(dst, s.Labels, expo.Number{Float: loadFloat(&s.Words[backend.GaugeValue])})
+		n := &p.number
+		n.Int, n.Float = readCounter(f, s.Words)
+		n.Start, n.Exemplar.Time = 0, 0
+		if !p.noStarts {
+			n.Start = readStart(f, s.Words)
+		}
+		if len(g.blocks) > 0 {
+			p.counterExemplar(g, s)
+		}
+		return e.Number(dst, s.Labels, n)
 	case backend.Histogram:
-		readHistogram(&p.dist, s.Words)
+		p.further = g.blocksOf(p.further[:0], s.Labels)
+		p.readHistogram(&p.dist, f, s.Words)
+		p.exemplarsOf(&p.dist, f, s.Words)
 	case backend.Summary:
 		readSummary(&p.dist, s.Words)
+		if f.Sketch != nil {
+			if p.now.IsZero() {
+				p.now = p.reg.Now()
+			}
+			p.further = g.blocksOf(p.further[:0], s.Labels)
+			p.readQuantiles(&p.dist, f, s.Words)
+		}
+	default:
+		return p.float(dst, e, f, s.Labels, loadFloat(&s.Words[backend.GaugeValue]))
+	}
+	if !p.noStarts {
+		p.dist.Start = readStart(f, s.Words)
 	}
 	return e.Distribution(dst, s.Labels, &p.dist)
 }
 
-// series ranges over a family's series by label text.
-func (p *page) series(f *pageFamily) func(yield func(*backend.Series) bool) {
-	return func(yield func(*backend.Series) bool) {
+func (p *page) counterExemplar(g *pageGroup, s *backend.Series) {
+	p.further = g.blocksOf(p.further[:0], s.Labels)
+	p.readExemplars(g.Family, s.Words, func(_ int, e expo.Exemplar) { p.number.Exemplar = e })
+}
+
+// float appends a series with nothing but a value; the states of a state set are a series each.
+func (p *page) float(dst []byte, e expo.Encoder, f *backend.Family, labels string, v float64) []byte {
+	if f.Kind == backend.StateSet {
+		return encodeStates(dst, e, f, labels, stateBits(v))
+	}
+	p.number = expo.Number{Float: v}
+	return e.Number(dst, labels, &p.number)
+}
+
+// series ranges over a family's series by label text: groups, and where the series is in it.
+func (p *page) series(f *pageFamily) func(yield func(*pageGroup, int) bool) {
+	return func(yield func(*pageGroup, int) bool) {
+		for i := range f.groups {
+			for j := range f.groups[i].blocks {
+				f.groups[i].blocks[j].next = 0
+			}
+		}
 		if len(f.groups) == 1 {
 			list := f.groups[0].Series
 			for i := range list {
-				if !yield(&list[i]) {
+				if i%touched == 0 {
+					p.touch(list[i:min(i+touched, len(list))])
+				}
+				if !yield(&f.groups[0], i) {
 					return
 				}
 			}
@@ -140,10 +253,10 @@ func (p *page) series(f *pageFamily) func(yield func(*backend.Series) bool) {
 			from := 0
 			for i, at := range p.next {
 				if list := f.groups[i].Series; at < len(list) && (least == nil || list[at].Labels < least.Labels) {
-					least, from = &list[at], i
+					least, from = list[at], i
 				}
 			}
-			if least == nil || !yield(least) {
+			if least == nil || !yield(&f.groups[from], p.next[from]) {
 				return
 			}
 			p.next[from]++
@@ -151,167 +264,35 @@ func (p *page) series(f *pageFamily) func(yield func(*backend.Series) bool) {
 	}
 }
 
+// blocksOf returns what else there is of a series. It is to be asked for series in ascending order.
+func (g *pageGroup) blocksOf(into []block, labels string) []block {
+	for i := range g.blocks {
+		b := &g.blocks[i]
+		for b.next < len(b.Series) && b.Series[b.next].Labels < labels {
+			b.next++
+		}
+		if b.next < len(b.Series) && b.Series[b.next].Labels == labels {
+			into = append(into, block{b.Family, b.Series[b.next].Words})
+		}
+	}
+	return into
+}
+
 func (p *page) release() {
+	if p.scraping {
+		p.scraping = false
+		p.reg.scrapeMu.RUnlock()
+	}
 	clear(p.families)
 	p.families = p.families[:0]
+	clear(p.groups)
+	p.groups = p.groups[:0]
+	clear(p.blocks)
+	p.blocks = p.blocks[:0]
+	clear(p.further[:cap(p.further)])
+	p.reg, p.now, p.number, p.noStarts = nil, time.Time{}, expo.Number{}, false
+	p.only, p.follows = nil, false
 	clear(p.shown)
+	p.omitted = nil
 	pages.Put(p)
-}
-
-// gather fills p with the families of a page in order. The registry is not bound to another backend
-// before release is called. A page with err shows what was known before.
-func (r *Registry) gather(ctx context.Context, p *page) (release func(), err error) {
-	r.applyEnv(ctx)
-	// The last fifth of the time is for writing the page without those that hang.
-	deadline, ok := ctx.Deadline()
-	if !ok {
-		deadline = time.Now().Add(defaultTimeout)
-	}
-	early, cancel := context.WithDeadline(ctx, deadline.Add(-time.Until(deadline)/5))
-	defer cancel()
-	b := r.current()
-	synced := make(chan error, 1)
-	go func() { synced <- b.Sync(early) }()
-	own := r.collect(early)
-	select {
-	case err = <-synced: // before a collector hung
-	default:
-		select {
-		case err = <-synced:
-		case <-early.Done():
-			err = early.Err()
-		}
-	}
-	if err := r.beginScrape(ctx); err != nil {
-		return func() {}, err
-	}
-	if now := r.current(); now != b { // bound or closed meanwhile
-		b, err = now, now.Sync(early)
-	}
-	if err != nil && ctx.Err() == nil {
-		r.log(slog.LevelError, "sync", "the backend cannot be read; the page shows what is known", "error", err)
-	}
-	hidden := r.addGroups(p, b.Walk())
-	// The backend's families are the same on every page, so they win over those that are made here.
-	p.families = slices.DeleteFunc(p.families, func(f pageFamily) bool {
-		if !r.leaveOut(p, &f) {
-			return false
-		}
-		for _, g := range f.groups {
-			hidden += len(g.Series)
-		}
-		return true
-	})
-	for _, c := range append(own, r.selfFamilies(hidden)...) {
-		f := pageFamily{Family: c.Family, collected: c}
-		if !r.leaveOut(p, &f) {
-			p.families = append(p.families, f)
-		} else if !r.opts.NoSelfMetrics {
-			if c, err := newOwn(r, collectorErrorsName, collectorErrorsHelp); err == nil {
-				c.Inc()
-			}
-		}
-	}
-	slices.SortFunc(p.families, func(a, b pageFamily) int { return strings.Compare(a.Name, b.Name) })
-	return r.scrapeMu.RUnlock, err
-}
-
-// leaveOut reports whether f clashes with a family that is on the page, and notes its name if it does not.
-func (r *Registry) leaveOut(p *page, f *pageFamily) bool {
-	if what := p.clash(f); what != "" {
-		r.log(slog.LevelError, "clash "+f.Name, "a family was left out of the page", "metric", f.Name, "clashes with", what)
-		return true
-	}
-	p.shown[f.Name] = f.Type
-	return false
-}
-
-// clash returns the family on the page that shows a name that f shows, too; "" if there is none.
-func (p *page) clash(f *pageFamily) string {
-	if _, ok := p.shown[f.Name]; ok {
-		return f.Name
-	}
-	for _, suffix := range []string{"_bucket", "_sum", "_count"} {
-		if base, ok := strings.CutSuffix(f.Name, suffix); ok {
-			if t, ok := p.shown[base]; ok && hasSample(t, suffix) {
-				return base
-			}
-		}
-		if hasSample(f.Type, suffix) {
-			if _, ok := p.shown[f.Name+suffix]; ok {
-				return f.Name + suffix
-			}
-		}
-	}
-	return ""
-}
-
-func hasSample(t expo.Type, suffix string) bool {
-	return t == expo.Histogram || t == expo.Summary && suffix != "_bucket"
-}
-
-// addGroups adds the backend's families. Of several with one name, the newest is shown together with
-// those that differ in nothing but labels and help; it returns how many series of others are hidden.
-func (r *Registry) addGroups(p *page, groups []backend.Group) (hidden int) {
-	r.mu.Lock()
-	unregistered := len(r.hidden) > 0
-	r.mu.Unlock()
-	for i := 0; i < len(groups); {
-		first := -1 // the newest group of this name that is shown
-		j := i
-		for ; j < len(groups) && groups[j].Family.Name == groups[i].Family.Name; j++ {
-			g := groups[j].Family
-			switch {
-			case unregistered && r.isHidden(g):
-			case first < 0:
-				first = len(p.families)
-				p.families = append(p.families, pageFamily{
-					Family: expo.Family{Name: g.Name, Help: g.Help, Unit: g.Unit, Type: typeOf(g.Kind), Bounds: g.Buckets},
-					groups: groups[j : j+1 : j+1],
-				})
-			case p.families[first].groups[0].Family.Alike(g):
-				p.families[first].groups = append(p.families[first].groups, groups[j])
-			default:
-				hidden += len(groups[j].Series)
-			}
-		}
-		i = j
-	}
-	return hidden
-}
-
-func (r *Registry) isHidden(f *backend.Family) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.hidden[f.Schema()] != nil
-}
-
-func typeOf(k backend.Kind) expo.Type {
-	switch k {
-	case backend.Counter:
-		return expo.Counter
-	case backend.Gauge:
-		return expo.Gauge
-	case backend.Histogram:
-		return expo.Histogram
-	}
-	return expo.Summary
-}
-
-// selfFamilies returns what the registry says about itself in this process, as soon as it was told to
-// use a backend.
-func (r *Registry) selfFamilies(hidden int) []*collected {
-	if r.opts.NoSelfMetrics || r.asked.Load() == nil {
-		return nil
-	}
-	up := 1.0
-	if r.current().local {
-		up = 0
-	}
-	s := &Sink{reg: r}
-	s.Gauge(backendUpName, backendUpHelp).Put(up)
-	s.Gauge(postponedName, postponedHelp).Put(float64(r.promote.len()))
-	s.Gauge(hiddenName, hiddenHelp).Put(float64(hidden))
-	s.check()
-	return s.families
 }

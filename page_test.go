@@ -130,7 +130,7 @@ func TestWriteErrors(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	w = &failing{then: cancel}
-	if err := r.Write(ctx, w, expo.Text); !errors.Is(err, context.Canceled) || w.n != 1 {
+	if err := r.Write(ctx, w, nil); !errors.Is(err, context.Canceled) || w.n != 1 {
 		t.Errorf("%v after %d writes", err, w.n)
 	}
 
@@ -151,12 +151,38 @@ func TestWriteErrors(t *testing.T) {
 	ctx, cancel = context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
 	p.Reset()
-	if err := r2.Write(ctx, &p, expo.Text); !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(p.String(), "c_total 1\n") {
+	if err := r2.Write(ctx, &p, nil); !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(p.String(), "c_total 1\n") {
 		t.Errorf("%v: %s", err, &p)
 	}
 	// No time at all is an error, not an empty page.
-	if err := new(gotheus.Registry).Write(canceled(), &p, expo.Text); !errors.Is(err, context.Canceled) {
+	if err := new(gotheus.Registry).Write(canceled(), &p, nil); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
+	}
+}
+
+// TestPageAfterFailed: nothing of a page that ended in the middle is on the next one.
+func TestPageAfterFailed(t *testing.T) {
+	t.Parallel()
+	r, _ := newRegistry(t, nil)
+	v := r.NewGaugeVec("g", "G.", nil, "i")
+	for i := range 40000 { // several messages of protobuf
+		v.With(fmt.Sprint(i))
+	}
+	for _, syntax := range []expo.Syntax{expo.Text, expo.OpenMetrics2, expo.Protobuf} {
+		o := &gotheus.WriteOptions{Format: expo.Format{Syntax: syntax}}
+		var want strings.Builder
+		if err := r.Write(t.Context(), &want, o); err != nil {
+			t.Fatal(err)
+		}
+		for range 10 { // pages are pooled, which is a matter of luck
+			if err := r.Write(t.Context(), &failing{err: io.ErrClosedPipe}, o); err != io.ErrClosedPipe {
+				t.Fatalf("got %v", err)
+			}
+			var got strings.Builder
+			if err := r.Write(t.Context(), &got, o); err != nil || got.String() != want.String() {
+				t.Fatalf("%v: after a page that failed: %d bytes, before: %d; %v", syntax, got.Len(), want.Len(), err)
+			}
+		}
 	}
 }
 

@@ -89,10 +89,10 @@ func (v *Vec[M]) declare(all [][]string) {
 	f.mu.Lock()
 	defer f.unlock()
 	for _, values := range all {
-		m := v.create(hashValues(values), values, false)
+		m := v.uncounted(values)
 		if f.pinned == nil {
 			f.pinned = make(map[string]bool)
 		}
-		f.pinned[any(m).(instrument).base().labels] = true
+		f.pinned[any(m).(instrument).base().row.Labels] = true
 	}
 }

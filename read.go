@@ -31,32 +31,52 @@ func loadFloat(w *atomic.Uint64) float64 {
 	return 0
 }
 
-func readCounter(w backend.Words) expo.Number {
-	return expo.Number{Int: loadInt(&w[backend.CounterInt]), Float: loadFloat(&w[backend.CounterFloat])}
-}
+// touched is how many series are touched at once.
+const touched = 32
 
-// readHistogram reads living words. The count is derived from the buckets, so that the two always
-// agree. Buckets are read again, a bounded number of times, until they have not changed meanwhile, so
-// that the sum differs from them by no more than what was being observed during one reading.
-func readHistogram(d *distribution, w backend.Words) {
-	n := len(w) - backend.HistogramBuckets
-	d.Buckets = slices.Grow(d.Buckets[:0], n)[:n]
-	for range 4 {
-		before := w[backend.HistogramSum].Load()
-		d.Count = 0
-		for i := range d.Buckets {
-			d.Count += loadInt(&w[backend.HistogramBuckets+i])
-			d.Buckets[i] = d.Count
+// touch reads a little of each of some series that are about to be read, so that the processor waits for the memory of
+// all of them at the same time: rows, texts and words of many series are in no order, and in no cache.
+func (p *scratch) touch(list []*backend.Series) {
+	for _, s := range list {
+		p.touched += uint64(len(s.Labels))
+	}
+	for _, s := range list {
+		if n := len(s.Labels); n > 0 {
+			p.touched += uint64(s.Labels[n-1])
 		}
-		d.Sum = loadFloat(&w[backend.HistogramSum])
-		if before == w[backend.HistogramSum].Load() {
-			break
+		if n := len(s.Words); n > 0 {
+			p.touched += s.Words[n-1].Load()
 		}
 	}
-	d.Buckets = d.Buckets[:n-1] // the last one is the count
+}
+
+func readStart(f *backend.Family, w backend.Words) int64 {
+	if start := f.Start(w); start != nil {
+		return int64(loadInt(start))
+	}
+	return 0
+}
+
+func readCounter(f *backend.Family, w backend.Words) (whole uint64, rest float64) {
+	if f.Stripes != 0 {
+		return readStripes(f, w)
+	}
+	return loadInt(&w[backend.CounterInt]), loadFloat(&w[backend.CounterFloat])
+}
+
+func readStripes(f *backend.Family, w backend.Words) (whole uint64, rest float64) {
+	for each := f.StripeWords(); len(w) > 0; w = w[each:] {
+		n := loadInt(&w[backend.CounterInt])
+		rest += loadFloat(&w[backend.CounterFloat])
+		if whole += n; whole >= backend.IntLimit { // several could wrap
+			whole, rest = 0, rest+float64(whole)
+		}
+	}
+	return whole, rest
 }
 
 func readSummary(d *distribution, w backend.Words) {
+	d.Start, d.Native, d.Exemplars, d.Quantiles = 0, nil, nil, d.Quantiles[:0]
 	for range 4 {
 		d.Count = loadInt(&w[backend.SummaryCount])
 		d.Sum = loadFloat(&w[backend.SummarySum])
@@ -106,23 +126,57 @@ func allSealed(parts []backend.Part) bool {
 	return true
 }
 
-func encodeParts(dst []byte, e expo.Encoder, mode backend.Mode, s *backend.Series) []byte {
-	parts := s.Parts.List()
-	if mode != backend.PerInstance {
-		if v, ok := mergeGauge(mode, parts); ok {
-			dst = e.Number(dst, s.Labels, expo.Number{Float: v})
+func (p *page) encodeParts(dst []byte, e expo.Encoder, f *backend.Family, labels string, parts []backend.Part) []byte {
+	if f.Mode != backend.PerInstance {
+		if v, ok := mergeGauge(f.Mode, parts); ok && (v != 0 || f.Kind != backend.Info) {
+			dst = p.float(dst, e, f, labels, v)
 		}
 		return dst
 	}
 	for i := range parts {
-		p := &parts[i]
-		if p.Live() && p.Words[backend.GaugeValue].Load() != backend.SealedFloat {
-			labels := backend.InstanceLabel + `="` + strconv.Itoa(p.Instance.Number) + `"`
-			if s.Labels != "" {
-				labels = s.Labels + "," + labels
-			}
-			dst = e.Number(dst, labels, expo.Number{Float: loadFloat(&p.Words[backend.GaugeValue])})
+		part := &parts[i]
+		if !part.Live() || f.Sealed(part.Words) {
+			continue
 		}
+		labels := labels
+		switch p.only {
+		case nil:
+			labels = instanceLabels(labels, part.Instance)
+		case part.Instance:
+		default:
+			continue
+		}
+		switch f.Kind {
+		case backend.Histogram:
+			p.readHistogram(&p.dist, f, part.Words)
+		case backend.Summary:
+			readSummary(&p.dist, part.Words)
+			p.dist.Quantiles = slices.Grow(p.dist.Quantiles[:0], len(f.Buckets))[:len(f.Buckets)]
+			for j := range f.Buckets {
+				p.dist.Quantiles[j] = loadFloat(&part.Words[backend.SummaryQuantiles+j])
+			}
+		default:
+			dst = p.float(dst, e, f, labels, loadFloat(&part.Words[backend.GaugeValue]))
+			continue
+		}
+		dst = e.Distribution(dst, labels, &p.dist)
+	}
+	return dst
+}
+
+// instanceLabels returns the label text of what an instance has of a series.
+func instanceLabels(labels string, i *backend.Instance) string {
+	if i.Number < 0 {
+		return labels
+	}
+	return backend.AppendLabel(labels, backend.InstanceLabel, strconv.Itoa(i.Number))
+}
+
+// encodeStates appends a series for each state of a state set: bit i of on is that of state i.
+func encodeStates(dst []byte, e expo.Encoder, f *backend.Family, labels string, on uint64) []byte {
+	for i, name := range f.States {
+		n := expo.Number{Int: on >> i & 1}
+		dst = e.Number(dst, backend.AppendLabel(labels, f.Name, name), &n)
 	}
 	return dst
 }

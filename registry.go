@@ -4,9 +4,9 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -14,6 +14,8 @@ import (
 
 	"github.com/gotheus/gotheus/backend"
 	"github.com/gotheus/gotheus/backend/heap"
+	"github.com/gotheus/gotheus/expo"
+	"github.com/gotheus/gotheus/internal/sparse"
 )
 
 var (
@@ -38,6 +40,8 @@ type Registry struct {
 	hidden     map[string]*family // unregistered ones, by schema
 	collectors []*collector
 	logged     map[string]*logState
+	logTo      atomic.Pointer[slog.Logger] // nil: as the options say
+	self       atomic.Pointer[selfMetrics] // nil: none, or not yet
 
 	bound    atomic.Pointer[binding]
 	asked    atomic.Pointer[asked] // the backend that was asked for, also if it is not there yet
@@ -50,6 +54,9 @@ type Registry struct {
 
 	envTimer, envRun sync.Once
 	sweeper          sweeper
+	sampler          sampler
+	candidate        candidate
+	sampledNew       atomic.Uint64 // how often sampling has made series, which the backend's Walk may not know yet
 }
 
 // asked is a request for a backend.
@@ -61,7 +68,8 @@ type asked struct {
 // binding is a backend while a registry uses it.
 type binding struct {
 	backend.Backend
-	local bool // the registry's own heap: nobody else sees these words
+	local  bool // the registry's own heap: nobody else sees these words
+	number int  // tells live processes apart
 }
 
 // NewRegistry returns an empty registry. It panics with an error that wraps ErrInvalid if o's prefix or
@@ -76,7 +84,7 @@ func MakeRegistry(o *RegistryOptions) (*Registry, error) {
 		r.opts.Labels = maps.Clone(o.Labels)
 	}
 	if p := r.opts.Prefix; p != "" && !backend.ValidName(p) {
-		return nil, fmt.Errorf("%w: registry prefix %q: must match [a-zA-Z_:][a-zA-Z0-9_:]*", ErrInvalid, p)
+		return nil, fmt.Errorf("%w: registry prefix %q: must be UTF-8 without control characters", ErrInvalid, p)
 	}
 	for _, kind := range []backend.Kind{backend.Histogram, backend.Summary} { // le and quantile are never good
 		f := backend.Family{Name: "registry", Kind: kind}
@@ -110,23 +118,50 @@ type family struct {
 	open  []string        // labels that look-ups give, ascending
 	vec   bool
 	ttl   time.Duration // 0: series stay for ever
-	table any           // *table[M]
+	table any           // *table[M], or sampleTable
+	from  string        // what gives the values if it is not the program's updates
+
+	called bool // it is a function's, which is being called; guarded by the registry's mu
+
+	observing *observing        // of a histogram
+	scale     *sparse.Scale     // of exponential buckets; nil: there are none
+	levels    []*backend.Family // where a series goes on when its first ones are in use
+	epoch     atomic.Uint64     // of the last snapshots for quantiles
+
+	exemplars [len(exemplarSizes)]*backend.Family // their auxiliary families; nil: not needed so far
 
 	age atomic.Uint64 // how often series have been deleted
 
-	mu     sync.Mutex // creation of series
-	series []instrument
-	idle   map[string]*idleState // of series that may vanish, see ttl.go
-	pinned map[string]bool       // label texts of series that stay whatever the TTL
-	late   []func() error        // what is to be postponed when mu is free
-	lateBy error                 // why
+	mu       sync.Mutex            // creation of series
+	returned []instrument          // deleted series that somebody who had kept them has brought back
+	unmade   *spot                 // of series that are being made
+	usual    *spot                 // of most others, see spotOf
+	idle     map[string]*idleState // of series that may vanish, see ttl.go
+	pinned   map[string]bool       // label texts of series that stay whatever the TTL
+	late     []func() error        // what is to be postponed when mu is free
+	lateBy   error                 // why
+	refusal  error                 // of a series that the backend has no room for by its limit
 	limit
 }
 
 // define returns the family for a definition, an existing one if it is identical.
 func define[M Instrument](r *Registry, name, help string, o OptionsFor[M], vec bool, labels []string) (*family, error) {
+	f, err := prepare(r, name, help, o, vec, labels)
+	if err != nil {
+		return nil, err
+	}
+	return r.enter(f)
+}
+
+// prepare checks a definition by itself.
+func prepare[M Instrument](r *Registry, name, help string, o OptionsFor[M], vec bool, labels []string) (*family, error) {
 	def := &backend.Family{Name: r.opts.Prefix + name, Help: help}
 	options := optionsFor(o)
+	if o, ok := options.(interface{ invalid() error }); ok {
+		if err := o.invalid(); err != nil {
+			return nil, fmt.Errorf("%w: %s: %w", ErrInvalid, def.Name, err)
+		}
+	}
 	options.define(def, nil)
 	open, _ := backend.SortLabels(labels)
 	def.Labels, _ = backend.SortLabels(append(sortedKeys(r.opts.Labels), labels...))
@@ -138,30 +173,50 @@ func define[M Instrument](r *Registry, name, help string, o OptionsFor[M], vec b
 	case vec && len(labels) == 0:
 		return nil, fmt.Errorf("%w: %s: a vec needs labels", ErrInvalid, def.Name)
 	}
+	if _, clash := escapedLabels(expo.Underscores, def.Labels); clash != "" {
+		return nil, fmt.Errorf("%w: %s: of labels %q, two are the same, or one is __name__, to scrapers that take no other names than [a-zA-Z_][a-zA-Z0-9_]*: rename %q",
+			ErrInvalid, def.Name, def.Labels, clash)
+	}
 	if err := options.common().check(def.Name, labels); err != nil {
 		return nil, err
 	}
 
-	f := &family{reg: r, def: def, open: open, vec: vec, table: new(table[M])}
+	f := &family{reg: r, def: def, open: open, vec: vec, table: &table[M]{text: planText(def.Labels, r.opts.Labels)}}
 	if ttl := cmp.Or(options.common().TTL, r.opts.TTL); vec && ttl > 0 {
 		f.ttl = ttl
 	}
+	f.observing = observingOf(def)
+	if m := def.PerDoubling(); m > 0 {
+		f.scale, f.levels = sparse.ScaleOf(m), levelsOf(def)
+	}
 	f.max.Store(maxSeries(r, options.common(), vec))
+	return f, nil
+}
+
+// enter takes a family into the registry and returns it, or the one that is there if they are identical.
+func (r *Registry) enter(f *family) (*family, error) {
+	def := f.def
 	r.mu.Lock()
 	if old := r.families[def.Name]; old != nil {
+		what := differs(old, f)
+		if what == "" && f.called && old.called {
+			what = "another function gives its value"
+		}
+		old.called = old.called || f.called && what == ""
 		r.mu.Unlock()
-		if what := differs(old, f); what != "" {
+		if what != "" {
 			return nil, fmt.Errorf("%w: %s: %s", ErrConflict, def.Name, what)
 		}
 		return old, nil
 	}
 	schema := def.Schema()
-	if old := r.hidden[schema]; old != nil && old.vec == vec {
+	if old := r.hidden[schema]; old != nil && old.vec == f.vec && old.from == f.from {
 		if old.ttl != f.ttl {
 			r.mu.Unlock()
 			return nil, fmt.Errorf("%w: %s: it had a TTL of %v before it was unregistered, not %v", ErrConflict, def.Name, old.ttl, f.ttl)
 		}
 		old.limit.reset(f.max.Load())
+		old.called = f.called
 		f = old
 	}
 	claims := claimsOf(def)
@@ -203,14 +258,24 @@ func differs(old, f *family) string {
 	switch {
 	case a.Kind != b.Kind:
 		return fmt.Sprintf("it is a %v already, not a %v", a.Kind, b.Kind)
+	case old.from != f.from:
+		return fmt.Sprintf("%s gives its values already, not %s", cmp.Or(old.from, "code"), cmp.Or(f.from, "code"))
 	case !slices.Equal(a.Labels, b.Labels):
 		return fmt.Sprintf("it has labels %q already, not %q", old.open, f.open)
 	case !slices.Equal(a.Buckets, b.Buckets):
 		return fmt.Sprintf("it has buckets %v already, not %v", a.Buckets, b.Buckets)
+	case fmt.Sprint(value(a.Native)) != fmt.Sprint(value(b.Native)):
+		return fmt.Sprintf("it has exponential buckets %+v already, not %+v", value(a.Native), value(b.Native))
+	case fmt.Sprint(value(a.Sketch)) != fmt.Sprint(value(b.Sketch)):
+		return fmt.Sprintf("it has quantiles %+v already, not %+v", value(a.Sketch), value(b.Sketch))
 	case a.Unit != b.Unit:
 		return fmt.Sprintf("it has unit %q already, not %q", a.Unit, b.Unit)
+	case a.Stripes != b.Stripes:
+		return fmt.Sprintf("it has %d stripes already, not %d", a.Stripes, b.Stripes)
 	case a.Mode != b.Mode:
 		return fmt.Sprintf("it has mode %v already, not %v", a.Mode, b.Mode)
+	case !slices.Equal(a.States, b.States):
+		return fmt.Sprintf("it has states %q already, not %q", a.States, b.States)
 	case old.ttl != f.ttl:
 		return fmt.Sprintf("it has a TTL of %v already, not %v", old.ttl, f.ttl)
 	case a.Help != b.Help:
@@ -221,41 +286,12 @@ func differs(old, f *family) string {
 	return ""
 }
 
-// claimsOf returns the names that a family takes up on pages of any format: two families that share
-// one would make a page that parsers reject.
-func claimsOf(f *backend.Family) []string {
-	switch f.Kind {
-	case backend.Counter: // OpenMetrics drops _total from the family's name
-		base := strings.TrimSuffix(f.Name, "_total")
-		if base == f.Name {
-			return []string{base, base + "_total", base + "_created"}
-		}
-		return []string{base, f.Name, base + "_created"}
-	case backend.Histogram:
-		return []string{f.Name, f.Name + "_bucket", f.Name + "_sum", f.Name + "_count", f.Name + "_created"}
-	case backend.Summary:
-		return []string{f.Name, f.Name + "_sum", f.Name + "_count", f.Name + "_created"}
+// value returns what p points to, for a text.
+func value[T any](p *T) any {
+	if p == nil {
+		return "none"
 	}
-	return []string{f.Name}
-}
-
-// add places a new series of the family; values are those of the open labels. f.mu is held.
-func (f *family) add(m instrument, values []string) {
-	all := make([]string, 0, len(f.def.Labels))
-	for _, name := range f.def.Labels {
-		if i, ok := slices.BinarySearch(f.open, name); ok {
-			all = append(all, values[i])
-		} else {
-			all = append(all, f.reg.opts.Labels[name])
-		}
-	}
-	labels, err := f.def.LabelText(all...)
-	if err != nil {
-		panic(err) // number and encoding have been checked
-	}
-	s := m.base()
-	s.fam, s.labels = f, labels
-	f.place(m)
+	return *p
 }
 
 // place gives a series words: those that the backend has for it, or private ones for as long as it has
@@ -263,43 +299,79 @@ func (f *family) add(m instrument, values []string) {
 func (f *family) place(m instrument) {
 	r, s := f.reg, m.base()
 	f.watch()
-	if !s.listed {
-		f.series, s.listed = append(f.series, m), true
+	old := s.spot.Load()
+	if !old.listed && s.row.Words != nil {
+		f.returned = append(f.returned, m)
 	}
 	for {
 		b := r.current()
-		words, err := b.Cells(f.def, s.labels)
+		words, refused, err := f.firstCells(b, m)
 		if err != nil {
 			words, b = make(backend.Words, f.def.Words()), nil
 		}
+		f.begin(words)
 		r.moveMu.Lock()
 		if b != nil && r.current() != b {
 			r.moveMu.Unlock()
 			continue // bound or closed meanwhile
 		}
-		m.move(words, nil)
-		s.words, s.home = words, b
+		f.put(m, spot{listed: true, waiting: old.waiting || err != nil, refused: refused, home: b}, words, nil)
 		r.moveMu.Unlock()
-		if err != nil && !s.waiting {
-			s.waiting = true
+		if err != nil && !old.waiting {
 			f.late, f.lateBy = append(f.late, func() error { return r.settle(m) }), err
 		}
 		return
 	}
 }
 
-// watch sees to it that the family's time to live is watched, if it has one.
+// firstCells is cells for a series that has come. In the registry's own heap, one that has never had words has the row
+// that pages go through in itself, and a counter also has room for the words: one piece of memory in place of three. f.mu
+// is held, and is to be released by unlock.
+func (f *family) firstCells(b *binding, m instrument) (words backend.Words, refused bool, err error) {
+	s := m.base()
+	if s.row.Words != nil || !b.local || f.def.Parts() {
+		return f.cells(b, s.row.Labels)
+	}
+	var room backend.Words
+	if c, ok := m.(*Counter); ok && f.def.Words() == len(c.own) {
+		room = c.own[:]
+	}
+	b.Backend.(*heap.Backend).CellsIn(f.def, &s.row, room)
+	return s.row.Words, false, nil
+}
+
+// cells returns the words of a series or, if the backend's limit leaves no room for another label set, those
+// of the overflow series. f.mu is held, and is to be released by unlock.
+func (f *family) cells(b *binding, labels string) (words backend.Words, refused bool, err error) {
+	words, err = b.Cells(f.def, labels)
+	if f.vec && errors.Is(err, backend.ErrLimit) {
+		if overflow, overflowErr := b.Cells(f.def, f.overflowLabels()); overflowErr == nil {
+			f.refusal = err
+			return overflow, true, nil
+		}
+	}
+	return words, false, err
+}
+
+// watch sees to it that the family's time to live and the window of its quantiles are watched, if it has them.
 func (f *family) watch() {
 	if f.ttl > 0 {
 		f.reg.sweeper.start(f.reg, f.ttl)
 	}
+	if f.def.Sketch != nil {
+		f.reg.sweeper.start(f.reg, time.Duration(2*slotOf(f.def.Sketch))) // four looks in a slot
+	}
 }
 
-// unlock releases f.mu after place. Postponing logs, and a logger may itself make series of the family.
+// unlock releases f.mu after cells or place. They have something to log, and a logger may itself make series
+// of the family.
 func (f *family) unlock() {
-	late, err := f.late, f.lateBy
-	f.late, f.lateBy = nil, nil
+	late, err, refusal := f.late, f.lateBy, f.refusal
+	f.late, f.lateBy, f.refusal = nil, nil, nil
 	f.mu.Unlock()
+	if refusal != nil {
+		f.refused(refusal)
+	}
 	for _, try := range late {
 		f.reg.postpone(f, err, try)
 	}

@@ -14,14 +14,16 @@ func TestInvalid(t *testing.T) {
 	buckets := func(b ...float64) *gotheus.HistogramOptions { return &gotheus.HistogramOptions{Buckets: b} }
 	for want, err := range map[string]error{
 		`name ""`:                    second(gotheus.New[gotheus.Counter](r, "", "X.", nil)),
-		`name "a b"`:                 second(gotheus.New[gotheus.Gauge](r, "a b", "X.", nil)),
+		`name "a\nb"`:                second(gotheus.New[gotheus.Gauge](r, "a\nb", "X.", nil)),
 		`a: help is missing`:         second(gotheus.New[gotheus.Counter](r, "a", "", nil)),
 		`help "\xff" is not UTF-8`:   second(gotheus.New[gotheus.Counter](r, "a", "\xff", nil)),
 		`label "__a"`:                second(gotheus.NewVec[gotheus.Counter](r, "a", "X.", nil, "__a")),
 		`label "le" is reserved`:     second(gotheus.NewVec[gotheus.Histogram](r, "a", "X.", nil, "le")),
 		`label "quantile" is`:        second(gotheus.NewVec[gotheus.Summary](r, "a", "X.", nil, "quantile")),
 		`label "x" is given twice`:   second(gotheus.NewVec[gotheus.Counter](r, "a", "X.", nil, "x", "y", "x")),
-		`label "x-y"`:                second(gotheus.NewVec[gotheus.Counter](r, "a", "X.", nil, "x-y")),
+		`label "x\ty"`:               second(gotheus.NewVec[gotheus.Counter](r, "a", "X.", nil, "x\ty")),
+		`two are the same`:           second(gotheus.NewVec[gotheus.Counter](r, "a", "X.", nil, "x.y", "x_y")),
+		`rename ".:name__"`:          second(gotheus.NewVec[gotheus.Counter](r, "a", "X.", nil, ".:name__")),
 		`a vec needs labels`:         second(gotheus.NewVec[gotheus.Counter](r, "a", "X.", nil)),
 		`bucket 1 comes after 2`:     second(gotheus.New[gotheus.Histogram](r, "a", "X.", buckets(2, 1))),
 		`bucket 2 is given twice`:    second(gotheus.New[gotheus.Histogram](r, "a", "X.", buckets(2, 2))),
@@ -30,7 +32,7 @@ func TestInvalid(t *testing.T) {
 		`unit "bytes" must be a suf`: second(gotheus.New[gotheus.Counter](r, "a_total", "X.", &gotheus.Options{Unit: "bytes"})),
 		`gotheus_ is reserved`:       second(gotheus.New[gotheus.Counter](r, "gotheus_backend_up", "X.", nil)),
 		`name "gotheus_x"`:           second(gotheus.NewVec[gotheus.Counter](r, "gotheus_x", "X.", nil, "l")),
-		`registry prefix "a-"`:       second(gotheus.MakeRegistry(&gotheus.RegistryOptions{Prefix: "a-"})),
+		`registry prefix "\xff"`:     second(gotheus.MakeRegistry(&gotheus.RegistryOptions{Prefix: "\xff"})),
 		`constant label: invalid family: registry: label "le"`: second(gotheus.MakeRegistry(&gotheus.RegistryOptions{Labels: gotheus.Labels{"le": "1"}})),
 		`constant label "a": value`:                            second(gotheus.MakeRegistry(&gotheus.RegistryOptions{Labels: gotheus.Labels{"a": "\xff"}})),
 	} {
@@ -46,7 +48,7 @@ func TestInvalid(t *testing.T) {
 			t.Errorf("NewCounter panics with %v", err)
 		}
 	}()
-	r.NewCounter("1", "X.", nil)
+	r.NewCounter("\x00", "X.", nil)
 }
 
 func second[T any](_ T, err error) error { return err }

@@ -4,8 +4,13 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
+	"runtime/debug"
+	"slices"
 	"strings"
 	"time"
+
+	"github.com/gotheus/gotheus/backend"
 )
 
 // What the registry says about itself: log lines and the gotheus_* families.
@@ -23,6 +28,30 @@ const (
 	postponedName = "gotheus_postponed_series"
 	postponedHelp = "Series of this process that the backend has no room for yet."
 
+	familiesName = "gotheus_families"
+	familiesHelp = "Families in the backend."
+
+	seriesName = "gotheus_series"
+	seriesHelp = "Series in the backend."
+
+	scrapeSecondsName = "gotheus_scrape_duration_seconds"
+	scrapeSecondsHelp = "Time to make and send a page."
+
+	scrapeBytesName = "gotheus_scrape_size_bytes"
+	scrapeBytesHelp = "Size of a page before compression."
+
+	scrapeErrorsName = "gotheus_scrape_errors_total"
+	scrapeErrorsHelp = "Pages that were cut short, or made without knowing what other processes did."
+
+	buildName = "gotheus_build_info"
+	buildHelp = "Version of the metrics library."
+
+	pendingName = "gotheus_publish_pending_words"
+	pendingHelp = "Words of this process that have changed since they were last published."
+
+	lagName = "gotheus_publish_lag_seconds"
+	lagHelp = "For how long at most updates of this process have not been published."
+
 	hiddenName = "gotheus_hidden_series"
 	hiddenHelp = "Series in the backend that are not shown because their family clashes with another one."
 )
@@ -30,12 +59,22 @@ const (
 // logEvery is how long a log line is not repeated for the same cause.
 const logEvery = time.Minute
 
+// mostCauses is how many causes are remembered; further ones within a minute are not logged.
+const mostCauses = 1000
+
 type logState struct {
 	last       time.Time
 	suppressed int
 }
 
+// SetLogger sends what r has to say to l from now on; nil: where its options say. It is for the default
+// registry, whose metrics are made before main could give it options.
+func (r *Registry) SetLogger(l *slog.Logger) { r.logTo.Store(l) }
+
 func (r *Registry) logger() *slog.Logger {
+	if l := r.logTo.Load(); l != nil {
+		return l
+	}
 	if r.opts.Logger != nil {
 		return r.opts.Logger
 	}
@@ -46,14 +85,21 @@ func (r *Registry) logger() *slog.Logger {
 func (r *Registry) log(level slog.Level, cause, msg string, args ...any) {
 	r.mu.Lock()
 	st := r.logged[cause]
+	now := time.Now()
 	if st == nil {
 		if r.logged == nil {
 			r.logged = make(map[string]*logState)
 		}
+		if len(r.logged) >= mostCauses { // names that collectors make up have no end
+			maps.DeleteFunc(r.logged, func(_ string, st *logState) bool { return now.Sub(st.last) >= logEvery })
+		}
+		if len(r.logged) >= mostCauses {
+			r.mu.Unlock()
+			return
+		}
 		st = new(logState)
 		r.logged[cause] = st
 	}
-	now := time.Now()
 	if now.Sub(st.last) < logEvery {
 		st.suppressed++
 		r.mu.Unlock()
@@ -68,7 +114,7 @@ func (r *Registry) log(level slog.Level, cause, msg string, args ...any) {
 }
 
 // reject counts and logs an update that was ignored.
-func (f *family) reject(op string, v float64, rule string) {
+func (f *family) reject(op string, v any, rule string) {
 	r := f.reg
 	if !r.opts.NoSelfMetrics && f.def.Name != r.opts.Prefix+rejectedName {
 		if vec, err := newOwnVec(r, rejectedName, rejectedHelp); err == nil {
@@ -102,4 +148,133 @@ func newOwn(r *Registry, name, help string) (*Counter, error) {
 
 func newOwnVec(r *Registry, name, help string) (*Vec[Counter], error) {
 	return newVecOn[Counter](r, name, help, &Options{MaxSeries: -1}, r.ownLabel())
+}
+
+// selfMetrics are there from when the registry is told to use a backend until it is closed: pages of plain heap
+// registries, as in tests, have nothing on them but what was declared and what went wrong.
+type selfMetrics struct {
+	seconds, bytes *Summary
+	errors         *Counter
+	state          *collector // of what this process knows of its backend
+}
+
+func (r *Registry) startSelf() {
+	if r.opts.NoSelfMetrics || r.self.Load() != nil {
+		return
+	}
+	m := &selfMetrics{state: &collector{what: "the registry", own: true}}
+	m.state.collect = func(_ context.Context, s *Sink) error { return r.backendState(s, nil) }
+	newSamples(r, m.state)
+	var err [4]error
+	m.seconds, err[0] = newSingle[Summary](r, scrapeSecondsName, scrapeSecondsHelp, &SummaryOptions{Options: Options{Unit: "seconds"}})
+	m.bytes, err[1] = newSingle[Summary](r, scrapeBytesName, scrapeBytesHelp, &SummaryOptions{Options: Options{Unit: "bytes"}})
+	m.errors, err[2] = newOwn(r, scrapeErrorsName, scrapeErrorsHelp)
+	_, err[3] = newInfo(r, buildName, buildHelp, Labels{"version": libraryVersion()})
+	for _, e := range err { // constant labels may be in the way
+		if e != nil {
+			r.log(slog.LevelError, "self", "the library's own metrics cannot be shown", "error", e)
+			return
+		}
+	}
+	r.mu.Lock()
+	r.collectors = append(r.collectors, m.state)
+	r.mu.Unlock()
+	m.state.ask(context.Background(), r) // so that they have a place in the backend before all others
+	r.self.Store(m)
+}
+
+// backendState gives what this process knows of its backend, but for the families that are among groups.
+func (r *Registry) backendState(s *Sink, groups []backend.Group) error {
+	put := func(name, help string, v float64) {
+		_, found := slices.BinarySearchFunc(groups, r.opts.Prefix+name, func(g backend.Group, name string) int {
+			return strings.Compare(g.Family.Name, name)
+		})
+		if !found {
+			s.Gauge(name, help).Put(v)
+		}
+	}
+	up := 1.0
+	if r.current().local {
+		up = 0
+	}
+	put(backendUpName, backendUpHelp, up)
+	put(postponedName, postponedHelp, float64(r.promote.len()))
+	if p, ok := r.current().Backend.(backend.Publisher); ok {
+		words, lag := p.Unpublished()
+		put(pendingName, pendingHelp, float64(words))
+		put(lagName, lagHelp, lag.Seconds())
+	}
+	return nil
+}
+
+func (r *Registry) stopSelf() {
+	m := r.self.Swap(nil)
+	if m == nil {
+		return
+	}
+	r.remove(m.state)
+	for _, name := range []string{backendUpName, postponedName, pendingName, lagName, scrapeSecondsName, scrapeBytesName, scrapeErrorsName, buildName} {
+		r.Unregister(name)
+	}
+}
+
+// scraped notes that a page was written.
+func (r *Registry) scraped(start time.Time, size int, err error) {
+	m := r.self.Load()
+	if m == nil {
+		return
+	}
+	m.seconds.Observe(time.Since(start).Seconds())
+	m.bytes.Observe(float64(size))
+	if err != nil {
+		m.errors.Inc()
+	}
+}
+
+// libraryVersion is the version of this module that the program was built with.
+func libraryVersion() string {
+	const path = "github.com/gotheus/gotheus"
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, dep := range append(info.Deps, &info.Main) {
+			if dep.Path == path && dep.Version != "" {
+				return dep.Version
+			}
+		}
+	}
+	return "unknown"
+}
+
+// selfFamilies are what the registry says about the backend, nearly always the same in all processes.
+func (r *Registry) selfFamilies(p *page, groups []backend.Group, hidden int, scope Scope) []*collected {
+	if r.self.Load() == nil {
+		return nil
+	}
+	s := &Sink{reg: r, own: true}
+	if scope == ScopeLeader {
+		leads := 1.0
+		if p.follows {
+			leads = 0
+		}
+		s.Gauge(leaderName, leaderHelp).Put(leads)
+	}
+	families, series := 0, 0
+	for i := range groups {
+		if groups[i].Family.Block.Role != 0 {
+			continue // further words of another family's series
+		}
+		families++
+		for j := range groups[i].Series {
+			if groups[i].Exists(j) {
+				series++
+			}
+		}
+	}
+	if !p.follows {
+		s.Gauge(familiesName, familiesHelp).Put(float64(families))
+		s.Gauge(seriesName, seriesHelp).Put(float64(series))
+		s.Gauge(hiddenName, hiddenHelp).Put(float64(hidden))
+	}
+	r.backendState(s, groups) // if there is no room for it in the backend
+	s.check()
+	return s.families
 }

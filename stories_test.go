@@ -2,6 +2,7 @@ package gotheus_test
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/gotheus/gotheus"
 	"github.com/gotheus/gotheus/backend"
@@ -129,6 +130,117 @@ var stories = map[string]func(s *story){
 			fmt.Sprint("sizes_sum ", 6*n), fmt.Sprint("sizes_count ", 3*n))
 	},
 
+	"exponential buckets and quantiles": func(s *story) {
+		s.all(command{Do: "native", Name: "h"})
+		s.all(command{Do: "summary", Name: "s"})
+		describe := func(name, want string) {
+			s.Helper()
+			for i, w := range s.w {
+				if got := w.do(command{Do: "describe", Name: name, Key: `l="a"`}); got != want {
+					s.Errorf("worker %d: %s, want %s", i, got, want)
+				}
+			}
+		}
+		observe := func() {
+			for i, w := range s.w {
+				for _, v := range []float64{0, 1, -4, float64(int(10) << (4 * i))} {
+					w.do(command{Do: "observe", Name: "h", Values: values("a"), V: v})
+					w.do(command{Do: "observe", Name: "s", Values: values("a"), V: v})
+				}
+			}
+		}
+		observe()
+		describe("h", "count 12 schema 0 zeros 3 positive [{0 3} {4 1} {8 1} {12 1}] negative [{2 3}]")
+		describe("s", "count 12 0.0 2571.7")
+		// More than are among the words of the series; and more than there may be.
+		for i := range 90 {
+			s.w[i%3].do(command{Do: "observe", Name: "h", Values: values("b"), V: float64(uint64(1)<<(i%45)) * 1.5})
+		}
+		for _, w := range s.w {
+			if got := w.do(command{Do: "describe", Name: "h", Key: `l="b"`}); !strings.HasPrefix(got, "count 90 schema 0 zeros 0 positive [{1 2} {2 2} ") {
+				s.Error(got)
+			}
+		}
+		for i := range 60 {
+			s.w[i%3].do(command{Do: "observe", Name: "h", Values: values("b"), V: 1 / float64(uint64(1)<<i) * 1.5})
+		}
+		for _, w := range s.w {
+			if got := w.do(command{Do: "describe", Name: "h", Key: `l="b"`}); !strings.HasPrefix(got, "count 150 schema -1 zeros 0 positive [{-29 1} {-28 2} ") {
+				s.Error(got)
+			}
+		}
+		for _, name := range []string{"h", "s"} {
+			s.w[1].do(command{Do: "delete", Name: name})
+			describe(name, "none")
+		}
+		observe()
+		describe("h", "count 12 schema 0 zeros 3 positive [{0 3} {4 1} {8 1} {12 1}] negative [{2 3}]")
+		describe("s", "count 12 0.0 2571.7")
+	},
+
+	"exemplars": func(s *story) {
+		s.all(command{Do: "counter", Name: "c_total"})
+		s.all(command{Do: "histogram", Name: "h"})
+		for i, w := range s.w {
+			w.do(command{Do: "example", Name: "c_total", Values: values("a"), V: 1, Match: map[string]string{"worker": fmt.Sprint(i)}})
+			w.do(command{Do: "example", Name: "h", Values: values("a"), V: float64(i), Match: map[string]string{"worker": fmt.Sprint(i)}})
+		}
+		for _, w := range s.w {
+			if got, want := w.do(command{Do: "describe", Name: "c_total", Key: `l="a"`}), `count 0 {worker="2"} 1`; got != want {
+				s.Errorf("got %s", got)
+			}
+			if got, want := w.do(command{Do: "describe", Name: "h", Key: `l="a"`}), `count 3 {worker="1"} 1 {worker="2"} 2`; got != want {
+				s.Errorf("got %s", got)
+			}
+		}
+		s.pages(`c_total{l="a"} 3`, `h_bucket{l="a",le="1"} 2`, `h_bucket{l="a",le="+Inf"} 3`, `h_sum{l="a"} 3`, `h_count{l="a"} 3`)
+	},
+
+	"starts": func(s *story) {
+		begin := func() { s.all(command{Do: "counter", Name: "c_total"}) }
+		start := func() string {
+			s.Helper()
+			var all []string
+			for _, w := range s.w {
+				all = append(all, w.do(command{Do: "start", Name: "c_total", Key: `l="a"`}))
+			}
+			if all[0] != all[1] || all[1] != all[2] || all[0] == "0" {
+				s.Errorf("started at %s", all)
+			}
+			return all[0]
+		}
+		begin()
+		s.w[0].do(command{Do: "inc", Name: "c_total", Values: values("a"), V: 1})
+		first := start()
+		s.w[1].do(command{Do: "inc", Name: "c_total", Values: values("a"), V: 1})
+		if again := start(); again != first {
+			s.Errorf("%s became %s", first, again)
+		}
+		if s.shared() { // through restarts of all programs
+			for i, w := range s.w {
+				if i%2 == 0 {
+					w.kill()
+				} else {
+					w.stop()
+				}
+			}
+			for i := range s.w {
+				s.w[i] = startWorker(s.T, s.url)
+			}
+			begin()
+			s.w[2].do(command{Do: "inc", Name: "c_total", Values: values("a"), V: 1})
+			if again := start(); again != first {
+				s.Errorf("%s became %s by a restart", first, again)
+			}
+		}
+		s.w[1].do(command{Do: "delete", Name: "c_total"})
+		s.pages()
+		s.w[0].do(command{Do: "inc", Name: "c_total", Values: values("a"), V: 1})
+		if again := start(); again == first {
+			s.Error("another life has the same start")
+		}
+	},
+
 	"unregister hides here only": func(s *story) {
 		s.all(command{Do: "counter", Name: "c_total"})
 		s.w[0].do(command{Do: "inc", Name: "c_total", Values: values("a"), V: 1})
@@ -223,7 +335,7 @@ var stories = map[string]func(s *story){
 		s.all(command{Do: "gauge", Name: "g", Mode: gotheus.PerInstance})
 		if !s.shared() {
 			s.w[0].do(command{Do: "set", Name: "g", Values: values("a"), V: 5})
-			s.pages(`g{l="a",process="0"} 5`)
+			s.pages(`g{l="a"} 5`)
 			return
 		}
 		for i, w := range s.w {

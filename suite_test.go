@@ -21,9 +21,12 @@ import (
 // The suite. Each case is a story about workers that share a backend, told in commands to them. It runs on
 // the heap with one worker, and with several real processes on each backend that processes share.
 
-// backends are the URLs of new, empty backends; "heap:" is shared by nobody.
+// backends are the URLs of new, empty backends; "heap:" is shared by nobody. The workers of a "fleet:" are
+// in this process, each with a connection of its own to a store in memory.
 var backends = map[string]func(t testing.TB) string{
-	"heap": func(testing.TB) string { return "heap:" },
+	"heap":    func(testing.TB) string { return "heap:" },
+	"syncer":  newFleet,
+	"sharded": newShardedFleet,
 	"shm": func(t testing.TB) string {
 		return "shm://" + filepath.Join(t.TempDir(), "suite") + "?fs=any&limit=8MiB"
 	},
@@ -35,6 +38,7 @@ type command struct {
 	Name   string            `json:",omitempty"`
 	Help   string            `json:",omitempty"`
 	Mode   backend.Mode      `json:",omitempty"`
+	Scope  gotheus.Scope     `json:",omitempty"`
 	TTL    time.Duration     `json:",omitempty"`
 	Names  []string          `json:",omitempty"`
 	Values []string          `json:",omitempty"`
@@ -49,6 +53,7 @@ type worker struct {
 	in   io.WriteCloser
 	out  *bufio.Reader
 	cmd  *exec.Cmd // nil: a goroutine
+	host *fleetStore
 	done chan struct{}
 }
 
@@ -57,7 +62,11 @@ func init() { workers["suite"] = func() { serveSuite(os.Stdin, os.Stdout, os.Get
 func startWorker(t *testing.T, url string) *worker {
 	t.Helper()
 	w := &worker{t: t, done: make(chan struct{})}
-	if url == "heap:" {
+	if where, ok := strings.CutPrefix(url, "fleet:"); ok {
+		w.host = joinFleet(where)
+		url = "fleet:" + w.host.name
+	}
+	if url == "heap:" || w.host != nil {
 		in, inW := io.Pipe()
 		outR, out := io.Pipe()
 		w.in, w.out = inW, bufio.NewReader(outR)
@@ -97,6 +106,11 @@ func (w *worker) stop() {
 
 // kill ends the worker without warning.
 func (w *worker) kill() {
+	if w.host != nil {
+		w.host.kill()
+		w.stop()
+		return
+	}
 	w.cmd.Process.Kill()
 	w.cmd.Wait()
 }
@@ -127,16 +141,26 @@ func serveSuite(in io.Reader, out io.Writer, url string) {
 	if err := r.Bind(context.Background(), url); err != nil {
 		panic(err)
 	}
-	defer r.Close(context.Background())
+	defer func() {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		r.Close(ctx)
+	}()
+	published := func() {}
+	if strings.HasPrefix(url, "fleet:") { // what is done is seen by others when it is published
+		published = func() { r.Flush(context.Background()) }
+	}
 	s := &suiteWorker{r: r, gauges: map[string]*gotheus.Vec[gotheus.Gauge]{}, counters: map[string]*gotheus.Vec[gotheus.Counter]{},
-		histograms: map[string]*gotheus.Vec[gotheus.Histogram]{}, kept: map[string]any{}}
+		histograms: map[string]*gotheus.Vec[gotheus.Histogram]{}, summaries: map[string]*gotheus.Vec[gotheus.Summary]{}, kept: map[string]any{}}
 	dec := json.NewDecoder(in)
 	for {
 		var c command
 		if dec.Decode(&c) != nil {
 			return
 		}
-		json.NewEncoder(out).Encode(s.do(c))
+		answer := s.do(c)
+		published()
+		json.NewEncoder(out).Encode(answer)
 	}
 }
 
@@ -145,6 +169,7 @@ type suiteWorker struct {
 	counters   map[string]*gotheus.Vec[gotheus.Counter]
 	gauges     map[string]*gotheus.Vec[gotheus.Gauge]
 	histograms map[string]*gotheus.Vec[gotheus.Histogram]
+	summaries  map[string]*gotheus.Vec[gotheus.Summary]
 	kept       map[string]any
 }
 
@@ -169,6 +194,35 @@ func (s *suiteWorker) do(c command) (answer string) {
 		s.gauges[c.Name] = s.r.NewGaugeVec(c.Name, help, &gotheus.GaugeOptions{Options: opts, Mode: c.Mode}, c.Names...)
 	case "histogram":
 		s.histograms[c.Name] = s.r.NewHistogramVec(c.Name, help, &gotheus.HistogramOptions{Options: opts, Buckets: []float64{1}}, c.Names...)
+	case "native":
+		s.histograms[c.Name] = s.r.NewHistogramVec(c.Name, help, &gotheus.HistogramOptions{Options: opts, Native: &gotheus.Native{Factor: 2, MaxBuckets: 60}}, c.Names...)
+	case "summary":
+		s.summaries[c.Name] = s.r.NewSummaryVec(c.Name, help, &gotheus.SummaryOptions{Options: opts, Objectives: []float64{.5, 1}}, c.Names...)
+	case "describe": // all there is of a series
+		d, ok := gotheus.Distributions(s.r, c.Name)[c.Key]
+		if !ok {
+			return "none"
+		}
+		text := fmt.Sprint("count ", d.Count)
+		if n := d.Native; n != nil {
+			text += fmt.Sprint(" schema ", n.Schema, " zeros ", n.ZeroCount, " positive ", n.Positive, " negative ", n.Negative)
+			d.Exemplars = append(d.Exemplars, n.Exemplars...)
+		}
+		for _, q := range d.Quantiles {
+			text += fmt.Sprintf(" %.1f", q)
+		}
+		for _, e := range d.Exemplars {
+			text += fmt.Sprint(" {", e.Labels, "} ", e.Value)
+		}
+		return text
+	case "start":
+		return fmt.Sprint(gotheus.Distributions(s.r, c.Name)[c.Key].Start)
+	case "example":
+		if v := s.counters[c.Name]; v != nil {
+			v.With(c.Values...).AddExemplar(c.V, c.Match)
+		} else {
+			s.histograms[c.Name].With(c.Values...).ObserveExemplar(c.V, c.Match)
+		}
 	case "inc":
 		s.counters[c.Name].With(c.Values...).Add(c.V)
 	case "keep":
@@ -191,13 +245,19 @@ func (s *suiteWorker) do(c command) (answer string) {
 	case "add":
 		s.gauges[c.Name].With(c.Values...).Add(c.V)
 	case "observe":
-		s.histograms[c.Name].With(c.Values...).Observe(c.V)
+		if v := s.summaries[c.Name]; v != nil {
+			v.With(c.Values...).Observe(c.V)
+		} else {
+			s.histograms[c.Name].With(c.Values...).Observe(c.V)
+		}
 	case "delete":
 		switch {
 		case s.counters[c.Name] != nil:
 			return fmt.Sprint(s.counters[c.Name].Delete(c.Match))
 		case s.gauges[c.Name] != nil:
 			return fmt.Sprint(s.gauges[c.Name].Delete(c.Match))
+		case s.summaries[c.Name] != nil:
+			return fmt.Sprint(s.summaries[c.Name].Delete(c.Match))
 		default:
 			return fmt.Sprint(s.histograms[c.Name].Delete(c.Match))
 		}
@@ -231,7 +291,7 @@ func (s *suiteWorker) do(c command) (answer string) {
 		gotheus.Sweep(s.r, time.Unix(int64(c.V), 0))
 	case "page":
 		var b strings.Builder
-		if err := s.r.WriteText(&b); err != nil {
+		if err := s.r.Write(context.Background(), &b, &gotheus.WriteOptions{Scope: c.Scope}); err != nil {
 			return "panic: " + err.Error()
 		}
 		var lines []string

@@ -11,6 +11,7 @@ import (
 // block, fail or allocate. Summaries are made by [NewSummary], [New] or a [Vec].
 type Summary struct {
 	cells atomic.Pointer[[2]atomic.Uint64] // see backend.SummaryCount
+	exponents
 	series
 }
 
@@ -18,27 +19,30 @@ type Summary struct {
 // counted in gotheus_rejected_updates_total and logged.
 func (s *Summary) Observe(v float64) {
 	if !finite(v) {
-		s.fam.reject("Summary.Observe", v, "must be finite")
+		s.fam().reject("Summary.Observe", v, "must be finite")
 		return
 	}
-	for {
-		c := s.cells.Load()
-		if int64(c[backend.SummaryCount].Add(1)) >= 0 {
-			break
-		}
-		if s.cells.Load() == c {
-			s.escape(s, &c[backend.SummaryCount])
+	c := s.cells.Load()
+	for int64(c[backend.SummaryCount].Add(1)) < 0 {
+		c = s.elsewhere(c, &c[backend.SummaryCount])
+	}
+	if x := s.at.Load(); x != nil {
+		if w := x.quick(v); w == nil || int64(w.Add(1)) < 0 {
+			s.add(s, v, 1)
 		}
 	}
-	for {
-		c := s.cells.Load()
-		if addFloat(&c[backend.SummarySum], v) {
-			return
-		}
-		if s.cells.Load() == c {
-			s.escape(s, &c[backend.SummarySum])
-		}
+	for !addFloat(&c[backend.SummarySum], v) {
+		c = s.elsewhere(c, &c[backend.SummarySum])
 	}
+}
+
+// elsewhere returns where the summary counts now, since w, a word of c, is sealed. If it has moved, its new pointer
+// was published before the seal was set.
+func (s *Summary) elsewhere(c *[2]atomic.Uint64, w *atomic.Uint64) *[2]atomic.Uint64 {
+	if s.cells.Load() == c {
+		s.escape(s, w)
+	}
+	return s.cells.Load()
 }
 
 // ObserveN counts v n times, as n calls of Observe would, at the price of one; n times v is added to the
@@ -47,34 +51,27 @@ func (s *Summary) Observe(v float64) {
 //
 // The same goes for a summary that would hold more than 2^62 observations.
 func (s *Summary) ObserveN(v float64, n uint64) {
-	if !s.fam.countable("Summary.ObserveN", v, n) {
+	if !s.fam().countable("Summary.ObserveN", v, n) {
 		return
 	}
+	c := s.cells.Load()
 	for added := false; !added; {
-		c := s.cells.Load()
 		w := &c[backend.SummaryCount]
 		switch addCount(w, n, backend.IntLimit) {
 		case countAdded:
 			added = true
 		case countFull:
-			s.fam.reject("Summary.ObserveN", float64(n), "the summary has no room for so many more observations")
+			s.fam().reject("Summary.ObserveN", float64(n), "the summary has no room for so many more observations")
 			return
 		case countSealed:
-			// The new pointer was published before the seal was set.
-			if s.cells.Load() == c {
-				s.escape(s, w)
-			}
+			c = s.elsewhere(c, w)
 		}
 	}
-	for v *= float64(n); ; {
-		c := s.cells.Load()
-		w := &c[backend.SummarySum]
-		if addFloat(w, v) {
-			return
-		}
-		if s.cells.Load() == c {
-			s.escape(s, w)
-		}
+	if s.at.Load() != nil {
+		s.add(s, v, n)
+	}
+	for v *= float64(n); !addFloat(&c[backend.SummarySum], v); {
+		c = s.elsewhere(c, &c[backend.SummarySum])
 	}
 }
 
@@ -82,26 +79,28 @@ func (s *Summary) ObserveN(v float64, n uint64) {
 // function returns or panics, as in
 //
 //	defer latency.ObserveSince(time.Now())
-func (s *Summary) ObserveSince(start time.Time) { s.Observe(s.fam.reg.since(start)) }
+func (s *Summary) ObserveSince(start time.Time) { s.Observe(s.fam().reg.since(start)) }
 
-// Count returns the number of observations as the page of this process would show it.
+// Count returns the number of observations: in shared memory those of all processes. Over a store, such as Redis, those of
+// this process, see [Counter.Value].
 func (s *Summary) Count() uint64 { return s.read().Count }
 
-// Sum returns the sum of the observations as the page of this process would show it. Once they add up
-// to more than a float64 can hold, some 1.8e308, it is infinite and stays so.
+// Sum returns the sum of the observations that Count counts. Once they add up to more than a float64 can hold, some
+// 1.8e308, it is infinite and stays so.
 func (s *Summary) Sum() float64 { return s.read().Sum }
 
 func (s *Summary) read() *distribution {
-	s.fam.reg.moveMu.Lock()
-	defer s.fam.reg.moveMu.Unlock()
+	s.fam().reg.moveMu.Lock()
+	defer s.fam().reg.moveMu.Unlock()
 	d := new(distribution)
-	readSummary(d, s.words)
+	readSummary(d, s.words())
 	return d
 }
 
 func (s *Summary) move(to, from backend.Words) {
 	c := (*[2]atomic.Uint64)(to)
 	s.cells.Store(c)
+	s.exponents.move(&s.series, to, from)
 	if from == nil {
 		return
 	}
@@ -109,4 +108,5 @@ func (s *Summary) move(to, from backend.Words) {
 	if v := sealFloat(&from[backend.SummarySum]); v != 0 {
 		addFloat(&c[backend.SummarySum], v)
 	}
+	s.fam().carryStart(to, from)
 }

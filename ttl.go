@@ -5,7 +5,6 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/gotheus/gotheus/backend"
@@ -78,8 +77,9 @@ func (s *sweeper) stop() {
 	defer s.looking.Unlock()
 }
 
-// sweep deletes what is idle at a time.
+// sweep deletes what is idle at a time, and lets the windows of quantiles move on.
 func (r *Registry) sweep(now time.Time) {
+	r.advance(now)
 	var families []*family
 	for _, f := range r.allFamilies() {
 		if f.ttl > 0 {
@@ -99,12 +99,14 @@ func (r *Registry) sweep(now time.Time) {
 		r.log(slog.LevelWarn, "sweep", "the backend cannot be read; times to live are judged by what is known", "error", err)
 	}
 	groups := b.Walk()
+	p := new(page)
 	for _, f := range families {
 		f.drop(func(*series) bool { return true }) // what other processes have deleted
 		schema := f.def.Schema()
+		groups := named(groups, f.def.Name)
 		for i := range groups {
-			if groups[i].Family.Name == f.def.Name && groups[i].Family.Schema() == schema {
-				idle, lost := f.look(groups[i].Series, now)
+			if groups[i].Family.Schema() == schema {
+				idle, lost := f.look(&pageGroup{groups[i], p.blocksFor(f.def, groups)}, now)
 				if len(idle) > 0 {
 					f.expire(idle)
 				}
@@ -118,14 +120,19 @@ func (r *Registry) sweep(now time.Time) {
 
 // look notes which series have changed. It returns those that are idle, and the declared ones that somebody
 // has deleted who does not know that they are to stay.
-func (f *family) look(list []backend.Series, now time.Time) (idle map[string]bool, lost []string) {
+func (f *family) look(g *pageGroup, now time.Time) (idle map[string]bool, lost []string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	idle = make(map[string]bool)
-	seen := make(map[string]*idleState, len(list))
-	for i := range list {
-		s := &list[i]
-		print, exists := fingerprint(f.def, s)
+	seen := make(map[string]*idleState, len(g.Series))
+	var further []block
+	for i := range g.Series {
+		s := g.Series[i]
+		print, exists := fingerprint(f.def, &g.Group, i)
+		further = g.blocksOf(further[:0], s.Labels)
+		for i := range further {
+			print = mix(print, further[i].family, further[i].words)
+		}
 		switch {
 		case f.pinned[s.Labels]:
 			if !exists {
@@ -136,7 +143,7 @@ func (f *family) look(list []backend.Series, now time.Time) (idle map[string]boo
 			continue
 		}
 		st := f.idle[s.Labels]
-		if st == nil || st.print != print || inProgress(f.def, s) {
+		if st == nil || st.print != print || inProgress(f.def, &g.Group, i) {
 			st = &idleState{print, now}
 		}
 		if now.Sub(st.since) >= f.ttl {
@@ -151,32 +158,34 @@ func (f *family) look(list []backend.Series, now time.Time) (idle map[string]boo
 
 // inProgress reports whether the series is a sum over processes that is not zero: what is going on is not
 // idle, however long it takes, and its end would take the sum below zero.
-func inProgress(f *backend.Family, s *backend.Series) bool {
-	if f.Mode != backend.Sum || s.Parts == nil {
+func inProgress(f *backend.Family, g *backend.Group, i int) bool {
+	if f.Mode != backend.Sum || g.Parts == nil {
 		return false
 	}
-	v, _ := mergeGauge(f.Mode, s.Parts.List())
+	v, _ := mergeGauge(f.Mode, g.Parts[i].List())
 	return v != 0
 }
 
-// fingerprint changes with any word of the series.
-func fingerprint(f *backend.Family, s *backend.Series) (print uint64, exists bool) {
-	mix := func(w []atomic.Uint64) {
-		exists = exists || !f.Sealed(w)
-		for i := range w {
-			print = (print ^ w[i].Load()) * 0x9e3779b97f4a7c15
-			print ^= print >> 29
-		}
+// fingerprint changes with any word of the series itself that an update changes.
+func fingerprint(f *backend.Family, g *backend.Group, i int) (print uint64, exists bool) {
+	if g.Parts == nil {
+		words := g.Series[i].Words
+		return mix(print, f, words), !f.Sealed(words)
 	}
-	if s.Start != nil {
-		print = s.Start.Load() // a new life may have the same words
-	}
-	if s.Parts == nil {
-		mix(s.Words)
-		return print, exists
-	}
-	for _, p := range s.Parts.List() {
-		mix(p.Words)
+	for _, p := range g.Parts[i].List() {
+		exists = exists || !f.Sealed(p.Words)
+		print = mix(print, f, p.Words)
 	}
 	return print, exists
+}
+
+func mix(print uint64, f *backend.Family, w backend.Words) uint64 {
+	for i := range w {
+		if f.Snapshot(i, len(w)) { // the window moves on without updates
+			continue
+		}
+		print = (print ^ w[i].Load()) * 0x9e3779b97f4a7c15
+		print ^= print >> 29
+	}
+	return print
 }

@@ -33,8 +33,9 @@ import (
 type VecOf[L comparable, M Instrument] struct {
 	vec    *Vec[M]
 	fields []field
-	seen   seen[L, M]
-	reads  sync.Pool // of *reading[L]
+	direct direct
+	seen   seen[L, M] // of those that are not direct
+	reads  sync.Pool  // of *reading[L]
 
 	// Of those made by Partial, in place of the fields above.
 	with   func(L) (*M, error)
@@ -70,7 +71,11 @@ func NewVecOf[L comparable, M Instrument](r *Registry, name, help string, o Opti
 	for i := range fields {
 		fields[i].at = vec.order[i]
 	}
-	return &VecOf[L, M]{vec: vec, fields: fields}, nil
+	v := &VecOf[L, M]{vec: vec, fields: fields}
+	if vec.normal == nil && len(vec.open) == len(fields) {
+		v.direct = directly(reflect.TypeFor[L](), fields)
+	}
+	return v, nil
 }
 
 // NewCounterOf returns a family of counters of the default registry; it panics with NewVecOf's error.
@@ -96,7 +101,7 @@ func NewSummaryOf[L comparable](name, help string, o *SummaryOptions) *VecOf[L, 
 // With returns the instrument for the labels in l. It panics with an error that wraps ErrLabels if a
 // value is not UTF-8; see TryWith.
 func (v *VecOf[L, M]) With(l L) *M {
-	if m := v.seen.find(l, v.vec.fam.age.Load()); m != nil {
+	if m := v.find(&l); m != nil {
 		return m
 	}
 	return Must(v.lookUp(l))
@@ -104,10 +109,27 @@ func (v *VecOf[L, M]) With(l L) *M {
 
 // TryWith is With with an error in place of the panic.
 func (v *VecOf[L, M]) TryWith(l L) (*M, error) {
-	if m := v.seen.find(l, v.vec.fam.age.Load()); m != nil {
+	if m := v.find(&l); m != nil {
 		return m, nil
 	}
 	return v.lookUp(l)
+}
+
+// find returns the instrument for a struct that was seen before, or nil. It does not keep l.
+func (v *VecOf[L, M]) find(l *L) *M {
+	var e *entry[M]
+	switch v.direct.n {
+	case 2:
+		e = v.vec.table.find2(stringAt(&v.direct, l, 0), stringAt(&v.direct, l, 1))
+	case 1:
+		e = v.vec.table.find1(stringAt(&v.direct, l, 0))
+	default:
+		return v.seen.find(*l, v.vec.fam.age.Load())
+	}
+	if e == nil {
+		return nil
+	}
+	return &e.m
 }
 
 // Declare makes the series of these label sets, so that they are shown at zero before anything happened.
@@ -199,7 +221,7 @@ func (v *VecOf[L, M]) lookUp(l L) (*M, error) {
 	m, err := v.vec.lookUp(r.full)
 	v.giveBack(r)
 	// Those of the overflow series are many and may get series of their own by Declare.
-	if e := v.vec.table.overflow.Load(); err == nil && (e == nil || m != &e.m) {
+	if e := v.vec.table.overflow.Load(); err == nil && v.direct.n == 0 && (e == nil || m != &e.m) {
 		v.remember(l, m, age)
 	}
 	return m, err

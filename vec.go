@@ -92,35 +92,37 @@ func (v *Vec[M]) settle() {
 // declared. It panics with an error that wraps ErrLabels if their number differs or a value is not
 // UTF-8; see TryWith.
 func (v *Vec[M]) With(values ...string) *M {
-	var hash uint64
 	if len(values) == v.fast {
-		hash = hashValues(values)
-		if e := v.table.find(hash, values); e != nil {
+		var e *entry[M]
+		if len(values) == 2 {
+			e = v.table.find2(values[0], values[1])
+		} else {
+			e = v.table.find(values)
+		}
+		if e != nil {
 			return &e.m
 		}
 	}
-	return Must(v.with(hash, values))
+	return Must(v.with(values))
 }
 
 // TryWith is With with an error in place of the panic.
 func (v *Vec[M]) TryWith(values ...string) (*M, error) {
-	var hash uint64
 	if len(values) == v.fast {
-		hash = hashValues(values)
-		if e := v.table.find(hash, values); e != nil {
+		if e := v.table.find(values); e != nil {
 			return &e.m, nil
 		}
 	}
-	return v.with(hash, values)
+	return v.with(values)
 }
 
-// with is TryWith without the short cut; hash is that of values if they are of the simplest kind.
-func (v *Vec[M]) with(hash uint64, values []string) (*M, error) {
+// with is TryWith without the short cut.
+func (v *Vec[M]) with(values []string) (*M, error) {
 	if len(values) != len(v.open) {
 		return nil, v.wrongNumber(values)
 	}
 	if v.fast >= 0 {
-		return v.lookUpHash(hash, values)
+		return v.lookUp(values)
 	}
 	var few [inline]string
 	n := len(v.fixed)
@@ -234,13 +236,11 @@ func (v *Vec[M]) complete(l Labels) []string {
 
 // lookUp finds or makes the series for values in the family's order, which are normalised. It clones
 // what it keeps and what it reports, so that callers' arguments can stay on their stacks.
-func (v *Vec[M]) lookUp(values []string) (*M, error) { return v.lookUpHash(hashValues(values), values) }
-
-func (v *Vec[M]) lookUpHash(hash uint64, values []string) (*M, error) {
+func (v *Vec[M]) lookUp(values []string) (*M, error) {
 	f, t := v.fam, v.table
 	// Whoever sees that the family is full sees all entries that were made before that.
-	full := f.full.Load()
-	if e := t.find(hash, values); e != nil {
+	full, before := f.full.Load(), t.state()
+	if e := t.find(values); e != nil {
 		return &e.m, nil
 	}
 	if err := v.checkValues(values); err != nil {
@@ -250,7 +250,13 @@ func (v *Vec[M]) lookUpHash(hash uint64, values []string) (*M, error) {
 		return v.overflow(), nil
 	}
 	f.mu.Lock()
-	m := v.create(hash, values, true)
+	var m *M
+	if t.state() != before {
+		m = v.existing(values)
+	}
+	if m == nil {
+		m = v.create(values, true)
+	}
 	f.unlock()
 	if m == nil {
 		f.startOverflow()
@@ -259,21 +265,41 @@ func (v *Vec[M]) lookUpHash(hash uint64, values []string) (*M, error) {
 	return m, nil
 }
 
-// create makes a series unless it exists, or is one that counts and there are too many of these. The
-// family's lock is held.
-func (v *Vec[M]) create(hash uint64, values []string, counts bool) *M {
-	f := v.fam
-	if e := v.table.find(hash, values); e != nil {
+func (v *Vec[M]) existing(values []string) *M {
+	if e := v.table.find(values); e != nil {
 		return &e.m
 	}
+	return nil
+}
+
+// uncounted returns a series that does not count for the limit of series if it is new. The family's lock is held.
+func (v *Vec[M]) uncounted(values []string) *M {
+	if m := v.existing(values); m != nil {
+		return m
+	}
+	return v.create(values, false)
+}
+
+// create makes a series that does not exist, unless it is one that counts and there are too many of these. The
+// family's lock is held.
+func (v *Vec[M]) create(values []string, counts bool) *M {
+	f := v.fam
 	if counts {
 		if most := f.max.Load(); most >= 0 && f.counted >= most {
 			return nil
 		}
 		f.counted++
 	}
-	e := &entry[M]{hash: hash, key: joinKey(values), counts: counts}
-	f.add(any(&e.m).(instrument), splitKey(e.key))
+	e := &entry[M]{identity: identify(values)}
+	if !counts {
+		if v.table.free == nil {
+			v.table.free = make(map[*entry[M]]bool)
+		}
+		v.table.free[e] = true
+	}
+	m := any(&e.m).(instrument)
+	f.begins(m.base(), v.table.text.write(values))
+	f.place(m)
 	v.table.add(e)
 	return &e.m
 }

@@ -13,7 +13,16 @@ import (
 type Family struct {
 	Name, Help, Unit string
 	Type             expo.Type
-	samples          iter.Seq[Sample]
+	Bounds           []float64 // of a histogram's buckets without +Inf, or a summary's quantiles, ascending
+	page             *page
+	of               *pageFamily
+}
+
+// Point is a series of a page with all that is known of it. A state set has a series for each state.
+type Point struct {
+	Labels       []Label
+	Number       *expo.Number       // nil for histograms and summaries
+	Distribution *expo.Distribution // nil for others
 }
 
 // Sample is a line of a page: of a histogram, for instance, one for each bucket, the sum and the count.
@@ -28,21 +37,36 @@ type Label struct{ Name, Value string }
 
 // Samples ranges over the family's samples in the order of the page. It must be used while the family is
 // the current one.
-func (f *Family) Samples() iter.Seq[Sample] { return f.samples }
+func (f *Family) Samples() iter.Seq[Sample] {
+	return func(yield func(Sample) bool) {
+		f.page.walk(f.of, &walker{f: &f.of.Family, yield: yield})
+	}
+}
+
+// Points ranges over the family's series in the order of the page, with times, start times, exemplars and exponential
+// buckets, and integers to the last digit. It must be used while the family is the current one, and what a point has
+// pointers to while the point is.
+func (f *Family) Points() iter.Seq[Point] {
+	return func(yield func(Point) bool) {
+		f.page.walk(f.of, &walker{f: &f.of.Family, points: yield})
+	}
+}
 
 // Families ranges over what Write would write: enough for an encoder or exporter of one's own. If the
-// backend cannot say what other processes did, what is known is yielded, and at last a nil family with
-// the error. A bind of the registry waits until the range is over.
+// backend cannot say what other processes did, what is known is yielded (nothing, where that may be behind what others
+// have shown, see [ErrStale]), and at last a nil family with the error. A bind of the registry waits until the range is over.
 func (r *Registry) Families(ctx context.Context) iter.Seq2[*Family, error] {
+	return r.familiesOf(ctx, ScopeAll)
+}
+
+func (r *Registry) familiesOf(ctx context.Context, s Scope) iter.Seq2[*Family, error] {
 	return func(yield func(*Family, error) bool) {
 		p := pages.Get().(*page)
 		defer p.release()
-		release, err := r.gather(ctx, p)
-		defer release()
+		err := r.gather(ctx, p, &WriteOptions{Format: expo.Format{Syntax: expo.Text1, Escaping: expo.AllowUTF8}, Scope: s})
 		for i := range p.families {
 			pf := &p.families[i]
-			f := &Family{Name: pf.Name, Help: pf.Help, Unit: pf.Unit, Type: pf.Type}
-			f.samples = func(yield func(Sample) bool) { p.samples(pf, yield) }
+			f := &Family{Name: pf.Name, Help: pf.Help, Unit: pf.Unit, Type: pf.Type, Bounds: pf.Bounds, page: p, of: pf}
 			if !yield(f, nil) {
 				return
 			}
@@ -53,51 +77,68 @@ func (r *Registry) Families(ctx context.Context) iter.Seq2[*Family, error] {
 	}
 }
 
-// samples yields what an encoder would encode, by being one.
-func (p *page) samples(f *pageFamily, yield func(Sample) bool) {
-	w := &walker{f: &f.Family, yield: yield}
+// walk gives a walker what an encoder would encode.
+func (p *page) walk(f *pageFamily, w *walker) {
 	if f.collected != nil {
 		for i := range f.collected.rows {
-			if f.collected.rows[i].encode(nil, w, f.Type); w.stopped {
+			if f.collected.rows[i].encode(nil, w, f.collected); w.stopped {
 				return
 			}
 		}
 		return
 	}
-	for s := range p.series(f) {
-		if p.encode(nil, w, f.groups[0].Family, s); w.stopped {
+	for g, i := range p.series(f) {
+		if p.encode(nil, w, g, i); w.stopped {
 			return
 		}
 	}
 }
 
-// walker is an expo.Encoder that yields samples.
+// walker is an expo.Encoder that yields samples, or points.
 type walker struct {
 	f       *expo.Family
 	yield   func(Sample) bool
+	points  func(Point) bool
 	stopped bool
+}
+
+func (w *walker) point(labels string, n *expo.Number, d *expo.Distribution) {
+	if !w.stopped {
+		w.stopped = !w.points(Point{appendLabels(nil, labels), n, d})
+	}
+}
+
+func appendLabels(list []Label, text string) []Label {
+	for name, v := range backend.ParseLabels(text) {
+		list = append(list, Label{name, v})
+	}
+	return list
 }
 
 func (w *walker) put(suffix, labels string, value float64, extra ...Label) {
 	if w.stopped {
 		return
 	}
-	s := Sample{Name: w.f.Name + suffix, Value: value}
-	for name, v := range backend.ParseLabels(labels) {
-		s.Labels = append(s.Labels, Label{name, v})
-	}
-	s.Labels = append(s.Labels, extra...)
+	s := Sample{Name: w.f.Name + suffix, Value: value, Labels: append(appendLabels(nil, labels), extra...)}
 	w.stopped = !w.yield(s)
 }
 
 func (w *walker) Family(dst []byte, _ *expo.Family) []byte { return dst }
 
-func (w *walker) Number(dst []byte, labels string, n expo.Number) []byte {
-	w.put("", labels, n.Value())
+func (w *walker) Number(dst []byte, labels string, n *expo.Number) []byte {
+	if w.points != nil {
+		w.point(labels, n, nil)
+	} else {
+		w.put("", labels, n.Value())
+	}
 	return dst
 }
 
 func (w *walker) Distribution(dst []byte, labels string, d *expo.Distribution) []byte {
+	if w.points != nil {
+		w.point(labels, nil, d)
+		return dst
+	}
 	bound := func(i int) string { return strconv.FormatFloat(w.f.Bounds[i], 'g', -1, 64) }
 	switch w.f.Type {
 	case expo.Histogram:

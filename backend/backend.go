@@ -14,6 +14,7 @@ import (
 	"errors"
 	"slices"
 	"sync/atomic"
+	"time"
 )
 
 var (
@@ -22,6 +23,9 @@ var (
 	// ErrFull says that there is no room for another family or series: the configured limit, the
 	// disk or the memory is used up. The caller goes on in the heap and may ask again later.
 	ErrFull = errors.New("backend: no room")
+	// ErrLimit is wrapped beside ErrFull if it is the configured limit that was reached: to ask again
+	// will hardly help.
+	ErrLimit = errors.New("backend: limit reached")
 	// ErrBusy says that something cannot be done at once because another process is at it. The caller
 	// goes on in the heap and asks again later.
 	ErrBusy = errors.New("backend: busy")
@@ -34,14 +38,11 @@ type Words = []atomic.Uint64
 type Series struct {
 	Labels string // label text, see Family.LabelText
 	Words  Words  // live; only to be read atomically; nil if the family has Parts
-	Parts  *Parts // of the instances, if the family has them
-	// Start changes when a deleted series comes back in the same words; nil if it comes back in others.
-	Start *atomic.Uint64
 }
 
 // Instance is a process that uses a backend, for as long as it does.
 type Instance struct {
-	Number int           // small, and unique among live instances
+	Number int           // small, and unique among live instances; negative: there is but this one, which needs no label
 	ID     atomic.Uint64 // 0: it is dead, as far as the last Sync knows
 }
 
@@ -81,7 +82,21 @@ func (p *Parts) List() []Part {
 // Labels. Neither the group nor its slices may be changed.
 type Group struct {
 	Family *Family
-	Series []Series
+	Series []*Series
+	Parts  []*Parts // of each of Series, if the family has them; otherwise nil
+}
+
+// Exists reports whether any word of the i-th series counts.
+func (g *Group) Exists(i int) bool {
+	if g.Parts == nil {
+		return !g.Family.Sealed(g.Series[i].Words)
+	}
+	for _, p := range g.Parts[i].List() {
+		if p.Live() && !g.Family.Sealed(p.Words) {
+			return true
+		}
+	}
+	return false
 }
 
 // Backend places words. All methods may be called concurrently. None of them is called by an
@@ -95,7 +110,8 @@ type Backend interface {
 
 	// Cells returns the words of a series, which it creates at zero if no process has done so yet.
 	// It declares the family. Two calls for equal families with the same labels return the same
-	// words, in whatever process; but if the family has Parts, each instance has its own. A series
+	// words in one process, and in others words of the same series: the backend may let processes share
+	// them, or add up those of each. If the family has Parts, each instance has its own. A series
 	// that was deleted comes back at zero: no word that is returned is sealed, unless the series is
 	// deleted again. Words stay valid as long as they are reachable, also after
 	// Close. labels is kept by the backend, the caller must not pass a string that may change.
@@ -113,8 +129,9 @@ type Backend interface {
 	// state.
 	Sync(ctx context.Context) error
 
-	// Walk returns all groups by ascending name, those of one name newest first: also families
-	// and series that this process never asked for. The result is a snapshot of what exists; the
+	// Walk returns all groups by ascending name: also families and series that this process never asked
+	// for. Those of one name are in the order in which they were declared last, the latest one first; but
+	// what live processes have declared comes before what only dead ones have. The result is a snapshot of what exists; the
 	// words in it are live. It may hold series whose words are all sealed, which do not exist.
 	Walk() []Group
 
@@ -125,4 +142,34 @@ type Backend interface {
 	// Close flushes and leaves. Words remain usable; updates made to them after Close may be seen
 	// by nobody.
 	Close(ctx context.Context) error
+}
+
+// OverflowValue is the value of all labels of the series that counts for those there is no room for. Backends
+// keep some room for it.
+const OverflowValue = "gotheus_overflow"
+
+// Numbered is implemented by backends that tell instances apart by small numbers.
+type Numbered interface {
+	// Number returns a number that no other live instance has; the least that was free.
+	Number() int
+}
+
+// Publisher is implemented by backends in which an update is seen by others only when it has been published.
+type Publisher interface {
+	// Unpublished returns how many words have changed since they were last published, as far as is known without
+	// looking at all of them, and for how long at most.
+	Unpublished() (words int, lag time.Duration)
+}
+
+// Owner is implemented by backends that know what this instance alone has counted.
+type Owner interface {
+	// WalkOwn is Walk for the families and series of this instance, with what it has counted since the backend was
+	// opened. Where each instance has parts, there is but its own, with a negative number. It never waits.
+	WalkOwn() []Group
+}
+
+// Noticer is implemented by backends that have something to say about how they were opened.
+type Noticer interface {
+	// Notices returns what an operator should know: sentences for a log.
+	Notices() []string
 }

@@ -11,10 +11,12 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 	"unicode/utf8"
 
 	"github.com/gotheus/gotheus/backend"
 	"github.com/gotheus/gotheus/backend/heap"
+	"github.com/gotheus/gotheus/internal/sparse"
 )
 
 func TestFamilyCheck(t *testing.T) {
@@ -25,9 +27,9 @@ func TestFamilyCheck(t *testing.T) {
 	}
 	for want, change := range map[string]func(f *backend.Family){
 		`name ""`:                     func(f *backend.Family) { f.Name = "" },
-		`name "1a"`:                   func(f *backend.Family) { f.Name = "1a" },
-		`name "a-b"`:                  func(f *backend.Family) { f.Name = "a-b" },
-		`name "é"`:                    func(f *backend.Family) { f.Name = "é" },
+		`name "a\nb"`:                 func(f *backend.Family) { f.Name = "a\nb" },
+		`name "\x7f"`:                 func(f *backend.Family) { f.Name = "\x7f" },
+		`name "\xc3"`:                 func(f *backend.Family) { f.Name = "\xc3" },
 		"a histogram has no mode sum": func(f *backend.Family) { f.Mode = backend.Sum },
 		"kind(0)":                     func(f *backend.Family) { f.Kind = 0 },
 		"kind(9)":                     func(f *backend.Family) { f.Kind = 9 },
@@ -37,7 +39,7 @@ func TestFamilyCheck(t *testing.T) {
 		`label "__x"`:                 func(f *backend.Family) { f.Labels = []string{"__x"} },
 		`label "le"`:                  func(f *backend.Family) { f.Labels = []string{"le"} },
 		`label "quantile"`:            func(f *backend.Family) { f.Kind, f.Buckets, f.Labels = backend.Summary, nil, []string{"quantile"} },
-		`label "a:b"`:                 func(f *backend.Family) { f.Labels = []string{"a:b"} },
+		`label "a\tb"`:                func(f *backend.Family) { f.Labels = []string{"a\tb"} },
 		`label ""`:                    func(f *backend.Family) { f.Labels = []string{""} },
 		`label "x" is given twice`:    func(f *backend.Family) { f.Labels = []string{"x", "x"} },
 		"not in ascending order":      func(f *backend.Family) { f.Labels = []string{"y", "x"} },
@@ -46,7 +48,36 @@ func TestFamilyCheck(t *testing.T) {
 		"bucket 0 is +Inf":            func(f *backend.Family) { f.Buckets = []float64{math.Inf(1)} },
 		"bucket 0 is -Inf":            func(f *backend.Family) { f.Buckets = []float64{math.Inf(-1)} },
 		"bucket 2 is given twice":     func(f *backend.Family) { f.Buckets = []float64{1, 2, 2} },
+		"schema 9":                    func(f *backend.Family) { f.Native = &backend.Native{Schema: 9, MaxBuckets: 1} },
+		"0 exponential buckets":       func(f *backend.Family) { f.Native = new(backend.Native) },
+		"has no quantiles":            func(f *backend.Family) { f.Sketch = new(backend.Sketch) },
+		"has no block":                func(f *backend.Family) { f.Block = backend.Block{Role: backend.BucketRole, Size: 128} },
+		"has no block {9":             func(f *backend.Family) { f.Block.Role = 9 },
 		"bucket 1 comes after 2":      func(f *backend.Family) { f.Buckets = []float64{2, 1} },
+		"a counter has no mode mean":  func(f *backend.Family) { f.Kind, f.Buckets, f.Mode = backend.Counter, nil, backend.Mean },
+		"a untyped has no mode":       func(f *backend.Family) { f.Kind, f.Buckets = backend.Untyped, nil },
+		"quantiles [0.5 0.5]": func(f *backend.Family) {
+			f.Kind, f.Buckets, f.Mode = backend.Summary, []float64{.5, .5}, backend.PerInstance
+		},
+		"a summary has no buckets": func(f *backend.Family) { f.Kind = backend.Summary },
+		"in front of _total":       func(f *backend.Family) { f.Name, f.Kind, f.Buckets = "_total", backend.Counter, nil },
+		"in front of _info":        func(f *backend.Family) { f.Name, f.Kind, f.Buckets = "_info", backend.Info, nil; f.Mode = backend.Max },
+		"must end in _info":        func(f *backend.Family) { f.Kind, f.Buckets, f.Mode = backend.Info, nil, backend.Max },
+		"has no states":            func(f *backend.Family) { f.States = []string{"a"} },
+		"needs states":             func(f *backend.Family) { f.Kind, f.Buckets = backend.StateSet, nil },
+		`state "on" is given twice`: func(f *backend.Family) {
+			f.Kind, f.Buckets, f.States = backend.StateSet, nil, []string{"on", "off", "on"}
+		},
+		`state ""`: func(f *backend.Family) { f.Kind, f.Buckets, f.States = backend.StateSet, nil, []string{""} },
+		"54 states": func(f *backend.Family) {
+			f.Kind, f.Buckets, f.States = backend.StateSet, nil, make([]string, 54)
+		},
+		"must not have a colon": func(f *backend.Family) {
+			f.Kind, f.Buckets, f.States, f.Name = backend.StateSet, nil, []string{"on"}, "a:b_seconds"
+		},
+		`label "a_seconds" is reserved in a state set`: func(f *backend.Family) {
+			f.Kind, f.Buckets, f.States, f.Labels = backend.StateSet, nil, []string{"on"}, []string{"a_seconds"}
+		},
 	} {
 		f := ok
 		change(&f)
@@ -54,7 +85,7 @@ func TestFamilyCheck(t *testing.T) {
 		if !errors.Is(err, backend.ErrFamily) || !strings.Contains(err.Error(), want) {
 			t.Errorf("got %v, want %q", err, want)
 		}
-		if f.Name != "" && !strings.Contains(err.Error(), f.Name) {
+		if f.Name == ok.Name && !strings.Contains(err.Error(), f.Name) {
 			t.Errorf("%v does not name the metric", err)
 		}
 	}
@@ -65,14 +96,20 @@ func TestSchema(t *testing.T) {
 	base := backend.Family{Name: "a_seconds", Help: "A.", Kind: backend.Histogram, Unit: "seconds", Labels: []string{"x", "y"}, Buckets: []float64{-1, 0, 1.5}}
 	seen := map[string]string{}
 	for name, change := range map[string]func(f *backend.Family){
-		"base":    func(f *backend.Family) {},
-		"name":    func(f *backend.Family) { f.Name = "b_seconds" },
-		"kind":    func(f *backend.Family) { f.Kind, f.Buckets = backend.Gauge, nil },
-		"mode":    func(f *backend.Family) { f.Kind, f.Buckets, f.Mode = backend.Gauge, nil, backend.Max },
-		"unit":    func(f *backend.Family) { f.Unit = "" },
-		"labels":  func(f *backend.Family) { f.Labels = []string{"x"} },
-		"label":   func(f *backend.Family) { f.Labels = []string{"x", "z"} },
-		"buckets": func(f *backend.Family) { f.Buckets = []float64{-1, 0} },
+		"base":         func(f *backend.Family) {},
+		"name":         func(f *backend.Family) { f.Name = "b_seconds" },
+		"kind":         func(f *backend.Family) { f.Kind, f.Buckets = backend.Gauge, nil },
+		"mode":         func(f *backend.Family) { f.Kind, f.Buckets, f.Mode = backend.Gauge, nil, backend.Max },
+		"unit":         func(f *backend.Family) { f.Unit = "" },
+		"labels":       func(f *backend.Family) { f.Labels = []string{"x"} },
+		"label":        func(f *backend.Family) { f.Labels = []string{"x", "z"} },
+		"buckets":      func(f *backend.Family) { f.Buckets = []float64{-1, 0} },
+		"states":       func(f *backend.Family) { f.Kind, f.Buckets, f.States = backend.StateSet, nil, []string{"on", "off"} },
+		"order":        func(f *backend.Family) { f.Kind, f.Buckets, f.States = backend.StateSet, nil, []string{"off", "on"} },
+		"per instance": func(f *backend.Family) { f.Mode = backend.PerInstance },
+		"quantiles": func(f *backend.Family) {
+			f.Kind, f.Buckets, f.Mode = backend.Summary, []float64{0, .5, 1}, backend.PerInstance
+		},
 	} {
 		f := base
 		change(&f)
@@ -197,44 +234,6 @@ func TestOpen(t *testing.T) {
 	backend.Register(scheme, nil)
 }
 
-func TestHeap(t *testing.T) {
-	t.Parallel()
-	b := heap.New()
-	f := &backend.Family{Name: "b", Help: "B.", Kind: backend.Counter, Labels: []string{"x"}}
-	same := *f
-	w1, _ := b.Cells(f, `x="2"`)
-	w2, _ := b.Cells(&same, `x="2"`)
-	if &w1[0] != &w2[0] || len(w1) != f.Words() {
-		t.Error("equal families do not share words")
-	}
-	b.Cells(f, `x="1"`)
-	b.Declare(&backend.Family{Name: "a", Help: "A.", Kind: backend.Gauge})
-	b.Declare(&backend.Family{Name: "b", Help: "B.", Kind: backend.Gauge}) // newer schema of the same name
-	first := b.Walk()
-	b.Cells(f, `x="3"`)
-	for i, want := range []struct {
-		name   string
-		kind   backend.Kind
-		series []string
-	}{
-		{"a", backend.Gauge, nil},
-		{"b", backend.Gauge, nil},
-		{"b", backend.Counter, []string{`x="1"`, `x="2"`, `x="3"`}},
-	} {
-		g := b.Walk()[i]
-		var series []string
-		for _, s := range g.Series {
-			series = append(series, s.Labels)
-		}
-		if g.Family.Name != want.name || g.Family.Kind != want.kind || !slices.Equal(series, want.series) {
-			t.Errorf("group %d is %s %v %q", i, g.Family.Name, g.Family.Kind, series)
-		}
-	}
-	if len(first[2].Series) != 2 {
-		t.Error("a snapshot has changed")
-	}
-}
-
 func TestSeals(t *testing.T) {
 	t.Parallel()
 	for _, f := range []*backend.Family{
@@ -263,6 +262,175 @@ func TestSeals(t *testing.T) {
 		w[0].Store(5)
 		if f.Unseal(w); w[0].Load() != 5 {
 			t.Errorf("%v: a live word was changed", f.Kind)
+		}
+	}
+}
+
+// Merge adds up what instances have in words of their own.
+func TestMerge(t *testing.T) {
+	t.Parallel()
+	native := &backend.Native{Schema: 3, MaxBuckets: 160}
+	counter := backend.Family{Name: "c_total", Kind: backend.Counter}
+	classic := backend.Family{Name: "h", Kind: backend.Histogram, Buckets: []float64{1, 2}}
+	both := backend.Family{Name: "h", Kind: backend.Histogram, Buckets: []float64{1, 2}, Native: native}
+	sketch := backend.Family{Name: "s", Kind: backend.Summary, Sketch: &backend.Sketch{Quantiles: []float64{.5}, PerDoubling: 35, Slots: 5, MaxAge: time.Minute}}
+	for _, f := range []*backend.Family{&counter, &classic, &both, &sketch, {Name: "s", Kind: backend.Summary}} {
+		to := make(backend.Words, f.Words())
+		floats := map[int]bool{}
+		for i := range to { // what is sealed as a float is one
+			w := make(backend.Words, f.Words())
+			f.Seal(w)
+			floats[i] = w[i].Load() == backend.SealedFloat
+		}
+		fixed := len(to) - len(f.BucketBlock(to))
+		for n := uint64(1); n <= 3; n++ {
+			from := make(backend.Words, f.Words())
+			for i := range fixed {
+				if from[i].Store(n); floats[i] {
+					from[i].Store(math.Float64bits(float64(n)))
+				}
+			}
+			f.Start(from).Store(10 - n)
+			to = f.Merge(to, from)
+		}
+		sealed := make(backend.Words, f.Words())
+		f.Seal(sealed)
+		to = f.Merge(to, sealed)
+		for i := range fixed {
+			want := uint64(6)
+			switch {
+			case floats[i]:
+				want = math.Float64bits(6)
+			case &to[i] == f.Start(to):
+				want = 7
+			}
+			if got := to[i].Load(); got != want {
+				t.Errorf("%v: word %d is %d, want %d", f.Kind, i, got, want)
+			}
+		}
+	}
+	// Buckets of several instances that have no room beside each other.
+	to := make(backend.Words, both.Words())
+	for n := range 5 {
+		from := make(backend.Words, both.Words())
+		block := both.BucketBlock(from)
+		view := sparse.View(block, both.PerDoubling(), both.Shift(), both.Snapshots())
+		for i := range 30 {
+			view.Find(int32(30*n+i), false).Add(1)
+		}
+		to = both.Merge(to, from)
+	}
+	view := sparse.View(both.BucketBlock(to), both.PerDoubling(), both.Shift(), both.Snapshots())
+	if list, _ := view.Append(nil, -1); len(list) != 150 || len(to) <= both.Words() {
+		t.Errorf("%d buckets in %d words", len(list), len(to))
+	}
+	// A counter's integer word never gets to its seal.
+	a, b := make(backend.Words, 3), make(backend.Words, 3)
+	a[backend.CounterInt].Store(backend.IntLimit - 1)
+	b[backend.CounterInt].Store(backend.IntLimit - 1)
+	a = counter.Merge(a, b)
+	if counter.SealedAt(a, backend.CounterInt) || math.Float64frombits(a[backend.CounterFloat].Load()) != 1<<62 {
+		t.Errorf("%x", a[backend.CounterInt].Load())
+	}
+	// The newest exemplar stays.
+	ex := counter.With(backend.Block{Role: backend.ExemplarRole, Size: 12})
+	into := make(backend.Words, ex.Words())
+	for _, at := range []int64{5e9, 9e9, 7e9} {
+		from := make(backend.Words, ex.Words())
+		ex.WriteExemplar(from, 0, 1, &backend.Exemplar{Labels: fmt.Sprintf(`at="%d"`, at), Time: at})
+		into = ex.Merge(into, from)
+	}
+	if e, ok := ex.ReadExemplar(into, 0, 1); !ok || e.Time != 9e9 {
+		t.Errorf("got %v", e)
+	}
+}
+
+// What was taken from words and counts elsewhere is, together with the rest, what there was: also in buckets that have
+// become coarser, and in the window of quantiles.
+func TestSubtract(t *testing.T) {
+	t.Parallel()
+	for _, f := range []*backend.Family{
+		{Name: "c_total", Kind: backend.Counter},
+		{Name: "st_total", Kind: backend.Counter, Stripes: 2},
+		{Name: "h", Kind: backend.Histogram, Buckets: []float64{1, 2}},
+		{Name: "n", Kind: backend.Histogram, Buckets: []float64{1, 2}, Native: &backend.Native{Schema: 3, MaxBuckets: 160}},
+		{Name: "s", Kind: backend.Summary},
+		{Name: "q", Kind: backend.Summary, Sketch: &backend.Sketch{Quantiles: []float64{.5}, PerDoubling: 20, Slots: 3, MaxAge: 3e9}},
+	} {
+		if err := f.Check(); err != nil {
+			t.Fatal(err)
+		}
+		w := make(backend.Words, f.Words())
+		seals := make(backend.Words, f.Words())
+		f.Seal(seals)
+		block := f.BucketBlock(w)
+		f.Start(w).Store(5)
+		count := func(n uint64) {
+			for i := range len(w) - len(block) {
+				switch {
+				case &w[i] == f.Start(w):
+				case seals[i].Load() == backend.SealedFloat:
+					w[i].Store(math.Float64bits(math.Float64frombits(w[i].Load()) + float64(n)))
+				case seals[i].Load() == backend.SealedInt:
+					w[i].Add(n)
+				}
+			}
+			if block == nil {
+				return
+			}
+			b := sparse.View(block, f.PerDoubling(), f.Shift(), f.Snapshots())
+			for i := range int32(50) { // more than there is room for
+				w, coarse := b.FindAnyhow(10*i, false)
+				w.Add(n)
+				b.KeepCoarse(coarse)
+			}
+		}
+		show := func(w backend.Words) (lines []string) {
+			block := f.BucketBlock(w)
+			for i := range len(w) - len(block) {
+				lines = append(lines, fmt.Sprintf("word %d: %x", i, w[i].Load()))
+			}
+			if block != nil {
+				b := sparse.View(block, f.PerDoubling(), f.Shift(), f.Snapshots())
+				for s := -1; s < f.Snapshots(); s++ {
+					list, zeros := b.Append(nil, s)
+					list, more := sparse.Coarsen(list, f.PerDoubling(), b.Coarse())
+					lines = append(lines, fmt.Sprint("since ", s, ": ", zeros+more, list, " at ", b.Coarse()))
+				}
+			}
+			return lines
+		}
+		advance := func(epoch uint64) {
+			if f.Sketch != nil {
+				b := sparse.View(block, f.PerDoubling(), 0, f.Snapshots())
+				b.Advance(epoch)
+			}
+		}
+		advance(7)
+		count(3)
+		counted := make(backend.Words, len(w))
+		for i := range w {
+			counted[i].Store(w[i].Load())
+		}
+		advance(8)
+		count(2)
+		advance(9)
+		count(4)
+		whole := show(w)
+		f.Subtract(w, counted)
+		// What is left is less, and what was counted makes it whole.
+		if slices.Equal(show(w), whole) {
+			t.Errorf("%s: nothing was taken", f.Name)
+		}
+		into := f.Merge(f.Merge(make(backend.Words, f.Words()), counted), w)
+		if got := show(into); !slices.Equal(got, whole) {
+			t.Errorf("%s:\n%s\nwant\n%s", f.Name, strings.Join(got, "\n"), strings.Join(whole, "\n"))
+		}
+		// Seals stay.
+		f.Seal(w)
+		f.Subtract(w, counted)
+		if !f.Sealed(w) {
+			t.Errorf("%s is no longer sealed", f.Name)
 		}
 	}
 }

@@ -20,6 +20,9 @@ const (
 	Gauge
 	Histogram
 	Summary
+	Info     // facts as label values; the value of a series is 1
+	StateSet // each series has States, some of which are on
+	Untyped  // a value of which nothing is known
 )
 
 func (k Kind) String() string {
@@ -32,11 +35,18 @@ func (k Kind) String() string {
 		return "histogram"
 	case Summary:
 		return "summary"
+	case Info:
+		return "info"
+	case StateSet:
+		return "state set"
+	case Untyped:
+		return "untyped"
 	}
 	return "kind(" + strconv.Itoa(int(k)) + ")"
 }
 
-// Mode says what a gauge's value is when several processes have it.
+// Mode says what a gauge's value is when several processes have it. Families of all kinds can be PerInstance:
+// then each instance writes what it knows, as a whole, to words of its own.
 type Mode uint8
 
 // The modes. All but Shared are over the live instances: what a dead one had is gone. Instances that have
@@ -52,8 +62,9 @@ const (
 	PerInstance             // one series for each instance, told apart by the label InstanceLabel
 )
 
-// InstanceLabel is the name of the label of gauges with mode PerInstance. Its values are small numbers that
-// are given to the next process when one has ended, so that there is no end of series.
+// InstanceLabel is the name of the label of series with mode PerInstance. Its values are small numbers that
+// are given to the next process when one has ended, so that there is no end of series. There is no such label
+// where there is but one instance, see Instance.Number.
 const InstanceLabel = "process"
 
 func (m Mode) String() string {
@@ -74,20 +85,31 @@ type Family struct {
 	Help    string
 	Unit    string // "" or a suffix of Name (before _total), such as "seconds"
 	Kind    Kind
-	Mode    Mode      // of a gauge
+	Mode    Mode
 	Labels  []string  // in ascending order, constant ones included
-	Buckets []float64 // upper bounds of a histogram in ascending order, without +Inf
+	Buckets []float64 // in ascending order: upper bounds of a histogram, without +Inf; quantiles of a summary with mode PerInstance
+	States  []string  // of a StateSet, at most MaxStates
+	Native  *Native   // of a histogram with exponential buckets, alone if Buckets is nil
+	Sketch  *Sketch   // of a summary with quantiles
+	Stripes int       // how many times a counter or histogram has its words, on cache lines of their own; 0: once
+	Block   Block     // of an auxiliary family: which further words of the series it has
 }
 
-// Words returns how many words each series of f has, or each part of a series, see Family.Parts.
-func (f *Family) Words() int {
-	switch {
-	case f.Kind == Histogram:
-		return HistogramBuckets + len(f.Buckets) + 1
-	case f.Parts():
-		return 3
+// MaxStripes is how many stripes a counter or histogram can have.
+const MaxStripes = 64
+
+// MaxStates is how many states a StateSet can have: a float64 is exact as an integer of as many bits.
+const MaxStates = 53
+
+// likeGauge reports whether the words of f mean what those of a gauge do.
+func (f *Family) likeGauge() bool {
+	switch f.Kind {
+	case Counter:
+		return f.Parts()
+	case Histogram, Summary:
+		return false
 	}
-	return 2
+	return true
 }
 
 // Parts reports whether series of f have words for each instance.
@@ -97,20 +119,30 @@ func (f *Family) Parts() bool { return f.Mode != Shared }
 // and the rule, which are those of the Prometheus data model.
 func (f *Family) Check() error {
 	if !ValidName(f.Name) {
-		return fmt.Errorf("%w: name %q: must match [a-zA-Z_:][a-zA-Z0-9_:]*", ErrFamily, f.Name)
+		return fmt.Errorf("%w: name %q: must be UTF-8 without control characters, and not empty", ErrFamily, f.Name)
 	}
-	if f.Kind < Counter || f.Kind > Summary {
+	if f.Kind < Counter || f.Kind > Untyped {
 		return fmt.Errorf("%w: %s: unknown %v", ErrFamily, f.Name, f.Kind)
 	}
-	if f.Mode > PerInstance || f.Mode != Shared && f.Kind != Gauge {
+	if !f.hasMode() {
 		return fmt.Errorf("%w: %s: a %v has no mode %v", ErrFamily, f.Name, f.Kind, f.Mode)
+	}
+	if f.Kind == Info && !strings.HasSuffix(f.Name, "_info") {
+		return fmt.Errorf("%w: %s: the name of an info must end in _info", ErrFamily, f.Name)
+	}
+	if f.Kind == Counter && f.Name == "_total" || f.Kind == Info && f.Name == "_info" {
+		// OpenMetrics and some parsers of text take the suffix off.
+		return fmt.Errorf("%w: %s: there must be something in front of %s in the name of a %v", ErrFamily, f.Name, f.Name, f.Kind)
+	}
+	if err := f.checkStates(); err != nil {
+		return err
 	}
 	if !utf8.ValidString(f.Help) {
 		return fmt.Errorf("%w: %s: help %q is not UTF-8", ErrFamily, f.Name, f.Help)
 	}
 	if f.Unit != "" {
 		base := strings.TrimSuffix(f.Name, "_total")
-		if !ValidName(f.Unit) || !strings.HasSuffix(base, "_"+f.Unit) {
+		if !classicName(f.Unit, true) || !strings.HasSuffix(base, "_"+f.Unit) {
 			return fmt.Errorf("%w: %s: unit %q must be a suffix of the name, as in %s_%s", ErrFamily, f.Name, f.Unit, base, f.Unit)
 		}
 	}
@@ -125,10 +157,71 @@ func (f *Family) Check() error {
 			return fmt.Errorf("%w: %s: labels %q are not in ascending order", ErrFamily, f.Name, f.Labels)
 		}
 	}
-	if f.Kind != Histogram && f.Buckets != nil {
+	switch {
+	case f.Kind == Summary && f.Mode == PerInstance:
+		if err := f.CheckQuantiles(f.Buckets); err != nil {
+			return err
+		}
+	case f.Kind != Histogram && f.Buckets != nil:
 		return fmt.Errorf("%w: %s: a %v has no buckets", ErrFamily, f.Name, f.Kind)
 	}
-	return f.checkBuckets()
+	if err := f.checkBuckets(); err != nil {
+		return err
+	}
+	if f.Stripes != 0 && (f.Kind != Counter && (f.Kind != Histogram || f.Native != nil) || f.Parts() || f.Stripes < 2 || f.Stripes > MaxStripes) {
+		return fmt.Errorf("%w: %s: %d stripes: counters, and histograms without exponential buckets, may have from 2 to %d unless they have a mode; nothing else may have any",
+			ErrFamily, f.Name, f.Stripes, MaxStripes)
+	}
+	if err := f.checkSparse(); err != nil {
+		return err
+	}
+	return f.checkBlock()
+}
+
+func (f *Family) hasMode() bool {
+	switch {
+	case f.Mode > PerInstance:
+		return false
+	case f.Mode == PerInstance, f.Kind == Gauge:
+		return true
+	case f.Kind == Info:
+		return f.Mode == Max // 1 as long as a live instance says so
+	case f.Kind == Untyped:
+		return false
+	}
+	return f.Mode == Shared
+}
+
+func (f *Family) checkStates() error {
+	switch n := len(f.States); {
+	case f.Kind != StateSet && n > 0:
+		return fmt.Errorf("%w: %s: a %v has no states", ErrFamily, f.Name, f.Kind)
+	case f.Kind == StateSet && n == 0:
+		return fmt.Errorf("%w: %s: a state set needs states", ErrFamily, f.Name)
+	case n > MaxStates:
+		return fmt.Errorf("%w: %s: %d states: there can be %d", ErrFamily, f.Name, n, MaxStates)
+	case f.Kind == StateSet && strings.Contains(f.Name, ":"):
+		return fmt.Errorf("%w: %s: the name of a state set is a label, too, and must not have a colon", ErrFamily, f.Name)
+	}
+	for i, s := range f.States {
+		switch {
+		case s == "" || !utf8.ValidString(s):
+			return fmt.Errorf("%w: %s: state %q must be UTF-8 and not empty", ErrFamily, f.Name, s)
+		case slices.Contains(f.States[:i], s):
+			return fmt.Errorf("%w: %s: state %q is given twice", ErrFamily, f.Name, s)
+		}
+	}
+	return nil
+}
+
+// CheckQuantiles returns an error that wraps ErrFamily if list cannot be the quantiles of f.
+func (f *Family) CheckQuantiles(list []float64) error {
+	for i, q := range list {
+		if !(q >= 0 && q <= 1) || i > 0 && list[i-1] >= q {
+			return fmt.Errorf("%w: %s: quantiles %v must be ascending and from 0 to 1", ErrFamily, f.Name, list)
+		}
+	}
+	return nil
 }
 
 func (f *Family) checkBuckets() error {
@@ -152,23 +245,35 @@ func (f *Family) checkBuckets() error {
 // CheckLabelName returns an error that wraps ErrFamily if name cannot be a label of f.
 func (f *Family) CheckLabelName(name string) error {
 	switch {
-	case !ValidName(name) || strings.Contains(name, ":"):
-		return fmt.Errorf("%w: %s: label %q: must match [a-zA-Z_][a-zA-Z0-9_]*", ErrFamily, f.Name, name)
+	case !ValidName(name):
+		return fmt.Errorf("%w: %s: label %q: must be UTF-8 without control characters, and not empty", ErrFamily, f.Name, name)
 	case strings.HasPrefix(name, "__"):
 		return fmt.Errorf("%w: %s: label %q: names that begin with __ are reserved", ErrFamily, f.Name, name)
 	case name == InstanceLabel && f.Mode == PerInstance:
-		return fmt.Errorf("%w: %s: label %q is reserved in a gauge per instance", ErrFamily, f.Name, name)
-	case name == "le" && f.Kind == Histogram, name == "quantile" && f.Kind == Summary:
+		return fmt.Errorf("%w: %s: label %q is reserved in a %v per instance", ErrFamily, f.Name, name, f.Kind)
+	case name == "le" && f.Kind == Histogram, name == "quantile" && f.Kind == Summary, name == f.Name && f.Kind == StateSet:
 		return fmt.Errorf("%w: %s: label %q is reserved in a %v", ErrFamily, f.Name, name, f.Kind)
 	}
 	return nil
 }
 
-// ValidName reports whether s matches [a-zA-Z_:][a-zA-Z0-9_:]*.
+// ValidName reports whether s can be the name of a metric or label: UTF-8 without control characters. Names
+// other than [a-zA-Z_:][a-zA-Z0-9_:]*, for labels without the colon, are shown in quotes, or escaped where a
+// format has no quoted names.
 func ValidName(s string) bool {
+	for _, r := range s {
+		if r < ' ' || r == 0x7f {
+			return false
+		}
+	}
+	return s != "" && utf8.ValidString(s)
+}
+
+// classicName reports whether s needs no quotes as the name of a metric or, without colons, of a label.
+func classicName(s string, colons bool) bool {
 	for i := range len(s) {
 		c := s[i]
-		if c != '_' && c != ':' && (c|0x20 < 'a' || c|0x20 > 'z') && (i == 0 || c < '0' || c > '9') {
+		if c != '_' && (c != ':' || !colons) && (c|0x20 < 'a' || c|0x20 > 'z') && (i == 0 || c < '0' || c > '9') {
 			return false
 		}
 	}
@@ -178,7 +283,8 @@ func ValidName(s string) bool {
 // Alike reports whether series of f and g can be shown under one name: they may differ in help and
 // label names only.
 func (f *Family) Alike(g *Family) bool {
-	return f.Kind == g.Kind && f.Mode == g.Mode && f.Unit == g.Unit && slices.Equal(f.Buckets, g.Buckets)
+	return f.Kind == g.Kind && f.Mode == g.Mode && f.Stripes == g.Stripes && f.Unit == g.Unit && f.Classic() == g.Classic() && slices.Equal(f.Buckets, g.Buckets) &&
+		slices.Equal(f.States, g.States) && f.Native.equal(g.Native) && f.Sketch.equal(g.Sketch)
 }
 
 // Fields of an encoded schema. Their numbers are stored, so they never change; unknown ones make a
@@ -190,11 +296,16 @@ const (
 	fieldLabel  = 4
 	fieldBucket = 5
 	fieldMode   = 6
+	fieldState  = 7
+	fieldNative = 8
+	fieldSketch = 9
+	fieldBlock  = 10
+	fieldStripe = 11
 )
 
 // Schema returns the identity of f as bytes: fields in ascending order, each a number, the length
-// of its content as uvarint, and the content. Labels and buckets are a field each, buckets as
-// float64 bits in little-endian order. Help is not part of it. Equal families, and only they, have
+// of its content as uvarint, and the content. Labels, buckets and states are a field each. Numbers are in
+// little-endian order, floats as their bits. Help is not part of it. Equal families, and only they, have
 // equal schemas.
 func (f *Family) Schema() string {
 	var b []byte
@@ -216,6 +327,21 @@ func (f *Family) Schema() string {
 	}
 	if f.Mode != Shared {
 		field(fieldMode, string([]byte{byte(f.Mode)}))
+	}
+	for _, s := range f.States {
+		field(fieldState, s)
+	}
+	if f.Native != nil {
+		field(fieldNative, f.Native.schema())
+	}
+	if f.Sketch != nil {
+		field(fieldSketch, f.Sketch.schema())
+	}
+	if f.Block.Role != 0 {
+		field(fieldBlock, f.Block.schema())
+	}
+	if f.Stripes != 0 {
+		field(fieldStripe, string([]byte{byte(f.Stripes)}))
 	}
 	return string(b)
 }
@@ -239,10 +365,20 @@ func ParseSchema(s string) (*Family, error) {
 			f.Kind = Kind(content[0])
 		case n == fieldMode && length == 1:
 			f.Mode = Mode(content[0])
+		case n == fieldNative && length == nativeSize:
+			f.Native = parseNative(content)
+		case n == fieldSketch && length >= sketchSize && (length-sketchSize)%8 == 0:
+			f.Sketch = parseSketch(content)
+		case n == fieldBlock && length == blockSize:
+			f.Block = parseBlock(content)
+		case n == fieldStripe && length == 1:
+			f.Stripes = int(content[0])
 		case n == fieldUnit:
 			f.Unit = content
 		case n == fieldLabel:
 			f.Labels = append(f.Labels, content)
+		case n == fieldState:
+			f.States = append(f.States, content)
 		case n == fieldBucket && length == 8:
 			f.Buckets = append(f.Buckets, math.Float64frombits(binary.LittleEndian.Uint64([]byte(content))))
 		default:

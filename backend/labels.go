@@ -13,8 +13,8 @@ import (
 //
 //	method="GET",route="/"
 //
-// with backslash, double quote and line feed of values escaped. values are in the order of
-// f.Labels. It is an error if their number differs or one of them is not UTF-8.
+// with backslash, double quote and line feed of values escaped. Names that do not match
+// [a-zA-Z_][a-zA-Z0-9_]* are in double quotes and escaped likewise. values are in the order of f.Labels. It is an error if their number differs or one of them is not UTF-8.
 func (f *Family) LabelText(values ...string) (string, error) {
 	if len(values) != len(f.Labels) {
 		return "", fmt.Errorf("%w: %s: %d values for labels %q", ErrFamily, f.Name, len(values), f.Labels)
@@ -25,6 +25,9 @@ func (f *Family) LabelText(values ...string) (string, error) {
 			return "", fmt.Errorf("%w: %s: value %q of label %q is not UTF-8", ErrFamily, f.Name, v, f.Labels[i])
 		}
 		size += len(f.Labels[i]) + len(v) + len(`="",`)
+		if !classicName(f.Labels[i], false) {
+			size += len(`""`)
+		}
 	}
 	var b strings.Builder
 	b.Grow(size)
@@ -32,12 +35,34 @@ func (f *Family) LabelText(values ...string) (string, error) {
 		if i > 0 {
 			b.WriteByte(',')
 		}
-		b.WriteString(f.Labels[i])
-		b.WriteString(`="`)
-		writeEscaped(&b, v)
-		b.WriteByte('"')
+		writeLabel(&b, f.Labels[i], v)
 	}
 	return b.String(), nil
+}
+
+func writeLabel(b *strings.Builder, name, value string) {
+	if classicName(name, false) {
+		b.WriteString(name)
+	} else {
+		b.WriteByte('"')
+		writeEscaped(b, name)
+		b.WriteByte('"')
+	}
+	b.WriteString(`="`)
+	writeEscaped(b, value)
+	b.WriteByte('"')
+}
+
+// AppendLabel returns a label text with one more label at its end.
+func AppendLabel(text, name, value string) string {
+	var b strings.Builder
+	b.Grow(len(text) + len(name) + len(value) + len(`,""="",`))
+	if text != "" {
+		b.WriteString(text)
+		b.WriteByte(',')
+	}
+	writeLabel(&b, name, value)
+	return b.String()
 }
 
 // LabelValues is the reverse of LabelText. An error says that text is not a label text of f.
@@ -57,23 +82,44 @@ func (f *Family) LabelValues(text string) ([]string, error) {
 func ParseLabels(text string) iter.Seq2[string, string] {
 	return func(yield func(name, value string) bool) {
 		for text != "" {
-			name, rest, ok := strings.Cut(text, `="`)
+			name, rest, ok := cutName(text)
 			if !ok {
 				return
 			}
-			end := 0
-			for end < len(rest) && rest[end] != '"' {
-				if rest[end] == '\\' {
-					end++
-				}
-				end++
-			}
-			if end >= len(rest) || !yield(name, unescape(rest[:end])) {
+			end := endOfQuoted(rest)
+			if end < 0 || !yield(name, unescape(rest[:end])) {
 				return
 			}
 			text = strings.TrimPrefix(rest[end+1:], ",")
 		}
 	}
+}
+
+// cutName cuts a label's name, the equals sign and the quote behind it off a label text.
+func cutName(text string) (name, rest string, ok bool) {
+	quoted, isQuoted := strings.CutPrefix(text, `"`)
+	if !isQuoted {
+		return strings.Cut(text, `="`)
+	}
+	end := endOfQuoted(quoted)
+	if end < 0 {
+		return "", "", false
+	}
+	rest, ok = strings.CutPrefix(quoted[end+1:], `="`)
+	return unescape(quoted[:end]), rest, ok
+}
+
+// endOfQuoted returns the place of the quote that ends a quoted text; -1 if there is none.
+func endOfQuoted(s string) int {
+	for i := 0; i < len(s); i++ {
+		switch s[i] {
+		case '"':
+			return i
+		case '\\':
+			i++
+		}
+	}
+	return -1
 }
 
 // SortLabels returns the names in ascending order, as Family.Labels has them, and for each of them

@@ -39,12 +39,8 @@ func Register(scheme string, open Driver) {
 // wraps ErrScheme if the scheme's driver is not part of the program.
 func Open(ctx context.Context, rawURL string) (Backend, error) {
 	u, err := url.Parse(rawURL)
-	if err != nil {
-		var inner *url.Error
-		if errors.As(err, &inner) {
-			err = inner.Err // without the URL, which may hold a password
-		}
-		return nil, fmt.Errorf("backend: this is not a URL: %w", err)
+	if err != nil { // is not shown: it may name a part of a password
+		return nil, errors.New("backend: this is not a URL: special characters in a password must be escaped, as %23 for #")
 	}
 	drivers.RLock()
 	open := drivers.m[u.Scheme]
@@ -59,7 +55,26 @@ func Open(ctx context.Context, rawURL string) (Backend, error) {
 		if u.Scheme == "" {
 			hint = "a URL begins with a scheme, as in shm:///dev/shm/shop"
 		}
-		return nil, fmt.Errorf("%w %q in %q (known: %s): %s", ErrScheme, u.Scheme, u.Redacted(), strings.Join(known, " "), hint)
+		return nil, fmt.Errorf("%w %q in %q (known: %s): %s", ErrScheme, u.Scheme, Redact(rawURL), strings.Join(known, " "), hint)
 	}
 	return open(ctx, u)
+}
+
+// Redact returns a URL for logs and errors, without the password that it may have, in front of the host or as a
+// parameter whose name has "password" in it.
+func Redact(rawURL string) string {
+	u, err := url.Parse(rawURL)
+	if err != nil {
+		return "(not a URL)"
+	}
+	q, secret := u.Query(), false
+	for name := range q {
+		if strings.Contains(name, "password") {
+			q[name], secret = []string{"xxxxx"}, true
+		}
+	}
+	if secret {
+		u.RawQuery = q.Encode()
+	}
+	return u.Redacted()
 }

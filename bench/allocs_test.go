@@ -3,10 +3,14 @@ package main
 import (
 	"fmt"
 	"io"
+	"strings"
 	"testing"
 
 	"github.com/gotheus/gotheus"
 )
+
+// poolsDrop says that a sync.Pool does not keep all that is put into it.
+var poolsDrop bool
 
 // onBoth runs f for a registry in the heap and one in shared memory.
 func onBoth(t *testing.T, f func(t *testing.T, r *gotheus.Registry)) {
@@ -56,11 +60,18 @@ func TestUpdatesDoNotAllocate(t *testing.T) {
 	})
 }
 
-// TestPageAllocations: what a page allocates does not grow with the number of its series. The bound is
-// several times of what is usual, and holds even when the pool of buffers has just been emptied.
+// TestPageAllocations: what a page allocates does not grow with the number of its series: nothing in the heap, and
+// what it takes to wait for the backend, but no longer than for a deadline, in shared memory. The race detector lets
+// pools drop some of what is put into them.
 func TestPageAllocations(t *testing.T) {
-	const most = 150
 	onBoth(t, func(t *testing.T, r *gotheus.Registry) {
+		most := 40.0
+		switch {
+		case poolsDrop:
+			most = 150
+		case strings.HasSuffix(t.Name(), "heap"):
+			most = 0
+		}
 		counters := r.NewCounterVec("c_total", "Counters.", nil, "method", "route")
 		histograms := r.NewHistogramVec("h", "Histograms.", nil, "route")
 		for _, series := range []int{10, 10_000} {
@@ -74,7 +85,7 @@ func TestPageAllocations(t *testing.T) {
 				}
 			})
 			if n > most {
-				t.Errorf("a page of %d counters and histograms: %v allocations, want at most %d", series, n, most)
+				t.Errorf("a page of %d counters and histograms: %v allocations, want at most %v", series, n, most)
 			}
 		}
 	})

@@ -1,11 +1,13 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"sync/atomic"
 
 	vm "github.com/VictoriaMetrics/metrics"
 	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/metric"
 
 	"github.com/gotheus/gotheus"
 )
@@ -42,6 +44,7 @@ func counterContenders(e *env) ([]contender, error) {
 	onShm := registry.NewCounter("c_total", "Counter.", nil)
 	cg := prometheus.NewCounter(prometheus.CounterOpts{Name: "c_total"})
 	vmc := vm.NewSet().NewCounter("c_total")
+	otc := otelCounter(otelMeter(), "c_total")
 	return []contender{
 		{name: bareHeap, run: func(n int) {
 			for range n {
@@ -63,6 +66,11 @@ func counterContenders(e *env) ([]contender, error) {
 		{name: "VictoriaMetrics", floor: bareHeap, run: func(n int) {
 			for range n {
 				vmc.Inc()
+			}
+		}},
+		{name: otel, floor: bareHeap, run: func(n int) {
+			for range n {
+				otc.Add(context.Background(), 1)
 			}
 		}},
 	}, nil
@@ -91,6 +99,7 @@ func lookupContenders(e *env) ([]contender, error) {
 		maps   [series]gotheus.Labels
 		cgMaps [series]prometheus.Labels
 		names  [series]string
+		sets   [series][]metric.AddOption
 		floors = make(map[[2]string]*atomic.Uint64, series)
 	)
 	for i := range series {
@@ -101,16 +110,24 @@ func lookupContenders(e *env) ([]contender, error) {
 		maps[at] = gotheus.Labels{"method": method, "route": route}
 		cgMaps[at] = prometheus.Labels{"method": method, "route": route}
 		names[at] = fmt.Sprintf(`requests_total{method=%q,route=%q}`, method, route)
+		sets[at] = []metric.AddOption{otelSet("method", method, "route", route)}
 		floors[pairs[at]] = new(atomic.Uint64)
 	}
 	registry, err := e.kept()
 	if err != nil {
 		return nil, err
 	}
-	onHeap := e.heap().NewCounterVec("requests_total", "Requests.", nil, "method", "route")
+	heap := e.heap()
+	onHeap := heap.NewCounterVec("requests_total", "Requests.", nil, "method", "route")
+	type request struct{ Method, Route string }
+	typed, err := gotheus.NewVecOf[request, gotheus.Counter](heap, "requests_total", "Requests.", nil)
+	if err != nil {
+		return nil, err
+	}
 	onShm := registry.NewCounterVec("requests_total", "Requests.", nil, "method", "route")
 	cg := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "requests_total"}, []string{"method", "route"})
 	set := vm.NewSet()
+	otc := otelCounter(otelMeter(), "requests_total")
 
 	const floor = "Go map with a [2]string key, no lock, bare atomic add"
 	with := func(v *gotheus.Vec[gotheus.Counter]) func(int) {
@@ -129,6 +146,12 @@ func lookupContenders(e *env) ([]contender, error) {
 		}},
 		{name: ours + " heap, With", floor: floor, run: with(onHeap)},
 		{name: ours + " shm, With", floor: floor, run: with(onShm)},
+		{name: ours + " heap, With of a struct", floor: floor, run: func(n int) {
+			for i := range n {
+				p := &pairs[i%series]
+				typed.With(request{p[0], p[1]}).Inc()
+			}
+		}},
 		{name: ours + " heap, WithLabels", floor: floor, run: func(n int) {
 			for i := range n {
 				onHeap.WithLabels(maps[i%series]).Inc()
@@ -148,6 +171,11 @@ func lookupContenders(e *env) ([]contender, error) {
 		{name: "VictoriaMetrics, GetOrCreateCounter with ready-made name", floor: floor, run: func(n int) {
 			for i := range n {
 				set.GetOrCreateCounter(names[i%series]).Inc()
+			}
+		}},
+		{name: otel + ", ready-made attribute set", floor: floor, run: func(n int) {
+			for i := range n {
+				otc.Add(context.Background(), 1, sets[i%series]...)
 			}
 		}},
 	}, nil

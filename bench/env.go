@@ -39,7 +39,7 @@ func (e *env) heap() *gotheus.Registry {
 func (e *env) shm() (r *gotheus.Registry, drop func(), err error) {
 	path := e.path()
 	r = e.heap()
-	if err := r.Bind(context.Background(), "shm://"+path+"?fs=any"); err != nil {
+	if err := r.Bind(context.Background(), "shm://"+path+"?fs=any&limit=1GiB"); err != nil {
 		return nil, nil, err
 	}
 	return r, func() {

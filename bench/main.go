@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"time"
 )
@@ -20,6 +21,13 @@ func main() {
 	only := flag.String("only", "", "measure tables whose title matches this regular expression")
 	dir := flag.String("dir", "/dev/shm", "folder for files in shared memory")
 	flag.Parse()
+	if addr := os.Getenv(fleetChild); addr != "" {
+		if err := beOthers(addr); err != nil {
+			fmt.Fprintln(os.Stderr, "bench:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	if err := run(*rounds, *target, *only, *dir); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
@@ -40,12 +48,21 @@ func run(rounds int, target time.Duration, only, dir string) error {
 	}
 	defer os.RemoveAll(dir)
 	fmt.Printf("%s, %d rounds of %v, %s.\n", machine(), rounds, target, versions())
-	for _, t := range tables() {
+	for _, t := range slices.Concat(tables(1), memoryTables(), redisTables()) {
 		if !match.MatchString(t.title) {
 			continue
 		}
 		fmt.Fprintf(os.Stderr, "measuring: %s\n", t.title)
 		e := &env{dir: dir}
+		if t.report != nil {
+			fmt.Printf("\n### %s\n\n", t.title)
+			err := t.report(e, os.Stdout, rounds)
+			e.close()
+			if err != nil {
+				return fmt.Errorf("%s: %w", t.title, err)
+			}
+			continue
+		}
 		contenders, err := t.contenders(e)
 		if err != nil {
 			e.close()
@@ -57,15 +74,20 @@ func run(rounds int, target time.Duration, only, dir string) error {
 	return nil
 }
 
-// tables are all tables in the order in which they are printed.
-func tables() []*table {
+// tables are all tables in the order in which they are printed, with so many times fewer series: to be tested.
+func tables(fewer int) []*table {
 	return []*table{
-		counterTable(1), counterTable(2),
+		counterTable(1), counterTable(2), stripedCounterTable(1), stripedCounterTable(2),
 		lookupTable(1), lookupTable(2),
 		gaugeSetTable(), gaugeAddTable(),
-		observeTable(1), observeTable(2),
-		newSeriesTable(),
-		counterPageTable(1_000), counterPageTable(100_000), histogramPageTable(10_000),
+		observeTable(1), observeTable(2), nativeTable(), quantilesTable(),
+		newSeriesTable(10_000 / fewer),
+		pageTable(1_000/fewer, "counters", counterPage), pageTable(100_000/fewer, "counters", counterPage),
+		pageTable(10_000/fewer, "histograms of 11 buckets", histogramPage),
+		firstByteTable(100_000 / fewer), disturbTable(100_000 / fewer), growthTable(1_000_000 / fewer),
+		coldTable(1_000 / fewer), coldTable(10_000 / fewer), coldTable(100_000 / fewer), coldTable(1_000_000 / fewer),
+		newGrowthTable(1_000_000 / fewer),
+		gzipTable(100_000/fewer, "counters", counterPage), gzipTable(10_000/fewer, "histograms of 11 buckets", histogramPage),
 	}
 }
 
@@ -93,7 +115,8 @@ func versions() string {
 	var list []string
 	for _, m := range info.Deps {
 		switch m.Path {
-		case "github.com/prometheus/client_golang", "github.com/VictoriaMetrics/metrics":
+		case "github.com/prometheus/client_golang", "github.com/VictoriaMetrics/metrics", "go.opentelemetry.io/otel/sdk/metric",
+			"github.com/klauspost/compress", "github.com/redis/go-redis/v9":
 			list = append(list, strings.TrimPrefix(m.Path, "github.com/")+" "+m.Version)
 		}
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"runtime"
 	"slices"
+	"sync/atomic"
 	"time"
 )
 
@@ -15,6 +16,12 @@ type contender struct {
 	// run performs n operations in a loop of its own, so that calls are inlined as in users' code.
 	// If the table has several goroutines, each calls it, at the same time, for its share.
 	run func(n int)
+	// size is that of what run made last, in bytes. Nil: nothing that has one.
+	size *atomic.Int64
+	// time is what run says that an operation takes, in nanoseconds, where that is not the mean. Nil: it is.
+	time *atomic.Int64
+	// per is how many things an operation is for; what is shown is for one of them. 0: one.
+	per int
 }
 
 // result is what was measured for a contender.
@@ -22,6 +29,7 @@ type result struct {
 	*contender
 	min, median   float64 // ns per operation
 	allocs, bytes float64 // per operation, the least of all rounds
+	out           int64   // the contender's size
 }
 
 // measure measures all contenders in every round, each round beginning with the next one, so that
@@ -45,7 +53,10 @@ func measure(contenders []contender, t *table, rounds int, target time.Duration)
 	return results
 }
 
-type sample struct{ ns, allocs, bytes float64 }
+type sample struct {
+	took              time.Duration
+	ns, allocs, bytes float64
+}
 
 // calibrate returns how many operations take about as long as target.
 func calibrate(c *contender, t *table, target time.Duration) int {
@@ -54,7 +65,7 @@ func calibrate(c *contender, t *table, target time.Duration) int {
 		return t.operations
 	}
 	for n := t.goroutines; ; {
-		took := time.Duration(once(c, t, n).ns * float64(n))
+		took := once(c, t, n).took
 		if took >= target/2 {
 			return max(int(float64(n)*float64(target)/float64(took)), t.goroutines)
 		}
@@ -67,16 +78,27 @@ func once(c *contender, t *table, n int) sample {
 	if c.prepare != nil {
 		c.prepare(n)
 	}
-	runtime.GC() // what came before is not to be paid for now
+	if !t.large {
+		runtime.GC() // what came before is not to be paid for now
+	}
+	if t.operations == 0 {
+		c.run(1) // what is pooled is in steady state
+	}
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
 	took := timed(c.run, n, t.goroutines)
 	runtime.ReadMemStats(&after)
-	return sample{
-		ns:     float64(took.Nanoseconds()) / float64(n),
-		allocs: float64(after.Mallocs-before.Mallocs) / float64(n),
-		bytes:  float64(after.TotalAlloc-before.TotalAlloc) / float64(n),
+	things := float64(n * max(c.per, 1))
+	s := sample{
+		took:   took,
+		ns:     float64(took.Nanoseconds()) / things,
+		allocs: float64(after.Mallocs-before.Mallocs) / things,
+		bytes:  float64(after.TotalAlloc-before.TotalAlloc) / things,
 	}
+	if c.time != nil {
+		s.ns = float64(c.time.Load())
+	}
+	return s
 }
 
 // timed returns how long goroutines take for n operations in all.
@@ -117,6 +139,9 @@ func summarize(c *contender, list []sample) result {
 		ns = append(ns, s.ns)
 		r.allocs = min(r.allocs, s.allocs)
 		r.bytes = min(r.bytes, s.bytes)
+	}
+	if c.size != nil {
+		r.out = c.size.Load()
 	}
 	slices.Sort(ns)
 	r.min = ns[0]

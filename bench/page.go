@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net/http"
@@ -10,80 +11,129 @@ import (
 	vm "github.com/VictoriaMetrics/metrics"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"go.opentelemetry.io/otel/metric"
 
 	"github.com/gotheus/gotheus"
+	_ "github.com/gotheus/gotheus/compress" // the gzip and zstd of the tables with compression
+	"github.com/gotheus/gotheus/metrichttp"
 )
 
-// counterPageTable: the page of one family of counters with two labels.
-func counterPageTable(series int) *table {
-	return &table{
-		title:      fmt.Sprintf("Page: %d counters", series),
-		goroutines: 1, contenders: func(e *env) ([]contender, error) { return counterPages(e, series, io.Discard) },
-	}
+// page is the same page of all libraries.
+type page struct {
+	heap, shm *gotheus.Registry
+	cg, otel  *prometheus.Registry
+	vm        *vm.Set
+	floor     lines
 }
 
-func counterPages(e *env, series int, out io.Writer) ([]contender, error) {
-	shm, err := e.kept()
+func newPage(e *env) (p *page, m metric.Meter, err error) {
+	p = &page{heap: e.heap(), cg: prometheus.NewRegistry(), vm: vm.NewSet()}
+	if p.shm, err = e.kept(); err == nil {
+		m, p.otel, err = otelPage()
+	}
+	return p, m, err
+}
+
+// counterPage is one family of counters with two labels.
+func counterPage(e *env, series int) (*page, error) {
+	p, meter, err := newPage(e)
 	if err != nil {
 		return nil, err
 	}
-	heap := e.heap()
-	onHeap := heap.NewCounterVec("requests_total", "Requests.", nil, "method", "route")
-	onShm := shm.NewCounterVec("requests_total", "Requests.", nil, "method", "route")
+	onHeap := p.heap.NewCounterVec("requests_total", "Requests.", nil, "method", "route")
+	onShm := p.shm.NewCounterVec("requests_total", "Requests.", nil, "method", "route")
 	cg := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "requests_total", Help: "Requests."}, []string{"method", "route"})
-	set := vm.NewSet()
-	var floor lines
+	otc := otelCounter(meter, "requests")
 	for i := range series {
 		route := fmt.Sprintf("/api/v1/route/%d", i)
 		onHeap.With("GET", route).Add(float64(i))
 		onShm.With("GET", route).Add(float64(i))
 		cg.WithLabelValues("GET", route).Add(float64(i))
 		name := fmt.Sprintf(`requests_total{method="GET",route=%q}`, route)
-		set.GetOrCreateCounter(name).Add(i)
-		floor.add(name+" ", uint64(i))
+		p.vm.GetOrCreateCounter(name).Add(i)
+		otc.Add(context.Background(), int64(i), otelSet("method", "GET", "route", route))
+		p.floor.add(name+" ", uint64(i))
 	}
-	return pages(heap, shm, cg, set, &floor, out)
+	return p, p.cg.Register(cg)
 }
 
-// histogramPageTable: the page of one family of histograms with one label.
-func histogramPageTable(series int) *table {
-	return &table{
-		title:      fmt.Sprintf("Page: %d histograms of 11 buckets", series),
-		goroutines: 1, contenders: func(e *env) ([]contender, error) { return histogramPages(e, series, io.Discard) },
-	}
-}
-
-func histogramPages(e *env, series int, out io.Writer) ([]contender, error) {
-	shm, err := e.kept()
+// histogramPage is one family of histograms with one label.
+func histogramPage(e *env, series int) (*page, error) {
+	p, meter, err := newPage(e)
 	if err != nil {
 		return nil, err
 	}
-	heap, o := e.heap(), &gotheus.HistogramOptions{Buckets: bounds}
-	onHeap := heap.NewHistogramVec("seconds", "Time.", o, "route")
-	onShm := shm.NewHistogramVec("seconds", "Time.", o, "route")
+	o := &gotheus.HistogramOptions{Buckets: bounds}
+	onHeap := p.heap.NewHistogramVec("seconds", "Time.", o, "route")
+	onShm := p.shm.NewHistogramVec("seconds", "Time.", o, "route")
 	cg := prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "seconds", Help: "Time.", Buckets: bounds}, []string{"route"})
-	set := vm.NewSet()
-	var floor lines
+	oth := otelHistogram(meter, "seconds")
 	for i := range series {
 		route := fmt.Sprintf("/api/v1/route/%d", i)
-		h := set.NewPrometheusHistogramExt(fmt.Sprintf(`seconds{route=%q}`, route), bounds)
-		for _, v := range observed[i%500:][:20] {
+		h := p.vm.NewPrometheusHistogramExt(fmt.Sprintf(`seconds{route=%q}`, route), bounds)
+		set := otelSet("route", route)
+		for _, v := range observed[i%(len(observed)-20):][:20] {
 			onHeap.With(route).Observe(v)
 			onShm.With(route).Observe(v)
 			cg.WithLabelValues(route).Observe(v)
 			h.Update(v)
+			oth.Record(context.Background(), v, set)
 		}
 		for b := range len(bounds) + 1 {
 			le := "+Inf"
 			if b < len(bounds) {
 				le = strconv.FormatFloat(bounds[b], 'g', -1, 64)
 			}
-			floor.add(fmt.Sprintf(`seconds_bucket{route=%q,le=%q} `, route, le), uint64(b))
+			p.floor.add(fmt.Sprintf(`seconds_bucket{route=%q,le=%q} `, route, le), uint64(b))
 		}
-		floor.add(fmt.Sprintf(`seconds_sum{route=%q} `, route), 100)
-		floor.add(fmt.Sprintf(`seconds_count{route=%q} `, route), 20)
+		p.floor.add(fmt.Sprintf(`seconds_sum{route=%q} `, route), 100)
+		p.floor.add(fmt.Sprintf(`seconds_count{route=%q} `, route), 20)
 	}
-	return pages(heap, shm, cg, set, &floor, out)
+	return p, p.cg.Register(cg)
+}
+
+// pageTable: the whole page, without compression.
+func pageTable(series int, what string, make func(*env, int) (*page, error)) *table {
+	return &table{title: fmt.Sprintf("Page: %d %s", series, what), goroutines: 1, contenders: func(e *env) ([]contender, error) {
+		p, err := make(e, series)
+		if err != nil {
+			return nil, err
+		}
+		return p.plain(io.Discard), nil
+	}}
+}
+
+// gzipTable: the page over HTTP to a client that accepts a coding; for ours by module compress.
+func gzipTable(series int, what string, make func(*env, int) (*page, error)) *table {
+	return &table{title: fmt.Sprintf("Page: %d %s, compressed", series, what), goroutines: 1, contenders: func(e *env) ([]contender, error) {
+		p, err := make(e, series)
+		if err != nil {
+			return nil, err
+		}
+		return []contender{
+			serve(ours+" heap, gzip", &metrichttp.Handler{Registry: p.heap}, "gzip"),
+			serve(ours+" heap, zstd", &metrichttp.Handler{Registry: p.heap}, "zstd"),
+			serve(peer+", gzip", promhttp.HandlerFor(p.cg, promhttp.HandlerOpts{ErrorHandling: promhttp.PanicOnError}), "gzip"),
+			serve(otel+", gzip", promhttp.HandlerFor(p.otel, promhttp.HandlerOpts{ErrorHandling: promhttp.PanicOnError}), "gzip"),
+		}, nil
+	}}
+}
+
+// serve is a contender that asks a handler for its page in a coding; the page's size is that of the last one.
+func serve(name string, h http.Handler, coding string) contender {
+	request, err := http.NewRequest(http.MethodGet, "/metrics", nil)
+	if err != nil {
+		panic(err) // the address is right
+	}
+	request.Header.Set("Accept-Encoding", coding)
+	var size atomic.Int64
+	return contender{name: name, size: &size, run: func(n int) {
+		for range n {
+			r := response{header: make(http.Header)}
+			h.ServeHTTP(&r, request)
+			size.Store(int64(r.size))
+		}
+	}}
 }
 
 // lines are the floor's page: texts up to the values, and the values, each in one piece of memory.
@@ -114,17 +164,8 @@ func (l *lines) write(w io.Writer, buf []byte) {
 
 const floorPage = "ready-made texts and integers, nothing else"
 
-// pages are the contenders for a page; they write to out.
-func pages(heap, shm *gotheus.Registry, c prometheus.Collector, set *vm.Set, floor *lines, out io.Writer) ([]contender, error) {
-	registry := prometheus.NewRegistry()
-	if err := registry.Register(c); err != nil {
-		return nil, err
-	}
-	handler := promhttp.HandlerFor(registry, promhttp.HandlerOpts{DisableCompression: true, ErrorHandling: promhttp.PanicOnError})
-	request, err := http.NewRequest(http.MethodGet, "/metrics", nil)
-	if err != nil {
-		return nil, err
-	}
+// plain are the contenders for a page; they write to out.
+func (p *page) plain(out io.Writer) []contender {
 	write := func(r *gotheus.Registry) func(int) {
 		return func(n int) {
 			for range n {
@@ -134,33 +175,50 @@ func pages(heap, shm *gotheus.Registry, c prometheus.Collector, set *vm.Set, flo
 			}
 		}
 	}
+	request, err := http.NewRequest(http.MethodGet, "/metrics", nil)
+	if err != nil {
+		panic(err) // the address is right
+	}
+	gather := func(r *prometheus.Registry) func(int) {
+		h := promhttp.HandlerFor(r, promhttp.HandlerOpts{DisableCompression: true, ErrorHandling: promhttp.PanicOnError})
+		return func(n int) {
+			for range n {
+				h.ServeHTTP(&response{header: make(http.Header), to: out}, request)
+			}
+		}
+	}
 	buf := make([]byte, 0, 64<<10)
 	return []contender{
 		{name: floorPage, run: func(n int) {
 			for range n {
-				floor.write(out, buf)
+				p.floor.write(out, buf)
 			}
 		}},
-		{name: ours + " heap", floor: floorPage, run: write(heap)},
-		{name: ours + " shm", floor: floorPage, run: write(shm)},
-		{name: peer, floor: floorPage, run: func(n int) {
-			for range n {
-				handler.ServeHTTP(&response{make(http.Header), out}, request)
-			}
-		}},
+		{name: ours + " heap", floor: floorPage, run: write(p.heap)},
+		{name: ours + " shm", floor: floorPage, run: write(p.shm)},
+		{name: peer, floor: floorPage, run: gather(p.cg)},
 		{name: "VictoriaMetrics", floor: floorPage, run: func(n int) {
 			for range n {
-				set.WritePrometheus(out)
+				p.vm.WritePrometheus(out)
 			}
 		}},
-	}, nil
+		{name: otel, floor: floorPage, run: gather(p.otel)},
+	}
 }
 
-// response is what promhttp answers.
+// response is what a handler answers.
 type response struct {
 	header http.Header
-	io.Writer
+	to     io.Writer // nil: nowhere
+	size   int
 }
 
 func (r *response) Header() http.Header { return r.header }
 func (r *response) WriteHeader(int)     {}
+func (r *response) Write(b []byte) (int, error) {
+	r.size += len(b)
+	if r.to == nil {
+		return len(b), nil
+	}
+	return r.to.Write(b)
+}

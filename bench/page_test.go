@@ -10,20 +10,20 @@ import (
 // last byte; the others have no comments, but as many samples.
 func TestPagesAreTheSame(t *testing.T) {
 	const series = 12_000 // more than the default limit of a family
-	for name, pages := range map[string]func(*env, int, *bytes.Buffer) ([]contender, error){
-		"counters":   func(e *env, n int, out *bytes.Buffer) ([]contender, error) { return counterPages(e, n, out) },
-		"histograms": func(e *env, n int, out *bytes.Buffer) ([]contender, error) { return histogramPages(e, n, out) },
+	for name, make := range map[string]func(*env, int) (*page, error){
+		"counters":   counterPage,
+		"histograms": histogramPage,
 	} {
 		t.Run(name, func(t *testing.T) {
 			e := &env{dir: t.TempDir()}
 			t.Cleanup(e.close)
 			var out bytes.Buffer
-			contenders, err := pages(e, series, &out)
+			p, err := make(e, series)
 			if err != nil {
 				t.Fatal(err)
 			}
-			texts := make(map[string]string)
-			for _, c := range contenders {
+			texts := map[string]string{}
+			for _, c := range p.plain(&out) {
 				out.Reset()
 				c.run(1)
 				texts[c.name] = out.String()

@@ -1,17 +1,18 @@
 package main
 
 import (
+	"context"
 	"fmt"
 
 	vm "github.com/VictoriaMetrics/metrics"
 	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/metric"
 
 	"github.com/gotheus/gotheus"
 )
 
 // newSeriesTable: label sets that were not seen before, in a family that is empty at first.
-func newSeriesTable() *table {
-	const series = 10_000
+func newSeriesTable(series int) *table {
 	return &table{
 		title:      fmt.Sprintf("Counter: new label set of 2 labels, and Inc, one goroutine, %d in a row", series),
 		goroutines: 1, operations: series, contenders: func(e *env) ([]contender, error) { return newSeries(e, series) },
@@ -32,6 +33,7 @@ func newSeries(e *env, series int) ([]contender, error) {
 		}
 	}
 	var cg *prometheus.CounterVec
+	var otc metric.Int64Counter
 	var set *vm.Set
 	drop := func() {}
 	e.cleanup = append(e.cleanup, func() { drop() })
@@ -59,6 +61,11 @@ func newSeries(e *env, series int) ([]contender, error) {
 		{name: "VictoriaMetrics", prepare: func(int) { set = vm.NewSet() }, run: func(n int) {
 			for i := range n {
 				set.GetOrCreateCounter(names[i]).Inc()
+			}
+		}},
+		{name: otel, prepare: func(int) { otc = otelCounter(otelMeter(), "requests_total") }, run: func(n int) {
+			for i := range n {
+				otc.Add(context.Background(), 1, otelSet("method", "GET", "route", values[i]))
 			}
 		}},
 	}, nil

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 )
 
@@ -12,9 +13,14 @@ type table struct {
 	goroutines int
 	operations int // of one measurement; 0: as many as fit into the time
 	contenders func(e *env) ([]contender, error)
+	// report prints figures that are not about contenders; nil: there are contenders.
+	report func(e *env, w io.Writer, rounds int) error
 	// limit is how many times its floor each of gotheus's rows may cost at most; a line below the
 	// table says whether it does. 0: there is none.
 	limit float64
+	// large says that contenders hold so much memory, and make so little garbage, that collecting it each time
+	// would take much longer than what is measured.
+	large bool
 }
 
 // Rows begin with whose they are. client_golang's first row is what others are compared with.
@@ -23,16 +29,29 @@ const (
 	peer = "client_golang"
 )
 
+// print prints medians, and their ratios: of a row to its floor, to client_golang's first row, and to the fastest of the peers.
 func (t *table) print(w io.Writer, results []result) {
+	sized := find(results, func(r *result) bool { return r.out > 0 }) != nil
 	fmt.Fprintf(w, "\n### %s\n\n", t.title)
-	by := t.statistic()
-	fmt.Fprintf(w, "| | min | median | × floor, by %s | × client_golang, by %[1]s | allocs/op | B/op |\n", by)
-	fmt.Fprintln(w, "|---|--:|--:|--:|--:|--:|--:|")
+	fmt.Fprint(w, "| | median | min | × floor | × client_golang | × best peer | allocs/op | B/op |")
+	if sized {
+		fmt.Fprint(w, " size | × client_golang |")
+	}
+	fmt.Fprintf(w, "\n|---|%s\n", strings.Repeat("--:|", map[bool]int{false: 7, true: 9}[sized]))
 	theirs := find(results, func(r *result) bool { return strings.HasPrefix(r.name, peer) })
+	best := bestPeer(results)
 	for i := range results {
 		r := &results[i]
-		fmt.Fprintf(w, "| %s | %s | %s | %s | %s | %s | %s |\n", r.name, duration(r.min), duration(r.median),
-			ratio(r, floorOf(results, r), by), ratio(r, theirs, by), amount(r.allocs), amount(r.bytes))
+		vsBest := ""
+		if strings.HasPrefix(r.name, ours) {
+			vsBest = ratio(r, best)
+		}
+		fmt.Fprintf(w, "| %s | %s | %s | %s | %s | %s | %s | %s |", r.name, duration(r.median), duration(r.min),
+			ratio(r, floorOf(results, r)), ratio(r, theirs), vsBest, amount(r.allocs), amount(r.bytes))
+		if sized {
+			fmt.Fprintf(w, " %d | %.2f |", r.out, float64(r.out)/float64(theirs.out))
+		}
+		fmt.Fprintln(w)
 	}
 	if t.limit > 0 {
 		fmt.Fprintln(w)
@@ -65,24 +84,31 @@ func floorOf(results []result, r *result) *result {
 	return find(results, func(f *result) bool { return f.name == r.floor })
 }
 
-// statistic says by what rows are compared. The minimum is what is left when the machine does nothing
-// else. But goroutines that are meant to collide are fastest in the rounds in which they did not, because
-// one of them had no processor: of those it is the median that means something.
-func (t *table) statistic() string {
-	if t.goroutines == 1 {
-		return "min"
+// bestPeer returns the fastest row that is neither ours nor a floor.
+func bestPeer(results []result) (best *result) {
+	for i := range results {
+		r := &results[i]
+		floor := find(results, func(o *result) bool { return o.floor == r.name }) != nil
+		if !floor && !strings.HasPrefix(r.name, ours) && (best == nil || r.median < best.median) {
+			best = r
+		}
 	}
-	return "median"
+	return best
 }
 
-func ratio(r, to *result, by string) string {
-	switch {
-	case to == nil || to == r:
+func ratio(r, to *result) string {
+	if to == nil || to == r {
 		return ""
-	case by == "min":
-		return fmt.Sprintf("%.2f", r.min/to.min)
 	}
-	return fmt.Sprintf("%.2f", r.median/to.median)
+	return significant(r.median / to.median)
+}
+
+// significant shows two digits of what is small, and hundredths otherwise.
+func significant(v float64) string {
+	if v < .1 {
+		return strconv.FormatFloat(v, 'g', 2, 64)
+	}
+	return fmt.Sprintf("%.2f", v)
 }
 
 func duration(ns float64) string {

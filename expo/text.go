@@ -1,123 +1,129 @@
 package expo
 
-import (
-	"strconv"
-	"strings"
-)
+import "strconv"
 
-// textEncoder writes the text format 0.0.4, see
+// text writes the text formats 0.0.4 and 1.0.0, see
 // https://prometheus.io/docs/instrumenting/exposition_formats/.
-type textEncoder struct {
-	f      *Family
-	bounds [][]byte // `le="0.1"} ` or `quantile="0.5"} ` for each of the family's bounds
+type text struct {
+	names
+	heads
+	bounds boundLabels
 }
 
-var infBucket = []byte(`le="+Inf"} `)
+// heads are those of a family's samples.
+type heads struct{ plain, bucket, sum, count head }
 
-func (e *textEncoder) Family(dst []byte, f *Family) []byte {
-	e.f = f
-	dst = append(dst, "# HELP "...)
-	dst = append(dst, f.Name...)
-	dst = append(dst, ' ')
-	dst = appendHelp(dst, f.Help)
-	dst = append(dst, "\n# TYPE "...)
-	dst = append(dst, f.Name...)
-	dst = append(dst, ' ')
-	dst = append(dst, f.Type.String()...)
-	dst = append(dst, '\n')
+func (h *heads) set(n *names) {
+	h.plain.set(n, n.name, "")
+	if t := n.family.Type; t == Histogram || t == Summary {
+		h.bucket.set(n, n.name, "_bucket")
+		h.sum.set(n, n.name, "_sum")
+		h.count.set(n, n.name, "_count")
+	}
+}
 
-	label := `le="`
+// boundLabels are the ends of samples' labels, such as `,le="0.1"} `, one for each of a family's bounds.
+type boundLabels [][]byte
+
+var infBucket = []byte(`,le="+Inf"} `)
+
+// set formats the bounds once for all series of a family.
+func (l *boundLabels) set(f *Family, appendBound func([]byte, float64) []byte) {
+	label := `,le="`
 	if f.Type == Summary {
-		label = `quantile="`
+		label = `,quantile="`
 	}
-	if cap(e.bounds) < len(f.Bounds) {
-		e.bounds = make([][]byte, len(f.Bounds))
+	list := *l
+	if cap(list) < len(f.Bounds) {
+		list = make([][]byte, len(f.Bounds))
 	}
-	e.bounds = e.bounds[:len(f.Bounds)]
+	list = list[:len(f.Bounds)]
 	for i, v := range f.Bounds {
-		b := append(e.bounds[i][:0], label...)
-		// Not AppendFloat: 1e+06 must be the same label value as in other libraries.
-		e.bounds[i] = append(strconv.AppendFloat(b, v, 'g', -1, 64), `"} `...)
+		b := append(list[i][:0], label...)
+		list[i] = append(appendBound(b, v), `"} `...)
 	}
-	return dst
+	*l = list
 }
 
-func (e *textEncoder) Number(dst []byte, labels string, n Number) []byte {
-	dst = append(dst, e.f.Name...)
-	dst = appendLabels(dst, labels)
-	dst = n.append(dst)
+// appendBound is not AppendFloat: 1e+06 must be the same label value as in other libraries.
+func appendBound(dst []byte, v float64) []byte { return strconv.AppendFloat(dst, v, 'g', -1, 64) }
+
+func (e *text) Family(dst []byte, f *Family) []byte {
+	e.names.set(f)
+	e.heads.set(&e.names)
+	dst = append(dst, "# HELP "...)
+	dst = e.appendName(dst, e.name)
+	dst = append(dst, ' ')
+	dst = appendEscaped(dst, f.Help, false)
+	dst = append(dst, "\n# TYPE "...)
+	dst = e.appendName(dst, e.name)
+	dst = append(dst, ' ')
+	dst = append(dst, f.Type.plain().String()...)
+	e.bounds.set(f, appendBound)
 	return append(dst, '\n')
 }
 
-func (e *textEncoder) Distribution(dst []byte, labels string, d *Distribution) []byte {
-	switch e.f.Type {
+func (e *text) Number(dst []byte, labels string, n *Number) []byte {
+	if e.verbatim && labels != "" { // as most are
+		dst = append(append(dst, e.plain...), labels...)
+		dst = append(dst, "} "...)
+	} else {
+		dst = e.appendSeries(dst, e.plain, labels, tail)
+	}
+	dst = n.append(dst)
+	if n.Time != 0 {
+		dst = appendMillis(dst, n.Time)
+	}
+	return append(dst, '\n')
+}
+
+func (e *text) Distribution(dst []byte, labels string, d *Distribution) []byte {
+	switch e.family.Type {
 	case Histogram:
+		opened, first := e.open(dst, e.bucket, labels)
+		dst, opened = opened[:len(dst)], opened[len(dst):] // all buckets begin alike
 		for i, bound := range e.bounds {
-			dst = e.open(dst, "_bucket", labels)
-			dst = append(dst, bound...)
+			dst = append(append(dst, opened...), bound[first:]...)
 			dst = strconv.AppendUint(dst, d.Buckets[i], 10)
+			if d.Time != 0 {
+				dst = appendMillis(dst, d.Time)
+			}
 			dst = append(dst, '\n')
 		}
-		dst = e.open(dst, "_bucket", labels)
-		dst = append(dst, infBucket...)
-		dst = strconv.AppendUint(dst, d.Count, 10)
-		dst = append(dst, '\n')
+		dst = append(append(dst, opened...), infBucket[first:]...)
+		dst = endInteger(dst, d.Count, d.Time)
 	case Summary:
 		for i, bound := range e.bounds {
-			dst = e.open(dst, "", labels)
-			dst = append(dst, bound...)
-			dst = AppendFloat(dst, d.Quantiles[i])
-			dst = append(dst, '\n')
+			dst = e.float(dst, e.plain, labels, bound, d.Quantiles[i], d.Time)
 		}
 	}
-	dst = append(dst, e.f.Name...)
-	dst = append(dst, "_sum"...)
-	dst = appendLabels(dst, labels)
-	dst = AppendFloat(dst, d.Sum)
-	dst = append(dst, '\n')
-	dst = append(dst, e.f.Name...)
-	dst = append(dst, "_count"...)
-	dst = appendLabels(dst, labels)
-	dst = strconv.AppendUint(dst, d.Count, 10)
+	dst = e.float(dst, e.sum, labels, tail, d.Sum, d.Time)
+	return endInteger(e.appendSeries(dst, e.count, labels, tail), d.Count, d.Time)
+}
+
+// endInteger appends a value and a time, and ends the line.
+func endInteger(dst []byte, v uint64, time int64) []byte {
+	dst = strconv.AppendUint(dst, v, 10)
+	if time != 0 {
+		dst = appendMillis(dst, time)
+	}
 	return append(dst, '\n')
 }
 
-// open appends a sample's name and labels up to where its bound belongs.
-func (e *textEncoder) open(dst []byte, suffix, labels string) []byte {
-	dst = append(dst, e.f.Name...)
-	dst = append(dst, suffix...)
-	dst = append(dst, '{')
-	if labels != "" {
-		dst = append(dst, labels...)
-		dst = append(dst, ',')
+func (e *text) float(dst []byte, h head, labels string, tail []byte, v float64, time int64) []byte {
+	dst = AppendFloat(e.appendSeries(dst, h, labels, tail), v)
+	if time != 0 {
+		dst = appendMillis(dst, time)
 	}
+	return append(dst, '\n')
+}
+
+func (e *text) End(dst []byte) []byte {
+	e.family = nil
 	return dst
 }
 
-func (e *textEncoder) End(dst []byte) []byte { return dst }
-
-func appendLabels(dst []byte, labels string) []byte {
-	if labels == "" {
-		return append(dst, ' ')
-	}
-	dst = append(dst, '{')
-	dst = append(dst, labels...)
-	return append(dst, "} "...)
-}
-
-// appendHelp escapes backslash and line feed, and nothing else.
-func appendHelp(dst []byte, help string) []byte {
-	for {
-		i := strings.IndexAny(help, "\\\n")
-		if i < 0 {
-			return append(dst, help...)
-		}
-		dst = append(dst, help[:i]...)
-		if help[i] == '\n' {
-			dst = append(dst, `\n`...)
-		} else {
-			dst = append(dst, `\\`...)
-		}
-		help = help[i+1:]
-	}
+// appendMillis appends a space and a time in milliseconds.
+func appendMillis(dst []byte, time int64) []byte {
+	return strconv.AppendInt(append(dst, ' '), time/1e6, 10)
 }

@@ -12,14 +12,14 @@ import (
 
 func TestText(t *testing.T) {
 	t.Parallel()
-	e := expo.NewEncoder(expo.Text)
+	e := expo.NewEncoder(expo.Format{})
 	var b []byte
 	b = e.Family(b, &expo.Family{Name: "c_total", Help: "Back\\slash, \"quote\",\nline.", Type: expo.Counter})
-	b = e.Number(b, "", expo.Number{Int: 1<<53 + 1})
-	b = e.Number(b, `a="b"`, expo.Number{Int: 1, Float: .5})
+	b = e.Number(b, "", &expo.Number{Int: 1<<53 + 1})
+	b = e.Number(b, `a="b"`, &expo.Number{Int: 1, Float: .5})
 	b = e.Family(b, &expo.Family{Name: "g", Type: expo.Gauge})
 	for _, v := range []float64{0, math.Copysign(0, -1), 1e21, -1e-7, math.Inf(1), math.Inf(-1), math.NaN(), 1 << 53, math.MaxFloat64} {
-		b = e.Number(b, "", expo.Number{Float: v})
+		b = e.Number(b, "", &expo.Number{Float: v})
 	}
 	b = e.Family(b, &expo.Family{Name: "h", Help: "H.", Type: expo.Histogram, Bounds: []float64{-1, .5, 1e6}})
 	b = e.Distribution(b, "", &expo.Distribution{Count: 9, Sum: -2.5, Buckets: []uint64{1, 2, 3}})
@@ -29,7 +29,7 @@ func TestText(t *testing.T) {
 	b = e.Family(b, &expo.Family{Name: "plain", Help: "P.", Type: expo.Summary})
 	b = e.Distribution(b, "", &expo.Distribution{Count: 2, Sum: 3})
 	b = e.Family(b, &expo.Family{Name: "u", Help: "U.", Type: expo.Untyped})
-	b = e.Number(b, "", expo.Number{Float: 7})
+	b = e.Number(b, "", &expo.Number{Float: 7})
 	b = e.End(b)
 	want, err := os.ReadFile("testdata/page.txt")
 	if err != nil {
@@ -42,7 +42,7 @@ func TestText(t *testing.T) {
 
 func TestFormat(t *testing.T) {
 	t.Parallel()
-	if got := expo.Text.ContentType(); got != "text/plain; version=0.0.4; charset=utf-8" {
+	if got := (expo.Format{}).ContentType(); got != "text/plain; version=0.0.4; charset=utf-8" {
 		t.Errorf("got %q", got)
 	}
 	for typ, want := range map[expo.Type]string{expo.Untyped: "untyped", expo.Counter: "counter", expo.Gauge: "gauge", expo.Histogram: "histogram", expo.Summary: "summary"} {
@@ -53,15 +53,16 @@ func TestFormat(t *testing.T) {
 }
 
 func TestAllocations(t *testing.T) {
-	e := expo.NewEncoder(expo.Text)
+	e := expo.NewEncoder(expo.Format{})
 	f := &expo.Family{Name: "h", Help: "H.", Type: expo.Histogram, Bounds: []float64{-1, .5, 1e6}}
 	d := &expo.Distribution{Count: 9, Sum: -2.5, Buckets: []uint64{1, 2, 3}}
 	b := make([]byte, 0, 1<<12)
 	e.Family(b, f)
+	number := &expo.Number{Int: 3, Float: .5}
 	if n := testing.AllocsPerRun(100, func() {
 		b := e.Family(b, f)
 		b = e.Distribution(b, `x="y"`, d)
-		e.Number(b, `x="y"`, expo.Number{Int: 3, Float: .5})
+		e.Number(b, `x="y"`, number)
 	}); n != 0 {
 		t.Errorf("%v allocations", n)
 	}
@@ -73,10 +74,10 @@ func FuzzText(f *testing.F) {
 	f.Add("", 1e300, uint64(1<<62))
 	f.Add("\r\\", 0.0, uint64(0))
 	f.Fuzz(func(t *testing.T, help string, v float64, n uint64) {
-		e := expo.NewEncoder(expo.Text)
+		e := expo.NewEncoder(expo.Format{})
 		b := e.Family(nil, &expo.Family{Name: "x", Help: help, Type: expo.Gauge})
-		b = e.Number(b, "", expo.Number{Float: v})
-		b = e.Number(b, "", expo.Number{Int: n})
+		b = e.Number(b, "", &expo.Number{Float: v})
+		b = e.Number(b, "", &expo.Number{Int: n})
 		lines := strings.Split(string(b), "\n")
 		if len(lines) != 5 || lines[4] != "" {
 			t.Fatalf("%d lines: %q", len(lines), b)

@@ -1,22 +1,12 @@
 package metrichttp
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/gotheus/gotheus/expo"
 )
-
-// offer is a format that pages can be had in, best first among equals.
-type offer struct {
-	mediaType string            // type/subtype
-	params    map[string]string // that an Accept element must not contradict
-	format    expo.Format
-}
-
-var offers = []offer{
-	{"text/plain", map[string]string{"version": "0.0.4", "charset": "utf-8"}, expo.Text},
-}
 
 // accepted is an element of an Accept or Accept-Encoding header.
 type accepted struct {
@@ -59,72 +49,120 @@ func parseAccept(headers []string) []accepted {
 	return list
 }
 
-// negotiateFormat returns the offer that the client gives the greatest weight; false if it accepts none.
-// No header accepts all.
-func negotiateFormat(headers []string) (expo.Format, bool) {
+// negotiateFormat returns the format that the client gives the greatest weight, of equals the one that it
+// names first; false if it accepts none. No header, and */* where it weighs most, mean text 0.0.4.
+func negotiateFormat(headers []string, openMetrics2 bool) (expo.Format, bool) {
 	list := parseAccept(headers)
 	if len(list) == 0 {
-		return offers[0].format, true
+		return expo.Format{}, true
 	}
-	best, bestQ := -1, 0.0
-	for i, o := range offers {
-		// The most specific element that matches an offer says its weight.
-		q, specific := 0.0, 0
-		for _, a := range list {
-			if s := o.match(a); s > specific {
-				q, specific = a.q, s
-			}
+	// Only the order of weights has a meaning: Prometheus' versions differ in their values.
+	slices.SortStableFunc(list, func(a, b accepted) int {
+		switch {
+		case a.q > b.q:
+			return -1
+		case a.q < b.q:
+			return 1
 		}
-		if q > bestQ {
-			best, bestQ = i, q
+		return 0
+	})
+	for _, a := range list {
+		f, ok := a.format()
+		switch {
+		case a.q <= 0:
+			return expo.Format{}, false // so are all that follow
+		case ok && (f.Syntax != expo.OpenMetrics2 || openMetrics2) && !a.refused(f, list):
+			return f, true
 		}
 	}
-	if best < 0 {
-		return 0, false
-	}
-	return offers[best].format, true
+	return expo.Format{}, false
 }
 
-// match says how specifically an element names the offer; 0: it does not.
-func (o *offer) match(a accepted) int {
-	major, _, _ := strings.Cut(o.mediaType, "/")
+// refused reports whether a is a wildcard that the list makes an exception to.
+func (a *accepted) refused(f expo.Format, list []accepted) bool {
+	return strings.HasSuffix(a.value, "/*") && slices.ContainsFunc(list, func(b accepted) bool {
+		named, ok := b.format()
+		return b.q == 0 && ok && named.Syntax == f.Syntax && len(b.value) > len(a.value)
+	})
+}
+
+// format returns the format that an element means; false if there is none.
+func (a *accepted) format() (f expo.Format, ok bool) {
+	if charset := a.params["charset"]; charset != "" && charset != "utf-8" {
+		return f, false
+	}
+	version, versioned := a.params["version"]
 	switch a.value {
-	case "*/*":
-		return 1
-	case major + "/*":
-		return 2
-	case o.mediaType:
-		for key, value := range a.params {
-			if want, ok := o.params[key]; ok && want != value {
-				return 0
-			}
+	case "*/*", "text/*":
+		return f, true
+	case "text/plain":
+		if version == "1.0.0" {
+			f.Syntax = expo.Text1
+		} else if versioned && version != "0.0.4" {
+			return f, false
 		}
-		return 3 + len(a.params)
+	case "application/openmetrics-text", "application/*":
+		switch version {
+		case "", "1.0.0":
+			f.Syntax = expo.OpenMetrics1
+		case "0.0.1":
+			f.Syntax = expo.OpenMetrics0
+		case "2.0.0":
+			f.Syntax = expo.OpenMetrics2
+		default:
+			return f, false
+		}
+	case "application/vnd.google.protobuf":
+		if a.params["proto"] != "io.prometheus.client.metricfamily" || a.params["encoding"] != "delimited" {
+			return f, false
+		}
+		f.Syntax = expo.Protobuf
+	default:
+		return f, false
 	}
-	return 0
+	switch a.params["escaping"] {
+	case "allow-utf-8", "allow-utf8": // documents have had both
+		f.Escaping = expo.AllowUTF8
+	case "dots":
+		f.Escaping = expo.Dots
+	case "values":
+		f.Escaping = expo.Values
+	}
+	f.Escaping = f.NameEscaping()
+	return f, true
 }
 
-// negotiateCoding returns gzip or identity. A client that refuses both gets identity: a page that it
-// may still understand is better than none.
-func negotiateCoding(headers []string) string {
-	// What is not named has the star's weight; without a star, identity is welcome and gzip is not.
-	gzip, identity := 0.0, 0.0001
+// negotiateCoding returns the coding that the client gives the greatest weight, of equals the first; nil
+// for none. A client that refuses all gets none: a page that it may still understand is better than an error.
+func negotiateCoding(headers []string, codings []*coding) *coding {
+	// What is not named has the star's weight; without a star, identity is welcome and others are not.
+	star, identity := 0.0, 0.0001
 	list := parseAccept(headers)
 	for _, a := range list {
 		if a.value == "*" {
-			gzip, identity = a.q, a.q
+			star, identity = a.q, a.q
 		}
 	}
 	for _, a := range list {
-		switch a.value {
-		case "gzip", "x-gzip":
-			gzip = a.q
-		case "identity":
+		if a.value == "identity" {
 			identity = a.q
 		}
 	}
-	if gzip > 0 && gzip >= identity {
-		return "gzip"
+	var best *coding
+	bestQ := 0.0
+	for _, c := range codings {
+		q := star
+		for _, a := range list {
+			if strings.TrimPrefix(a.value, "x-") == c.name {
+				q = a.q
+			}
+		}
+		if q > bestQ {
+			best, bestQ = c, q
+		}
 	}
-	return "identity"
+	if bestQ < identity {
+		return nil
+	}
+	return best
 }

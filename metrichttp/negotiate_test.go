@@ -17,39 +17,70 @@ const prometheusAccept = "application/openmetrics-text;version=1.0.0;escaping=al
 
 func TestNegotiateFormat(t *testing.T) {
 	t.Parallel()
+	text := expo.Format{}
+	text1 := expo.Format{Syntax: expo.Text1, Escaping: expo.AllowUTF8}
+	om0 := expo.Format{Syntax: expo.OpenMetrics0}
+	om1 := expo.Format{Syntax: expo.OpenMetrics1, Escaping: expo.AllowUTF8}
+	om2 := expo.Format{Syntax: expo.OpenMetrics2, Escaping: expo.AllowUTF8}
+	proto := expo.Format{Syntax: expo.Protobuf}
+	const protobuf = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited"
 	for _, c := range []struct {
-		accept []string
-		ok     bool
+		accept string
+		want   expo.Format
+		no     bool
 	}{
-		{nil, true},
-		{[]string{""}, true},
-		{[]string{", ,"}, true},
-		{[]string{prometheusAccept}, true},
-		{strings.Split(prometheusAccept, ","), true},
-		{[]string{"text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8"}, true},
-		{[]string{"*/*"}, true},
-		{[]string{"text/*"}, true},
-		{[]string{"TEXT/Plain ; Version=0.0.4"}, true},
-		{[]string{`text/plain;version="0.0.4";charset=UTF-8`}, true},
-		{[]string{"text/plain;version=0.0.4;q=0.001"}, true},
-		{[]string{"text/plain;version=1.0.0"}, false},
-		{[]string{"text/plain;version=1.0.0, */*;q=0.1"}, true},
-		{[]string{"text/plain;version=0.0.4;q=0, */*"}, false}, // the more specific element counts
-		{[]string{"text/*;q=0, */*"}, false},
-		{[]string{"*/*;q=0, text/plain"}, true},
-		{[]string{"*/*;q=0"}, false},
-		{[]string{"image/png"}, false},
-		{[]string{"application/openmetrics-text;version=1.0.0"}, false},
-		{[]string{"text/plain;q=2"}, false},
-		{[]string{"text/plain;q=-1"}, false},
-		{[]string{"text/plain;q=NaN"}, false},
-		{[]string{"text/plain;q="}, false},
-		{[]string{"nonsense"}, false},
-		{[]string{";;;=,;q=1"}, true}, // nothing in it
+		{"", text, false},
+		{", ,", text, false},
+		{prometheusAccept, om1, false},
+		// Prometheus 2.x
+		{"application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,text/plain;version=0.0.4;q=0.5,*/*;q=0.1", expo.Format{Syntax: expo.OpenMetrics1}, false},
+		{"application/openmetrics-text;version=0.0.1;q=0.75,text/plain;version=0.0.4;q=0.5,*/*;q=0.1", om0, false},
+		// Prometheus 3.0 with names restricted
+		{"application/openmetrics-text;version=1.0.0;escaping=underscores;q=0.5,application/openmetrics-text;version=0.0.1;q=0.4,text/plain;version=0.0.4;q=0.2,*/*;q=0.1", expo.Format{Syntax: expo.OpenMetrics1}, false},
+		// protobuf first
+		{protobuf + ";q=0.6,application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.5,application/openmetrics-text;version=0.0.1;q=0.4,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.3,text/plain;version=0.0.4;q=0.2,*/*;q=0.1", proto, false},
+		// Prometheus 3.16
+		{"application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.7,application/openmetrics-text;version=0.0.1;q=0.6,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.5,text/plain;version=0.0.4;q=0.4,*/*;q=0.3", om1, false},
+		{"text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,application/openmetrics-text;version=0.0.1;q=0.3,*/*;q=0.2", text1, false},
+		{"application/openmetrics-text;version=2.0.0;escaping=allow-utf-8;q=0.8," + prometheusAccept, om2, false},
+		{"text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8", text, false},
+		{"*/*", text, false},
+		{"text/*", text, false},
+		{"TEXT/Plain ; Version=0.0.4", text, false},
+		{`text/plain;version="0.0.4";charset=UTF-8`, text, false},
+		{"text/plain;charset=latin1", text, true},
+		{"text/plain;version=0.0.4;q=0.001", text, false},
+		{"text/plain;version=0.0.4;escaping=allow-utf-8", text, false},
+		{"text/plain;version=0.0.4;escaping=values", expo.Format{Escaping: expo.Values}, false},
+		{"text/plain;version=1.0.0;escaping=dots", expo.Format{Syntax: expo.Text1, Escaping: expo.Dots}, false},
+		{"text/plain;version=1.0.0;escaping=new", expo.Format{Syntax: expo.Text1}, false},
+		{"text/plain;version=2.0.0, */*;q=0.1", text, false},
+		{"text/plain;version=0.0.4;q=0, */*", text, true}, // the more specific element counts
+		{"text/*;q=0, */*", text, true},
+		{"*/*;q=0, text/plain", text, false},
+		{"*/*;q=0", text, true},
+		{"image/png", text, true},
+		{"application/openmetrics-text", expo.Format{Syntax: expo.OpenMetrics1}, false},
+		{"application/vnd.google.protobuf", text, true},
+		{protobuf + ";escaping=allow-utf-8", expo.Format{Syntax: expo.Protobuf, Escaping: expo.AllowUTF8}, false},
+		{"text/plain;q=2", text, true},
+		{"text/plain;q=-1", text, true},
+		{"text/plain;q=NaN", text, true},
+		{"text/plain;q=", text, true},
+		{"nonsense", text, true},
+		{";;;=,;q=1", text, false}, // nothing in it
 	} {
-		if format, ok := negotiateFormat(c.accept); ok != c.ok || ok && format != expo.Text {
-			t.Errorf("%q: %v, %v, want %v", c.accept, format, ok, c.ok)
+		for _, headers := range [][]string{{c.accept}, strings.Split(c.accept, ",")} {
+			if format, ok := negotiateFormat(headers, true); ok == c.no || ok && format != c.want {
+				t.Errorf("%q: %v, %v, want %v", headers, format, ok, c.want)
+			}
 		}
+	}
+	if format, ok := negotiateFormat([]string{"application/openmetrics-text;version=2.0.0," + prometheusAccept}, false); !ok || format != om1 {
+		t.Errorf("without OpenMetrics 2.0: %v, %v", format, ok)
+	}
+	if format, ok := negotiateFormat(nil, false); !ok || format != text {
+		t.Errorf("no header: %v, %v", format, ok)
 	}
 }
 
@@ -80,15 +111,40 @@ func TestNegotiateCoding(t *testing.T) {
 		"gzip;q=much":                    "identity",
 		"gzip;q=1e9":                     "identity",
 	} {
-		if got := negotiateCoding([]string{accept}); got != want {
+		if got := codingFor([]string{accept}); got != want {
 			t.Errorf("%q: %s, want %s", accept, got, want)
 		}
 	}
-	if got := negotiateCoding(nil); got != "identity" {
+	if got := codingFor(nil); got != "identity" {
 		t.Errorf("no header: %s", got)
 	}
-	if got := negotiateCoding([]string{"br", "gzip"}); got != "gzip" {
+	if got := codingFor([]string{"br", "gzip"}); got != "gzip" {
 		t.Errorf("two headers: %s", got)
+	}
+}
+
+// codingFor returns the name of the coding that is chosen where there is nothing but gzip.
+func codingFor(headers []string) string {
+	if c := negotiateCoding(headers, []*coding{{name: "gzip"}}); c != nil {
+		return c.name
+	}
+	return "identity"
+}
+
+func TestNegotiateCodings(t *testing.T) {
+	t.Parallel()
+	list := []*coding{{name: "zstd"}, {name: "gzip"}}
+	for accept, want := range map[string]string{
+		"zstd,gzip": "zstd", "gzip,zstd": "zstd", "gzip": "gzip", "*": "zstd", "zstd;q=0.5,gzip": "gzip", "zstd;q=0,*": "gzip",
+		"gzip, deflate, br, zstd": "zstd", "br": "", "identity": "", "*;q=0": "",
+	} {
+		got := ""
+		if c := negotiateCoding([]string{accept}, list); c != nil {
+			got = c.name
+		}
+		if got != want {
+			t.Errorf("%q: %q, want %q", accept, got, want)
+		}
 	}
 }
 
@@ -128,10 +184,10 @@ func FuzzParseAccept(f *testing.F) {
 		if twice := parseAccept([]string{s, s}); len(twice) != 2*len(list) {
 			t.Errorf("%d elements in two headers, %d in one", len(twice), len(list))
 		}
-		if format, ok := negotiateFormat([]string{s}); ok && format.ContentType() == "" {
+		if format, ok := negotiateFormat([]string{s}, true); ok && format.ContentType() == "" {
 			t.Errorf("format %v", format)
 		}
-		if c := negotiateCoding([]string{s}); c != "gzip" && c != "identity" || c == "gzip" && !strings.ContainsAny(s, "*gG") {
+		if c := codingFor([]string{s}); c != "gzip" && c != "identity" || c == "gzip" && !strings.ContainsAny(s, "*gG") {
 			t.Errorf("coding %q", c)
 		}
 	})

@@ -36,14 +36,16 @@ type Backend struct {
 
 type family struct {
 	place *index.Family
+	def   *backend.Family
 	words int
-	cells map[string]backend.Words
+	parts bool
 }
 
 // New returns an empty backend.
 func New() *Backend {
 	b := &Backend{known: make(map[*backend.Family]*family), families: make(map[*index.Family]*family)}
 	b.self.ID.Store(1)
+	b.self.Number = -1
 	return b
 }
 
@@ -60,7 +62,7 @@ func (b *Backend) family(f *backend.Family) *family {
 	if fam == nil {
 		place := b.index.Declare(f, uint64(len(b.families)))
 		if fam = b.families[place]; fam == nil {
-			fam = &family{place: place, words: f.Words(), cells: make(map[string]backend.Words)}
+			fam = &family{place: place, def: f, words: f.Words(), parts: f.Parts()}
 			b.families[place] = fam
 		}
 		b.known[f] = fam
@@ -73,37 +75,73 @@ func (b *Backend) Cells(f *backend.Family, labels string) (backend.Words, error)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	fam := b.family(f)
-	words, ok := fam.cells[labels]
-	if !ok {
+	words := b.find(fam, labels)
+	switch {
+	case words != nil:
+	case fam.parts:
 		words = b.alloc(fam.words)
-		fam.cells[labels] = words
-		if f.Parts() {
-			b.index.AddPart(fam.place, labels, backend.Part{Words: words, Instance: &b.self})
-		} else {
-			b.index.Add(fam.place, backend.Series{Labels: labels, Words: words})
-		}
+		b.index.AddPart(fam.place, labels, backend.Part{Words: words, Instance: &b.self})
+	default:
+		words = b.alloc(fam.words)
+		b.index.Add(fam.place, backend.Series{Labels: labels, Words: words})
 	}
-	f.Unseal(words) // Delete forgets what it seals, but somebody else may have sealed them
 	return words, nil
+}
+
+// CellsIn is Cells for a series whose label text is in a row; f has no parts. The row gets the words. If the series is
+// new, they are those in room, which must be zero and be used for nothing else from then on, unless that is nil; and
+// Walk shows the row itself, which therefore must not change from then on.
+func (b *Backend) CellsIn(f *backend.Family, row *backend.Series, room backend.Words) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	fam, slab := b.family(f), b.slab
+	if row.Words = room; room == nil {
+		row.Words = b.alloc(fam.words)
+	}
+	if old := b.index.FindOrAdd(fam.place, row); old != nil {
+		row.Words, b.slab = old.Words, slab
+		f.Unseal(row.Words)
+	}
+}
+
+// find returns the words of a series, unsealed, or nil.
+func (b *Backend) find(fam *family, labels string) (words backend.Words) {
+	if fam.parts {
+		words = own(b.index.Parts(fam.place, labels))
+	} else if s := b.index.Find(fam.place, labels); s != nil {
+		words = s.Words
+	}
+	if words != nil {
+		fam.def.Unseal(words) // Delete forgets what it seals, but somebody else may have sealed them
+	}
+	return words
+}
+
+// own returns the words of a series that has parts, of which there is but one.
+func own(p *backend.Parts) backend.Words {
+	if p == nil {
+		return nil
+	}
+	return p.List()[0].Words
 }
 
 // Delete implements backend.Backend. What is deleted is forgotten: a series that comes back has other words.
 func (b *Backend) Delete(f *backend.Family, match func(labels string) bool) (n int, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	fam := b.family(f)
-	gone := make(map[string]bool)
-	for labels, words := range fam.cells {
-		if match(labels) {
-			f.Seal(words)
-			delete(fam.cells, labels)
-			gone[labels] = true
+	b.index.Remove(b.family(f).place, func(s *backend.Series, p *backend.Parts) bool {
+		if !match(s.Labels) {
+			return false
 		}
-	}
-	if len(gone) > 0 {
-		b.index.Remove(fam.place, func(s *backend.Series) bool { return gone[s.Labels] })
-	}
-	return len(gone), nil
+		if words := s.Words; words != nil {
+			f.Seal(words)
+		} else {
+			f.Seal(own(p))
+		}
+		n++
+		return true
+	})
+	return n, nil
 }
 
 // Tickets implements backend.Backend.
@@ -130,6 +168,9 @@ func (b *Backend) Sync(context.Context) error { return nil }
 
 // Walk implements backend.Backend.
 func (b *Backend) Walk() []backend.Group { return b.index.Walk() }
+
+// WalkOwn implements backend.Owner.
+func (b *Backend) WalkOwn() []backend.Group { return b.Walk() }
 
 // Flush implements backend.Backend; there is nothing more durable to flush to.
 func (b *Backend) Flush(context.Context) error { return nil }

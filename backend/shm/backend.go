@@ -4,14 +4,14 @@ package shm
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
-	"time"
 
 	"github.com/gotheus/gotheus/backend"
 	"github.com/gotheus/gotheus/internal/index"
@@ -28,60 +28,68 @@ type Backend struct {
 	index    index.Index
 	declared map[*backend.Family]uint32 // families this process asked for, as offset/64
 	families map[uint32]*family         // families read so far
+	rivals   map[string][]*family       // families of one name, by name
 	others   map[int]*backend.Instance  // by slot: those that have parts
+	dead     map[int]uint64             // by slot: the id there that was found dead, which it stays
 	damage   error                      // the first that was found
 	seen     []uint32                   // the head of each bucket up to which index has all records
+	notices  []string
 }
 
 // family is a family that was read from the file; nil if this version cannot read its schema.
 type family struct {
 	*backend.Family
-	place *index.Family
+	place    *index.Family
+	declared []declaration
 }
 
-// openWait is how long opening waits for other processes that are about to make the file, if its
-// context does not say.
-const openWait = time.Second
+// declaration is a record of typeDeclared.
+type declaration struct {
+	first   int // slot
+	tickets backend.Words
+}
 
 // OpenContext opens the file for path, which it makes if there is none, and takes a place in its
-// instance table. It waits a second at most, and no longer than ctx, for a process that is making the
-// file. Opening costs the same however many series are in the file.
+// instance table. It waits a second at most, and no longer than ctx, for a process that is replacing the
+// file; one that is rewriting it, and takes longer, finds that somebody was there, and leaves the file as it is. Opening costs the same however many series are in the file, unless they are to be copied or checked:
+// see Options, and FORMAT.md for the check after a restart of the machine.
 func OpenContext(ctx context.Context, path string, o *Options) (*Backend, error) {
 	if o == nil {
 		o = new(Options)
 	}
-	opt := *o
-	if opt.Limit == 0 {
-		opt.Limit = DefaultLimit
+	if err := checkLimit(path, o); err != nil {
+		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, openWait)
-	defer cancel()
-	f, h, err := openFile(ctx, path+Suffix, &opt)
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return nil, fmt.Errorf("shm: %w", err)
+	}
+	s, err := openSegment(ctx, path, o)
 	if err != nil {
 		return nil, err
 	}
-	mem, err := mapFile(f, h.limit)
-	if err != nil {
-		f.Close()
-		return nil, err
-	}
-	b := &Backend{
-		segment:  newSegment(f, h, mem),
+	return &Backend{
+		segment:  s.segment,
+		slot:     s.slot,
+		id:       s.id,
+		notices:  s.notices,
 		declared: make(map[*backend.Family]uint32),
 		families: make(map[uint32]*family),
+		rivals:   make(map[string][]*family),
 		others:   make(map[int]*backend.Instance),
-		seen:     make([]uint32, h.buckets),
-	}
-	if b.slot, b.id, err = b.join(); err != nil {
-		syscall.Munmap(mem)
-		f.Close()
-		return nil, err
-	}
-	return b, nil
+		dead:     make(map[int]uint64),
+		seen:     make([]uint32, s.buckets),
+	}, nil
 }
 
 // Path returns the name of the mapped file.
 func (b *Backend) Path() string { return b.file.Name() }
+
+// Number implements backend.Numbered.
+func (b *Backend) Number() int { return b.slot }
+
+// Notices implements backend.Noticer: it says what became of a file that was damaged, or could not be rewritten.
+func (b *Backend) Notices() []string { return b.notices }
 
 // Declare implements backend.Backend.
 func (b *Backend) Declare(f *backend.Family) error {
@@ -110,10 +118,47 @@ func (b *Backend) declare(f *backend.Family) (uint32, error) {
 			return 0, err
 		}
 	}
+	if f.Block.Role == 0 {
+		if err := b.noteDeclared(ref); err != nil {
+			return 0, err
+		}
+	}
 	b.mu.Lock()
 	b.declared[f] = ref
 	b.mu.Unlock()
 	return ref, nil
+}
+
+// noteDeclared writes down that this instance has declared a family, and when.
+func (b *Backend) noteDeclared(ref uint32) error {
+	group := ""
+	if n := b.slot / declaredSlots; n > 0 {
+		group = strconv.Itoa(n)
+	}
+	r, err := b.findOrCreate(&record{typ: typeDeclared, family: ref, text: group, words: declaredSlots})
+	if err != nil {
+		return err
+	}
+	ticket := b.Tickets().Add(1)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed.Load() { // another process may have the slot by now
+		return backend.ErrClosed
+	}
+	raise(&b.mem.words(r.wordsAt, declaredSlots)[b.slot%declaredSlots], ticket)
+	return nil
+}
+
+// declaredGroup returns which group of slots a record is about.
+func declaredGroup(r *record, instances uint32) (group int, ok bool) {
+	if r.text != "" {
+		n, err := strconv.Atoi(r.text)
+		if err != nil || n <= 0 || strconv.Itoa(n) != r.text {
+			return 0, false
+		}
+		group = n
+	}
+	return group, r.words == declaredSlots && group <= int(instances)/declaredSlots
 }
 
 // Cells implements backend.Backend. A series that exists is found without a lock or a system call.
@@ -122,14 +167,14 @@ func (b *Backend) Cells(f *backend.Family, labels string) (backend.Words, error)
 	if err != nil {
 		return nil, err
 	}
-	want := &record{typ: typeSeries, family: ref, text: labels, words: uint32(f.Words())}
+	want := &record{typ: typeSeries, family: ref, text: labels, words: uint32(f.Words()), precious: precious(f, labels)}
 	if f.Parts() {
 		want.words = 0
 	}
 	r, err := b.findOrCreate(want)
 	if err == nil && f.Parts() {
 		r, err = b.findOrCreate(&record{
-			typ: typePart, family: uint32(r.off / align), text: strconv.Itoa(b.slot), words: uint32(f.Words()) + 1,
+			typ: typePart, family: uint32(r.off / align), text: strconv.Itoa(b.slot), words: uint32(f.Words()) + 1, precious: want.precious,
 		})
 	}
 	if err != nil {
@@ -151,15 +196,16 @@ func (b *Backend) Cells(f *backend.Family, labels string) (backend.Words, error)
 		}
 		b.mu.Unlock()
 	}
-	if f.Sealed(words) {
-		b.mem.u64(r.off + recStart).Store(uint64(time.Now().UnixNano()))
-		if f.Parts() { // as if it had never been updated
-			words[backend.GaugeFlags].Store(0)
-			words[backend.GaugeTicket].Store(0)
-		}
+	if f.Parts() && f.Sealed(words) { // as if it had never been updated
+		f.Forget(words)
 	}
 	f.Unseal(words)
 	return words, nil
+}
+
+// precious reports whether a series may use the last part of the file, see roomFor.
+func precious(f *backend.Family, labels string) bool {
+	return len(f.Labels) == 0 || strings.Contains(labels, `="`+backend.OverflowValue+`"`) || strings.Contains(f.Name, "gotheus_")
 }
 
 // Delete implements backend.Backend. The records stay, for when the series come back.
@@ -167,25 +213,62 @@ func (b *Backend) Delete(f *backend.Family, match func(labels string) bool) (n i
 	schema := f.Schema()
 	err = b.Sync(context.Background())
 	for _, g := range b.Walk() {
-		if g.Family.Schema() != schema {
+		if g.Family.Name != f.Name || g.Family.Schema() != schema {
 			continue
 		}
-		for i := range g.Series {
-			s := &g.Series[i]
+		for i, s := range g.Series {
 			if !match(s.Labels) {
 				continue
 			}
 			counted := false
-			if s.Parts == nil {
+			if g.Parts == nil {
 				counted = f.Seal(s.Words)
 			} else {
-				for _, p := range s.Parts.List() {
+				for _, p := range g.Parts[i].List() {
 					counted = f.Seal(p.Words) && p.Live() || counted
 				}
 			}
 			if counted {
 				n++
+				size := roundUp(recHeader + 8*uint64(f.Words()) + uint64(len(s.Labels)))
+				b.mem.u64(offWaste).Add(size)
 			}
+		}
+	}
+	return n, err
+}
+
+// Forget deletes the series of those families of a name that no live process has declared, and returns how
+// many there were: what is left of a metric, or of a former definition of it, that no program has any more.
+// The families themselves go when the file is rewritten.
+func (b *Backend) Forget(name string) (n int, err error) {
+	err = b.Sync(context.Background())
+	if errors.Is(err, backend.ErrClosed) {
+		return 0, err
+	}
+	b.mu.Lock()
+	var gone, kept []*backend.Family
+	ids := make(map[int]uint64)
+	for _, f := range b.rivals[name] {
+		if live, _ := b.lastDeclared(f, ids); live == 0 {
+			gone = append(gone, f.Family)
+		} else {
+			kept = append(kept, f.Family)
+		}
+	}
+	aids := func(list []*backend.Family, block *backend.Family) bool {
+		return slices.ContainsFunc(list, block.Aids)
+	}
+	for _, f := range b.families { // further words go first, see Family.Aids
+		if f != nil && aids(gone, f.Family) && !aids(kept, f.Family) {
+			gone = slices.Insert(gone, 0, f.Family)
+		}
+	}
+	b.mu.Unlock()
+	for _, f := range gone {
+		more, deleteErr := b.Delete(f, func(string) bool { return true })
+		if err = errors.Join(err, deleteErr); f.Block.Role == 0 {
+			n += more
 		}
 	}
 	return n, err
@@ -203,7 +286,7 @@ func (b *Backend) Sync(ctx context.Context) error {
 	if b.closed.Load() {
 		return backend.ErrClosed
 	}
-	if removed(b.file) {
+	if !isAt(b.file, b.Path()) {
 		return fmt.Errorf("shm: %s was removed or replaced while it was open: other processes may count elsewhere; restart this one", b.Path())
 	}
 	fail := func(err error) {
@@ -236,19 +319,57 @@ func (b *Backend) Sync(ctx context.Context) error {
 		}
 		b.seen[i] = head
 	}
-	b.lookForDead()
+	ids := make(map[int]uint64)
+	for slot, instance := range b.others {
+		instance.ID.Store(b.liveID(slot, ids))
+	}
+	for _, list := range b.rivals {
+		if len(list) < 2 {
+			continue
+		}
+		for _, f := range list {
+			live, last := b.lastDeclared(f, ids)
+			if live > 0 {
+				last = live | 1<<63
+			}
+			b.index.SetOrder(f.place, last)
+		}
+	}
 	return b.damage
 }
 
-// lookForDead brings the instances that have parts up to date.
-func (b *Backend) lookForDead() {
-	for slot, instance := range b.others {
-		id := b.mem.u64(b.instance(slot) + insID).Load()
-		if slot != b.slot && !locked(b.file, lockByte+1+int64(slot)) {
+// liveID returns the id of the live instance in a slot, 0 if there is none; ids remembers them.
+func (b *Backend) liveID(slot int, ids map[int]uint64) uint64 {
+	id, ok := ids[slot]
+	if !ok {
+		id = b.mem.u64(b.instance(slot) + insID).Load()
+		if id == b.dead[slot] {
+			id = 0
+		} else if !b.alive(id) {
+			b.dead[slot] = id // without a system call from now on
 			id = 0
 		}
-		instance.ID.Store(id)
+		ids[slot] = id
 	}
+	return id
+}
+
+// lastDeclared returns the highest ticket with which a live instance has declared a family, 0 if none has, and
+// the highest of any.
+func (b *Backend) lastDeclared(f *family, ids map[int]uint64) (live, last uint64) {
+	for _, d := range f.declared {
+		for i := range d.tickets {
+			ticket := d.tickets[i].Load()
+			if ticket == 0 || d.first+i >= int(b.instances) {
+				continue
+			}
+			last = max(last, ticket)
+			if id := b.liveID(d.first+i, ids); id != 0 && ticket > id {
+				live = max(live, ticket)
+			}
+		}
+	}
+	return live, last
 }
 
 // read puts a record that was found in a bucket into the index.
@@ -282,9 +403,18 @@ func (b *Backend) read(off, bucket uint64) error {
 			err = fmt.Errorf("%w: record at offset %d has %d words, family %s wants %d", ErrFormat, off, r.words, f.Name, f.Words())
 			break
 		}
-		b.index.Add(f.place, backend.Series{
-			Labels: r.text, Words: b.mem.words(r.wordsAt, r.words), Start: b.mem.u64(off + recStart),
-		})
+		b.index.Add(f.place, backend.Series{Labels: r.text, Words: b.mem.words(r.wordsAt, r.words)})
+	case typeDeclared:
+		f, familyErr := b.family(r.family)
+		group, ok := declaredGroup(r, b.instances)
+		switch {
+		case f == nil || familyErr != nil:
+			err = familyErr
+		case !ok:
+			err = fmt.Errorf("%w: %s: the record at offset %d says nothing about instances", ErrFormat, b.Path(), off)
+		default:
+			f.declared = append(f.declared, declaration{group * declaredSlots, b.mem.words(r.wordsAt, r.words)})
+		}
 	case typePart:
 		err = b.readPart(r)
 	}
@@ -347,7 +477,10 @@ func (b *Backend) family(ref uint32) (*family, error) {
 	}
 	if fam, err := backend.ParseSchema(r.text); err == nil {
 		fam.Help = r.extra
-		f = &family{fam, b.index.Declare(fam, off)}
+		f = &family{Family: fam, place: b.index.Declare(fam, off)}
+		if fam.Block.Role == 0 {
+			b.rivals[fam.Name] = append(b.rivals[fam.Name], f)
+		}
 	}
 	b.families[ref] = f
 	return f, nil
@@ -369,72 +502,6 @@ func (b *Backend) Close(context.Context) error {
 	if b.closed.Swap(true) {
 		return nil
 	}
-	b.leave(b.slot)
+	b.leave(b.slot, b.id)
 	return b.file.Close()
 }
-
-// Instances returns who has the file open, or died with it open; nil after Close.
-func (b *Backend) Instances() []Instance {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.closed.Load() {
-		return nil
-	}
-	var list []Instance
-	for i := range int(b.instances) {
-		at := b.instance(i)
-		id := b.mem.u64(at + insID).Load()
-		if id == 0 {
-			continue
-		}
-		p := b.mem[at : at+instanceSize]
-		host := string(p[insHost:])
-		for i := range len(host) {
-			if host[i] == 0 {
-				host = host[:i]
-				break
-			}
-		}
-		list = append(list, Instance{
-			ID:    id,
-			Host:  host,
-			PID:   int(order.Uint32(p[insPID:])),
-			Start: time.Unix(0, int64(order.Uint64(p[insStart:]))),
-			Alive: i == b.slot || locked(b.file, lockByte+1+int64(i)),
-		})
-	}
-	return list
-}
-
-// join takes a free slot of the instance table, or that of a dead process.
-func (s *segment) join() (slot int, id uint64, err error) {
-	for i := range int(s.instances) {
-		ok, err := lock(s.file, lockByte+1+int64(i))
-		if err != nil {
-			return 0, 0, fmt.Errorf("shm: locking %s: %w", s.file.Name(), err)
-		}
-		if !ok {
-			continue
-		}
-		at := s.instance(i)
-		s.mem.u64(at + insID).Store(0) // nobody may take a half-written slot for the old or the new process
-		p := s.mem[at : at+instanceSize]
-		clear(p[insStart:])
-		order.PutUint64(p[insStart:], uint64(time.Now().UnixNano()))
-		order.PutUint32(p[insPID:], uint32(os.Getpid()))
-		host, _ := os.Hostname()
-		copy(p[insHost:], host)
-		id := randomID()
-		s.mem.u64(at + insID).Store(id)
-		return i, id, nil
-	}
-	return 0, 0, fmt.Errorf("shm: %s: all %d places for processes are taken", s.file.Name(), s.instances)
-}
-
-func (s *segment) leave(slot int) {
-	s.mem.u64(s.instance(slot) + insID).Store(0)
-	unlock(s.file, lockByte+1+int64(slot))
-}
-
-// instance returns the offset of a slot.
-func (s *segment) instance(i int) uint64 { return s.instanceAt + uint64(i)*instanceSize }

@@ -3,21 +3,21 @@
 package shm
 
 import (
-	"bytes"
-	"context"
-	"crypto/rand"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"math"
 	"os"
+	"slices"
+	"strings"
 	"syscall"
-	"time"
 
 	"github.com/gotheus/gotheus/backend"
 )
 
-// What Linux has to do for a segment: open, allocate, map, lock.
+// What Linux has to do for a segment: check, allocate, map, lock.
 
 const (
 	tmpfsMagic = 0x01021994
@@ -26,141 +26,130 @@ const (
 
 	ofdSetLock = 37 // F_OFD_SETLK
 	ofdGetLock = 36 // F_OFD_GETLK
+
+	unshareRange = 0x40 // FALLOC_FL_UNSHARE_RANGE
+
+	rlimitFileSize = 1 // RLIMIT_FSIZE
 )
 
-// openFile opens or makes the file at path and returns it with its header. What is new is
-// initialised under the creation lock; its magic is written last, so that a file whose creator died
-// is recognised and initialised again.
-func openFile(ctx context.Context, path string, o *Options) (_ *os.File, _ *header, err error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|syscall.O_CLOEXEC|syscall.O_NOFOLLOW, 0o600)
-	if err != nil {
-		if errors.Is(err, syscall.ELOOP) {
-			return nil, nil, fmt.Errorf("shm: %s is a symbolic link, which is not followed", path)
-		}
-		return nil, nil, fmt.Errorf("shm: %w", err)
-	}
-	defer func() {
-		if err != nil {
-			f.Close()
-		}
-	}()
-	if err := checkFile(f, path, o); err != nil {
-		return nil, nil, err
-	}
-	// A file that is there is opened without the lock, which may be held by a process that is stopped.
-	if h, err := readHeader(f); h != nil || err != nil {
-		return f, h, err
-	}
-	for wait := 100 * time.Microsecond; ; wait = min(2*wait, 10*time.Millisecond) {
-		if ok, err := lock(f, lockByte); err != nil {
-			return nil, nil, fmt.Errorf("shm: locking %s: %w", path, err)
-		} else if ok {
-			break
-		}
-		select {
-		case <-ctx.Done():
-			return nil, nil, fmt.Errorf("shm: %s: another process has been making the file for too long: %w: %w", path, backend.ErrBusy, ctx.Err())
-		case <-time.After(wait):
-		}
-	}
-	defer unlock(f, lockByte)
-	if h, err := readHeader(f); h != nil || err != nil {
-		return f, h, err
-	}
-	h, err := initialise(f, o)
-	if err != nil {
-		return nil, nil, fmt.Errorf("shm: making %s: %w", path, err)
-	}
-	return f, h, nil
+// fileSystems are names for those that are refused most often.
+var fileSystems = map[uint32]string{
+	0x9123683e: "btrfs", 0x794c7630: "overlay", 0x6969: "NFS", 0xff534d42: "CIFS", 0xfe534d42: "SMB", 0x65735546: "FUSE",
+	0x2fc12fc1: "ZFS", 0x01021997: "9p", 0xf2f52010: "F2FS", 0xca451a4e: "bcachefs", 0x9fa0: "proc", 0x858458f6: "ramfs",
 }
 
-// readHeader returns nil if the file is empty or has no magic yet.
-func readHeader(f *os.File) (*header, error) {
-	page := make([]byte, offIndex)
-	n, err := f.ReadAt(page, 0)
-	if err != nil && err != io.EOF {
-		return nil, fmt.Errorf("shm: %w", err)
-	}
-	if n == 0 || n >= len(magic) && bytes.Equal(page[:len(magic)], make([]byte, len(magic))) {
-		return nil, nil
-	}
-	size, err := sizeOf(f)
-	if err != nil {
-		return nil, fmt.Errorf("shm: %w", err)
-	}
-	h, err := decodeHeader(page[:n], size)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", f.Name(), err)
-	}
-	return h, nil
-}
-
-func checkFile(f *os.File, path string, o *Options) error {
+// checkFile says why a file that was opened must not be used, whatever is in it.
+func checkFile(f *os.File, o *Options) error {
+	path := f.Name()
 	st, err := f.Stat()
 	if err != nil {
 		return fmt.Errorf("shm: %w", err)
 	}
 	if !st.Mode().IsRegular() {
-		return fmt.Errorf("shm: %s is not a regular file (%v)", path, st.Mode())
+		return errNotRegular(path, st.Mode())
 	}
-	if sys, ok := st.Sys().(*syscall.Stat_t); ok && int(sys.Uid) != os.Geteuid() {
-		return fmt.Errorf("shm: %s belongs to user %d, this process runs as %d", path, sys.Uid, os.Geteuid())
+	if sys, ok := st.Sys().(*syscall.Stat_t); ok {
+		if err := checkOwner(path, sys, o); err != nil {
+			return err
+		}
 	}
-	var fs syscall.Statfs_t
-	if err := syscall.Fstatfs(int(f.Fd()), &fs); err != nil {
+	var sfs syscall.Statfs_t
+	if err := syscall.Fstatfs(int(f.Fd()), &sfs); err != nil {
 		return fmt.Errorf("shm: statfs %s: %w", path, err)
 	}
-	switch uint32(fs.Type) {
+	switch kind := uint32(sfs.Type); kind {
 	case tmpfsMagic, extMagic, xfsMagic:
 	default:
 		if !o.AnyFileSystem {
-			return fmt.Errorf("shm: %s: file system type %#x is not tmpfs, ext4 or XFS: elsewhere a full disk may kill the process (fs=any takes the risk)", path, uint32(fs.Type))
+			name := fileSystems[kind]
+			if name == "" {
+				name = fmt.Sprintf("of type %#x", kind)
+			}
+			return fmt.Errorf("shm: %s: the file system is %s, not tmpfs, ext4 or XFS: elsewhere a full disk may kill the process (fs=any takes the risk)", path, name)
 		}
 	}
 	return nil
 }
 
-// initialise makes a file whose first bytes are zero into an empty one of ours.
-func initialise(f *os.File, o *Options) (*header, error) {
-	h := &header{
-		limit:     uint64(o.Limit),
-		created:   uint64(time.Now().UnixNano()),
-		buckets:   numBuckets,
-		instances: numInstances,
+// checkOwner refuses files that somebody could write to who was not asked for.
+func checkOwner(path string, st *syscall.Stat_t, o *Options) error {
+	perm := fs.FileMode(st.Mode) & fs.ModePerm
+	switch me := uint32(os.Geteuid()); {
+	case perm&0o002 != 0:
+		return fmt.Errorf("shm: %s may be written by everybody (mode %#o): chmod o-w it", path, perm)
+	case o.Group:
+		groups, _ := os.Getgroups()
+		if st.Uid != me && st.Gid != uint32(os.Getegid()) && !slices.Contains(groups, int(st.Gid)) {
+			return fmt.Errorf("shm: %s belongs to user %d and group %d, and this process, which runs as user %d, is not in that group", path, st.Uid, st.Gid, me)
+		}
+		if perm&0o060 != 0o060 {
+			return fmt.Errorf("shm: %s is not open to its group (mode %#o): chmod g+rw it, or do without share=group", path, perm)
+		}
+	case st.Uid != me:
+		return fmt.Errorf("shm: %s belongs to user %d, this process runs as %d (share=group shares a file with a group)", path, st.Uid, me)
+	case perm&0o020 != 0:
+		return fmt.Errorf("shm: %s may be written by its group (mode %#o): chmod g-w it, or share it by share=group", path, perm)
 	}
-	rand.Read(h.seed[:])
-	h.derive()
-	if h.recordsAt+minGrowth > h.limit {
-		return nil, fmt.Errorf("the limit of %d bytes is too small: %d at least", h.limit, h.recordsAt+minGrowth)
-	}
-	if err := f.Truncate(0); err != nil { // what a killed creator left
-		return nil, err
-	}
-	if err := allocate(f, 0, h.recordsAt+minGrowth); err != nil {
-		return nil, err
-	}
-	page := h.encode()
-	order.PutUint64(page[offSize:], h.recordsAt+minGrowth)
-	if _, err := f.WriteAt(page, 0); err != nil {
-		return nil, err
-	}
-	_, err := f.WriteAt(magic, 0)
-	return h, err
+	return nil
 }
 
 // allocate makes sure that the bytes from off to end exist on the disk, so that no later access to
 // the mapping can fail for want of space.
 func allocate(f *os.File, off, end uint64) error {
+	// The kernel does not only refuse to pass this limit, it also kills who tries.
+	var most syscall.Rlimit
+	if syscall.Getrlimit(rlimitFileSize, &most) == nil && end > most.Cur {
+		return fmt.Errorf("%w: this process may not make files larger than %d bytes (ulimit -f)", backend.ErrFull, most.Cur)
+	}
+	return fallocate(f, 0, off, end)
+}
+
+func fallocate(f *os.File, mode uint32, off, end uint64) error {
 	for {
-		err := syscall.Fallocate(int(f.Fd()), 0, int64(off), int64(end-off))
-		switch {
-		case err == syscall.EINTR:
-		case err == syscall.ENOSPC || err == syscall.EDQUOT || err == syscall.EFBIG:
+		err := syscall.Fallocate(int(f.Fd()), mode, int64(off), int64(end-off))
+		switch err {
+		case nil:
+			return nil
+		case syscall.EINTR:
+		case syscall.ENOSPC, syscall.EDQUOT, syscall.EFBIG:
 			return fmt.Errorf("%w: %w", backend.ErrFull, err)
+		case syscall.EOPNOTSUPP:
+			return fmt.Errorf("the file system cannot set space aside: %w", err)
 		default:
 			return err
 		}
 	}
+}
+
+// own sees to it that every byte of the file has space of its own on the disk: a first write to a hole, as copies
+// have them that programs like rsync and tar have made, or to a block that XFS lets two files share (cp --reflink),
+// could fail for want of space, which kills the process.
+func own(f *os.File) error {
+	st, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	size := uint64(st.Size())
+	if sys, ok := st.Sys().(*syscall.Stat_t); !ok || sys.Blocks*512 < st.Size() {
+		if err := allocate(f, 0, size); err != nil {
+			return err
+		}
+	}
+	var sfs syscall.Statfs_t
+	if err := syscall.Fstatfs(int(f.Fd()), &sfs); err != nil || uint32(sfs.Type) != xfsMagic {
+		return err
+	}
+	return unshare(f, size)
+}
+
+// unshare gives a file blocks of its own; at once, if it shares none. A kernel that does not know how to, such as
+// that of RHEL 7, does not let files share blocks either.
+func unshare(f *os.File, size uint64) error {
+	err := fallocate(f, unshareRange, 0, size)
+	if errors.Is(err, syscall.EOPNOTSUPP) {
+		return nil
+	}
+	return err
 }
 
 // mapFile maps size bytes, most of which do not exist yet. The mapping is never undone.
@@ -170,20 +159,25 @@ func mapFile(f *os.File, size uint64) (memory, error) {
 	}
 	m, err := syscall.Mmap(int(f.Fd()), 0, int(size), syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_SHARED)
 	if err != nil {
-		return nil, fmt.Errorf("shm: mapping the %d bytes that %s may grow to: %w", size, f.Name(), err)
+		return nil, fmt.Errorf("shm: mapping the %d bytes that %s may grow to (a smaller limit= when it is made takes less): %w", size, f.Name(), err)
 	}
 	return m, nil
 }
 
+func unmap(m memory) { syscall.Munmap(m) }
+
 // lock takes the lock on one byte and reports whether it did; it does not wait. The kernel releases
 // it when the last descriptor of this opening of the file is gone, however the process ends.
-func lock(f *os.File, at int64) (bool, error) { return setLock(f, at, syscall.F_WRLCK) }
+func lock(f *os.File, at int64) (bool, error) { return setLock(f, syscall.F_WRLCK, at, 1) }
 
-func unlock(f *os.File, at int64) { setLock(f, at, syscall.F_UNLCK) }
+func unlock(f *os.File, at int64) { setLock(f, syscall.F_UNLCK, at, 1) }
 
-func setLock(f *os.File, at int64, typ int16) (bool, error) {
+// lockAll takes the locks of all instances; only who is alone with the file can.
+func lockAll(f *os.File) (bool, error) { return setLock(f, syscall.F_WRLCK, lockByte+1, 0) }
+
+func setLock(f *os.File, typ int16, at, n int64) (bool, error) {
 	for {
-		err := syscall.FcntlFlock(f.Fd(), ofdSetLock, &syscall.Flock_t{Type: typ, Start: at, Len: 1})
+		err := syscall.FcntlFlock(f.Fd(), ofdSetLock, &syscall.Flock_t{Type: typ, Start: at, Len: n})
 		switch err {
 		case nil:
 			return true, nil
@@ -191,16 +185,25 @@ func setLock(f *os.File, at int64, typ int16) (bool, error) {
 		case syscall.EAGAIN, syscall.EACCES:
 			return false, nil
 		default:
-			return false, err
+			return false, fmt.Errorf("shm: locking %s: %w", f.Name(), err)
 		}
 	}
 }
 
 // locked reports whether somebody else holds the lock on a byte.
-func locked(f *os.File, at int64) bool {
-	l := syscall.Flock_t{Type: syscall.F_WRLCK, Start: at, Len: 1}
-	err := syscall.FcntlFlock(f.Fd(), ofdGetLock, &l)
-	return err == nil && l.Type != syscall.F_UNLCK
+func locked(f *os.File, at int64) bool { return anyLocked(f, at, 1) }
+
+// inUse reports whether somebody else has an instance in the file.
+func inUse(f *os.File) bool { return anyLocked(f, lockByte+1, 0) }
+
+func anyLocked(f *os.File, at, n int64) bool {
+	// A shared lock is asked for, since files that were opened for reading cannot have others.
+	for {
+		l := syscall.Flock_t{Type: syscall.F_RDLCK, Start: at, Len: n}
+		if err := syscall.FcntlFlock(f.Fd(), ofdGetLock, &l); err != syscall.EINTR {
+			return err == nil && l.Type != syscall.F_UNLCK
+		}
+	}
 }
 
 // sizeOf returns the size of the file as the kernel knows it.
@@ -212,12 +215,28 @@ func sizeOf(f *os.File) (uint64, error) {
 	return uint64(st.Size()), nil
 }
 
-// removed reports whether the file has no name any more.
-func removed(f *os.File) bool {
-	st, err := f.Stat()
+// isAt reports whether the path leads to the file.
+func isAt(f *os.File, path string) bool {
+	a, err := f.Stat()
 	if err != nil {
 		return false
 	}
-	sys, ok := st.Sys().(*syscall.Stat_t)
-	return ok && sys.Nlink == 0
+	b, err := os.Lstat(path)
+	return err == nil && os.SameFile(a, b)
+}
+
+// thisBoot identifies the run of the machine; zeros if that is unknown. What a power failure leaves of a
+// file has to be looked at; what a dead process leaves has not.
+func thisBoot() (id [16]byte) {
+	f, err := os.Open("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return id
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, 64))
+	raw, decodeErr := hex.DecodeString(strings.ReplaceAll(strings.TrimSpace(string(text)), "-", ""))
+	if err == nil && decodeErr == nil && len(raw) == len(id) {
+		copy(id[:], raw)
+	}
+	return id
 }

@@ -9,13 +9,14 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"math/bits"
 	"sync/atomic"
 	"unsafe"
 )
 
-// The file. All of it is in the byte order of the machine. Changing any offset, meaning or record
-// below changes the major version, which is part of the file's name; new record types and new uses
-// of reserved space are minor changes, which older readers skip.
+// The file, which FORMAT.md specifies in full. All of it is in the byte order of the machine. Changing any
+// offset, meaning or record below changes the major version, which is part of the file's name; new record
+// types and new uses of reserved space are minor changes, which older readers skip.
 //
 //	offset   size  header
 //	     0      8  magic "gotheus\n", written last
@@ -28,9 +29,11 @@ import (
 //	    56      4  number of index buckets, a power of two
 //	    60      4  number of instance slots
 //	    64      8  first 8 bytes of the SHA-256 of bytes 0..63 with a magic of zeros
+//	    80     16  boot: identifies the run of the machine in which the file was last known to be whole
 //	   128      8  tail: end of the space that was given to records (atomic)
 //	   192      8  size: bytes that are allocated on the disk       (atomic)
 //	   256      8  tickets: how many were given out                 (atomic)
+//	   320      8  waste: about how many bytes of records a rewrite would save (atomic)
 //	  4096   4 each  index: a bucket is the newest record of its chain, as offset/64, or 0 (atomic)
 //	     …  64 each  instance table
 //	     …         records, each beginning at a multiple of 64
@@ -38,9 +41,9 @@ import (
 // A record exists if the index leads to it. Between records there may be space that a process took and
 // never used, because it died or because another one was quicker.
 //
-// Locks are open-file-description locks on single bytes far behind the end of the file: lockByte is
-// held while the file is made, and for creating records without waste; lockByte+1+i is held by the
-// instance in slot i for as long as it lives.
+// Locks are open-file-description locks on bytes far behind the end of the file: lockByte is held for
+// creating records without waste; lockByte+1+i and idLock+id are held by the instance in slot i with that id
+// for as long as it lives; all bytes behind lockByte are held at once by who replaces the file by another.
 const (
 	major     = 1
 	minor     = 0
@@ -55,16 +58,28 @@ const (
 	offBuckets   = 56
 	offInstances = 60
 	offSum       = 64
+	offBoot      = 80
 	offTail      = 128
 	offSize      = 192
 	offTickets   = 256
+	offWaste     = 320
 	offIndex     = 4096
 
 	numBuckets   = 1 << 14
 	numInstances = 1024
 	instanceSize = 64
 
+	maxLimit = 1 << 32 * align // records are found by offset/64, which has 32 bits
+
 	lockByte = 1 << 46
+	idLock   = 1 << 48
+
+	// maxTickets is more than are ever given out, so that neither a ticket nor the lock of an id wraps. A file that
+	// says otherwise is damaged.
+	maxTickets = 1 << 62
+	// maxCount is more than updates let a word of counts hold, beside its seal, see backend.IntLimit. From there on,
+	// a few more would seal a word that counts, or open one that is sealed.
+	maxCount = 3 << 61
 )
 
 var magic = []byte("gotheus\n")
@@ -83,10 +98,8 @@ var magic = []byte("gotheus\n")
 //	    32      4  CRC-32 (IEEE) of bytes 0..31 and both texts
 //	    36      4  next record of the index chain, as offset/64, or 0; never changes once the record
 //	               is in the index (atomic)
-//	    40      8  start: Unix nanoseconds when the record came to life (atomic)
-//	    48      4  first of the record's linked blocks, as offset/64: reserved for contributions of
-//	               single instances, sketches and exemplars (atomic)
-//	    52     12  reserved, 0
+//	    40      8  Unix nanoseconds when the record was made; when its series began is among the words
+//	    48     16  reserved, 0
 //	    64         words, 8 bytes each; then text; then extra text; then zeros
 //
 // A counter's words are thus on a cache line that nothing else writes to.
@@ -100,7 +113,7 @@ const (
 	recExtra  = 28
 	recSum    = 32
 	recNext   = 36
-	recStart  = 40
+	recMade   = 40
 	recHeader = 64
 
 	align = 64
@@ -110,14 +123,21 @@ const (
 	typeHelp   = 3 // another help text of a family; the newest is shown
 	// What an instance has of a series whose family has parts. The record's family is that of the series'
 	// record, its text the number of the instance's slot, and behind the part's words is one with the
-	// instance's id: the words count only while the slot has that id and its lock is held.
+	// instance's id: the words count only while the slot has that id and the id's lock is held.
 	typePart = 4
+	// Which instances have declared a family, in groups of slots: its text is the number of the group, "" for
+	// the first, and word i is that of slot group*declaredSlots+i: the ticket it drew when it declared the
+	// family, or 0. It counts only if it is greater than the id in the slot: a lower one is a former
+	// instance's. Of families of one name, that with the highest such ticket of a live instance is shown.
+	typeDeclared  = 5
+	declaredSlots = 15 // makes records of 192 bytes
 )
 
 // An instance slot: one process that has the file open, or died with it open.
 //
 //	offset  size
-//	     0     8  id, random; 0 if the slot is free (atomic, written last, cleared first)
+//	     0     8  id: the ticket that it drew when it came; 0 if the slot is free (atomic, written last,
+//	              cleared first)
 //	     8     8  start, Unix nanoseconds
 //	    16     4  pid, for information only
 //	    20     4  reserved
@@ -129,11 +149,12 @@ const (
 	insHost  = 24
 )
 
-// ErrFormat is wrapped by errors that say that a file is damaged, foreign or of another version.
-var ErrFormat = errors.New("shm: not a usable gotheus file")
+// errOther is wrapped by errors, beside ErrFormat, about files that are whole, but not for this program.
+var errOther = errors.New("made for other programs")
 
 // header holds what never changes after creation.
 type header struct {
+	minor      uint32
 	limit      uint64
 	seed       [16]byte
 	created    uint64
@@ -166,26 +187,32 @@ func (h *header) encode() []byte {
 	sum := sha256.Sum256(p[:offSum])
 	copy(p[offSum:], sum[:8])
 	order.PutUint64(p[offTail:], h.recordsAt)
+	order.PutUint64(p[offSize:], h.recordsAt+minGrowth)
 	return p
 }
 
-// decodeHeader checks the fixed part of a header page; the size of the file bounds what it may say.
+// decodeHeader checks what must be right of a header page before anything else is looked at; the size of the file
+// bounds what it may say.
 func decodeHeader(p []byte, fileSize uint64) (*header, error) {
 	if len(p) < offIndex || !bytes.Equal(p[:8], magic) {
 		return nil, fmt.Errorf("%w: it does not begin with %q", ErrFormat, magic)
 	}
 	if mark := order.Uint64(p[offOrder:]); mark != orderMark {
-		return nil, fmt.Errorf("%w: written on a machine of another byte order", ErrFormat)
-	}
-	if v := order.Uint32(p[offMajor:]); v != major {
-		return nil, fmt.Errorf("%w: it has format version %d, this program reads version %d", ErrFormat, v, major)
+		if mark != bits.ReverseBytes64(orderMark) {
+			return nil, fmt.Errorf("%w: it has no byte order", ErrFormat)
+		}
+		return nil, fmt.Errorf("%w: %w: written on a machine of another byte order", ErrFormat, errOther)
 	}
 	fixed := bytes.Clone(p[:offSum])
 	clear(fixed[:8])
 	if sum := sha256.Sum256(fixed); !bytes.Equal(sum[:8], p[offSum:offSum+8]) {
 		return nil, fmt.Errorf("%w: the header's checksum is wrong", ErrFormat)
 	}
+	if v := order.Uint32(p[offMajor:]); v != major {
+		return nil, fmt.Errorf("%w: %w: it has format version %d, this program reads version %d", ErrFormat, errOther, v, major)
+	}
 	h := &header{
+		minor:     order.Uint32(p[offMinor:]),
 		limit:     order.Uint64(p[offLimit:]),
 		created:   order.Uint64(p[offCreated:]),
 		buckets:   order.Uint32(p[offBuckets:]),
@@ -196,6 +223,12 @@ func decodeHeader(p []byte, fileSize uint64) (*header, error) {
 		return nil, fmt.Errorf("%w: %d index buckets and %d instance slots make no sense", ErrFormat, h.buckets, h.instances)
 	}
 	h.derive()
+	if h.limit > maxLimit {
+		return nil, fmt.Errorf("%w: a limit of %d bytes makes no sense", ErrFormat, h.limit)
+	}
+	if n := order.Uint64(p[offTickets:]); n >= maxTickets {
+		return nil, fmt.Errorf("%w: it says that %d tickets were given out", ErrFormat, n)
+	}
 	if h.recordsAt > fileSize || fileSize > h.limit {
 		return nil, fmt.Errorf("%w: it has %d bytes, the header speaks of %d to %d", ErrFormat, fileSize, h.recordsAt, h.limit)
 	}
@@ -208,6 +241,13 @@ type memory []byte
 
 // Safety: the mapping begins at a page, callers pass multiples of the word's size, and the slice
 // expression has checked that the word lies within the mapping, which is never unmapped.
+
+// newMemory returns memory in the heap, for a copy of a file.
+func newMemory(n int) memory {
+	w := make([]uint64, n/8+1)
+	// Safety: the slice has at least n bytes, and begins at a multiple of 8.
+	return unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(w))), n)
+}
 
 func (m memory) u32(off uint64) *atomic.Uint32 {
 	return (*atomic.Uint32)(unsafe.Pointer(unsafe.SliceData(m[off : off+4])))
@@ -239,6 +279,7 @@ type record struct {
 	wordsAt      uint64
 	textAt       uint64
 	textLen, ext uint32
+	precious     bool // may use the last part of the file; not stored
 }
 
 // layout fills the derived fields from the lengths.
@@ -287,7 +328,7 @@ func (m memory) record(off, end uint64) (*record, error) {
 
 // put writes r at r.off, where nobody sees it until the index leads there. All its space is zeroed first,
 // since somebody may have taken that space before, written to it, and given it back.
-func (m memory) put(r *record, start int64) {
+func (m memory) put(r *record, made int64) {
 	p := m[r.off : r.off+r.size]
 	clear(p)
 	order.PutUint32(p[recSize:], uint32(r.size))
@@ -298,7 +339,7 @@ func (m memory) put(r *record, start int64) {
 	order.PutUint32(p[recText:], r.textLen)
 	order.PutUint32(p[recExtra:], r.ext)
 	order.PutUint32(p[recSum:], checksum(p, r.text, r.extra))
-	order.PutUint64(p[recStart:], uint64(start))
+	order.PutUint64(p[recMade:], uint64(made))
 	copy(p[recHeader+8*uint64(r.words):], r.text)
 	copy(p[recHeader+8*uint64(r.words)+uint64(r.textLen):], r.extra)
 }

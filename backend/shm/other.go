@@ -15,7 +15,7 @@ type Backend struct{ backend.Backend }
 
 // OpenContext returns an error that wraps ErrUnsupported.
 func OpenContext(_ context.Context, path string, _ *Options) (*Backend, error) {
-	return nil, fmt.Errorf("%w: %s on %s/%s: shared memory needs Linux and 64-bit atomic instructions", ErrUnsupported, path, runtime.GOOS, runtime.GOARCH)
+	return nil, unsupported(path)
 }
 
 // Path returns "".
@@ -23,3 +23,22 @@ func (b *Backend) Path() string { return "" }
 
 // Instances returns nil.
 func (b *Backend) Instances() []Instance { return nil }
+
+// Number returns 0.
+func (b *Backend) Number() int { return 0 }
+
+// Notices returns nil.
+func (b *Backend) Notices() []string { return nil }
+
+// Forget returns an error that wraps ErrUnsupported.
+func (b *Backend) Forget(name string) (int, error) { return 0, unsupported(name) }
+
+// Peek returns an error that wraps ErrUnsupported.
+func Peek(path string, _ *Options) (Outcome, error) { return Create, unsupported(path) }
+
+// Inspect returns an error that wraps ErrUnsupported.
+func Inspect(name string) (*Report, error) { return nil, unsupported(name) }
+
+func unsupported(path string) error {
+	return fmt.Errorf("%w: %s on %s/%s: shared memory needs Linux and 64-bit atomic instructions", ErrUnsupported, path, runtime.GOOS, runtime.GOARCH)
+}

@@ -3,8 +3,6 @@
 package shm
 
 import (
-	"crypto/rand"
-	"encoding/binary"
 	"fmt"
 	"iter"
 	"os"
@@ -39,26 +37,23 @@ type segment struct {
 }
 
 const (
-	// turnWait is how long a creator waits for its turn. The lock is normally held for microseconds.
-	turnWait = 5 * time.Millisecond
+	// turnWait is how long a creator waits for its turn, also if the one before it was stopped or is being killed,
+	// which takes the kernel a while. The lock is normally held for microseconds.
+	turnWait = 500 * time.Microsecond
 	// rudeTime is how long nobody waits after somebody has waited in vain.
 	rudeTime = 100 * time.Millisecond
 
 	minGrowth = 64 << 10
 	maxGrowth = 4 << 20
 	maxText   = 1 << 20
+
+	maxReserve = 1 << 20
 )
 
 func newSegment(f *os.File, h *header, mem memory) *segment {
 	s := &segment{header: h, file: f, mem: mem, turn: make(chan struct{}, 1)}
 	s.allocated.Store(h.recordsAt) // the caller has seen that the file is at least that large
 	return s
-}
-
-func randomID() uint64 {
-	var b [8]byte
-	rand.Read(b[:])
-	return binary.LittleEndian.Uint64(b[:]) | 1
 }
 
 // reach makes sure that everything below end may be touched: what the file says of itself is believed
@@ -131,11 +126,13 @@ func (s *segment) at(off uint64) (*record, error) {
 	return r, nil
 }
 
-// find returns the record with the type, family and text of want from a part of a chain, or nil.
+// find returns the record with the type, family and text of want from a part of a chain, or nil. What is
+// damaged is passed over, and cuts the chain short if its link is: Sync reports it, and the record is made
+// again in front of it, so that counting goes on.
 func (s *segment) find(want *record, from, to uint32) (*record, error) {
 	for off, err := range s.chain(from, to) {
 		if err != nil {
-			return nil, err
+			break
 		}
 		// The hash is compared first: decoding a record costs a checksum.
 		if s.mem.u64(off+recHash).Load() != want.hash {
@@ -143,7 +140,7 @@ func (s *segment) find(want *record, from, to uint32) (*record, error) {
 		}
 		r, err := s.at(off)
 		if err != nil {
-			return nil, err
+			continue
 		}
 		if r.typ == want.typ && r.family == want.family && r.text == want.text {
 			if r.words != want.words {
@@ -160,11 +157,17 @@ func (s *segment) findOrCreate(r *record) (*record, error) {
 	if len(r.text)+len(r.extra) > maxText {
 		return nil, fmt.Errorf("%w: %s: a text of %d bytes is too long: %.60q…", backend.ErrFull, s.file.Name(), len(r.text)+len(r.extra), r.text)
 	}
+	r.textLen, r.ext = uint32(len(r.text)), uint32(len(r.extra))
 	r.hash = s.hashOf(r.typ, r.family, r.text)
 	head := s.bucket(r.hash)
 	seen := head.Load()
 	if found, err := s.find(r, seen, 0); found != nil || err != nil {
 		return found, err
+	}
+	// When there is no room any more, who asks for it should not take turns.
+	most := s.roomFor(r)
+	if s.mem.u64(offTail).Load()+r.need() > most {
+		return nil, s.limitError(most)
 	}
 	release := s.takeTurn()
 	defer release()
@@ -175,7 +178,7 @@ func (s *segment) findOrCreate(r *record) (*record, error) {
 	if found, err := s.find(r, now, seen); found != nil || err != nil {
 		return found, err
 	}
-	if err := s.take(r); err != nil {
+	if err := s.take(r, most); err != nil {
 		return nil, err
 	}
 	s.mem.put(r, time.Now().UnixNano())
@@ -193,8 +196,22 @@ func (s *segment) findOrCreate(r *record) (*record, error) {
 	}
 }
 
-// take takes space for r behind the tail and fills in where it is.
-func (s *segment) take(r *record) error {
+// roomFor returns up to where r may be put. The last part of a file is kept for what there is little of and
+// would be missed most: the families themselves, series without labels and overflow series.
+func (s *segment) roomFor(r *record) uint64 {
+	if (r.typ == typeSeries || r.typ == typePart) && !r.precious {
+		return max(s.limit-min(s.limit/16, maxReserve), s.recordsAt+minGrowth)
+	}
+	return s.limit
+}
+
+func (s *segment) limitError(most uint64) error {
+	return fmt.Errorf("%w: %w: %s has reached %d of its limit of %d bytes (limit= raises it when all processes have ended)",
+		backend.ErrFull, backend.ErrLimit, s.file.Name(), min(s.mem.u64(offTail).Load(), most), s.limit)
+}
+
+// take takes space for r, which must end before most, behind the tail, and fills in where it is.
+func (s *segment) take(r *record, most uint64) error {
 	r.textLen, r.ext = uint32(len(r.text)), uint32(len(r.extra))
 	r.size = r.need()
 	tail := s.mem.u64(offTail)
@@ -202,6 +219,9 @@ func (s *segment) take(r *record) error {
 		r.off = tail.Load()
 		if r.off%align != 0 || r.off < s.recordsAt || r.off > s.limit {
 			return fmt.Errorf("%w: %s: impossible end of records %d", ErrFormat, s.file.Name(), r.off)
+		}
+		if r.off+r.size > most {
+			return s.limitError(most)
 		}
 		if err := s.grow(r.off + r.size); err != nil {
 			return err
@@ -218,10 +238,10 @@ func (s *segment) take(r *record) error {
 func (s *segment) grow(end uint64) error {
 	size := s.mem.u64(offSize).Load()
 	if end <= size {
-		return s.reach(end)
-	}
-	if end > s.limit {
-		return fmt.Errorf("%w: %s has reached its limit of %d bytes", backend.ErrFull, s.file.Name(), s.limit)
+		if s.reach(end) == nil {
+			return nil
+		}
+		size = s.allocated.Load() // the end of the file was lost, where no record was
 	}
 	step := min(max(minGrowth, size/2), maxGrowth)
 	target := min(max(end, size+step)+minGrowth-1, s.limit) &^ (minGrowth - 1)
@@ -247,7 +267,7 @@ func (s *segment) takeTurn() (release func()) {
 		if now.UnixNano() < s.rudeTill.Load() {
 			deadline = now
 		}
-		for wait := 20 * time.Microsecond; ; wait = min(2*wait, time.Millisecond) {
+		for wait := 20 * time.Microsecond; ; wait *= 2 {
 			var err error
 			if locked, err = lock(s.file, lockByte); locked || err != nil {
 				break
@@ -256,7 +276,7 @@ func (s *segment) takeTurn() (release func()) {
 				s.rudeTill.Store(time.Now().Add(rudeTime).UnixNano())
 				break
 			}
-			time.Sleep(wait)
+			time.Sleep(min(wait, time.Until(deadline)))
 		}
 	}
 	return func() {

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 
 	"github.com/gotheus/gotheus/backend"
@@ -36,7 +37,7 @@ func open(t testing.TB, path string, o *Options) *Backend {
 	}
 	t.Cleanup(func() {
 		b.Close(context.Background())
-		unmap(b)
+		unmap(b.mem)
 	})
 	return b
 }
@@ -61,12 +62,19 @@ func walk(t testing.TB, b *Backend) []string {
 		if len(g.Series) == 0 {
 			all = append(all, g.Family.Name)
 		}
-		for _, s := range g.Series {
+		for i, s := range g.Series {
+			if g.Parts != nil {
+				all = append(all, fmt.Sprintf("%s{%s} %d parts", g.Family.Name, s.Labels, len(g.Parts[i].List())))
+				continue
+			}
 			all = append(all, fmt.Sprintf("%s{%s} %d", g.Family.Name, s.Labels, s.Words[0].Load()))
 		}
 	}
 	return all
 }
+
+// die loses the locks of b, as the death of its process does.
+func die(b *Backend) { setLock(b.file, syscall.F_UNLCK, lockByte+1, 0) }
 
 func TestSharing(t *testing.T) {
 	t.Parallel()
@@ -143,9 +151,9 @@ func TestConcurrentCreation(t *testing.T) {
 // newRecord is a series of requests as a creator has it when it has taken space.
 func newRecord(t testing.TB, b *Backend, labels string) *record {
 	t.Helper()
-	r := &record{typ: typeSeries, family: b.declared[requests], text: labels, words: 2}
+	r := &record{typ: typeSeries, family: b.declared[requests], text: labels, words: uint32(requests.Words())}
 	r.hash = b.hashOf(r.typ, r.family, r.text)
-	if err := b.take(r); err != nil {
+	if err := b.take(r, b.limit); err != nil {
 		t.Fatal(err)
 	}
 	return r
@@ -389,93 +397,13 @@ func TestInstances(t *testing.T) {
 	}
 	// A process that dies loses its lock, but cannot clear its slot.
 	c := open(t, path, nil)
-	unlock(c.file, lockByte+1+int64(c.slot))
+	die(c)
 	if n, dead := alive(a); n != 1 || dead != 1 {
 		t.Errorf("after a death: %d alive, %d dead", n, dead)
 	}
 	open(t, path, nil)
 	if n, dead := alive(a); n != 2 || dead != 0 {
 		t.Errorf("after the slot was taken over: %d alive, %d dead", n, dead)
-	}
-}
-
-func TestOpenErrors(t *testing.T) {
-	t.Parallel()
-	made := filepath.Join(t.TempDir(), "made")
-	open(t, made, nil)
-	good, err := os.ReadFile(made + Suffix)
-	if err != nil {
-		t.Fatal(err)
-	}
-	change := func(off int, b ...byte) []byte {
-		p := slices.Clone(good)
-		copy(p[off:], b)
-		return p
-	}
-	for name, c := range map[string]struct {
-		content []byte
-		want    string
-	}{
-		"foreign":          {[]byte("#!/bin/sh\necho this is something else, and longer than the header's first bytes\n"), "does not begin with"},
-		"short":            {[]byte("hi"), "does not begin with"},
-		"other version":    {change(offMajor, 2), "has format version 2, this program reads version 1"},
-		"other byte order": {change(offOrder, 1, 2, 3, 4, 5, 6, 7, 8), "byte order"},
-		"damaged header":   {change(offLimit, 0xff), "checksum"},
-		"truncated":        {good[:5000], "has 5000 bytes"},
-		"header only":      {good[:100], "does not begin with"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			path := filepath.Join(t.TempDir(), "shop")
-			if err := os.WriteFile(path+Suffix, c.content, 0o600); err != nil {
-				t.Fatal(err)
-			}
-			_, err := Open(path, &Options{AnyFileSystem: true})
-			if !errors.Is(err, ErrFormat) || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), path) {
-				t.Errorf("got %v, want %q", err, c.want)
-			}
-			if now, _ := os.ReadFile(path + Suffix); !slices.Equal(now, c.content) {
-				t.Error("the file was changed")
-			}
-		})
-	}
-
-	dir := t.TempDir()
-	os.Symlink(made+Suffix, filepath.Join(dir, "link"+Suffix))
-	os.Mkdir(filepath.Join(dir, "dir"+Suffix), 0o700)
-	for path, want := range map[string]string{
-		filepath.Join(dir, "link"):       "symbolic link",
-		filepath.Join(dir, "dir"):        "is a directory",
-		filepath.Join(dir, "no", "file"): "no such file",
-	} {
-		if _, err := Open(path, &Options{AnyFileSystem: true}); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%s: got %v, want %q", path, err, want)
-		}
-	}
-	if _, err := Open(filepath.Join(dir, "small"), &Options{AnyFileSystem: true, Limit: 1000}); err == nil || !strings.Contains(err.Error(), "too small") {
-		t.Errorf("tiny limit: %v", err)
-	}
-	if _, err := Open("/proc/gotheus", nil); err == nil {
-		t.Error("a file in /proc was opened")
-	}
-}
-
-// A file whose creator died before the magic was written is made anew.
-func TestHalfMade(t *testing.T) {
-	t.Parallel()
-	path := filepath.Join(t.TempDir(), "shop")
-	open(t, path, nil)
-	p, err := os.ReadFile(path + Suffix)
-	if err != nil {
-		t.Fatal(err)
-	}
-	clear(p[:8])
-	p[5000] = 7
-	os.WriteFile(path+Suffix, p, 0o600)
-	b := open(t, path, nil)
-	cells(t, b, requests, `code="1",method=""`)
-	if got := walk(t, b); len(got) != 1 {
-		t.Errorf("got %q", got)
 	}
 }
 
@@ -538,7 +466,7 @@ func TestDamagedIndex(t *testing.T) {
 			cells(t, b, requests, `code="1",method=""`)
 			other := &backend.Family{Name: "other", Help: "O.", Kind: backend.Gauge}
 			cells(t, b, other, "")
-			r, err := b.findOrCreate(&record{typ: typeSeries, family: b.declared[requests], text: `code="1",method=""`, words: 2})
+			r, err := b.findOrCreate(&record{typ: typeSeries, family: b.declared[requests], text: `code="1",method=""`, words: uint32(requests.Words())})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -32,7 +32,7 @@ const (
 	wordStop   = "stop"
 
 	// endLimit is for a worker that has been told to end. It is less than the stopLimit of its parent.
-	endLimit = 3 * time.Second
+	endLimit = 15 * time.Second
 
 	dirPrefix = "gotheus-demo-"
 )

@@ -89,7 +89,7 @@ func compare(t *tally, before page, readings []reading, mostCut uint64) verdict 
 	return v
 }
 
-// compareWorkers compares everything on the pages that does not depend on who writes it: not only what
+// compareWorkers compares everything on the pages that does not depend on who writes it and when: not only what
 // clients know, but also sums and buckets. Requests for pages are left out.
 func (v *verdict) compareWorkers(readings []reading) {
 	if len(readings) == 0 {
@@ -107,7 +107,7 @@ func (v *verdict) compareWorkers(readings []reading) {
 		}
 		var problems []string
 		for _, s := range slices.Sorted(maps.Keys(samples)) {
-			if strings.HasPrefix(s, "gotheus_") || ofMetrics(s) {
+			if ofProcess(s) || ofMetrics(s) {
 				continue
 			}
 			a, okA := first.Page[s]
@@ -142,6 +142,16 @@ func isCompared(sample string) bool {
 	for _, prefix := range compared {
 		if strings.HasPrefix(sample, prefix) {
 			return !ofMetrics(sample)
+		}
+	}
+	return false
+}
+
+// ofProcess reports whether a sample is about a process or the library, which changes from page to page.
+func ofProcess(sample string) bool {
+	for _, prefix := range []string{"gotheus_", "go_", "process_"} {
+		if strings.HasPrefix(sample, prefix) {
+			return true
 		}
 	}
 	return false

@@ -17,7 +17,7 @@ import (
 
 // settleLimit is how long after the load the killed worker's replacement may take to be there, and all
 // workers to answer.
-const settleLimit = 20 * time.Second
+const settleLimit = time.Minute
 
 // demo is one run.
 type demo struct {

@@ -17,8 +17,8 @@ import (
 )
 
 const (
-	startLimit = 10 * time.Second // for a worker to become ready
-	stopLimit  = 5 * time.Second  // for a worker to end when it is told to
+	startLimit = 30 * time.Second // for a worker to become ready
+	stopLimit  = 20 * time.Second // for a worker to end when it is told to
 	startTries = 3                // in a row, before the fleet gives up
 	shortLife  = time.Second      // a worker that lives no longer is replaced with a delay
 	delayFirst = 100 * time.Millisecond

@@ -18,7 +18,7 @@ import (
 const (
 	clientsLeast = 8 // otherwise two for each worker
 	clientsMost  = 64
-	requestLimit = 10 * time.Second
+	requestLimit = 30 * time.Second
 	redial       = 20 * time.Millisecond
 )
 

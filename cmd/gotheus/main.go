@@ -1,6 +1,9 @@
 // The command gotheus shows what the package gotheus does.
 //
-//	gotheus demo    runs a small shop as several processes and checks what it counts
+//	gotheus demo       runs a small shop as several processes and checks what it counts
+//	gotheus check      verifies a file of shared memory
+//	gotheus inspect    lists what is in a file of shared memory, and says what opening it would do
+//	gotheus forget     deletes what is left of metrics that no live process has
 package main
 
 import (
@@ -26,6 +29,9 @@ type command struct {
 
 var commands = []command{
 	{"demo", "run a small shop as several processes and check what it counts", runDemo},
+	{"check", "verify a file of shared memory", runCheck},
+	{"inspect", "list what is in a file of shared memory, and say what opening it would do", runInspect},
+	{"forget", "delete from a file what is left of metrics that no live process has", runForget},
 }
 
 func main() {

@@ -76,7 +76,7 @@ func label(sample, name string) string {
 	return value
 }
 
-var scraper = &http.Client{Timeout: 10 * time.Second}
+var scraper = &http.Client{Timeout: 30 * time.Second}
 
 // fetchPage reads the page of the worker whose admin listener has that address.
 func fetchPage(ctx context.Context, admin string) (page, error) {

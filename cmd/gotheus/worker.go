@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/gotheus/gotheus"
+	"github.com/gotheus/gotheus/collectors"
 	"github.com/gotheus/gotheus/metrichttp"
 )
 
@@ -74,6 +75,7 @@ func serveShop(ctx context.Context, backend string, public, admin net.Listener, 
 	if err := gotheus.Bind(ctx, backend); err != nil {
 		return err // a service that matters more than its metrics would log this and go on
 	}
+	collectors.Register(nil) // go_*, process_*: each process's own, on the page of all
 	handler, name := shop(), fmt.Sprintf("shop/%d", os.Getpid())
 	customers := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Server", name) // lets one see which process answered

@@ -4,6 +4,7 @@ go 1.25.0
 
 require (
 	github.com/gotheus/gotheus v0.0.0
+	github.com/prometheus/client_golang v1.24.1
 	github.com/prometheus/client_model v0.6.3
 	github.com/prometheus/common v0.71.0
 	github.com/prometheus/prometheus v0.313.4

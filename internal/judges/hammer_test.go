@@ -1,6 +1,7 @@
 package judges
 
 import (
+	"bytes"
 	"context"
 	"log/slog"
 	"math"
@@ -12,6 +13,8 @@ import (
 	"testing"
 
 	"github.com/gotheus/gotheus"
+	"github.com/gotheus/gotheus/expo"
+	"github.com/gotheus/gotheus/internal/pagetest"
 )
 
 // TestHammered scrapes while everything is updated: each page must make sense by itself, and counters
@@ -22,6 +25,7 @@ func TestHammered(t *testing.T) {
 		t.Run(backend, func(t *testing.T) {
 			t.Parallel()
 			const pages, goroutines = 100, 8
+			formats := pagetest.Formats()
 			r := gotheus.NewRegistry(&gotheus.RegistryOptions{Logger: slog.New(slog.DiscardHandler)})
 			if backend == "shm" {
 				bind(t, r, shmURL(t))
@@ -50,6 +54,16 @@ func TestHammered(t *testing.T) {
 				var text strings.Builder
 				if err := r.WriteText(&text); err != nil {
 					t.Fatal(err)
+				}
+				format := formats[i%len(formats)]
+				var other bytes.Buffer
+				if err := r.Write(t.Context(), &other, &gotheus.WriteOptions{Format: format}); err != nil {
+					t.Fatal(err)
+				}
+				if format.Syntax != expo.OpenMetrics2 {
+					if _, err := readSamples(format.ContentType(), other.Bytes()); err != nil {
+						t.Fatalf("%+v: %v\n%s", format, err, excerpt(other.Bytes()))
+					}
 				}
 				now := judge(t, "text/plain; version=0.0.4", []byte(text.String()))
 				now.checkBuckets(t)

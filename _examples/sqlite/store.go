@@ -1,0 +1,154 @@
+// Package sqlite keeps metrics in a file of SQLite: a backend.Store for the processes of one machine. It is the
+// subject of docs/store.md, and a start for a store of your own.
+package sqlite
+
+import (
+	"bytes"
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"net/url"
+	"time"
+
+	_ "modernc.org/sqlite" // the driver, in pure Go
+
+	"github.com/gotheus/gotheus/backend"
+	"github.com/gotheus/gotheus/backend/syncer"
+)
+
+// With this package imported, gotheus.Bind and GOTHEUS_BACKEND understand sqlite:///var/lib/shop/metrics.db.
+func init() {
+	backend.Register("sqlite", func(ctx context.Context, u *url.URL) (backend.Backend, error) {
+		if u.Host != "" || u.Path == "" || u.RawQuery != "" {
+			return nil, fmt.Errorf("sqlite: URL %q: must be sqlite:// and the absolute path of a file", u)
+		}
+		s, err := Open(ctx, u.Path)
+		if err != nil {
+			return nil, err
+		}
+		return syncer.New(s, nil), nil
+	})
+}
+
+// Store implements backend.Store.
+type Store struct{ db *sql.DB }
+
+const schema = `
+CREATE TABLE IF NOT EXISTS heads (name TEXT PRIMARY KEY, value BLOB NOT NULL, put INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS parts (grp TEXT, part INTEGER, value BLOB NOT NULL, PRIMARY KEY (grp, part));`
+
+// now is in ms, by the clock of whoever executes the statement.
+const now = `CAST(unixepoch('subsec') * 1000 AS INTEGER)`
+
+// Open opens the file, which it creates if there is none. Any number of processes may have it open.
+func Open(ctx context.Context, file string) (*Store, error) {
+	// Transactions lock the file when they begin, so that commits take effect one after the other, and wait for the
+	// lock for a second at most. With a write-ahead log, they do not wait for readers, nor readers for them.
+	dsn := url.URL{Scheme: "file", Path: file, RawQuery: url.Values{
+		"_txlock": {"immediate"},
+		"_pragma": {"busy_timeout(1000)", "journal_mode(WAL)", "synchronous(NORMAL)"},
+	}.Encode()}
+	db, err := sql.Open("sqlite", dsn.String())
+	if err != nil {
+		return nil, err
+	}
+	if _, err := db.ExecContext(ctx, schema); err != nil {
+		return nil, errors.Join(fmt.Errorf("sqlite: %s: %w", file, err), db.Close())
+	}
+	return &Store{db}, nil
+}
+
+// Heads implements backend.Store. A statement sees the file as it was at one moment.
+func (s *Store) Heads(ctx context.Context) (map[string]backend.Head, error) {
+	rows, err := s.db.QueryContext(ctx, `SELECT name, value, `+now+` - put FROM heads`)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	heads := make(map[string]backend.Head)
+	for rows.Next() {
+		var name string
+		var h backend.Head
+		var ms int64
+		if err := rows.Scan(&name, &h.Value, &ms); err != nil {
+			return nil, err
+		}
+		h.Age = time.Duration(ms) * time.Millisecond
+		heads[name] = h
+	}
+	return heads, rows.Err()
+}
+
+// Get implements backend.Store.
+func (s *Store) Get(ctx context.Context, keys []backend.Key) ([][]byte, error) {
+	get, err := s.db.PrepareContext(ctx, `SELECT value FROM parts WHERE grp = ? AND part = ?`)
+	if err != nil {
+		return nil, err
+	}
+	defer get.Close()
+	parts := make([][]byte, len(keys))
+	for i, k := range keys {
+		switch err := get.QueryRowContext(ctx, k.Group, k.Part).Scan(&parts[i]); {
+		case errors.Is(err, sql.ErrNoRows):
+		case err != nil:
+			return nil, err
+		case parts[i] == nil: // so the driver says that a value is empty
+			parts[i] = []byte{}
+		}
+	}
+	return parts, nil
+}
+
+// Commit implements backend.Store.
+func (s *Store) Commit(ctx context.Context, c *backend.Commit) error {
+	tx, err := s.db.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer tx.Rollback() // does nothing after tx.Commit
+	for name, want := range c.If {
+		var have []byte
+		err := tx.QueryRowContext(ctx, `SELECT value FROM heads WHERE name = ?`, name).Scan(&have)
+		exists := err == nil
+		if err != nil && !errors.Is(err, sql.ErrNoRows) {
+			return err
+		}
+		if exists != (want != nil) || !bytes.Equal(have, want) {
+			return fmt.Errorf("sqlite: head %s: %w", name, backend.ErrConflict)
+		}
+	}
+	if err := apply(ctx, tx, c); err != nil {
+		return err
+	}
+	return tx.Commit()
+}
+
+// apply does what a commit says.
+func apply(ctx context.Context, tx *sql.Tx, c *backend.Commit) error {
+	for _, group := range c.Drop {
+		if _, err := tx.ExecContext(ctx, `DELETE FROM parts WHERE grp = ?`, group); err != nil {
+			return err
+		}
+	}
+	for name, v := range c.Heads {
+		var err error
+		if v == nil {
+			_, err = tx.ExecContext(ctx, `DELETE FROM heads WHERE name = ?`, name)
+		} else {
+			_, err = tx.ExecContext(ctx, `INSERT OR REPLACE INTO heads VALUES (?, ?, `+now+`)`, name, v)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	for k, v := range c.Parts {
+		if _, err := tx.ExecContext(ctx, `INSERT OR REPLACE INTO parts VALUES (?, ?, ?)`, k.Group, k.Part, v); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Close implements backend.Store.
+func (s *Store) Close() error { return s.db.Close() }

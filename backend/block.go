@@ -1,0 +1,210 @@
+package backend
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math"
+	"math/bits"
+	"slices"
+	"time"
+
+	"github.com/gotheus/gotheus/internal/sparse"
+)
+
+// Native says how the exponential buckets of a histogram are made.
+type Native struct {
+	// Schema is from -4 to 8: 2^Schema buckets per doubling of the value, at first. Those that hold many
+	// observations of very different size become coarser.
+	Schema        int8
+	ZeroThreshold float64 // values from -ZeroThreshold to ZeroThreshold count as zero
+	MaxBuckets    uint32  // on a page
+}
+
+// Sketch says how the quantiles of a summary are made.
+type Sketch struct {
+	Quantiles   []float64 // ascending, from 0 to 1
+	PerDoubling uint16    // buckets per doubling of the value: how exact it is
+	Slots       uint16    // snapshots within MaxAge
+	MaxAge      time.Duration
+}
+
+// Block says that a family is an auxiliary one: its series are further words of the series that have the same
+// label text in the family without it. They are made when they are needed first, by an ordinary call of
+// Cells, and are not families of their own on a page. A backend need not know about them.
+type Block struct {
+	Role  Role
+	Shift uint8  // of BucketRole: how much coarser its buckets are than the scale's
+	Size  uint32 // of BucketRole: number of buckets, a power of two; of ExemplarRole: words for the labels of one
+}
+
+// Role is what the words of an auxiliary family are for.
+type Role uint8
+
+// The roles. Their numbers are stored, so they never change.
+const (
+	BucketRole   Role = iota + 1 // exponential buckets
+	ExemplarRole                 // exemplars, see WriteExemplar
+)
+
+const (
+	FirstBlock  = 32      // buckets among the words of the series itself
+	MaxBlock    = 1 << 16 // buckets in a block at most
+	maxExemplar = 1 << 10
+
+	nativeSize = 1 + 8 + 4
+	sketchSize = 2 + 2 + 8 // and the quantiles
+	blockSize  = 1 + 1 + 4
+)
+
+func (f *Family) sparse() bool { return f.Native != nil || f.Sketch != nil }
+
+// Snapshots returns the number of snapshots in a block of f's exponential buckets.
+func (f *Family) Snapshots() int {
+	if f.Sketch != nil {
+		return int(f.Sketch.Slots)
+	}
+	return 0
+}
+
+// PerDoubling returns the number of buckets per doubling of the value of the scale that f's exponential
+// buckets are made of.
+func (f *Family) PerDoubling() int {
+	switch {
+	case f.Sketch != nil:
+		return int(f.Sketch.PerDoubling)
+	case f.Native != nil:
+		return 1 << max(f.Native.Schema, 0)
+	}
+	return 0
+}
+
+// Shift returns how much coarser the exponential buckets in the words of f's series are than the scale's.
+func (f *Family) Shift() uint {
+	switch {
+	case f.Block.Role == BucketRole:
+		return uint(f.Block.Shift)
+	case f.Native != nil:
+		return uint(max(-f.Native.Schema, 0))
+	}
+	return 0
+}
+
+// With returns the auxiliary family of f for a block.
+func (f *Family) With(b Block) *Family {
+	g := *f
+	g.Block = b
+	return &g
+}
+
+// Aids reports whether f is an auxiliary family of g.
+func (f *Family) Aids(g *Family) bool {
+	return f.Block.Role != 0 && g.Block.Role == 0 && f.Name == g.Name && f.Alike(g) && slices.Equal(f.Labels, g.Labels)
+}
+
+func (f *Family) checkSparse() error {
+	if n := f.Native; n != nil {
+		switch {
+		case f.Kind != Histogram || f.Parts():
+			return fmt.Errorf("%w: %s: a %v has no exponential buckets", ErrFamily, f.Name, f.Kind)
+		case n.Schema < -4 || n.Schema > 8:
+			return fmt.Errorf("%w: %s: schema %d of its exponential buckets must be from -4 to 8", ErrFamily, f.Name, n.Schema)
+		case !(n.ZeroThreshold >= 0 && n.ZeroThreshold <= math.MaxFloat64) || math.Signbit(n.ZeroThreshold):
+			return fmt.Errorf("%w: %s: zero threshold %v must be finite and not negative", ErrFamily, f.Name, n.ZeroThreshold)
+		case n.MaxBuckets < 1 || n.MaxBuckets > MaxBlock:
+			return fmt.Errorf("%w: %s: %d exponential buckets: must be from 1 to %d", ErrFamily, f.Name, n.MaxBuckets, MaxBlock)
+		case f.Buckets != nil && len(f.Buckets) == 0:
+			return fmt.Errorf("%w: %s: beside exponential buckets there must be bounds or nil", ErrFamily, f.Name)
+		}
+	}
+	if s := f.Sketch; s != nil {
+		switch {
+		case f.Kind != Summary || f.Parts():
+			return fmt.Errorf("%w: %s: a %v has no quantiles", ErrFamily, f.Name, f.Kind)
+		case len(s.Quantiles) == 0:
+			return fmt.Errorf("%w: %s: quantiles are missing", ErrFamily, f.Name)
+		case s.PerDoubling < 1 || s.PerDoubling > sparse.MaxPerDoubling:
+			return fmt.Errorf("%w: %s: %d buckets per doubling must be from 1 to %d", ErrFamily, f.Name, s.PerDoubling, sparse.MaxPerDoubling)
+		case s.Slots < 1 || s.Slots > 60:
+			return fmt.Errorf("%w: %s: %d slots of its window: must be from 1 to 60", ErrFamily, f.Name, s.Slots)
+		case s.MaxAge/time.Duration(s.Slots) < time.Millisecond:
+			return fmt.Errorf("%w: %s: maximal age %v of its quantiles: must be a millisecond or more for each of %d slots", ErrFamily, f.Name, s.MaxAge, s.Slots)
+		}
+		for i, q := range s.Quantiles {
+			switch {
+			case !(q >= 0 && q <= 1) || math.Signbit(q):
+				return fmt.Errorf("%w: %s: quantile %v must be from 0 to 1", ErrFamily, f.Name, q)
+			case i > 0 && s.Quantiles[i-1] == q:
+				return fmt.Errorf("%w: %s: quantile %v is given twice", ErrFamily, f.Name, q)
+			case i > 0 && s.Quantiles[i-1] > q:
+				return fmt.Errorf("%w: %s: quantile %v comes after %v: they must be in ascending order", ErrFamily, f.Name, q, s.Quantiles[i-1])
+			}
+		}
+	}
+	return nil
+}
+
+func (f *Family) checkBlock() error {
+	b := f.Block
+	ok := false
+	switch b.Role {
+	case 0:
+		ok = b == Block{}
+	case BucketRole:
+		ok = f.sparse() && b.Size >= 2 && b.Size <= MaxBlock && bits.OnesCount32(b.Size) == 1 && uint(b.Shift) <= sparse.CoarsestShift(f.PerDoubling())
+	case ExemplarRole:
+		ok = !f.Parts() && (f.Kind == Counter || f.Kind == Histogram) && b.Shift == 0 && b.Size >= 1 && b.Size <= maxExemplar
+	}
+	if !ok {
+		return fmt.Errorf("%w: %s: a %v has no block %v", ErrFamily, f.Name, f.Kind, b)
+	}
+	return nil
+}
+
+func (n *Native) equal(o *Native) bool { return n == o || n != nil && o != nil && *n == *o }
+
+func (s *Sketch) equal(o *Sketch) bool {
+	return s == o || s != nil && o != nil && s.PerDoubling == o.PerDoubling && s.Slots == o.Slots && s.MaxAge == o.MaxAge &&
+		slices.Equal(s.Quantiles, o.Quantiles)
+}
+
+func (n *Native) schema() string {
+	b := []byte{byte(n.Schema)}
+	b = binary.LittleEndian.AppendUint64(b, math.Float64bits(n.ZeroThreshold))
+	return string(binary.LittleEndian.AppendUint32(b, n.MaxBuckets))
+}
+
+func parseNative(s string) *Native {
+	b := []byte(s)
+	return &Native{int8(b[0]), math.Float64frombits(binary.LittleEndian.Uint64(b[1:])), binary.LittleEndian.Uint32(b[9:])}
+}
+
+func (s *Sketch) schema() string {
+	b := binary.LittleEndian.AppendUint16(nil, s.PerDoubling)
+	b = binary.LittleEndian.AppendUint16(b, s.Slots)
+	b = binary.LittleEndian.AppendUint64(b, uint64(s.MaxAge))
+	for _, q := range s.Quantiles {
+		b = binary.LittleEndian.AppendUint64(b, math.Float64bits(q))
+	}
+	return string(b)
+}
+
+func parseSketch(s string) *Sketch {
+	b := []byte(s)
+	k := &Sketch{
+		PerDoubling: binary.LittleEndian.Uint16(b),
+		Slots:       binary.LittleEndian.Uint16(b[2:]),
+		MaxAge:      time.Duration(binary.LittleEndian.Uint64(b[4:])),
+	}
+	for b = b[sketchSize:]; len(b) > 0; b = b[8:] {
+		k.Quantiles = append(k.Quantiles, math.Float64frombits(binary.LittleEndian.Uint64(b)))
+	}
+	return k
+}
+
+func (b *Block) schema() string {
+	return string(binary.LittleEndian.AppendUint32([]byte{byte(b.Role), b.Shift}, b.Size))
+}
+
+func parseBlock(s string) Block {
+	return Block{Role(s[0]), s[1], binary.LittleEndian.Uint32([]byte(s[2:]))}
+}

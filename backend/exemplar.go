@@ -1,0 +1,113 @@
+package backend
+
+import (
+	"encoding/binary"
+	"math"
+	"time"
+)
+
+// What the words of an auxiliary family with ExemplarRole are: for each slot a head, and then words for the
+// label text. A slot holds an exemplar of one bucket, or of a counter.
+const (
+	exemplarClaim = iota // when its writer has claimed it, in nanoseconds since 1970; 0: nobody writes
+	exemplarStart        // start of the series, so that it is not shown in another life of the series
+	exemplarValue        // float64 bits
+	exemplarTime         // in nanoseconds since 1970
+	exemplarSize         // of the label text in bytes
+	exemplarSum          // checksum of all but the claim: what is torn does not have it
+	exemplarHead
+)
+
+// nativeExemplars is how many exemplars a histogram without bounds has.
+const nativeExemplars = 10
+
+// ExemplarSlots returns how many exemplars each series of f has: of a histogram one for each bucket with a bound and
+// of the +Inf bucket, or if there are exponential ones alone, a few for values of different magnitude.
+func (f *Family) ExemplarSlots() int {
+	switch {
+	case f.Classic():
+		return len(f.Buckets) + 1
+	case f.Kind == Histogram:
+		return nativeExemplars
+	}
+	return 1
+}
+
+// Exemplar is an example of what a series has counted.
+type Exemplar struct {
+	Labels string // label text
+	Value  float64
+	Time   int64 // nanoseconds since 1970
+}
+
+// exemplarPatience is how far from now a claim must be for its writer to be taken for dead.
+const exemplarPatience = int64(time.Second)
+
+// WriteExemplar puts e into a slot of the words w of a series of f, an auxiliary family for exemplars. start is that of
+// the series, see Start. It reports whether it has done so: not if the label text is too long, or if somebody
+// else is writing there, for whom it does not wait.
+func (f *Family) WriteExemplar(w Words, slot int, start uint64, e *Exemplar) bool {
+	size := exemplarHead + int(f.Block.Size)
+	s := w[slot*size:][:size]
+	if len(e.Labels) > 8*int(f.Block.Size) {
+		return false
+	}
+	claim := uint64(max(e.Time, 1))
+	old := s[exemplarClaim].Load()
+	// A claim from the future is that of a dead writer whose clock was ahead.
+	if age := int64(claim - old); old != 0 && -exemplarPatience < age && age < exemplarPatience || !s[exemplarClaim].CompareAndSwap(old, claim) {
+		return false
+	}
+	// The checksum is that of what should be there, not of what is: somebody may take this writer for dead.
+	var buf [exemplarHead + maxExemplar]uint64
+	own := buf[:exemplarHead+(len(e.Labels)+7)/8]
+	own[exemplarStart], own[exemplarValue] = start, math.Float64bits(e.Value)
+	own[exemplarTime], own[exemplarSize] = uint64(e.Time), uint64(len(e.Labels))
+	for i, text := exemplarHead, e.Labels; text != ""; i++ {
+		var b [8]byte
+		text = text[copy(b[:], text):]
+		own[i] = binary.LittleEndian.Uint64(b[:])
+	}
+	own[exemplarSum] = exemplarCheck(own)
+	for i := exemplarClaim + 1; i < len(own); i++ {
+		s[i].Store(own[i])
+	}
+	s[exemplarClaim].CompareAndSwap(claim, 0)
+	return true
+}
+
+// ReadExemplar returns what is in a slot, if that is an exemplar of the series' life that began at start, or of what
+// began later and was merged with it. One that is being written, or was left half-written by whoever was killed, is none.
+func (f *Family) ReadExemplar(w Words, slot int, start uint64) (e Exemplar, ok bool) {
+	size := exemplarHead + int(f.Block.Size)
+	s := w[slot*size:][:size]
+	n := s[exemplarSize].Load()
+	if s[exemplarTime].Load() == 0 || n > 8*uint64(f.Block.Size) {
+		return e, false
+	}
+	var buf [exemplarHead + maxExemplar]uint64
+	own := buf[:exemplarHead+(n+7)/8]
+	for i := range own {
+		own[i] = s[i].Load()
+	}
+	if own[exemplarTime] == 0 || own[exemplarStart] < start || own[exemplarSize] != n || own[exemplarSum] != exemplarCheck(own) {
+		return e, false
+	}
+	text := make([]byte, 0, n+7)
+	for _, w := range own[exemplarHead:] {
+		text = binary.LittleEndian.AppendUint64(text, w)
+	}
+	return Exemplar{string(text[:n]), math.Float64frombits(own[exemplarValue]), int64(own[exemplarTime])}, true
+}
+
+// exemplarCheck returns the checksum of all but the claim.
+func exemplarCheck(s []uint64) uint64 {
+	sum := uint64(0x6f74686575736578)
+	for i, w := range s {
+		if i != exemplarClaim && i != exemplarSum {
+			sum = (sum ^ w) * 0x9e3779b97f4a7c15
+			sum ^= sum >> 32
+		}
+	}
+	return sum
+}

@@ -1,0 +1,150 @@
+package backend
+
+import (
+	"math"
+	"sync/atomic"
+
+	"github.com/gotheus/gotheus/internal/sparse"
+)
+
+// Merge adds what is in the words of one series of f, which may be live, to those of another, which nobody else
+// uses, and returns these: for backends whose instances have words of their own. The words in to are as
+// many as f.Words says, zero at first, or what Merge has returned. Counts and sums add up, the earliest start
+// stays, exponential buckets are united, and of exemplars the newest stays. Where united buckets have no room in
+// to, larger words are returned; readers learn the size from the length. Sealed words count as zero.
+//
+// The values of gauges, and of all that have a mode, depend on it and on which instances live: Merge panics.
+func (f *Family) Merge(to, from Words) Words {
+	if f.likeGauge() || f.Parts() {
+		panic("backend: what has a mode does not merge")
+	}
+	if f.Block.Role == ExemplarRole {
+		f.mergeExemplars(to, from)
+		return to
+	}
+	if block := f.BucketBlock(from); block != nil {
+		merged := sparse.Merge(f.BucketBlock(to), block, f.PerDoubling(), f.Shift(), f.Snapshots())
+		switch {
+		case f.Block.Role == BucketRole:
+			return merged
+		case len(merged) != len(f.BucketBlock(to)):
+			fixed := f.fixed()
+			larger := make(Words, fixed+len(merged))
+			copyWords(larger, to[:fixed])
+			copyWords(larger[fixed:], merged)
+			to = larger
+		}
+	}
+	for i := range max(f.Stripes, 1) {
+		at := i * f.StripeWords()
+		f.addUp(to[at:], from[at:])
+	}
+	w, start := f.Start(to), loadInt(f.Start(from))
+	if old := loadInt(w); old == 0 || start != 0 && start < old {
+		w.Store(start)
+	}
+	return to
+}
+
+// addUp adds the counts and sums of one stripe to those of another.
+func (f *Family) addUp(to, from Words) {
+	add := func(i int, limit uint64) {
+		n := loadInt(&to[i])
+		to[i].Store(max(n, min(n+loadInt(&from[i]), limit)))
+	}
+	addFloat := func(i int, more float64) {
+		to[i].Store(math.Float64bits(loadFloat(&to[i]) + more))
+	}
+	switch f.Kind {
+	case Counter:
+		// What is more than the integer word holds goes to the float word, as in an update.
+		if n := loadInt(&from[CounterInt]); loadInt(&to[CounterInt])+n >= IntLimit {
+			addFloat(CounterFloat, float64(n))
+		} else {
+			to[CounterInt].Store(loadInt(&to[CounterInt]) + n)
+		}
+		addFloat(CounterFloat, loadFloat(&from[CounterFloat]))
+	case Histogram:
+		end := f.fixed() - 1
+		if f.Native != nil {
+			end--
+			add(end, IntLimit)
+		}
+		for i := HistogramBuckets; i < end; i++ {
+			add(i, f.BucketLimit())
+		}
+		addFloat(HistogramSum, loadFloat(&from[HistogramSum]))
+	case Summary:
+		add(SummaryCount, IntLimit)
+		addFloat(SummarySum, loadFloat(&from[SummarySum]))
+	}
+}
+
+// BucketLimit is what a word of a histogram's bucket holds at most, so that the count, which is the sum of all, does
+// not wrap.
+func (f *Family) BucketLimit() uint64 {
+	return IntLimit / uint64((len(f.Buckets)+1)*max(f.Stripes, 1))
+}
+
+// Subtract takes what is in counted, a former state of the words w, from w, which may be live: it counts elsewhere by
+// now. Starts and exemplars stay, as does what tells how exponential buckets have to be read; sealed words are left alone.
+// Like Merge, it panics if f has a mode.
+func (f *Family) Subtract(w, counted Words) {
+	if f.likeGauge() || f.Parts() {
+		panic("backend: what has a mode does not merge")
+	}
+	block := f.BucketBlock(w)
+	fixed := len(w) - len(block)
+	if block != nil {
+		sparse.Subtract(block, counted[fixed:], f.PerDoubling(), f.Shift(), f.Snapshots())
+	}
+	start := f.Start(w)
+	for i := range fixed {
+		seal, ok := f.seal(i, len(w))
+		if !ok || &w[i] == start {
+			continue
+		}
+		for {
+			old := w[i].Load()
+			next := old - min(old, loadInt(&counted[i]))
+			if seal == SealedFloat {
+				next = math.Float64bits(math.Float64frombits(old) - loadFloat(&counted[i]))
+				if next == SealedFloat { // of infinities
+					next = math.Float64bits(math.NaN())
+				}
+			}
+			if isSealed(old, seal) || w[i].CompareAndSwap(old, next) {
+				break
+			}
+		}
+	}
+}
+
+func (f *Family) mergeExemplars(to, from Words) {
+	size := exemplarHead + int(f.Block.Size)
+	for at := 0; at+size <= len(to); at += size {
+		if from[at+exemplarTime].Load() > to[at+exemplarTime].Load() {
+			copyWords(to[at:at+size], from[at:at+size])
+		}
+	}
+}
+
+func copyWords(to, from Words) {
+	for i := range from {
+		to[i].Store(from[i].Load())
+	}
+}
+
+func loadInt(w *atomic.Uint64) uint64 {
+	if n := w.Load(); n < SealedInt {
+		return n
+	}
+	return 0
+}
+
+func loadFloat(w *atomic.Uint64) float64 {
+	if bits := w.Load(); bits != SealedFloat {
+		return math.Float64frombits(bits)
+	}
+	return 0
+}

@@ -1,0 +1,376 @@
+package syncer
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math"
+	"math/bits"
+	"slices"
+	"time"
+)
+
+// The words of a chunk, in ascending order of the series' numbers. Each record begins with the distance to the
+// series before (or to the chunk's first) times 4 plus what it is:
+//
+//	run      series of one family side by side: how many, then columns: their lives, their first words, and so on
+//	varying  a series of a family with blocks: life, how many words, words
+//	deleted  a series that was deleted, up to before its life: life
+//
+// A column is how many bytes a value has, from 0 to 8, and the values, little-endian. Words that hold float64 bits are
+// stored with their bytes in reverse order, since most floats end in zeros. Starts are in ms; a column of them begins
+// with the least, and then has the differences to it plus one, or 0 for what is not known.
+const (
+	recordRun = iota
+	recordVarying
+	recordDeleted
+	recordBits = 2
+)
+
+// startUnit is the resolution of starts as they are stored. They are rounded down: what began with a series must
+// not seem older.
+const (
+	startUnit = uint64(time.Millisecond)
+	maxStart  = math.MaxUint64 / startUnit
+)
+
+func chunkOf(id uint32) uint32 { return id >> chunkBits }
+
+// chunkWriter encodes the entries of one chunk in ascending order of their ids.
+type chunkWriter struct {
+	b    []byte
+	next uint32
+	n    int
+
+	// A run that is not written yet.
+	fam   *family
+	first uint32
+	lives []uint64
+	words []uint64 // of all its series, one after the other
+}
+
+func (w *chunkWriter) begin(b []byte, chunk uint32) {
+	w.b, w.next, w.n = b, chunk<<chunkBits, 0
+	w.fam, w.lives, w.words = nil, w.lives[:0], w.words[:0]
+}
+
+// entry appends a series; words is nil if it was deleted.
+func (w *chunkWriter) entry(id uint32, life uint64, f *family, words []uint64) {
+	w.n++
+	if words != nil && !f.blocks {
+		if w.fam != f || id != w.first+uint32(len(w.lives)) {
+			w.flush()
+			w.fam, w.first = f, id
+		}
+		w.lives = append(w.lives, life)
+		w.words = append(w.words, words...)
+		return
+	}
+	w.flush()
+	if words == nil {
+		w.record(id, recordDeleted)
+		w.b = binary.AppendUvarint(w.b, life)
+		return
+	}
+	w.record(id, recordVarying)
+	w.b = binary.AppendUvarint(w.b, life)
+	w.b = binary.AppendUvarint(w.b, uint64(len(words)))
+	for i, v := range words {
+		w.b = binary.AppendUvarint(w.b, f.stow(i, v))
+	}
+}
+
+func (w *chunkWriter) record(id uint32, what uint64) {
+	w.b = binary.AppendUvarint(w.b, uint64(id-w.next)<<recordBits|what)
+	w.next = id + 1
+}
+
+// stow returns a word as it is stored.
+func (f *family) stow(i int, v uint64) uint64 {
+	switch {
+	case i == f.start:
+		return v / startUnit
+	case v != 0 && f.isFloat(i):
+		return bits.ReverseBytes64(v)
+	}
+	return v
+}
+
+// flush writes the run.
+func (w *chunkWriter) flush() {
+	if w.fam == nil {
+		return
+	}
+	f, n := w.fam, len(w.lives)
+	w.record(w.first, recordRun)
+	w.next = w.first + uint32(n)
+	w.b = binary.AppendUvarint(w.b, uint64(n))
+	w.column(w.lives, 0, 1)
+	for i := range f.stored {
+		least := uint64(math.MaxUint64)
+		if i == f.start || f.isFloat(i) {
+			for at := i; at < len(w.words); at += f.stored {
+				v := f.stow(i, w.words[at])
+				if w.words[at] = v; v != 0 {
+					least = min(least, v)
+				}
+			}
+		}
+		if i == f.start {
+			if least == math.MaxUint64 {
+				least = 0
+			}
+			w.b = binary.AppendUvarint(w.b, least)
+			for at := i; at < len(w.words); at += f.stored {
+				if w.words[at] != 0 {
+					w.words[at] -= least - 1
+				}
+			}
+		}
+		w.column(w.words, i, f.stored)
+	}
+	w.fam, w.lives, w.words = nil, w.lives[:0], w.words[:0]
+}
+
+// column writes every step-th value, from the one at first on.
+func (w *chunkWriter) column(values []uint64, first, step int) {
+	all := uint64(0)
+	for at := first; at < len(values); at += step {
+		all |= values[at]
+	}
+	width := (bits.Len64(all) + 7) / 8
+	w.b = append(w.b, byte(width))
+	if width == 0 {
+		return
+	}
+	begin, n := len(w.b), len(values)/step
+	w.b = slices.Grow(w.b, n*width+8)[:begin+n*width+8]
+	dst := w.b[begin:]
+	for at := first; at < len(values); at += step {
+		binary.LittleEndian.PutUint64(dst, values[at]) // the next one overwrites what is too much
+		dst = dst[width:]
+	}
+	w.b = w.b[:begin+n*width]
+}
+
+// end returns what was encoded.
+func (w *chunkWriter) end() []byte {
+	w.flush()
+	return w.b
+}
+
+// column is a column that is being read.
+type column struct {
+	b     []byte // all values, and what comes behind
+	n     int
+	width int
+	mask  uint64
+}
+
+// takeColumn takes a column of n values from b; false if it is not there.
+func takeColumn(b []byte, n int) (c column, rest []byte, ok bool) {
+	if len(b) == 0 || b[0] > 8 || len(b)-1 < n*int(b[0]) {
+		return c, b, false
+	}
+	width := int(b[0])
+	b = b[1:]
+	return column{b, n, width, 1<<(8*width) - 1}, b[n*width:], true
+}
+
+// at returns the value i.
+func (c *column) at(i int) uint64 {
+	b := c.b[i*c.width:]
+	if len(b) >= 8 {
+		return binary.LittleEndian.Uint64(b) & c.mask
+	}
+	v := uint64(0)
+	for j, x := range b[:c.width] {
+		v |= uint64(x) << (8 * j)
+	}
+	return v
+}
+
+// takeStarts takes a column of starts. A value v of it, unless it is 0, means (base + v) ms.
+func takeStarts(b []byte, n int) (c column, base uint64, rest []byte, ok bool) {
+	least, size := binary.Uvarint(b)
+	if size <= 0 || least > maxStart {
+		return c, 0, b, false
+	}
+	if c, rest, ok = takeColumn(b[size:], n); !ok || c.width > 6 || least == 0 && c.width > 0 {
+		return c, 0, b, false
+	}
+	return c, least - 1, rest, true
+}
+
+// startAt returns the start i in ns; 0 if it is not known.
+func (c *column) startAt(i int, base uint64) uint64 {
+	v := c.at(i)
+	if v == 0 {
+		return 0
+	}
+	return min(v+base, maxStart) * startUnit
+}
+
+// chunkReader decodes what chunkWriter has encoded, without the seq in front.
+type chunkReader struct {
+	b    []byte
+	next uint32
+	end  uint32
+
+	id    uint32
+	row   *row
+	life  uint64
+	empty bool
+	words []uint64 // valid until the next entry
+
+	left  int // of a run
+	lives column
+	buf   []uint64
+}
+
+func newChunkReader(b []byte, chunk uint32, scratch []uint64) chunkReader {
+	return chunkReader{b: b, next: chunk << chunkBits, end: (chunk + 1) << chunkBits, buf: scratch}
+}
+
+var errWords = fmt.Errorf("%w: words", errFormat)
+
+func (r *chunkReader) num() (uint64, bool) {
+	v, n := binary.Uvarint(r.b)
+	if n <= 0 {
+		return 0, false
+	}
+	r.b = r.b[n:]
+	return v, true
+}
+
+// read reads the next entry; false at the end. The directory d says what the words are.
+func (r *chunkReader) read(d *directory) (bool, error) {
+	if r.left > 0 {
+		r.serve(d)
+		return true, nil
+	}
+	if len(r.b) == 0 {
+		return false, nil
+	}
+	head, ok := r.num()
+	if !ok || head>>recordBits >= uint64(r.end-r.next) {
+		return false, errWords
+	}
+	r.next += uint32(head >> recordBits)
+	r.id = r.next
+	if r.row = d.row(r.id); r.row == nil {
+		return false, fmt.Errorf("%w: words of series %d, which the directory does not have", errFormat, r.id)
+	}
+	switch head & (1<<recordBits - 1) {
+	case recordRun:
+		if !r.run(d) {
+			return false, errWords
+		}
+		r.serve(d)
+		return true, nil
+	case recordVarying:
+		if !r.row.fam.blocks {
+			return false, errWords
+		}
+		r.empty = false
+	case recordDeleted:
+		r.empty = true
+	default:
+		return false, errWords
+	}
+	r.next++
+	if r.life, ok = r.num(); !ok {
+		return false, errWords
+	}
+	r.words = r.buf[:0]
+	if r.empty {
+		return true, nil
+	}
+	f := r.row.fam
+	n, ok := r.num()
+	if !ok || n > uint64(len(r.b)) || !f.fits(n) {
+		return false, errWords
+	}
+	for i := range int(n) {
+		v, ok := r.num()
+		switch {
+		case !ok:
+			return false, errWords
+		case i == f.start:
+			if v > maxStart {
+				return false, errWords
+			}
+			v *= startUnit
+		case v != 0 && f.isFloat(i):
+			v = bits.ReverseBytes64(v)
+		}
+		r.words = append(r.words, v)
+	}
+	r.buf = r.words
+	return true, nil
+}
+
+// runOf returns the family of a run that begins with series r.next, and how many series it has.
+func (r *chunkReader) runOf(d *directory) (f *family, n int, ok bool) {
+	many, ok := r.num()
+	if !ok || many == 0 || many > uint64(r.end-r.next) {
+		return nil, 0, false
+	}
+	for i := range uint32(many) {
+		row := d.row(r.next + i)
+		if row == nil || f != nil && row.fam != f || row.fam.blocks {
+			return nil, 0, false
+		}
+		f = row.fam
+	}
+	return f, int(many), true
+}
+
+// run decodes a run.
+func (r *chunkReader) run(d *directory) bool {
+	f, n, ok := r.runOf(d)
+	if !ok {
+		return false
+	}
+	if r.lives, r.b, ok = takeColumn(r.b, n); !ok {
+		return false
+	}
+	r.buf = slices.Grow(r.buf[:0], n*f.stored)[:n*f.stored]
+	for i := range f.stored {
+		var c column
+		var base uint64
+		start, float := i == f.start, f.isFloat(i)
+		if start {
+			c, base, r.b, ok = takeStarts(r.b, n)
+		} else {
+			c, r.b, ok = takeColumn(r.b, n)
+		}
+		if !ok {
+			return false
+		}
+		for j := range n {
+			v := uint64(0)
+			switch {
+			case start:
+				v = c.startAt(j, base)
+			case float:
+				v = bits.ReverseBytes64(c.at(j))
+			default:
+				v = c.at(j)
+			}
+			r.buf[j*f.stored+i] = v
+		}
+	}
+	r.left = n
+	return true
+}
+
+// serve goes on in a run.
+func (r *chunkReader) serve(d *directory) {
+	r.id = r.next
+	r.row = d.row(r.id)
+	size := r.row.fam.stored
+	i := r.lives.n - r.left
+	r.life, r.empty, r.words = r.lives.at(i), false, r.buf[i*size:][:size:size]
+	r.next++
+	r.left--
+}

@@ -1,0 +1,76 @@
+// Package collectors has collectors of facts that Go programs have in common: the Go runtime, the process, the build
+// and connections to databases. Package collectors/expvars has the variables of package expvar.
+//
+// They speak of the process that they run in. Where processes share a backend, what each of them says is on the page
+// of all, told apart by the label "process"; see [gotheus.InstanceCollector]. Names and types are those that
+// dashboards for Go programs know.
+package collectors
+
+import (
+	"context"
+	"database/sql"
+	"runtime/debug"
+
+	"github.com/gotheus/gotheus"
+)
+
+// Register adds [Go], [Process] and [BuildInfo] to r, or to the default registry if that is nil.
+func Register(r *gotheus.Registry) (remove func()) {
+	if r == nil {
+		r = gotheus.Default()
+	}
+	var all []func()
+	for _, c := range []gotheus.Collector{&Go{}, &Process{}, BuildInfo{}} {
+		all = append(all, r.Add(c))
+	}
+	return func() {
+		for _, remove := range all {
+			remove()
+		}
+	}
+}
+
+// BuildInfo collects go_build_info: path, version and checksum of the program's main module, as
+// [debug.ReadBuildInfo] has them.
+type BuildInfo struct{ instance }
+
+// Collect implements gotheus.Collector.
+func (BuildInfo) Collect(_ context.Context, s *gotheus.Sink) error {
+	path, version, sum := "unknown", "unknown", "unknown"
+	if info, ok := debug.ReadBuildInfo(); ok {
+		path, version, sum = info.Main.Path, info.Main.Version, info.Main.Sum
+	}
+	s.Info("go_build_info", "Main module of the program.", "path", "version", "checksum").Put(path, version, sum)
+	return nil
+}
+
+// DB collects go_sql_*, the statistics of a pool of connections, see [sql.DBStats]. Several may be added, with
+// different names.
+type DB struct {
+	instance
+	DB   interface{ Stats() sql.DBStats } // a *sql.DB
+	Name string                           // value of the label db_name
+}
+
+// Collect implements gotheus.Collector.
+func (d *DB) Collect(_ context.Context, s *gotheus.Sink) error {
+	st := d.DB.Stats()
+	gauge := func(name, help string, v int) { s.Gauge("go_sql_"+name, help, "db_name").Put(float64(v), d.Name) }
+	counter := func(name, help string, v float64) { s.Counter("go_sql_"+name, help, "db_name").Put(v, d.Name) }
+	gauge("max_open_connections", "Limit of open connections; 0: none.", st.MaxOpenConnections)
+	gauge("open_connections", "Open connections, in use or idle.", st.OpenConnections)
+	gauge("in_use_connections", "Connections in use.", st.InUse)
+	gauge("idle_connections", "Idle connections.", st.Idle)
+	counter("wait_count_total", "Connections that had to be waited for.", float64(st.WaitCount))
+	counter("wait_duration_seconds_total", "Time spent waiting for connections.", st.WaitDuration.Seconds())
+	counter("max_idle_closed_total", "Connections closed because too many were idle.", float64(st.MaxIdleClosed))
+	counter("max_idle_time_closed_total", "Connections closed because they were idle for too long.", float64(st.MaxIdleTimeClosed))
+	counter("max_lifetime_closed_total", "Connections closed because they were too old.", float64(st.MaxLifetimeClosed))
+	return nil
+}
+
+// instance makes a collector one of facts about its process.
+type instance struct{}
+
+// PerInstance implements gotheus.InstanceCollector.
+func (instance) PerInstance() {}

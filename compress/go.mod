@@ -1,0 +1,10 @@
+module github.com/gotheus/gotheus/compress
+
+go 1.25.0
+
+require (
+	github.com/gotheus/gotheus v0.0.0
+	github.com/klauspost/compress v1.20.4
+)
+
+replace github.com/gotheus/gotheus => ../

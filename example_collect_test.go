@@ -1,0 +1,157 @@
+package gotheus_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"time"
+
+	"github.com/gotheus/gotheus"
+	"github.com/gotheus/gotheus/expo"
+)
+
+func ExampleNewGaugeFunc() {
+	queue := make(chan string, 10)
+	r := gotheus.NewRegistry(&gotheus.RegistryOptions{NoSelfMetrics: true}) // or package-level NewGaugeFunc
+	remove := r.NewGaugeFunc("queue_length", "Messages waiting in this process.", nil,
+		func() (float64, error) { return float64(len(queue)), nil })
+	defer remove()
+	queue <- "hello"
+	r.WriteText(os.Stdout)
+	// Output:
+	// # HELP queue_length Messages waiting in this process.
+	// # TYPE queue_length gauge
+	// queue_length 1
+}
+
+// A count that a library keeps: the metric is its total over all processes.
+func ExampleNewCounterFunc() {
+	hits := 41
+	r := gotheus.NewRegistry(&gotheus.RegistryOptions{NoSelfMetrics: true})
+	r.NewCounterFunc("cache_hits_total", "Hits of the cache.", nil, func() (float64, error) { return float64(hits), nil })
+	hits++
+	r.WriteText(os.Stdout)
+	// Output:
+	// # HELP cache_hits_total Hits of the cache.
+	// # TYPE cache_hits_total counter
+	// cache_hits_total 42
+}
+
+// For a definition that is not part of the program there is an error instead of a panic; the mode says what several
+// processes' values make.
+func ExampleNewFunc() {
+	r := gotheus.NewRegistry(&gotheus.RegistryOptions{NoSelfMetrics: true})
+	connections := func() (float64, error) { return 12, nil }
+	for _, name := range []string{"connections", "my connections\n"} {
+		_, err := gotheus.NewFunc[gotheus.Gauge](r, name, "Connections of all processes.",
+			&gotheus.GaugeOptions{Mode: gotheus.Sum}, connections)
+		fmt.Println(errors.Is(err, gotheus.ErrInvalid))
+	}
+	r.WriteText(os.Stdout)
+	// Output:
+	// false
+	// true
+	// # HELP connections Connections of all processes.
+	// # TYPE connections gauge
+	// connections 12
+}
+
+// Facts that any process would report alike.
+func ExampleCollectorFunc() {
+	r := gotheus.NewRegistry(&gotheus.RegistryOptions{NoSelfMetrics: true})
+	remove := r.Add(gotheus.CollectorFunc(func(ctx context.Context, s *gotheus.Sink) error {
+		depth := s.Gauge("queue_messages", "Messages waiting, by queue.", "queue") // asked of a database with ctx
+		depth.Put(3, "mail")
+		depth.Put(0, "print")
+		return nil
+	}))
+	defer remove()
+	r.WriteText(os.Stdout)
+	// Output:
+	// # HELP queue_messages Messages waiting, by queue.
+	// # TYPE queue_messages gauge
+	// queue_messages{queue="mail"} 3
+	// queue_messages{queue="print"} 0
+}
+
+func ExampleNewInfo() {
+	r := gotheus.NewRegistry(&gotheus.RegistryOptions{NoSelfMetrics: true})
+	r.NewInfo("shop_info", "Which shop this is.", gotheus.Labels{"version": "1.2", "edition": "north"})
+	r.WriteText(os.Stdout)
+	// Output:
+	// # HELP shop_info Which shop this is.
+	// # TYPE shop_info gauge
+	// shop_info{edition="north",version="1.2"} 1
+}
+
+func ExampleNewStateSet() {
+	r := gotheus.NewRegistry(&gotheus.RegistryOptions{NoSelfMetrics: true})
+	worker := r.NewStateSet("worker_state", "What the worker is doing.", &gotheus.StateSetOptions{
+		States: []string{"starting", "working", "draining"},
+		Mode:   gotheus.PerInstance, // each process has its own
+	})
+	worker.Set("starting")
+	worker.Set("working")
+	r.WriteText(os.Stdout)
+	// Output:
+	// # HELP worker_state What the worker is doing.
+	// # TYPE worker_state gauge
+	// worker_state{worker_state="starting"} 0
+	// worker_state{worker_state="working"} 1
+	// worker_state{worker_state="draining"} 0
+}
+
+// Facts about this process: on the page of all processes, told apart, if they share a backend.
+func ExampleInstanceCollectorFunc() {
+	r := gotheus.NewRegistry(&gotheus.RegistryOptions{NoSelfMetrics: true})
+	r.Add(gotheus.InstanceCollectorFunc(func(ctx context.Context, s *gotheus.Sink) error {
+		s.Gauge("pool_connections", "Connections, by state.", "state").Put(3, "idle")
+		s.Info("pool_info", "The pool's driver.", "driver").Put("example")
+		return nil
+	}))
+	r.WriteText(os.Stdout)
+	// Output:
+	// # HELP pool_connections Connections, by state.
+	// # TYPE pool_connections gauge
+	// pool_connections{state="idle"} 3
+	// # HELP pool_info The pool's driver.
+	// # TYPE pool_info gauge
+	// pool_info{driver="example"} 1
+}
+
+// A collector that knows when its values were measured, and an example of what it counts.
+func ExamplePoints_PutNumber() {
+	measured := time.Unix(1700000000, 0).UnixNano()
+	r := gotheus.NewRegistry(&gotheus.RegistryOptions{NoSelfMetrics: true})
+	r.Add(gotheus.CollectorFunc(func(ctx context.Context, s *gotheus.Sink) error {
+		s.Counter("meter_pulses_total", "Pulses of the meter.").PutNumber(expo.Number{
+			Int: 42, Time: measured, Exemplar: expo.Exemplar{Labels: `trace_id="4bf9"`, Value: 1, Time: measured},
+		})
+		return nil
+	}))
+	r.Write(context.Background(), os.Stdout, &gotheus.WriteOptions{Format: expo.Format{Syntax: expo.OpenMetrics1}})
+	// Output:
+	// # TYPE meter_pulses counter
+	// # HELP meter_pulses Pulses of the meter.
+	// meter_pulses_total 42 1700000000.0 # {trace_id="4bf9"} 1.0 1700000000.0
+	// # EOF
+}
+
+// What the library has to say goes where the program wants it, also that of metrics made before main.
+func ExampleRegistry_SetLogger() {
+	r := new(gotheus.Registry) // or gotheus.Default()
+	c := r.NewCounter("c_total", "C.", nil)
+	r.SetLogger(slog.New(slog.NewTextHandler(os.Stdout, &slog.HandlerOptions{
+		ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+			if a.Key == slog.TimeKey {
+				return slog.Attr{}
+			}
+			return a
+		},
+	})))
+	c.Add(-1)
+	c.Add(-1) // the same, within a minute
+	// Output: level=WARN msg="gotheus: an update was ignored" metric=c_total operation=Counter.Add value=-1 rule="must be finite and not negative"
+}

@@ -1,0 +1,264 @@
+package expo
+
+import (
+	"strconv"
+	"strings"
+	"unicode/utf8"
+)
+
+// Escaping is what becomes of names that do not match the classic pattern, which is
+// [a-zA-Z_:][a-zA-Z0-9_:]* for metrics and the same without colons for labels. See
+// https://prometheus.io/docs/instrumenting/escaping_schemes/.
+type Escaping uint8
+
+// The escapings. Only Values can be undone, but scrapers ask for others.
+const (
+	Underscores Escaping = iota // an underscore for each character that does not fit
+	AllowUTF8                   // names as they are, quoted where they need it
+	Dots                        // _dot_ for a point, two underscores for an underscore or another character
+	Values                      // U__ before the name, and the code point between underscores
+)
+
+// String returns the escaping's name in Accept and Content-Type headers.
+func (e Escaping) String() string {
+	return [...]string{"underscores", "allow-utf-8", "dots", "values"}[e]
+}
+
+// MetricName returns the name of a metric as a page shows it.
+func (e Escaping) MetricName(name string) string {
+	if e == AllowUTF8 || e != Dots && classic(name, true) {
+		return name
+	}
+	return string(e.append(nil, name, true))
+}
+
+// LabelName returns the name of a label as a page shows it.
+func (e Escaping) LabelName(name string) string {
+	if e == AllowUTF8 || e != Dots && classic(name, false) {
+		return name
+	}
+	return string(e.append(nil, name, false))
+}
+
+// append appends a name that is not AllowUTF8.
+func (e Escaping) append(dst []byte, name string, metric bool) []byte {
+	if e != Dots {
+		if classic(name, metric) {
+			return append(dst, name...)
+		}
+		if e == Values {
+			dst = append(dst, "U__"...)
+		}
+	}
+	for i, r := range name {
+		fits := r < utf8.RuneSelf && isClassic(byte(r), i > 0, metric)
+		switch {
+		case r == '_' && e != Underscores:
+			dst = append(dst, "__"...)
+		case fits:
+			dst = append(dst, byte(r))
+		case r == '.' && e == Dots:
+			dst = append(dst, "_dot_"...)
+		case e == Dots:
+			dst = append(dst, "__"...)
+		case e == Values:
+			dst = append(dst, '_')
+			dst = strconv.AppendInt(dst, int64(r), 16)
+			dst = append(dst, '_')
+		default:
+			dst = append(dst, '_')
+		}
+	}
+	return dst
+}
+
+// classic reports whether a name matches the classic pattern.
+func classic(name string, metric bool) bool {
+	for i := range len(name) {
+		if !isClassic(name[i], i > 0, metric) {
+			return false
+		}
+	}
+	return name != ""
+}
+
+func isClassic(c byte, digits, colons bool) bool {
+	return c|0x20 >= 'a' && c|0x20 <= 'z' || c == '_' || c >= '0' && c <= '9' && digits || c == ':' && colons
+}
+
+// names is what the encoders have in common: the family, and how its names are shown.
+type names struct {
+	escaping Escaping
+	family   *Family
+	name     string // as it is shown, without quotes
+	quoted   bool   // the name is between the braces
+	verbatim bool   // label texts are shown as they are
+}
+
+func (n *names) set(f *Family) {
+	n.family = f
+	n.name = n.escaping.MetricName(f.Name)
+	n.quoted = n.escaping == AllowUTF8 && !classic(n.name, true)
+	n.verbatim = n.escaping == AllowUTF8 || n.escaping != Dots && f.ClassicLabels
+}
+
+// appendName appends the family's name for a comment line.
+func (n *names) appendName(dst []byte, name string) []byte {
+	if !n.quoted {
+		return append(dst, name...)
+	}
+	dst = append(dst, '"')
+	dst = appendEscaped(dst, name, true)
+	return append(dst, '"')
+}
+
+// head is the name of a sample up to where its labels begin, made once for all series of a family.
+type head []byte
+
+// set makes the head of samples called name with suffix.
+func (h *head) set(n *names, name, suffix string) {
+	b := (*h)[:0]
+	if n.quoted {
+		b = append(b, `{"`...)
+		b = appendEscaped(b, name, true)
+		b = append(b, suffix...)
+		*h = append(b, `",`...)
+		return
+	}
+	b = append(append(b, name...), suffix...)
+	*h = append(b, '{')
+}
+
+// tail ends the labels of samples that have none of their own.
+var tail = []byte("} ")
+
+// appendSeries appends a sample's head, its labels and a tail: that or a boundLabel.
+func (n *names) appendSeries(dst []byte, h head, labels string, tail []byte) []byte {
+	if n.verbatim && labels != "" { // as most are
+		dst = append(append(dst, h...), labels...)
+		return append(dst, tail...)
+	}
+	if labels == "" && !n.quoted && tail[0] == '}' { // without braces
+		return append(append(dst, h[:len(h)-1]...), ' ')
+	}
+	dst, first := n.open(dst, h, labels)
+	return append(dst, tail[first:]...)
+}
+
+// open appends a sample's head and its labels, and returns where the boundLabel begins that comes behind them.
+func (n *names) open(dst []byte, h head, labels string) (after []byte, first int) {
+	switch {
+	case labels == "" && n.quoted:
+		return append(dst, h[:len(h)-1]...), 0 // without a comma
+	case labels == "":
+		return append(dst, h...), 1 // likewise
+	case n.verbatim:
+		return append(append(dst, h...), labels...), 0
+	}
+	return n.appendLabels(append(dst, h...), labels), 0
+}
+
+// appendLabels appends a label text with its names escaped.
+func (n *names) appendLabels(dst []byte, labels string) []byte {
+	if n.escaping == AllowUTF8 || n.escaping != Dots && !mayQuote(labels) {
+		return append(dst, labels...)
+	}
+	for first := true; labels != ""; first = false {
+		var name, value string
+		var ok bool
+		if name, value, labels, ok = cutLabel(labels); !ok {
+			return dst
+		}
+		if !first {
+			dst = append(dst, ',')
+		}
+		dst = n.escaping.append(dst, name, false)
+		dst = append(dst, `="`...)
+		dst = append(dst, value...)
+		dst = append(dst, '"')
+	}
+	return dst
+}
+
+// mayQuote reports whether a label text may have a quoted name. Where it is wrong, a value ends in a comma.
+func mayQuote(labels string) bool {
+	return labels != "" && labels[0] == '"' || strings.Contains(labels, `,"`)
+}
+
+// cutLabel cuts the first label off a label text: its name, and its value as it is escaped there.
+func cutLabel(text string) (name, value, rest string, ok bool) {
+	if text[0] == '"' {
+		end := endOfQuoted(text[1:])
+		if end < 0 {
+			return "", "", "", false
+		}
+		name, rest = unescape(text[1:1+end]), text[end+2:]
+		if rest, ok = strings.CutPrefix(rest, `="`); !ok {
+			return "", "", "", false
+		}
+	} else if name, rest, ok = strings.Cut(text, `="`); !ok {
+		return "", "", "", false
+	}
+	end := endOfQuoted(rest)
+	if end < 0 {
+		return "", "", "", false
+	}
+	return name, rest[:end], strings.TrimPrefix(rest[end+1:], ","), true
+}
+
+// endOfQuoted returns the place of the quote that ends a quoted text; -1 if there is none.
+func endOfQuoted(s string) int {
+	for i := 0; i < len(s); i++ {
+		switch s[i] {
+		case '"':
+			return i
+		case '\\':
+			i++
+		}
+	}
+	return -1
+}
+
+func unescape(s string) string {
+	if !strings.Contains(s, `\`) {
+		return s
+	}
+	return string(appendUnescaped(nil, s))
+}
+
+func appendUnescaped(dst []byte, s string) []byte {
+	for {
+		i := strings.IndexByte(s, '\\')
+		if i < 0 || i+1 == len(s) {
+			return append(dst, s...)
+		}
+		dst = append(dst, s[:i]...)
+		if c := s[i+1]; c == 'n' {
+			dst = append(dst, '\n')
+		} else {
+			dst = append(dst, c)
+		}
+		s = s[i+2:]
+	}
+}
+
+// appendEscaped escapes backslash, line feed and, if it is asked to, double quote.
+func appendEscaped(dst []byte, s string, quote bool) []byte {
+	special := "\\\n"
+	if quote {
+		special = "\\\n\""
+	}
+	for {
+		i := strings.IndexAny(s, special)
+		if i < 0 {
+			return append(dst, s...)
+		}
+		dst = append(dst, s[:i]...)
+		if s[i] == '\n' {
+			dst = append(dst, `\n`...)
+		} else {
+			dst = append(dst, '\\', s[i])
+		}
+		s = s[i+1:]
+	}
+}

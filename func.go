@@ -1,0 +1,121 @@
+package gotheus
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	"github.com/gotheus/gotheus/backend"
+)
+
+// NewFunc makes a metric whose value is what f returns, in r or, if that is nil, in the default registry, until
+// remove is called. Where processes share a backend, f is called every few seconds
+// ([RegistryOptions.SampleInterval]), otherwise at scrapes; never twice at once. If it returns an error or panics,
+// or has not returned when a scrape's time is over, nothing else is touched; that is counted in
+// gotheus_collector_errors_total and logged.
+//
+// For a counter, f returns a count of this process's that never goes down. The metric is the total over all
+// processes, those that have ended included: what has been added since the last call is added to it. If f returns less
+// than before, it is taken to have begun again from zero, as is a function that is new under a name that was removed. Flush and Close call f once more; what it counts in the last
+// seconds before its process is killed is lost.
+//
+// For a gauge, f returns what this process has. The gauge has mode PerInstance, unless the options have a mode other
+// than Shared. As long as f fails, the process has no part in it.
+//
+// The error wraps ErrInvalid, or ErrConflict if the name is taken.
+func NewFunc[M Counter | Gauge](r *Registry, name, help string, o OptionsFor[M], f func() (float64, error)) (remove func(), err error) {
+	if err := checkName(name); err != nil {
+		return nil, err
+	}
+	if f == nil {
+		return nil, fmt.Errorf("%w: %s: the function is nil", ErrInvalid, name)
+	}
+	r = orDefault(r)
+	fam, err := prepare(r, name, help, o, false, nil)
+	if err != nil {
+		return nil, err
+	}
+	fam.from, fam.called = "a function", true
+	if fam.def.Kind == backend.Gauge && fam.def.Mode == Shared {
+		fam.def.Mode = PerInstance
+	}
+	if fam, err = r.enter(fam); err != nil {
+		return nil, err
+	}
+	fn := &function[M]{vec: &Vec[M]{fam: fam, table: fam.table.(*table[M])}, f: f}
+	entry := &collector{what: "the function of " + fam.def.Name, instance: true, collect: fn.call, store: fn.store}
+	if fam.def.Kind == backend.Gauge {
+		entry.lost = func() { fam.vanish(func(instrument) bool { return true }) }
+	}
+	stop := r.add(entry)
+	return sync.OnceFunc(func() { // once: later on, the name may be another function's
+		stop()
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		fam.called = false
+	}), nil
+}
+
+// function is a function's metric.
+type function[M Instrument] struct {
+	vec   *Vec[M]
+	f     func() (float64, error)
+	known *M
+	got   float64 // what f has returned; for store, which follows
+	last  float64 // what of a counter's has been added
+}
+
+func (fn *function[M]) call(context.Context, *Sink) error {
+	v, err := fn.f()
+	name := fn.vec.fam.def.Name
+	if err == nil && fn.vec.fam.def.Kind == backend.Counter && !(v >= 0 && finite(v)) {
+		err = fmt.Errorf("%s: the value of a counter is %v", name, v)
+	}
+	if err != nil {
+		return &familyError{name, err}
+	}
+	fn.got = v
+	return nil
+}
+
+func (fn *function[M]) store(*Sink) []error {
+	m, err := fn.vec.TryWith()
+	if err != nil {
+		return []error{err}
+	}
+	if m != fn.known {
+		fn.known = m
+		fn.vec.fam.reg.sampledNew.Add(1)
+	}
+	switch m := any(m).(type) {
+	case *Gauge:
+		m.Set(fn.got)
+	case *Counter:
+		if fn.got < fn.last {
+			fn.last = 0
+		}
+		m.Add(fn.got - fn.last)
+		fn.last = fn.got
+	}
+	return nil
+}
+
+// NewCounterFunc returns what NewFunc returns for a counter of r; it panics with its error.
+func (r *Registry) NewCounterFunc(name, help string, o *Options, f func() (float64, error)) (remove func()) {
+	return Must(NewFunc[Counter](r, name, help, o, f))
+}
+
+// NewGaugeFunc returns what NewFunc returns for a gauge of r; it panics with its error.
+func (r *Registry) NewGaugeFunc(name, help string, o *GaugeOptions, f func() (float64, error)) (remove func()) {
+	return Must(NewFunc[Gauge](r, name, help, o, f))
+}
+
+// NewCounterFunc returns what NewFunc returns for a counter of the default registry; it panics with its error.
+func NewCounterFunc(name, help string, o *Options, f func() (float64, error)) (remove func()) {
+	return Default().NewCounterFunc(name, help, o, f)
+}
+
+// NewGaugeFunc returns what NewFunc returns for a gauge of the default registry; it panics with its error.
+func NewGaugeFunc(name, help string, o *GaugeOptions, f func() (float64, error)) (remove func()) {
+	return Default().NewGaugeFunc(name, help, o, f)
+}

@@ -1,0 +1,79 @@
+package gotheus
+
+import (
+	"fmt"
+	"sync"
+
+	"github.com/gotheus/gotheus/backend"
+)
+
+// Info is facts about the program as label values, such as its version: a series whose value is 1. It is on the page as
+// long as a live process says so: while two versions run, both are there. All methods may be called concurrently.
+type Info struct {
+	vec *Vec[Gauge]
+
+	mu  sync.Mutex
+	now *Gauge
+}
+
+// MakeInfo returns an info in r, or in the default registry if that is nil. The name must end in _info. The error wraps
+// ErrInvalid or ErrConflict.
+func MakeInfo(r *Registry, name, help string, facts Labels) (*Info, error) {
+	if err := checkName(name); err != nil {
+		return nil, err
+	}
+	return newInfo(orDefault(r), name, help, facts)
+}
+
+// NewInfo returns what MakeInfo returns for r; it panics with its error.
+func (r *Registry) NewInfo(name, help string, facts Labels) *Info {
+	return Must(MakeInfo(r, name, help, facts))
+}
+
+// NewInfo returns what MakeInfo returns for the default registry; it panics with its error.
+func NewInfo(name, help string, facts Labels) *Info { return Default().NewInfo(name, help, facts) }
+
+func newInfo(r *Registry, name, help string, facts Labels) (*Info, error) {
+	names := sortedKeys(facts)
+	f, err := prepare[Gauge](r, name, help, &GaugeOptions{Options: Options{MaxSeries: -1, TTL: -1}}, true, names)
+	if err != nil {
+		return nil, err
+	}
+	f.def.Kind, f.def.Mode, f.from = backend.Info, backend.Max, "an info"
+	if err := f.def.Check(); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
+	}
+	if f, err = r.enter(f); err != nil {
+		return nil, err
+	}
+	vec, err := newVec[Gauge](f, nil, names)
+	if err != nil {
+		return nil, err
+	}
+	i := &Info{vec: vec}
+	return i, i.TrySet(facts)
+}
+
+// Set replaces the facts; their names must be those given at first. It panics with an error that wraps ErrLabels if
+// they are not, or a value is not UTF-8; see TrySet.
+func (i *Info) Set(facts Labels) {
+	if err := i.TrySet(facts); err != nil {
+		panic(err)
+	}
+}
+
+// TrySet is Set with an error in place of the panic.
+func (i *Info) TrySet(facts Labels) error {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	g, err := i.vec.TryWithLabels(facts)
+	if err != nil {
+		return err
+	}
+	g.Set(1)
+	if old := i.now; old != nil && old.row.Labels != g.row.Labels {
+		i.vec.fam.vanish(func(m instrument) bool { return m.base().row.Labels == old.row.Labels })
+	}
+	i.now = g
+	return nil
+}

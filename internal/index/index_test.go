@@ -1,0 +1,72 @@
+package index
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/gotheus/gotheus/backend"
+)
+
+// Series come, are looked for, go and are shown in any order; a map is the model.
+func TestIndex(t *testing.T) {
+	t.Parallel()
+	for seed := range uint64(20) {
+		rnd := rand.New(rand.NewPCG(seed, 1))
+		var x Index
+		rows := int(seed % 3) // are the index's own, the caller's, or some of both
+		g := x.Declare(&backend.Family{Name: "c_total", Kind: backend.Counter, Labels: []string{"l"}}, 1)
+		model := map[string]backend.Words{}
+		var shown []*backend.Series // by the last Walk
+		for range 3000 {
+			labels := fmt.Sprintf(`l="%d"`, rnd.IntN(2000))
+			switch rnd.IntN(100) {
+			case 0:
+				last := rnd.IntN(10)
+				gone := func(labels string) bool { return strings.HasSuffix(labels, fmt.Sprint(last)+`"`) }
+				before := slices.Clone(shown)
+				x.Remove(g, func(s *backend.Series, _ *backend.Parts) bool { return gone(s.Labels) })
+				for labels := range model {
+					if gone(labels) {
+						delete(model, labels)
+					}
+				}
+				if !slices.EqualFunc(before, shown, same) {
+					t.Fatal("a snapshot has changed")
+				}
+			case 1:
+				shown = x.Walk()[0].Series
+				if len(shown) != len(model) || !slices.IsSortedFunc(shown, byLabels) {
+					t.Fatalf("%d series, want %d in order", len(shown), len(model))
+				}
+				for _, s := range shown {
+					if words := model[s.Labels]; words == nil || &words[0] != &s.Words[0] {
+						t.Fatalf("wrong series %q", s.Labels)
+					}
+				}
+			default:
+				s := x.Find(g, labels)
+				ok := s != nil
+				words, want := model[labels]
+				if ok != want || ok && &s.Words[0] != &words[0] {
+					t.Fatalf("found %v, want %v", ok, want)
+				}
+				if !ok {
+					model[labels] = make(backend.Words, 1)
+				}
+				switch row := (backend.Series{Labels: labels, Words: model[labels]}); {
+				case rows == 1 || rows == 2 && rnd.IntN(2) == 0:
+					if old := x.FindOrAdd(g, &row); (old != nil) != ok || ok && !same(old, &row) {
+						t.Fatalf("found %v to be added, want %v", old, ok)
+					}
+				case !ok:
+					x.Add(g, row)
+				}
+			}
+		}
+	}
+}
+
+func same(a, b *backend.Series) bool { return a.Labels == b.Labels && &a.Words[0] == &b.Words[0] }

@@ -1,0 +1,148 @@
+package sparse
+
+import "sync/atomic"
+
+// Merge adds the block in from, which may be live, to the one in to, which nobody else uses, and returns it.
+// If there is no room, that is in larger words. Both have the same buckets, and as many snapshots.
+func Merge(to, from []atomic.Uint64, m int, shift uint, snapshots int) []atomic.Uint64 {
+	t, f := View(to, m, shift, snapshots), View(from, m, shift, snapshots)
+	if snapshots > 0 {
+		t.align(&f)
+	}
+	add := func(w *atomic.Uint64, n uint64) { w.Store(load(w) + n) }
+	t.KeepCoarse(load(f.coarse))
+	zeros := load(f.zero)
+	for s := range snapshots {
+		add(&t.zeroSnaps[s], f.at(t.epoch(s), zeros, func(s int) uint64 { return f.zeroSnaps[s].Load() }))
+	}
+	add(t.zero, zeros)
+	for i := range f.counts {
+		n, key := load(&f.counts[i]), f.key(i)
+		if n == 0 {
+			continue
+		}
+		at := t.index(key)
+		for at < 0 {
+			to = t.grown(to, snapshots)
+			t = View(to, m, shift, snapshots)
+			at = t.index(key)
+		}
+		for s := range snapshots {
+			add(&t.snaps[s*len(t.counts)+at], f.at(t.epoch(s), n, func(s int) uint64 { return f.snaps[s*len(f.counts)+i].Load() }))
+		}
+		add(&t.counts[at], n)
+	}
+	return to
+}
+
+// Subtract takes the counts in counted, which is a former state of w, from those in w, which may be live, and from its
+// snapshots. Coarseness and epochs stay: they say how the rest has to be read.
+func Subtract(w, counted []atomic.Uint64, m int, shift uint, snapshots int) {
+	b, c := View(w, m, shift, snapshots), View(counted, m, shift, snapshots)
+	subtract(b.zero, load(c.zero))
+	for s := range snapshots {
+		subtract(&b.zeroSnaps[s], load(c.zero))
+	}
+	for i := range c.counts {
+		n := load(&c.counts[i])
+		subtract(&b.counts[i], n)
+		for s := range snapshots {
+			subtract(&b.snaps[s*len(b.counts)+i], n)
+		}
+	}
+}
+
+func subtract(w *atomic.Uint64, n uint64) {
+	for n > 0 {
+		old := w.Load()
+		if old >= Sealed || w.CompareAndSwap(old, old-min(old, n)) {
+			return
+		}
+	}
+}
+
+// index returns where a key is, or is now; -1: nowhere, the block is full.
+func (b *Block) index(key uint32) int {
+	at := b.place(key)
+	for range b.counts {
+		switch b.key(at) {
+		case 0:
+			w := &b.keys[at>>1]
+			w.Store(w.Load() | uint64(key)<<(uint(at&1)*32))
+			return at
+		case key:
+			return at
+		}
+		at = (at + 1) & (len(b.counts) - 1)
+	}
+	return -1
+}
+
+// grown returns a block of twice the size with the same contents.
+func (b *Block) grown(words []atomic.Uint64, snapshots int) []atomic.Uint64 {
+	n := 2 * len(b.counts)
+	larger := make([]atomic.Uint64, Words(n, snapshots))
+	for i := range 2 + 2*snapshots {
+		larger[i].Store(words[i].Load())
+	}
+	l := View(larger, b.m, b.Shift, snapshots)
+	for i := range b.counts {
+		if key := b.key(i); key != 0 {
+			at := l.index(key)
+			l.counts[at].Store(b.counts[i].Load())
+			for s := range snapshots {
+				l.snaps[s*n+at].Store(b.snaps[s*len(b.counts)+i].Load())
+			}
+		}
+	}
+	return larger
+}
+
+// align gives b, which nobody else uses, a snapshot for each epoch that it or other has, as far as there is
+// place for them: the later ones.
+func (b *Block) align(other *Block) {
+	had := make([]uint64, len(b.epochs))
+	for s := range had {
+		had[s] = b.epoch(s)
+	}
+	for s := range had {
+		epoch := max(had[s], other.epoch(s))
+		if epoch == had[s] {
+			continue
+		}
+		b.zeroSnaps[s].Store(guess(had, epoch, load(b.zero)))
+		for i := range b.counts {
+			b.snaps[s*len(b.counts)+i].Store(guess(had, epoch, load(&b.counts[i])))
+		}
+		b.epochs[s].Store(epoch)
+	}
+}
+
+// at returns what a word that is now n was in an epoch.
+func (b *Block) at(epoch, n uint64, snapshot func(s int) uint64) uint64 {
+	epochs := make([]uint64, 0, 8)
+	for s := range b.epochs {
+		e := b.epoch(s)
+		if e == epoch && e != 0 {
+			return min(snapshot(s), n)
+		}
+		epochs = append(epochs, e)
+	}
+	return guess(epochs, epoch, n)
+}
+
+// guess returns what a word that is now n was in an epoch of which there is no snapshot: nothing if it began later,
+// and otherwise what it is, since nobody has counted who would have taken the snapshot.
+func guess(epochs []uint64, epoch, n uint64) uint64 {
+	none := true
+	for _, e := range epochs {
+		if e > epoch {
+			return 0
+		}
+		none = none && e == 0
+	}
+	if none || epoch == 0 {
+		return 0
+	}
+	return n
+}

@@ -1,0 +1,9 @@
+//go:build !go1.25 || go1.28 || purego
+
+package spread
+
+// Place returns a number from a pool.
+func Place() int { return pooled() }
+
+// Free must follow Place.
+func Free() {}

@@ -1,0 +1,52 @@
+package metrichttp
+
+import (
+	"compress/gzip"
+	"io"
+	"slices"
+	"sync"
+	"sync/atomic"
+)
+
+// Compressor compresses pages, one after the other; *gzip.Writer is one. After Reset, Write and Close put a
+// compressed page into the writer.
+type Compressor interface {
+	io.WriteCloser
+	Reset(w io.Writer)
+}
+
+// coding is a content coding.
+type coding struct {
+	name string
+	pool sync.Pool // of Compressor
+}
+
+// codings has the best first. gzip is there with its fastest level: compressing costs far more than
+// encoding, and the better levels gain little on pages.
+var codings atomic.Pointer[[]*coding]
+
+var registering sync.Mutex
+
+func init() {
+	RegisterCoding("gzip", func() Compressor {
+		z, _ := gzip.NewWriterLevel(nil, gzip.BestSpeed)
+		return z
+	})
+}
+
+// RegisterCoding makes all handlers offer a content coding such as "zstd", or replaces the one of that name.
+// Clients that accept several equally get the one that was registered last. make is called when no
+// compressor is left over from an earlier page, also concurrently. Importing the module compress
+// registers zstd and a faster gzip.
+func RegisterCoding(name string, make func() Compressor) {
+	registering.Lock()
+	defer registering.Unlock()
+	c := &coding{name: name}
+	c.pool.New = func() any { return make() }
+	var list []*coding
+	if old := codings.Load(); old != nil {
+		list = slices.DeleteFunc(slices.Clone(*old), func(o *coding) bool { return o.name == name })
+	}
+	list = slices.Insert(list, 0, c)
+	codings.Store(&list)
+}

@@ -1,0 +1,53 @@
+package metrichttp
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"time"
+)
+
+// ListenAndServe serves h (nil: the zero Handler) at /metrics of a TCP address such as "localhost:9100" until
+// ctx ends, and then shuts down in good order: scrapes in flight are answered, for at most five seconds. It is
+// for programs that have no HTTP server. It returns nil after ctx has ended, and an error at once if it
+// cannot listen.
+func ListenAndServe(ctx context.Context, addr string, h *Handler) error {
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", addr)
+	if err != nil {
+		return err
+	}
+	return Serve(ctx, l, h)
+}
+
+// Serve is ListenAndServe on a listener, which it closes.
+func Serve(ctx context.Context, l net.Listener, h *Handler) error {
+	if h == nil {
+		h = new(Handler)
+	}
+	mux := http.NewServeMux()
+	mux.Handle("/metrics", h)
+	server := &http.Server{
+		Handler:           mux,
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       10 * time.Second, // nobody sends a body
+		WriteTimeout:      max(h.Timeout, 10*time.Second) + 5*time.Second,
+		IdleTimeout:       5 * time.Minute, // longer than scrapes are apart
+		MaxHeaderBytes:    64 << 10,
+	}
+	done := make(chan error, 1)
+	go func() { done <- server.Serve(l) }()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+	}
+	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer cancel()
+	err := server.Shutdown(grace)
+	if err != nil {
+		err = errors.Join(err, server.Close())
+	}
+	<-done
+	return err
+}

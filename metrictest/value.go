@@ -1,0 +1,142 @@
+package metrictest
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/gotheus/gotheus"
+	"github.com/gotheus/gotheus/backend"
+)
+
+// TB is what of a testing.TB is needed here.
+type TB interface {
+	Helper()
+	Fatalf(format string, args ...any)
+	Errorf(format string, args ...any)
+}
+
+// Valuer is an instrument with a single value, such as a *gotheus.Counter.
+type Valuer interface{ Value() float64 }
+
+// Delta returns by how much f changes v: what has been there before does not matter. Others must not change it
+// meanwhile.
+func Delta(v Valuer, f func()) float64 {
+	before := v.Value()
+	f()
+	return v.Value() - before
+}
+
+// Count is the number of observations of an instrument, as a value: a *gotheus.Histogram's, for instance.
+func Count(o interface{ Count() uint64 }) Valuer {
+	return valuer(func() float64 { return float64(o.Count()) })
+}
+
+// Sum is the sum of an instrument's observations, as a value.
+func Sum(o interface{ Sum() float64 }) Valuer { return valuer(o.Sum) }
+
+type valuer func() float64
+
+func (v valuer) Value() float64 { return v() }
+
+// Value returns the value of a sample, which is given as on a page: name{a="b"}, with the labels in any order. False
+// says that it is not there.
+func (p *Page) Value(sample string) (v float64, ok bool) {
+	name, labels, rest, err := splitSample(sample)
+	if err != nil || strings.TrimSpace(rest) != "" {
+		return 0, false
+	}
+	v, ok = p.samples[key(name, labels)]
+	return v, ok
+}
+
+// Want fails the test unless a sample is on r's page and has this value; see [Page.Value]. It says which samples
+// of the name there are.
+func Want(t TB, r *gotheus.Registry, sample string, want float64) {
+	t.Helper()
+	p, err := Read(r)
+	if err != nil {
+		t.Fatalf("%v", err)
+		return
+	}
+	name, _, rest, err := splitSample(sample)
+	if err != nil || strings.TrimSpace(rest) != "" {
+		t.Fatalf("metrictest: %q is no sample such as name{label=\"value\"}", sample)
+		return
+	}
+	got, ok := p.Value(sample)
+	switch {
+	case !ok:
+		t.Errorf("%s is not on the page; there are:%s", sample, p.list(name))
+	case got != want && !(got != got && want != want):
+		t.Errorf("%s is %s, want %s", sample, formatValue(got), formatValue(want))
+	}
+}
+
+// list returns the samples of a name, a few at most.
+func (p *Page) list(name string) string {
+	var b strings.Builder
+	n := 0
+	for _, f := range p.families {
+		for _, s := range f.samples {
+			if s.name != name {
+				continue
+			}
+			if n++; n <= 10 {
+				b.WriteString("\n\t" + s.line)
+			}
+		}
+	}
+	switch {
+	case n == 0:
+		return " none of that name"
+	case n > 10:
+		fmt.Fprintf(&b, "\n\tand %d more", n-10)
+	}
+	return b.String()
+}
+
+// Series returns how many series the families with these names have, or all families if none is given. A histogram or
+// summary counts once for each set of labels.
+func (p *Page) Series(names ...string) int {
+	n := 0
+	for _, f := range p.families {
+		if len(names) > 0 && !contains(names, f.name) {
+			continue
+		}
+		seen := make(map[string]bool)
+		for _, s := range f.samples {
+			labels := maps.Clone(s.label)
+			switch f.typ {
+			case "histogram":
+				delete(labels, "le")
+			case "summary":
+				delete(labels, "quantile")
+			}
+			seen[key("", labels)] = true
+		}
+		n += len(seen)
+	}
+	return n
+}
+
+// key returns name and labels in a form that is the same for equal ones.
+func key(name string, labels gotheus.Labels) string {
+	if len(labels) == 0 {
+		return name
+	}
+	names := slices.Sorted(maps.Keys(labels))
+	f := backend.Family{Labels: names}
+	values := make([]string, len(names))
+	for i, n := range names {
+		values[i] = strings.ToValidUTF8(labels[n], "\uFFFD")
+	}
+	text, _ := f.LabelText(values...)
+	return name + "{" + text + "}"
+}
+
+func formatValue(v float64) string { return strconv.FormatFloat(v, 'g', -1, 64) }
+
+func contains(list []string, s string) bool { return slices.Contains(list, s) }

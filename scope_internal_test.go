@@ -1,0 +1,78 @@
+package gotheus
+
+import (
+	"testing"
+	"time"
+
+	"github.com/gotheus/gotheus/backend"
+	"github.com/gotheus/gotheus/backend/heap"
+)
+
+// A candidate that gives no sign of life, though the backend takes it for alive, does not lead.
+func TestSilentCandidate(t *testing.T) {
+	t.Parallel()
+	r := NewRegistry(&RegistryOptions{NoSelfMetrics: true})
+	b := &binding{Backend: heap.New()}
+	r.bound.Store(b)
+	c := &r.candidate
+	if err := c.stand(r, b); err != nil {
+		t.Fatal(err)
+	}
+	now := time.Now()
+	if c.silent(7, 1, now) || c.silent(7, 1, now.Add(silentTime-1)) {
+		t.Error("not yet")
+	}
+	if !c.silent(7, 1, now.Add(silentTime)) {
+		t.Error("it has been silent for long")
+	}
+	if c.silent(7, 1+backend.GaugeTouch, now.Add(silentTime)) || c.silent(7, 1+backend.GaugeTouch, now.Add(2*silentTime-1)) {
+		t.Error("it has given a sign")
+	}
+	leads, self, err := c.leads(b.Walk())
+	if !leads || self == nil || err != nil {
+		t.Errorf("alone: %v, %v, %v", leads, self, err)
+	}
+	// It gives signs as long as it is asked, and stands down when it was not for long.
+	flags := c.words[backend.GaugeFlags].Load()
+	c.tick(b, time.Hour)
+	if got := c.words[backend.GaugeFlags].Load(); got == flags {
+		t.Error("no sign of life")
+	}
+	words := c.words
+	c.asked = now.Add(-candidateTime)
+	c.tick(b, time.Hour)
+	if c.home != nil || !candidateFamily.Sealed(words) {
+		t.Error("it still stands")
+	}
+	if _, _, err := c.leads(b.Walk()); err == nil {
+		t.Error("no error from one that does not stand")
+	}
+	if err := c.stand(r, b); err != nil {
+		t.Fatal(err)
+	}
+	if leads, _, err := c.leads(b.Walk()); !leads || err != nil {
+		t.Errorf("asked again: %v, %v", leads, err)
+	}
+	c.stop()
+}
+
+// A candidate gives signs of life by itself.
+func TestCandidateBeats(t *testing.T) {
+	t.Parallel()
+	r := NewRegistry(&RegistryOptions{NoSelfMetrics: true})
+	b := &binding{Backend: heap.New()}
+	r.bound.Store(b)
+	c := &r.candidate
+	if err := c.stand(r, b); err != nil {
+		t.Fatal(err)
+	}
+	defer c.stop()
+	c.mu.Lock()
+	flags := &c.words[backend.GaugeFlags]
+	c.mu.Unlock()
+	for first, begun := flags.Load(), time.Now(); flags.Load() == first; time.Sleep(10 * time.Millisecond) {
+		if time.Since(begun) > time.Minute {
+			t.Fatal("no sign of life")
+		}
+	}
+}

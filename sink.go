@@ -1,0 +1,401 @@
+package gotheus
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/gotheus/gotheus/backend"
+	"github.com/gotheus/gotheus/expo"
+)
+
+// Sink takes a collector's families during its Collect; it must not be used afterwards, nor by several
+// goroutines at once. The registry's prefix and constant labels are added. A family that could not be
+// exposed is left out, reported and counted, and the others are shown. For each family there is a method that
+// begins it, and what that returns has methods that add series: a value for each label comes last, in
+// the order in which the labels were given.
+type Sink struct {
+	reg      *Registry
+	instance bool // what is given is stored for this instance
+	own      bool // the families are the library's own
+	families []*collected
+	errs     []error
+}
+
+// collected is a family of a collector.
+type collected struct {
+	expo.Family
+	def  backend.Family // for its labels, and for storing it
+	open []int          // for each label the index of its value in Put's arguments; -1: constant
+	rows []row
+	err  error
+}
+
+type row struct {
+	labels string
+	number expo.Number
+	dist   expo.Distribution
+}
+
+// familyError is an error about one family of a collector.
+type familyError struct {
+	name string
+	err  error
+}
+
+func (e *familyError) Error() string { return e.err.Error() }
+func (e *familyError) Unwrap() error { return e.err }
+
+// Error reports what the collector had to leave out, while the rest is shown; it is counted and logged like an
+// error that Collect returns.
+func (s *Sink) Error(err error) { s.errs = append(s.errs, err) }
+
+// Counter begins a family of counters.
+func (s *Sink) Counter(name, help string, labels ...string) *Points {
+	return &Points{s.family(expo.Counter, name, help, nil, labels), s}
+}
+
+// Gauge begins a family of gauges.
+func (s *Sink) Gauge(name, help string, labels ...string) *Points {
+	return &Points{s.family(expo.Gauge, name, help, nil, labels), s}
+}
+
+// Untyped begins a family of values whose type is not known.
+func (s *Sink) Untyped(name, help string, labels ...string) *Points {
+	return &Points{s.family(expo.Untyped, name, help, nil, labels), s}
+}
+
+// Info begins a family of facts that are label values. The name must end in _info.
+func (s *Sink) Info(name, help string, labels ...string) *Infos {
+	return &Infos{s.family(expo.Info, name, help, nil, labels), s}
+}
+
+// StateSet begins a family whose series have states, at most backend.MaxStates, that are on or off.
+func (s *Sink) StateSet(name, help string, states []string, labels ...string) *StateSets {
+	return &StateSets{s.family(expo.StateSet, name, help, states, labels), s}
+}
+
+// Histogram begins a family of histograms with the given upper bounds, ascending and without +Inf.
+func (s *Sink) Histogram(name, help string, bounds []float64, labels ...string) *Histograms {
+	return &Histograms{s.family(expo.Histogram, name, help, bounds, labels), s}
+}
+
+// Summary begins a family of summaries with the given quantiles, ascending and from 0 to 1.
+func (s *Sink) Summary(name, help string, quantiles []float64, labels ...string) *Summaries {
+	return &Summaries{s.family(expo.Summary, name, help, quantiles, labels), s}
+}
+
+// Points is a family of single values.
+type Points struct {
+	f *collected
+	s *Sink
+}
+
+// Put adds a series: its value, and one value for each label. A counter must not be negative or NaN.
+func (p *Points) Put(v float64, values ...string) { p.PutNumber(expo.Number{Float: v}, values...) }
+
+// PutNumber is Put for values with a time or a start time, for counters with an exemplar, and for integers
+// above 2^53.
+func (p *Points) PutNumber(n expo.Number, values ...string) {
+	if p.f.Type == expo.Counter && !(n.Value() >= 0) {
+		p.f.fail("the value of a counter is %v", n.Value())
+	}
+	if n.Exemplar.Time != 0 && p.f.Type != expo.Counter {
+		p.f.fail("a %v has no exemplars", p.f.Type)
+	}
+	if n.Start != 0 && p.f.Type != expo.Counter {
+		p.f.fail("a %v has no start time", p.f.Type)
+	}
+	p.f.checkExemplars(n.Exemplar)
+	if p.s.instance && (n.Start != 0 || n.Time != 0 || n.Exemplar.Time != 0) {
+		p.f.failInstance()
+	}
+	p.f.put(p.s.reg, row{number: n}, values)
+}
+
+// Infos is a family of facts.
+type Infos struct {
+	f *collected
+	s *Sink
+}
+
+// Put adds a fact: one value for each label.
+func (p *Infos) Put(values ...string) { p.f.put(p.s.reg, row{number: expo.Number{Int: 1}}, values) }
+
+// StateSets is a family of series with states.
+type StateSets struct {
+	f *collected
+	s *Sink
+}
+
+// Put adds a series: those of its states that are on, and one value for each label.
+func (p *StateSets) Put(on []string, values ...string) {
+	var bits uint64
+	for _, state := range on {
+		i := slices.Index(p.f.def.States, state)
+		if i < 0 {
+			p.f.fail("there is no state %q, there are %q", state, p.f.def.States)
+			return
+		}
+		bits |= 1 << i
+	}
+	p.f.put(p.s.reg, row{number: expo.Number{Int: bits}}, values)
+}
+
+// Histograms is a family of histograms.
+type Histograms struct {
+	f *collected
+	s *Sink
+}
+
+// Put adds a series: the count and sum of all its observations, for each bound how many observations
+// were not above it, and one value for each label.
+func (p *Histograms) Put(count uint64, sum float64, cumulative []uint64, values ...string) {
+	p.PutDistribution(expo.Distribution{Count: count, Sum: sum, Buckets: cumulative}, values...)
+}
+
+// PutDistribution is Put for histograms with a time, a start time, exemplars or exponential buckets. What d
+// points to must not be changed afterwards.
+func (p *Histograms) PutDistribution(d expo.Distribution, values ...string) {
+	switch n := len(p.f.Bounds); {
+	case len(d.Buckets) != n:
+		p.f.fail("%d bucket counts for %d bounds", len(d.Buckets), n)
+	case !slices.IsSorted(d.Buckets) || n > 0 && d.Buckets[n-1] > d.Count:
+		p.f.fail("bucket counts %v and the count of all, %d, must not decrease", d.Buckets, d.Count)
+	case d.Exemplars != nil && len(d.Exemplars) != n+1:
+		p.f.fail("%d exemplars for %d buckets with that of +Inf", len(d.Exemplars), n+1)
+	case d.Quantiles != nil:
+		p.f.fail("a histogram has no quantiles")
+	case math.IsNaN(d.Sum):
+		p.f.fail("the sum is NaN")
+	}
+	p.f.checkExemplars(d.Exemplars...)
+	if d.Native != nil {
+		p.f.checkNative(d.Native, d.Count)
+	}
+	d.Buckets = slices.Clone(d.Buckets)
+	p.f.putDistribution(p.s, d, values)
+}
+
+// Summaries is a family of summaries.
+type Summaries struct {
+	f *collected
+	s *Sink
+}
+
+// Put adds a series: the count and sum of all its observations, for each quantile its value, and one
+// value for each label.
+func (p *Summaries) Put(count uint64, sum float64, at []float64, values ...string) {
+	p.PutDistribution(expo.Distribution{Count: count, Sum: sum, Quantiles: at}, values...)
+}
+
+// PutDistribution is Put for summaries with a time or a start time.
+func (p *Summaries) PutDistribution(d expo.Distribution, values ...string) {
+	switch {
+	case len(d.Quantiles) != len(p.f.Bounds):
+		p.f.fail("%d values for %d quantiles", len(d.Quantiles), len(p.f.Bounds))
+	case d.Buckets != nil || d.Exemplars != nil || d.Native != nil:
+		p.f.fail("a summary has neither buckets nor exemplars")
+	}
+	d.Quantiles = slices.Clone(d.Quantiles)
+	p.f.putDistribution(p.s, d, values)
+}
+
+func (f *collected) putDistribution(s *Sink, d expo.Distribution, values []string) {
+	if s.instance && (d.Start != 0 || d.Time != 0 || d.Exemplars != nil || d.Native != nil) {
+		f.failInstance()
+	}
+	if s.instance && d.Count >= backend.IntLimit {
+		f.fail("the count %d is not below 2^62", d.Count)
+	}
+	f.put(s.reg, row{dist: d}, values)
+}
+
+// family begins a family; more are the bounds, quantiles or states that it has.
+func (s *Sink) family(t expo.Type, name, help string, more any, labels []string) *collected {
+	f := &collected{Family: expo.Family{Name: s.reg.opts.Prefix + name, Help: help, Type: t}}
+	s.families = append(s.families, f)
+	f.def = backend.Family{Name: f.Name, Help: help, Kind: kindOf(t)}
+	switch {
+	case s.instance:
+		f.def.Mode = backend.PerInstance
+	case t == expo.Untyped:
+		f.def.Kind = backend.Gauge // which has the same rules
+	case t == expo.Info:
+		f.def.Mode = backend.Max
+	}
+	switch more := more.(type) {
+	case []string:
+		f.def.States = slices.Clone(more)
+	case []float64:
+		f.Bounds = slices.Clone(more)
+		if t == expo.Histogram || s.instance {
+			f.def.Buckets = f.Bounds
+		} else if err := f.def.CheckQuantiles(f.Bounds); err != nil {
+			f.fail("%w", err)
+		}
+	}
+	constant := sortedKeys(s.reg.opts.Labels)
+	var place []int
+	f.def.Labels, place = backend.SortLabels(append(slices.Clone(labels), constant...))
+	for _, p := range place {
+		if p >= len(labels) {
+			p = -1
+		}
+		f.open = append(f.open, p)
+	}
+	if err := f.def.Check(); err != nil {
+		f.fail("%w", err)
+	}
+	if !s.own {
+		if err := checkName(name); err != nil {
+			f.fail("%w", err)
+		}
+	}
+	return f
+}
+
+func (f *collected) fail(format string, args ...any) {
+	if f.err == nil {
+		f.err = &familyError{f.Name, fmt.Errorf("%w: %s: "+format, append([]any{ErrInvalid, f.Name}, args...)...)}
+	}
+}
+
+func (f *collected) failInstance() {
+	f.fail("what an instance collector gives must have neither times nor exemplars nor exponential buckets")
+}
+
+// exemplarRunes is what a format allows the names and values of an exemplar's labels (OpenMetrics 1.0).
+const exemplarRunes = 128
+
+func (f *collected) checkExemplars(list ...expo.Exemplar) {
+	for _, x := range list {
+		if x.Time == 0 {
+			continue
+		}
+		def, values, runes := backend.Family{Name: "exemplar", Kind: backend.Counter}, []string(nil), 0
+		for name, value := range backend.ParseLabels(x.Labels) {
+			def.Labels, values = append(def.Labels, name), append(values, value)
+			runes += utf8.RuneCountInString(name) + utf8.RuneCountInString(value)
+			if err := def.CheckLabelName(name); err != nil {
+				f.fail("%w", err)
+			}
+		}
+		if text, err := def.LabelText(values...); err != nil || text != x.Labels {
+			f.fail("exemplar: %q is no label text", x.Labels)
+		}
+		if runes > exemplarRunes {
+			f.fail("exemplar: the labels %s have more than %d characters", x.Labels, exemplarRunes)
+		}
+	}
+}
+
+// checkNative checks what the fields of expo.Native promise.
+func (f *collected) checkNative(n *expo.Native, count uint64) {
+	total := n.ZeroCount
+	for _, side := range [][]expo.NativeBucket{n.Positive, n.Negative} {
+		for i, b := range side {
+			if b.Count == 0 || i > 0 && side[i-1].Index >= b.Index {
+				f.fail("exponential buckets must be ascending, without empty ones")
+			}
+			total += b.Count
+		}
+	}
+	switch {
+	case n.Schema < -4 || n.Schema > 8:
+		f.fail("schema %d of exponential buckets: must be from -4 to 8", n.Schema)
+	case !(n.ZeroThreshold >= 0):
+		f.fail("zero threshold %v: must not be negative", n.ZeroThreshold)
+	case total != count:
+		f.fail("exponential buckets hold %d observations, the count is %d", total, count)
+	}
+	f.checkExemplars(n.Exemplars...)
+}
+
+func (f *collected) put(r *Registry, w row, values []string) {
+	if len(values) != len(f.def.Labels)-len(r.opts.Labels) {
+		f.fail("%d label values given for labels %q", len(values), f.def.Labels)
+	}
+	if f.err != nil {
+		return
+	}
+	all := make([]string, len(f.open))
+	for i, p := range f.open {
+		if p < 0 {
+			all[i] = r.opts.Labels[f.def.Labels[i]]
+		} else {
+			all[i] = values[p]
+		}
+	}
+	var err error
+	if w.labels, err = f.def.LabelText(all...); err != nil {
+		f.fail("%w", err)
+	}
+	f.rows = append(f.rows, w)
+}
+
+// check sorts what was put and drops families that cannot be exposed.
+func (s *Sink) check() {
+	names := make(map[string]bool)
+	s.families = slices.DeleteFunc(s.families, func(f *collected) bool {
+		f.sort()
+		if names[f.Name] {
+			f.fail("the family is given twice")
+		}
+		names[f.Name] = true
+		if f.err != nil {
+			s.errs = append(s.errs, f.err)
+		}
+		return f.err != nil
+	})
+}
+
+func (f *collected) sort() {
+	slices.SortFunc(f.rows, func(a, b row) int { return strings.Compare(a.labels, b.labels) })
+	for i := 1; i < len(f.rows); i++ {
+		if f.rows[i].labels == f.rows[i-1].labels {
+			f.fail("the series {%s} is given twice", f.rows[i].labels)
+		}
+	}
+}
+
+// join returns the rows of f and of what another collector gives of the same family.
+func (f *collected) join(g *collected) ([]row, error) {
+	all := *f
+	all.rows = append(slices.Clone(f.rows), g.rows...)
+	all.sort()
+	if !f.def.Alike(&g.def) || f.Type != g.Type || f.Help != g.Help || !slices.Equal(f.Bounds, g.Bounds) {
+		all.fail("two collectors disagree about it")
+	}
+	return all.rows, all.err
+}
+
+func (w *row) encode(dst []byte, e expo.Encoder, f *collected) []byte {
+	switch f.Type {
+	case expo.Histogram, expo.Summary:
+		return e.Distribution(dst, w.labels, &w.dist)
+	case expo.StateSet:
+		return encodeStates(dst, e, &f.def, w.labels, w.number.Int)
+	}
+	return e.Number(dst, w.labels, &w.number)
+}
+
+func kindOf(t expo.Type) backend.Kind {
+	switch t {
+	case expo.Counter:
+		return backend.Counter
+	case expo.Gauge:
+		return backend.Gauge
+	case expo.Histogram:
+		return backend.Histogram
+	case expo.Summary:
+		return backend.Summary
+	case expo.Info:
+		return backend.Info
+	case expo.StateSet:
+		return backend.StateSet
+	}
+	return backend.Untyped
+}

@@ -1,0 +1,5 @@
+//go:build !purego
+
+package gotheus_test
+
+const structsAllocate = 0
