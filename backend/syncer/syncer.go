@@ -433,12 +433,17 @@ func (s *Syncer) runCall(c *call) {
 func (s *Syncer) Walk() []backend.Group { return s.index.Walk() }
 
 // Flush implements backend.Backend: it returns when the store has acknowledged everything that was counted
-// before the call. It tries until ctx ends, but no longer than 10 s.
+// before the call. It tries until ctx ends, but no longer than 10 s. After Close, or if Close ends first, the error wraps
+// backend.ErrClosed.
 func (s *Syncer) Flush(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(s.gone, cancel)() // or Close would wait for it
-	return s.persist(ctx, s.publish)
+	err := s.persist(ctx, s.publish)
+	if err != nil && s.gone.Err() != nil && !errors.Is(err, backend.ErrClosed) {
+		err = fmt.Errorf("%w: %w", backend.ErrClosed, err)
+	}
+	return err
 }
 
 const persistTime = 10 * time.Second // programs close with contexts that never end
