@@ -61,7 +61,7 @@ func (r *Registry) bindURL(ctx context.Context, rawURL string) error {
 			request.err.Store(&err)
 		}
 		if err != nil && !errors.Is(err, backend.ErrScheme) {
-			r.reopen.add(func(ctx context.Context) error { return r.openAgain(ctx, rawURL, request) }, reopenFirst, reopenMost)
+			r.reopen.add(func(ctx context.Context) error { return r.openAgain(ctx, rawURL, request) }, err, reopenFirst, reopenMost)
 		}
 		return err
 	})
@@ -255,7 +255,7 @@ func (r *Registry) postpone(f *family, err error, try func() error) {
 	}
 	r.log(slog.LevelWarn, cause, "the backend has no room for a series; it counts in the heap, unseen, until there is room",
 		"metric", f.def.Name, "error", err)
-	r.promote.add(func(context.Context) error { return try() }, promoteFirst, promoteMost)
+	r.promote.add(func(context.Context) error { return try() }, err, promoteFirst, promoteMost)
 }
 
 // Flush returns when everything counted before the call is in the backend and durable there. If there is

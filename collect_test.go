@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/gotheus/gotheus"
@@ -139,42 +140,44 @@ func TestBadCollectors(t *testing.T) {
 // A collector that hangs is given up before the scrape's deadline, and not asked again until it is back.
 func TestHangingCollector(t *testing.T) {
 	t.Parallel()
-	r, log := newRegistry(t, nil)
-	r.NewCounter("mine_total", "M.", nil)
-	release := make(chan struct{})
-	var calls atomic.Int32
-	back := make(chan struct{})
-	r.Add(sinkFunc(func(ctx context.Context, s *gotheus.Sink) error {
-		if calls.Add(1) > 1 {
-			s.Gauge("recovered", "R.").Put(1)
+	synctest.Test(t, func(t *testing.T) { // time moves only while all sleep
+		r, log := newRegistry(t, nil)
+		r.NewCounter("mine_total", "M.", nil)
+		release := make(chan struct{})
+		var calls atomic.Int32
+		back := make(chan struct{})
+		r.Add(sinkFunc(func(ctx context.Context, s *gotheus.Sink) error {
+			if calls.Add(1) > 1 {
+				s.Gauge("recovered", "R.").Put(1)
+				return nil
+			}
+			defer close(back)
+			<-release
+			s.Gauge("hung", "H.").Put(1)
 			return nil
+		}))
+		for i := range 3 {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			var p strings.Builder
+			if err := r.Write(ctx, &p, nil); err != nil {
+				t.Error(err)
+			}
+			if !strings.Contains(p.String(), "mine_total 0\n") || strings.Contains(p.String(), "hung 1") {
+				t.Errorf("page: %s", &p)
+			}
+			if want := fmt.Sprintf("gotheus_collector_errors_total %d\n", i+1); !strings.Contains(p.String(), want) {
+				t.Errorf("page lacks %s: %s", want, &p)
+			}
 		}
-		defer close(back)
-		<-release
-		s.Gauge("hung", "H.").Put(1)
-		return nil
-	}))
-	for i := range 3 {
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-		defer cancel()
-		var p strings.Builder
-		if err := r.Write(ctx, &p, nil); err != nil {
-			t.Error(err)
+		if n := calls.Load(); n != 1 {
+			t.Errorf("asked %d times", n)
 		}
-		if !strings.Contains(p.String(), "mine_total 0\n") || strings.Contains(p.String(), "hung 1") {
-			t.Errorf("page: %s", &p)
+		close(release)
+		<-back
+		eventually(t, "the collector is asked again", func() bool { return strings.Contains(page(t, r), "recovered 1") })
+		if !strings.Contains(log.String(), "not answered in time") {
+			t.Errorf("log: %s", log)
 		}
-		if want := fmt.Sprintf("gotheus_collector_errors_total %d\n", i+1); !strings.Contains(p.String(), want) {
-			t.Errorf("page lacks %s: %s", want, &p)
-		}
-	}
-	if n := calls.Load(); n != 1 {
-		t.Errorf("asked %d times", n)
-	}
-	close(release)
-	<-back
-	eventually(t, "the collector is asked again", func() bool { return strings.Contains(page(t, r), "recovered 1") })
-	if !strings.Contains(log.String(), "not answered in time") {
-		t.Errorf("log: %s", log)
-	}
+	})
 }

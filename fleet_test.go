@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -84,6 +85,14 @@ func (h *fleetStore) kill() {
 	for name := range h.heads {
 		h.dead[name] = true
 	}
+}
+
+// isKilled reports whether the process that a worker plays was killed.
+func isKilled(url string) bool {
+	fleets.Lock()
+	host := fleets.hosts[strings.TrimPrefix(url, "fleet:")]
+	fleets.Unlock()
+	return host != nil && host.check() != nil
 }
 
 func (h *fleetStore) check() error {

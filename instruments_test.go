@@ -263,7 +263,7 @@ func TestBuckets(t *testing.T) {
 
 // Updates allocate nothing, nor do look-ups of label sets that exist.
 func TestAllocations(t *testing.T) {
-	r, _ := newRegistry(t, nil)
+	r, _ := newRegistry(t, &gotheus.RegistryOptions{SampleInterval: time.Hour}) // nothing else allocates meanwhile
 	check := func(where string) {
 		c, g, h, s := r.NewCounter("c_total", "C.", nil), r.NewGauge("g", "G.", nil), r.NewHistogram("h", "H.", nil), r.NewSummary("s", "S.", nil)
 		v := r.NewCounterVec("v_total", "V.", nil, "method", "code")
@@ -296,5 +296,6 @@ func TestAllocations(t *testing.T) {
 	}
 	check("heap")
 	bind(t, r, shmURL(t))
+	page(t, r) // what is sampled at first has been
 	check("shm")
 }

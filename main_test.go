@@ -28,7 +28,7 @@ func TestMain(m *testing.M) {
 	}
 	code := m.Run()
 	if code == 0 {
-		deadline := time.Now().Add(5 * time.Second)
+		deadline := time.Now().Add(time.Minute)
 		for runtime.NumGoroutine() > 1 {
 			if time.Now().After(deadline) {
 				buf := make([]byte, 1<<20)
@@ -120,7 +120,7 @@ func pageHas(t testing.TB, r *gotheus.Registry, lines ...string) {
 // eventually waits for what a goroutine of the library does in the background.
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); !ok(); runtime.Gosched() {
+	for deadline := time.Now().Add(2 * time.Minute); !ok(); runtime.Gosched() {
 		if time.Now().After(deadline) {
 			t.Fatalf("never: %s", what)
 		}

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/gotheus/gotheus"
@@ -134,30 +135,32 @@ func TestWriteErrors(t *testing.T) {
 		t.Errorf("%v after %d writes", err, w.n)
 	}
 
-	// A backend that cannot be read shows what is known, and says so.
-	b := &faulty{Backend: heap.New()}
-	r2, log := newRegistry(t, nil)
-	r2.BindBackend(t.Context(), b)
-	r2.NewCounter("c_total", "C.", nil).Inc()
-	b.set(backend.ErrClosed)
-	var p strings.Builder
-	if err := r2.WriteText(&p); !errors.Is(err, backend.ErrClosed) || !strings.Contains(p.String(), "c_total 1\n") {
-		t.Errorf("%v: %s", err, &p)
-	}
-	if !strings.Contains(log.String(), "cannot be read") {
-		t.Errorf("log: %s", log)
-	}
-	b.set(errHang)
-	ctx, cancel = context.WithTimeout(t.Context(), time.Second)
-	defer cancel()
-	p.Reset()
-	if err := r2.Write(ctx, &p, nil); !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(p.String(), "c_total 1\n") {
-		t.Errorf("%v: %s", err, &p)
-	}
-	// No time at all is an error, not an empty page.
-	if err := new(gotheus.Registry).Write(canceled(), &p, nil); !errors.Is(err, context.Canceled) {
-		t.Errorf("got %v", err)
-	}
+	synctest.Test(t, func(t *testing.T) { // time moves only while all sleep
+		// A backend that cannot be read shows what is known, and says so.
+		b := &faulty{Backend: heap.New()}
+		r2, log := newRegistry(t, nil)
+		r2.BindBackend(t.Context(), b)
+		r2.NewCounter("c_total", "C.", nil).Inc()
+		b.set(backend.ErrClosed)
+		var p strings.Builder
+		if err := r2.WriteText(&p); !errors.Is(err, backend.ErrClosed) || !strings.Contains(p.String(), "c_total 1\n") {
+			t.Errorf("%v: %s", err, &p)
+		}
+		if !strings.Contains(log.String(), "cannot be read") {
+			t.Errorf("log: %s", log)
+		}
+		b.set(errHang)
+		ctx, cancel = context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		p.Reset()
+		if err := r2.Write(ctx, &p, nil); !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(p.String(), "c_total 1\n") {
+			t.Errorf("%v: %s", err, &p)
+		}
+		// No time at all is an error, not an empty page.
+		if err := new(gotheus.Registry).Write(canceled(), &p, nil); !errors.Is(err, context.Canceled) {
+			t.Errorf("got %v", err)
+		}
+	})
 }
 
 // TestPageAfterFailed: nothing of a page that ended in the middle is on the next one.

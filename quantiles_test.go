@@ -107,8 +107,10 @@ func TestQuantilesAgainstReference(t *testing.T) {
 // What is on a page; and the window of a summary that nobody scrapes moves on all the same.
 func TestQuantilesOnAPage(t *testing.T) {
 	t.Parallel()
-	now := time.Unix(1e9, 0)
-	r, _ := newRegistry(t, &gotheus.RegistryOptions{NoSelfMetrics: true, Now: func() time.Time { return now }})
+	var clock atomic.Int64 // is asked in the background, too
+	clock.Store(1e9 * int64(time.Second))
+	now := func() time.Time { return time.Unix(0, clock.Load()) }
+	r, _ := newRegistry(t, &gotheus.RegistryOptions{NoSelfMetrics: true, Now: now})
 	s := r.NewSummary("s", "S.", &gotheus.SummaryOptions{Objectives: []float64{.5, 1}, MaxAge: time.Minute, Slots: 6})
 	if got := page(t, r); got != "# HELP s S.\n# TYPE s summary\ns{quantile=\"0.5\"} NaN\ns{quantile=\"1\"} NaN\ns_sum 0\ns_count 0\n" {
 		t.Error(got)
@@ -117,14 +119,14 @@ func TestQuantilesOnAPage(t *testing.T) {
 	s.Observe(-1)
 	pageHas(t, r, `s{quantile="0.5"} 0`, `s{quantile="1"} 0`, `s_sum -1`, `s_count 4`)
 	for range 6 {
-		now = now.Add(10 * time.Second)
-		gotheus.Sweep(r, now)
+		clock.Add(int64(10 * time.Second))
+		gotheus.Sweep(r, now())
 	}
 	pageHas(t, r, `s{quantile="0.5"} NaN`, `s_sum -1`, `s_count 4`)
 	s.Observe(0)
-	now = now.Add(time.Hour) // the machine was asleep
+	clock.Add(int64(time.Hour)) // the machine was asleep
 	pageHas(t, r, `s{quantile="0.5"} NaN`)
-	now = now.Add(-2 * time.Hour) // the clock was wrong
+	clock.Add(-2 * int64(time.Hour)) // the clock was wrong
 	s.Observe(0)
 	page(t, r)
 	s.Observe(0)
@@ -134,8 +136,9 @@ func TestQuantilesOnAPage(t *testing.T) {
 // A series of the earlier life of a program does not speak for the one that begins.
 func TestQuantilesAfterARestart(t *testing.T) {
 	t.Parallel()
-	now := time.Unix(1e9, 0)
-	clock := &gotheus.RegistryOptions{NoSelfMetrics: true, Now: func() time.Time { return now }}
+	var now atomic.Int64 // is asked in the background, too
+	now.Store(1e9)
+	clock := &gotheus.RegistryOptions{NoSelfMetrics: true, Now: func() time.Time { return time.Unix(now.Load(), 0) }}
 	url := shmURL(t)
 	o := &gotheus.SummaryOptions{Objectives: []float64{.5}}
 	first, _ := newRegistry(t, clock)
@@ -152,7 +155,7 @@ func TestQuantilesAfterARestart(t *testing.T) {
 		t.Errorf("at once: %+v", d)
 	}
 	second.Close(t.Context())
-	now = now.Add(time.Hour)
+	now.Add(3600)
 	third, _ := newRegistry(t, clock)
 	bind(t, third, url)
 	s = third.NewSummary("s", "S.", o)

@@ -15,15 +15,17 @@ type retrier struct {
 	trying sync.Mutex // held while functions run: what is being tried is not in the queue
 	mu     sync.Mutex
 	queue  []func(context.Context) error
+	tried  int                // how many of them are not in the queue, since they run
 	last   error              // of the last failure
 	stop   context.CancelFunc // of the goroutine; nil: none is running
 	done   chan struct{}      // closed at its end
 }
 
-// add queues f. It is tried after wait, and then after ever longer times up to most.
-func (q *retrier) add(f func(context.Context) error, wait, most time.Duration) {
+// add queues f, which has failed. It is tried after wait, and then after ever longer times up to most.
+func (q *retrier) add(f func(context.Context) error, err error, wait, most time.Duration) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	q.last = err
 	// In front: what has just come is more likely to succeed than what has been failing.
 	q.queue = slices.Insert(q.queue, 0, f)
 	if q.stop == nil {
@@ -76,14 +78,17 @@ func (q *retrier) round(ctx context.Context) (succeeded, left int, last error) {
 		}
 		f := q.queue[0]
 		q.queue = q.queue[1:]
+		q.tried++
 		q.mu.Unlock()
 		tried++
-		if err := f(ctx); err != nil {
+		err := f(ctx)
+		q.mu.Lock()
+		q.tried--
+		if err != nil {
 			failures++
-			q.mu.Lock()
 			q.queue, q.last = append(q.queue, f), err
-			q.mu.Unlock()
 		}
+		q.mu.Unlock()
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -124,9 +129,9 @@ func (q *retrier) halt() {
 	}
 }
 
-// len returns how much is waiting.
+// len returns how much has not succeeded yet.
 func (q *retrier) len() int {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return len(q.queue)
+	return len(q.queue) + q.tried
 }

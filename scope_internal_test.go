@@ -33,13 +33,17 @@ func TestSilentCandidate(t *testing.T) {
 		t.Errorf("alone: %v, %v, %v", leads, self, err)
 	}
 	// It gives signs as long as it is asked, and stands down when it was not for long.
-	flags := c.words[backend.GaugeFlags].Load()
+	c.mu.Lock()
+	words := c.words
+	c.mu.Unlock()
+	flags := words[backend.GaugeFlags].Load()
 	c.tick(b, time.Hour)
-	if got := c.words[backend.GaugeFlags].Load(); got == flags {
+	if got := words[backend.GaugeFlags].Load(); got == flags {
 		t.Error("no sign of life")
 	}
-	words := c.words
+	c.mu.Lock()
 	c.asked = now.Add(-candidateTime)
+	c.mu.Unlock()
 	c.tick(b, time.Hour)
 	if c.home != nil || !candidateFamily.Sealed(words) {
 		t.Error("it still stands")

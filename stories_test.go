@@ -3,6 +3,7 @@ package gotheus_test
 import (
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/gotheus/gotheus"
 	"github.com/gotheus/gotheus/backend"
@@ -96,10 +97,10 @@ var stories = map[string]func(s *story){
 	},
 
 	"declared sets": func(s *story) {
-		s.all(command{Do: "declare", Name: "c_total", Names: values("l"), Values: values("a"), TTL: 1e9})
+		s.all(command{Do: "declare", Name: "c_total", Names: values("l"), Values: values("a"), TTL: time.Hour})
 		s.pages(`c_total{l="a"} 0`)
 		s.w[0].do(command{Do: "inc", Name: "c_total", Values: values("b"), V: 1})
-		for _, at := range []float64{100, 102} {
+		for _, at := range []float64{360000, 367200} {
 			for _, w := range s.w {
 				w.do(command{Do: "sweep", V: at})
 			}

@@ -142,7 +142,11 @@ func serveSuite(in io.Reader, out io.Writer, url string) {
 		panic(err)
 	}
 	defer func() {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		limit := time.Minute
+		if isKilled(url) {
+			limit = 0
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), limit)
 		defer cancel()
 		r.Close(ctx)
 	}()

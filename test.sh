@@ -66,10 +66,10 @@ export CGO_ENABLED=1
 modules=$(go list -f '{{.Dir}}' -m) # not in a pipe, which would hide that it fails
 echo "$modules" | while read -r module; do
 	echo "== ${module#"$PWD"/}"
-	(cd "$module" && go test -race -timeout 10m "$@" ./...) </dev/null
+	(cd "$module" && go test -race -timeout 20m "$@" ./...) </dev/null
 done
 # These are not in go.work, since they need the newest Go, which the go command fetches.
 for module in bench internal/judges/strict; do
 	echo "== $module"
-	(cd "$module" && GOWORK=off go test -race -timeout 10m "$@" ./...)
+	(cd "$module" && GOWORK=off go test -race -timeout 20m "$@" ./...)
 done

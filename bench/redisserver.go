@@ -40,7 +40,7 @@ func (e *env) redis() (*server, error) {
 		cmd.Process.Kill()
 		cmd.Wait()
 	})
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(2 * time.Minute); ; time.Sleep(time.Millisecond) {
 		err := s.Ping(context.Background()).Err()
 		if err == nil {
 			return s, nil

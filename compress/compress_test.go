@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
@@ -45,7 +46,7 @@ func TestCodings(t *testing.T) {
 		if err := r.WriteText(&want); err != nil {
 			t.Fatal(err)
 		}
-		h := &metrichttp.Handler{Registry: r}
+		h := &metrichttp.Handler{Registry: r, Timeout: 5 * time.Minute}
 		var wait sync.WaitGroup
 		for accept, coding := range map[string]string{
 			"zstd,gzip": "zstd", "gzip": "gzip", "gzip;q=0.9, zstd;q=0.1": "gzip", "zstd": "zstd", "identity": "", "": "", "zstd;q=0, *": "gzip", "br": "",

@@ -252,14 +252,14 @@ func TestHandlerKeepsConnection(t *testing.T) {
 	t.Parallel()
 	slow := make(chan struct{})
 	mux := http.NewServeMux()
-	mux.Handle("/metrics", &metrichttp.Handler{Registry: newRegistry(), Timeout: time.Nanosecond})
+	mux.Handle("/metrics", &metrichttp.Handler{Registry: newRegistry(), Timeout: 2 * time.Second})
 	mux.HandleFunc("/slow", func(w http.ResponseWriter, _ *http.Request) {
 		<-slow
 		_, _ = io.WriteString(w, "slow")
 	})
 	s, client := serve(t, mux)
 	get(t, client, "GET", s.URL+"/metrics")
-	time.AfterFunc(700*time.Millisecond, func() { close(slow) })
+	time.AfterFunc(2700*time.Millisecond, func() { close(slow) })
 	if _, body := get(t, client, "GET", s.URL+"/slow"); string(body) != "slow" {
 		t.Errorf("the next response on the connection is %q", body)
 	}

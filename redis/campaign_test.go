@@ -171,6 +171,7 @@ type campaign struct {
 	observer        *gotheus.Registry
 	alive, dead     []*producer
 	n               int
+	healing         bool // the server has just lost what it had acknowledged
 }
 
 func (c *campaign) say(format string, args ...any) {
@@ -202,7 +203,9 @@ func (c *campaign) restart() {
 	c.master = startServer(c.t)
 	c.net.lead(c.master.addr())
 	c.replica = c.master.replica()
+	c.healing = true
 	c.settled("after a restart")
+	c.healing = false
 }
 
 // failover goes over to a replica that has missed what was acknowledged last.
@@ -220,7 +223,9 @@ func (c *campaign) failover() {
 	c.master = c.replica
 	c.net.lead(c.master.addr())
 	c.replica = c.master.replica()
+	c.healing = true // what is missing comes when those whose it is notice
 	c.settled("after a failover")
+	c.healing = false
 }
 
 // pause stops a producer for longer than it may be silent.
@@ -237,8 +242,8 @@ func (c *campaign) kill() {
 	p := c.alive[i]
 	c.say("kill of %s", p.id)
 	p.cmd.Process.Kill()
+	<-p.ended // before Wait closes what it has said
 	p.cmd.Wait()
-	<-p.ended
 	c.alive = append(c.alive[:i], c.alive[i+1:]...)
 	c.dead = append(c.dead, p)
 	c.add()
@@ -268,7 +273,7 @@ func (c *campaign) page() (map[string]float64, error) {
 // after.
 func (c *campaign) settled(when string) map[string]float64 {
 	c.t.Helper()
-	for deadline := time.Now().Add(90 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(3 * time.Minute); ; time.Sleep(20 * time.Millisecond) {
 		low := make(map[string]int)
 		for _, p := range append(append([]*producer{}, c.alive...), c.dead...) {
 			_, low[p.id] = p.state()
@@ -280,14 +285,22 @@ func (c *campaign) settled(when string) map[string]float64 {
 			}
 			continue
 		}
+		fine := true
 		for _, p := range append(append([]*producer{}, c.alive...), c.dead...) {
 			counted, _ := p.state()
 			v := int(page[p.id])
-			if v < low[p.id] || v > counted {
+			for ; v > counted && time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+				counted, _ = p.state() // it has said so, but nobody has read it yet
+			}
+			if v < low[p.id] && c.healing && time.Now().Before(deadline) {
+				fine = false
+			} else if v < low[p.id] || v > counted {
 				c.t.Fatalf("%s: the page has %d of %s, which has counted %d, of which %d were acknowledged", when, v, p.id, counted, low[p.id])
 			}
 		}
-		return page
+		if fine {
+			return page
+		}
 	}
 }
 
@@ -315,9 +328,10 @@ func (c *campaign) finish() {
 			}
 		}
 	}
-	// The other metrics were counted beside it; what is lost with a kill can differ by the one round under way.
+	// The other metrics were counted beside it; what is lost with a kill can differ by the rounds that were counted
+	// while the last publication read one after the other.
 	for _, name := range []string{"all_total", "size_count", "balance"} {
-		if d := page[name] - sum; d > float64(10*len(c.dead)) || d < -float64(10*len(c.dead)) {
+		if d := page[name] - sum; d > float64(100*len(c.dead)) || d < -float64(100*len(c.dead)) {
 			c.t.Errorf("%s is %v, beside %v", name, page[name], sum)
 		}
 	}

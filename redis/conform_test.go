@@ -32,7 +32,7 @@ func TestBackend(t *testing.T) { backendtest.TestBackend(t, conforming) }
 // The same in a namespace of several shards, on a network without faults.
 func TestShardedBackend(t *testing.T) {
 	o := conforming
-	o.Fresh = func(t testing.TB) string { return startServer(t).url("ns=kit&shards=3&interval=20ms&alive=2s") }
+	o.Fresh = func(t testing.TB) string { return startServer(t).url("ns=kit&shards=3&interval=20ms&alive=5s") }
 	backendtest.TestBackend(t, o)
 }
 

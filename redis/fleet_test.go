@@ -28,7 +28,7 @@ func serveReplica() {
 	r.NewCounter("c_total", "C.", nil).Inc()
 	lines := bufio.NewScanner(os.Stdin)
 	for lines.Scan() {
-		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 		var page strings.Builder
 		err := r.Write(ctx, &page, &gotheus.WriteOptions{Scope: gotheus.ScopeLeader})
 		cancel()

@@ -18,7 +18,7 @@ func startSentinels(t *testing.T, master *server, password string) (list []*serv
 	t.Helper()
 	for range 3 {
 		s := newServer(t)
-		conf := fmt.Sprintf("port %s\nbind 127.0.0.1\ndir %s\nsentinel monitor main 127.0.0.1 %s 2\nsentinel down-after-milliseconds main 1000\n"+
+		conf := fmt.Sprintf("port %s\nbind 127.0.0.1\ndir %s\nsentinel monitor main 127.0.0.1 %s 2\nsentinel down-after-milliseconds main 3000\n"+
 			"sentinel failover-timeout main 4000\n", s.port, s.dir, master.port)
 		if password != "" {
 			conf += "sentinel auth-pass main " + password + "\n"
@@ -55,7 +55,7 @@ func TestSentinel(t *testing.T) {
 	})
 	sentinels := startSentinels(t, master, "p@ss")
 	l := startLoad(t, "redis://default:"+password+"@"+sentinels[0].addr()+"/0?master=main&addr="+sentinels[1].addr()+"&addr="+sentinels[2].addr()+
-		"&ns=s&interval=50ms&alive=2s&timeout=1s&dial_timeout=500ms&read_timeout=1s")
+		"&ns=s&interval=50ms&alive=2s&timeout=5s&dial_timeout=1s&read_timeout=2s")
 	l.settle("before")
 	master.kill()
 	l.refused("without a master", replica)

@@ -68,13 +68,16 @@ func freePort(t testing.TB) string {
 	t.Helper()
 	for range 1000 {
 		n := 12000 + rand.N(10000)
-		if isFree(n) && isFree(n+10000) {
+		if _, given := givenPorts.LoadOrStore(n, true); !given && isFree(n) && isFree(n+10000) {
 			return fmt.Sprint(n)
 		}
 	}
 	t.Fatal("there is no free port")
 	return ""
 }
+
+// givenPorts are those that a server of this test process has, or is about to have.
+var givenPorts sync.Map
 
 func isFree(port int) bool {
 	l, err := net.Listen("tcp", fmt.Sprint("127.0.0.1:", port))
@@ -118,7 +121,7 @@ func (s *server) run(o *redis.Options, args ...string) {
 // await polls for something that the server does when it likes.
 func (s *server) await(what string, ok func() bool) {
 	s.t.Helper()
-	for deadline := time.Now().Add(60 * time.Second); !ok(); time.Sleep(2 * time.Millisecond) {
+	for deadline := time.Now().Add(3 * time.Minute); !ok(); time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			s.t.Fatalf("redis-server on %s does not %s", s.port, what)
 		}

@@ -75,7 +75,7 @@ func OnStores(open func(place string) ([]backend.Store, error), faults int) func
 			stores[i] = &Faulty{Store: s, Next: next}
 		}
 		return syncer.NewSharded(stores, &syncer.Options{
-			Interval: 20 * time.Millisecond, Alive: 2 * time.Second, Logger: slog.New(slog.DiscardHandler),
+			Interval: 20 * time.Millisecond, Alive: 5 * time.Second, Logger: slog.New(slog.DiscardHandler),
 		})
 	}
 }
@@ -456,6 +456,7 @@ func testConcurrent(t *testing.T, o *Backends) {
 					return
 				default:
 				}
+				time.Sleep(5 * time.Millisecond) // so that those who have to write get their turn
 				p.ask(request{Do: "sync"})
 				a := p.ask(request{Do: "walk"})
 				n, err := total(a.Groups)

@@ -22,7 +22,7 @@ import (
 )
 
 // patience is how long a test waits for what a backend does in its own time: machines are slow at times.
-const patience = 60 * time.Second
+const patience = 2 * time.Minute
 
 // request is what an instance of a backend is asked to do, here or in a child process.
 type request struct {

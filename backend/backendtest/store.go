@@ -317,7 +317,7 @@ func testTotals(t *testing.T, a, b backend.Store) {
 			}
 			return None
 		}
-		p := syncer.New(s, &syncer.Options{Interval: 2 * time.Millisecond, Timeout: 100 * time.Millisecond, Logger: slog.New(slog.DiscardHandler)})
+		p := syncer.New(s, &syncer.Options{Interval: 2 * time.Millisecond, Timeout: time.Second, Logger: slog.New(slog.DiscardHandler)})
 		wg.Go(func() {
 			for n := range each {
 				w, err := p.Cells(f, fmt.Sprintf(`x="%d"`, n%10))

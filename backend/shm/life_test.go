@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"sync"
 	"syscall"
 	"testing"
@@ -168,6 +169,7 @@ func execWorker(string) {
 	workerCells(b, campaignBusy, "")[backend.GaugeValue].Store(math.Float64bits(1))
 	if os.Getenv("AGAIN") == "" {
 		os.Setenv("AGAIN", "1")
+		runtime.LockOSThread()            // the death signal is for the end of the thread that has started the child
 		child := exec.Command(os.Args[0]) // it inherits nothing, and counts on its own
 		child.Stdout, child.Stderr = os.Stdout, os.Stderr
 		child.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
@@ -222,7 +224,7 @@ func TestExec(t *testing.T) {
 	}
 	cmd.Process.Kill()
 	cmd.Wait()
-	for deadline := time.Now().Add(time.Minute); busy() != 0; time.Sleep(time.Millisecond) { // the child's end follows its parent's
+	for deadline := time.Now().Add(2 * time.Minute); busy() != 0; time.Sleep(time.Millisecond) { // the child's end follows its parent's
 		if time.Now().After(deadline) {
 			t.Fatal("the dead count")
 		}

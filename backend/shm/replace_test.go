@@ -334,7 +334,10 @@ func TestLockedIsNotWhole(t *testing.T) {
 	if _, err := OpenContext(ctx, path, &Options{AnyFileSystem: true}); !errors.Is(err, backend.ErrBusy) {
 		t.Error(err)
 	}
-	f.Close() // without having set it aside
+	// It is left without having been set aside. A copy of the descriptor may be in a child that has just begun.
+	if ok, err := setLock(f, syscall.F_UNLCK, lockByte+1, 0); !ok || err != nil {
+		t.Fatal(ok, err)
+	}
 	if outcome, err := Peek(path, &Options{AnyFileSystem: true}); outcome != Replace || err != nil {
 		t.Errorf("%v, %v: it counts as whole, though nobody has checked it", outcome, err)
 	}

@@ -19,7 +19,7 @@ import (
 	"time"
 )
 
-const deadline = time.Minute // for what happens at once unless something is broken
+const deadline = 3 * time.Minute // for what happens at once unless something is broken
 
 // gotheusCommand is the command with these arguments.
 func gotheusCommand(t *testing.T, args ...string) (cmd *exec.Cmd, stderr *bytes.Buffer) {

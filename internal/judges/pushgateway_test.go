@@ -47,7 +47,7 @@ func TestPushgateway(t *testing.T) {
 	r.NewSummary("sizes", "Sizes.", nil).Observe(3)
 	r.NewGauge("dotted.level", "Level.", nil).Set(-1.5)
 	p := &metrichttp.Pusher{URL: "http://" + addr, Job: "nightly run", Registry: r, Grouping: gotheus.Labels{"path": "/a/b", "zone": "", "dot": ".", "city": "Zürich"}}
-	for deadline := time.Now().Add(30 * time.Second); ; { // until it listens
+	for deadline := time.Now().Add(3 * time.Minute); ; { // until it listens
 		if err = p.Put(t.Context()); err == nil {
 			break
 		}
@@ -97,7 +97,7 @@ func TestPushgateway(t *testing.T) {
 
 func get(t *testing.T, url string) string {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {

@@ -131,7 +131,7 @@ func startWorker(t *testing.T, n int, backend string) (cmd *exec.Cmd, url func()
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	t.Cleanup(cancel)
 	cmd = exec.CommandContext(ctx, exe)
 	cmd.Env = append(os.Environ(), envWorker+"="+strconv.Itoa(n), gotheus.EnvBackend+"="+backend,
@@ -178,6 +178,7 @@ func TestWorkers(t *testing.T) {
 	if err := victim.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
+	victim.Wait() // until then it may be alive
 	var urls []string
 	for _, url := range waits {
 		urls = append(urls, url())
