@@ -52,7 +52,7 @@ func TestRatios(t *testing.T) {
 			if len(two) != 2 {
 				t.Fatalf("%d rows", len(two))
 			}
-			results := measure(two, guard.table, 40, time.Millisecond)
+			results := measure(two, guard.table, 40, 4*time.Millisecond)
 			if got := results[0].min / results[1].min; got > guard.most {
 				t.Errorf("%.3f times, at most %v, usually %v: %v beside %v", got, guard.most, guard.measured, duration(results[0].min), duration(results[1].min))
 			}
