@@ -12,13 +12,13 @@ import (
 // retrier tries functions again until they succeed, in a goroutine that exists only while there are
 // any. The zero value is ready.
 type retrier struct {
-	trying sync.Mutex // held while functions run: what is being tried is not in the queue
-	mu     sync.Mutex
-	queue  []func(context.Context) error
-	tried  int                // how many of them are not in the queue, since they run
-	last   error              // of the last failure
-	stop   context.CancelFunc // of the goroutine; nil: none is running
-	done   chan struct{}      // closed at its end
+	trying  sync.Mutex // held while functions run: what is being tried is not in the queue
+	mu      sync.Mutex
+	queue   []func(context.Context) error
+	running bool               // one is not in the queue, since it runs
+	last    error              // of the last failure
+	stop    context.CancelFunc // of the goroutine; nil: none is running
+	done    chan struct{}      // closed at its end
 }
 
 // add queues f, which has failed. It is tried after wait, and then after ever longer times up to most.
@@ -78,12 +78,12 @@ func (q *retrier) round(ctx context.Context) (succeeded, left int, last error) {
 		}
 		f := q.queue[0]
 		q.queue = q.queue[1:]
-		q.tried++
+		q.running = true
 		q.mu.Unlock()
 		tried++
 		err := f(ctx)
 		q.mu.Lock()
-		q.tried--
+		q.running = false
 		if err != nil {
 			failures++
 			q.queue, q.last = append(q.queue, f), err
@@ -133,5 +133,8 @@ func (q *retrier) halt() {
 func (q *retrier) len() int {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return len(q.queue) + q.tried
+	if q.running {
+		return len(q.queue) + 1
+	}
+	return len(q.queue)
 }
