@@ -150,7 +150,7 @@ func TestWriteErrors(t *testing.T) {
 			t.Errorf("log: %s", log)
 		}
 		b.set(errHang)
-		ctx, cancel = context.WithTimeout(t.Context(), time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		p.Reset()
 		if err := r2.Write(ctx, &p, nil); !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(p.String(), "c_total 1\n") {

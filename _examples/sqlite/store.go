@@ -47,7 +47,7 @@ func Open(ctx context.Context, file string) (*Store, error) {
 	// lock for a second at most. With a write-ahead log, they do not wait for readers, nor readers for them.
 	dsn := url.URL{Scheme: "file", Path: file, RawQuery: url.Values{
 		"_txlock": {"immediate"},
-		"_pragma": {"busy_timeout(5000)", "journal_mode(WAL)", "synchronous(NORMAL)"},
+		"_pragma": {"busy_timeout(1000)", "journal_mode(WAL)", "synchronous(NORMAL)"},
 	}.Encode()}
 	db, err := sql.Open("sqlite", dsn.String())
 	if err != nil {

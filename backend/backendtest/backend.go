@@ -456,7 +456,6 @@ func testConcurrent(t *testing.T, o *Backends) {
 					return
 				default:
 				}
-				time.Sleep(5 * time.Millisecond) // so that those who have to write get their turn
 				p.ask(request{Do: "sync"})
 				a := p.ask(request{Do: "walk"})
 				n, err := total(a.Groups)
