@@ -35,6 +35,9 @@ const (
 	// flushWait is how long Flush and Close wait at most for room for what is postponed: a disk may
 	// stay full for ever, and programs close with a context that never ends.
 	flushWait = time.Second
+
+	// turnWait is how long Flush and Close wait at most for a bind in progress: a driver may hang.
+	turnWait = 10 * time.Second
 )
 
 // Bind moves all metrics of r, those there are and those to come, to the backend that the URL names:
@@ -44,10 +47,12 @@ const (
 //	redis://host:6379?ns=shop          Redis or Valkey, if the program imports module redis
 //
 // Bind may be called at any time, while metrics are being updated: what was counted before is carried
-// over, and nothing is lost or counted twice. It waits for scrapes in progress until ctx ends. If the backend
-// cannot be opened, the error is returned and logged, counting goes on in the heap, gotheus_backend_up is 0, and r
-// tries again in the background until it succeeds or Bind or Close is called; only a URL whose scheme is
-// unknown is not tried again. A registry that is bound already returns ErrBound, also if it is the default
+// over, and nothing is lost or counted twice. It waits for scrapes, and for another Bind or Close,
+// in progress until ctx ends.
+//
+// If the backend cannot be opened, the error is returned and logged, counting goes on in the heap,
+// gotheus_backend_up is 0, and r tries again in the background until it succeeds or Bind or Close is
+// called; only a URL whose scheme is unknown is not tried again. A registry that is bound already returns ErrBound, also if it is the default
 // one and GOTHEUS_BACKEND has bound it: Bind should be among the first things that main does.
 func (r *Registry) Bind(ctx context.Context, rawURL string) error {
 	r.envRun.Do(func() {}) // an explicit Bind wins
@@ -55,18 +60,18 @@ func (r *Registry) Bind(ctx context.Context, rawURL string) error {
 }
 
 func (r *Registry) bindURL(ctx context.Context, rawURL string) error {
-	err := r.bind(backend.Redact(rawURL), func(request *asked) error {
-		err := r.openAndInstall(ctx, rawURL)
-		if err != nil {
-			request.err.Store(&err)
+	var failed error
+	err := r.bind(ctx, backend.Redact(rawURL), func(request *asked) error {
+		if failed = r.openAndInstall(ctx, rawURL); failed != nil {
+			request.err.Store(&failed)
 		}
-		if err != nil && !errors.Is(err, backend.ErrScheme) {
-			r.reopen.add(func(ctx context.Context) error { return r.openAgain(ctx, rawURL, request) }, err, reopenFirst, reopenMost)
+		if failed != nil && !errors.Is(failed, backend.ErrScheme) {
+			r.retry(rawURL, request, failed)
 		}
-		return err
+		return failed
 	})
-	if err != nil && !errors.Is(err, ErrBound) {
-		r.log(slog.LevelError, "open", "the backend cannot be opened; counting goes on in the heap", "backend", backend.Redact(rawURL), "error", err)
+	if failed != nil {
+		r.log(slog.LevelError, "open", "the backend cannot be opened; counting goes on in the heap", "backend", backend.Redact(rawURL), "error", failed)
 	}
 	return err
 }
@@ -87,6 +92,11 @@ func (r *Registry) openAndInstall(ctx context.Context, rawURL string) error {
 	return nil
 }
 
+// retry lets a request that has failed be tried again. opMu is held.
+func (r *Registry) retry(rawURL string, request *asked, err error) {
+	r.reopen.add(func(ctx context.Context) error { return r.openAgain(ctx, rawURL, request) }, err, reopenFirst, reopenMost)
+}
+
 // openAgain is the retry for a request, unless there has been another one, or Close, since.
 func (r *Registry) openAgain(ctx context.Context, rawURL string, request *asked) error {
 	r.opMu.Lock()
@@ -95,6 +105,11 @@ func (r *Registry) openAgain(ctx context.Context, rawURL string, request *asked)
 		return nil
 	}
 	err := r.openAndInstall(ctx, rawURL)
+	if err != nil && ctx.Err() != nil { // whoever has halted the retries may not have waited for the turn
+		r.retry(rawURL, request, err)
+		r.opMu.Unlock()
+		return nil
+	}
 	r.opMu.Unlock()
 	if err == nil {
 		r.log(slog.LevelInfo, "opened", "the backend is open now", "backend", backend.Redact(rawURL))
@@ -106,7 +121,7 @@ func (r *Registry) openAgain(ctx context.Context, rawURL string, request *asked)
 // scrapes are in progress, nothing has happened.
 func (r *Registry) BindBackend(ctx context.Context, b backend.Backend) error {
 	r.envRun.Do(func() {})
-	return r.bind(fmt.Sprintf("%T", b), func(*asked) error {
+	return r.bind(ctx, fmt.Sprintf("%T", b), func(*asked) error {
 		err := r.install(ctx, b)
 		if err != nil {
 			r.asked.Store(nil)
@@ -117,9 +132,10 @@ func (r *Registry) BindBackend(ctx context.Context, b backend.Backend) error {
 }
 
 // bind runs f, which binds, unless r is bound.
-func (r *Registry) bind(name string, f func(*asked) error) error {
-	r.reopen.halt()
-	r.opMu.Lock()
+func (r *Registry) bind(ctx context.Context, name string, f func(*asked) error) error {
+	if err := r.endRetries(ctx); err != nil {
+		return fmt.Errorf("gotheus: not bound to %s: %w", name, err)
+	}
 	defer r.opMu.Unlock()
 	if old := r.asked.Load(); old != nil && !r.current().local {
 		return fmt.Errorf("%w: %s, so not to %s; Close comes first", ErrBound, old.name, name)
@@ -143,6 +159,7 @@ func (r *Registry) install(ctx context.Context, b backend.Backend) error {
 		bound.number = n.Number()
 	}
 	r.moveAll(bound)
+	r.unsaved.Store(nil)
 	for _, f := range r.allFamilies() {
 		f.watch()
 	}
@@ -152,6 +169,28 @@ func (r *Registry) install(ctx context.Context, b backend.Backend) error {
 
 // tryScrape begins a scrape unless a bind is in progress. scrapeMu.RUnlock ends it.
 func (r *Registry) tryScrape() bool { return !r.binding.Load() && r.scrapeMu.TryRLock() }
+
+// takeTurn takes opMu, unless a bind or Close is in progress until ctx ends.
+func (r *Registry) takeTurn(ctx context.Context) error {
+	if err := poll(ctx, r.opMu.TryLock); err != nil {
+		name := "a backend"
+		if request := r.asked.Load(); request != nil {
+			name = request.name
+		}
+		return fmt.Errorf("a Bind to %s, or a Close of it, is in progress: %w", name, err)
+	}
+	return nil
+}
+
+// endRetries takes the turn and ends the retries of earlier requests. If ctx ends before, they go on.
+func (r *Registry) endRetries(ctx context.Context) error {
+	r.reopen.halt(ctx) // so that one in progress gives up its turn
+	err := r.takeTurn(ctx)
+	if err == nil {
+		r.reopen.halt(ctx)
+	}
+	return err
+}
 
 // poll tries a lock until it is taken or ctx ends: those of package sync know no contexts.
 func poll(ctx context.Context, try func() bool) error {
@@ -184,7 +223,8 @@ func (r *Registry) moveAll(to *binding) {
 		f.mu.Unlock()
 		for _, m := range list {
 			if err := r.settle(m); err != nil {
-				r.postpone(f, err, func() error { return r.settle(m) })
+				f.postpone(err, func() error { return r.settle(m) })
+				f.logPostponed(err)
 			}
 		}
 	}
@@ -246,34 +286,68 @@ func (r *Registry) settle(m instrument) error {
 	return nil
 }
 
-// postpone lets try be tried again until it succeeds, and says so once. Until then the family's new
-// series count in the heap and are on no page, since pages of different processes must agree.
-func (r *Registry) postpone(f *family, err error, try func() error) {
+// postpone lets try be tried again until it succeeds. Until then the family's new series count in the heap
+// and are on no page, since pages of different processes must agree. It may be called under any lock;
+// logPostponed is to follow when none is held.
+func (f *family) postpone(err error, try func() error) {
+	f.reg.promote.add(func(context.Context) error { return try() }, err, promoteFirst, promoteMost)
+}
+
+// logPostponed says once why something of f was postponed.
+func (f *family) logPostponed(err error) {
 	cause := "postpone " + f.def.Name
 	if f.rank() > 0 {
 		cause = "postpone own" // one line for all of them
 	}
-	r.log(slog.LevelWarn, cause, "the backend has no room for a series; it counts in the heap, unseen, until there is room",
+	f.reg.log(slog.LevelWarn, cause, "the backend has no room for a series; it counts in the heap, unseen, until there is room",
 		"metric", f.def.Name, "error", err)
-	r.promote.add(func(context.Context) error { return try() }, err, promoteFirst, promoteMost)
 }
 
-// Flush returns when everything counted before the call is in the backend and durable there. If there is
-// no room for some series, it waits until ctx ends, but a second at most, and returns the reason; it
-// returns why the backend could not be opened if it is not there at all.
+// Flush returns when everything counted before the call is in the backend and durable there. It waits
+// for a Bind, a retry or a Close in progress until ctx ends, but ten seconds at most. If there is no
+// room for some series, it waits a second at most, and returns the reason; it returns why the backend
+// could not be opened if it is not there at all. After a Close that has failed, it returns that error
+// until r is bound again.
 func (r *Registry) Flush(ctx context.Context) error {
 	r.applyEnv(ctx)
 	r.sampleNow(ctx)
-	b := r.current()
-	return errors.Join(r.notThere(), r.promote.drain(ctx, flushWait), b.Flush(ctx))
+	for {
+		// While a bind is in progress, series are still where they were, though r has the new backend already.
+		if err := r.awaitTurn(ctx); err != nil {
+			return fmt.Errorf("gotheus: not flushed: %w", err)
+		}
+		b := r.current()
+		err := errors.Join(r.notThere(), r.promote.drain(ctx, flushWait), b.Flush(ctx))
+		if r.current() == b { // otherwise what was postponed may have moved elsewhere
+			return err
+		}
+	}
 }
 
-// notThere is the error of a backend that was asked for and could not be opened yet.
+// awaitTurn waits until no bind and no Close is in progress.
+func (r *Registry) awaitTurn(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, turnWait)
+	defer cancel()
+	err := r.takeTurn(ctx)
+	if err == nil {
+		r.opMu.Unlock()
+	}
+	return err
+}
+
+// notThere is the error of a backend that was asked for and could not be opened yet, or that a Close has left
+// without having saved all.
 func (r *Registry) notThere() error {
-	if request := r.asked.Load(); request != nil && r.current().local {
+	if !r.current().local {
+		return nil
+	}
+	if request := r.asked.Load(); request != nil {
 		if err := request.err.Load(); err != nil {
 			return fmt.Errorf("gotheus: not in %s: %w", request.name, *err)
 		}
+	}
+	if err := r.unsaved.Load(); err != nil {
+		return *err
 	}
 	return nil
 }
@@ -282,19 +356,32 @@ func (r *Registry) notThere() error {
 // the heap, from zero; r can be bound again, and then carries over what was counted in between. Gauges of a
 // mode other than Shared keep their values: they are this process's own. Series with a time to live stay
 // until another one is made. Closing a registry that is not bound ends what it does in the background.
-func (r *Registry) Close(ctx context.Context) error {
+//
+// An error says that not everything is in the backend; Flush and further calls return it, too, until r
+// is bound again. If a Bind is still in progress when ctx ends, or after ten seconds, that is the error,
+// and r is not closed.
+func (r *Registry) Close(ctx context.Context) (err error) {
 	r.applyEnv(ctx)
-	r.reopen.halt()
-	r.opMu.Lock()
+	limited, cancel := context.WithTimeout(ctx, turnWait)
+	defer cancel()
+	if err := r.endRetries(limited); err != nil {
+		return fmt.Errorf("gotheus: not closed: %w", err)
+	}
 	defer r.opMu.Unlock()
+	defer func() {
+		if err != nil {
+			r.unsaved.Store(&err)
+		}
+	}()
 	r.sweeper.stop()
-	err := r.notThere()
-	r.asked.Store(nil)
 	b := r.current()
 	if b.local {
+		err = r.notThere()
+		r.asked.Store(nil)
 		r.stopSelf()
 		return err
 	}
+	r.asked.Store(nil)
 	r.sampleNow(ctx)
 	r.sampler.stop()
 	err = r.promote.drain(ctx, flushWait)
@@ -302,7 +389,7 @@ func (r *Registry) Close(ctx context.Context) error {
 	// that was deleted meanwhile would be taken for one that is tried again, when somebody who has kept it brings it back.
 	r.moveAll(newHeap())
 	r.promote.drain(context.WithoutCancel(ctx), flushWait)
-	r.promote.halt()
+	r.promote.halt(context.Background())
 	r.candidate.stop() // not before: it stands in the current backend only
 	r.stopSelf()
 	return errors.Join(err, b.Close(ctx))

@@ -133,14 +133,15 @@ func (e *exponents) next(m instrument, x *exponential) bool {
 	}
 	f.reg.moveMu.Unlock()
 	if err != errLastBlock {
-		f.late, f.lateBy = append(f.late, func() error {
+		f.postpone(err, func() error {
 			f.mu.Lock()
 			defer f.mu.Unlock()
 			if e.at.Load() != &stuck {
 				return nil // the series has moved or was deleted
 			}
 			return e.open(m, &stuck)
-		}), err
+		})
+		f.lateBy = err
 	}
 	return false
 }

@@ -45,7 +45,8 @@ type Registry struct {
 
 	bound    atomic.Pointer[binding]
 	asked    atomic.Pointer[asked] // the backend that was asked for, also if it is not there yet
-	opMu     sync.Mutex            // one Bind, BindBackend or Close at a time
+	unsaved  atomic.Pointer[error] // why a Close has left something behind; nil: it has not, or r was bound since
+	opMu     sync.Mutex            // one Bind, BindBackend, retry or Close at a time
 	scrapeMu sync.RWMutex          // shared by scrapes, held by a bind: a page shows one backend
 	moveMu   sync.Mutex            // held for the instructions in which one series moves, see series.go
 	binding  atomic.Bool           // a bind waits for scrapeMu
@@ -138,8 +139,7 @@ type family struct {
 	usual    *spot                 // of most others, see spotOf
 	idle     map[string]*idleState // of series that may vanish, see ttl.go
 	pinned   map[string]bool       // label texts of series that stay whatever the TTL
-	late     []func() error        // what is to be postponed when mu is free
-	lateBy   error                 // why
+	lateBy   error                 // why something was postponed that is to be logged when mu is free
 	refusal  error                 // of a series that the backend has no room for by its limit
 	limit
 }
@@ -248,7 +248,8 @@ func (r *Registry) enter(f *family) (*family, error) {
 func (f *family) declare() {
 	try := func() error { return f.reg.current().Declare(f.def) }
 	if err := try(); err != nil {
-		f.reg.postpone(f, err, try)
+		f.postpone(err, try)
+		f.logPostponed(err)
 	}
 }
 
@@ -315,11 +316,12 @@ func (f *family) place(m instrument) {
 			r.moveMu.Unlock()
 			continue // bound or closed meanwhile
 		}
+		if err != nil && !old.waiting { // before anybody can count in it: Flush must know
+			f.postpone(err, func() error { return r.settle(m) })
+			f.lateBy = err
+		}
 		f.put(m, spot{listed: true, waiting: old.waiting || err != nil, refused: refused, home: b}, words, nil)
 		r.moveMu.Unlock()
-		if err != nil && !old.waiting {
-			f.late, f.lateBy = append(f.late, func() error { return r.settle(m) }), err
-		}
 		return
 	}
 }
@@ -366,14 +368,14 @@ func (f *family) watch() {
 // unlock releases f.mu after cells or place. They have something to log, and a logger may itself make series
 // of the family.
 func (f *family) unlock() {
-	late, err, refusal := f.late, f.lateBy, f.refusal
-	f.late, f.lateBy, f.refusal = nil, nil, nil
+	late, refusal := f.lateBy, f.refusal
+	f.lateBy, f.refusal = nil, nil
 	f.mu.Unlock()
 	if refusal != nil {
 		f.refused(refusal)
 	}
-	for _, try := range late {
-		f.reg.postpone(f, err, try)
+	if late != nil {
+		f.logPostponed(late)
 	}
 }
 

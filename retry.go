@@ -115,8 +115,8 @@ func (q *retrier) drain(ctx context.Context, wait time.Duration) error {
 	}
 }
 
-// halt ends the goroutine, waits for it, and forgets what is queued.
-func (q *retrier) halt() {
+// halt ends the goroutine, waits for its end until ctx ends, and forgets what is queued.
+func (q *retrier) halt(ctx context.Context) {
 	q.mu.Lock()
 	stop, done := q.stop, q.done
 	q.stop, q.queue = nil, nil
@@ -125,7 +125,10 @@ func (q *retrier) halt() {
 	}
 	q.mu.Unlock()
 	if stop != nil {
-		<-done
+		select {
+		case <-done:
+		case <-ctx.Done(): // what runs has been told to end
+		}
 	}
 }
 

@@ -13,7 +13,7 @@ func TestRetrier(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) { // time moves only while all sleep
 		var q retrier
-		defer q.halt()
+		defer q.halt(t.Context())
 		full := errors.New("full")
 		release := make(chan error)
 		q.add(func(context.Context) error { return <-release }, full, time.Second, time.Minute)
