@@ -374,6 +374,7 @@ func (r *Registry) Close(ctx context.Context) (err error) {
 		}
 	}()
 	r.sweeper.stop()
+	r.windows.stop()
 	b := r.current()
 	if b.local {
 		err = r.notThere()

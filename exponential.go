@@ -194,19 +194,25 @@ func (e *exponents) move(s *series, to, from backend.Words) {
 	}
 	e.at.Store(x)
 	if from != nil {
-		e.leave(f.def, from)
+		since := uint64(0)
+		if s := f.def.Sketch; s != nil { // what is older is in no quantile, and would count as observed now
+			if now := epochOf(s, f.reg.Now()); now > 0 {
+				since = oldestOf(s, now)
+			}
+		}
+		e.leave(f.def, from, since)
 		for _, b := range e.rest.blocks {
-			e.leave(b.family, b.words)
+			e.leave(b.family, b.words, since)
 		}
 	}
 	e.rest.blocks = nil
 }
 
-func (e *exponents) leave(def *backend.Family, w backend.Words) {
+func (e *exponents) leave(def *backend.Family, w backend.Words, since uint64) {
 	b := viewBlock(def, w)
 	var left leftBuckets
 	left.coarse = b.Coarse()
-	left.list, left.zeros = b.Take()
+	left.list, left.zeros = b.Take(since)
 	if left.zeros > 0 || len(left.list) > 0 {
 		e.rest.left = append(e.rest.left, left)
 	}

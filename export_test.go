@@ -4,12 +4,16 @@ import (
 	"context"
 	"iter"
 	"slices"
+	"time"
 
 	"github.com/gotheus/gotheus/expo"
 )
 
-// Sweep lets tests choose when series are looked at for their time to live.
-var Sweep = (*Registry).sweep
+// Sweep lets tests choose when series are looked at for their time to live, and when the windows of quantiles move on.
+func Sweep(r *Registry, now time.Time) {
+	r.advance(now)
+	r.sweep(now)
+}
 
 // Distributions returns the series of a family of r's page by label text: what an encoder is given.
 func Distributions(r *Registry, name string) map[string]expo.Distribution {

@@ -198,11 +198,9 @@ func (p *page) encode(dst []byte, e expo.Encoder, g *pageGroup, i int) []byte {
 	case backend.Summary:
 		readSummary(&p.dist, s.Words)
 		if f.Sketch != nil {
-			if p.now.IsZero() {
-				p.now = p.reg.Now()
-			}
 			p.further = g.blocksOf(p.further[:0], s.Labels)
-			p.readQuantiles(&p.dist, f, s.Words)
+			// The clock is asked for each series: a page may take longer than a slot.
+			p.readQuantiles(&p.dist, f, s.Words, epochOf(f.Sketch, p.reg.Now()))
 		}
 	default:
 		return p.float(dst, e, f, s.Labels, loadFloat(&s.Words[backend.GaugeValue]))
@@ -290,7 +288,7 @@ func (p *page) release() {
 	clear(p.blocks)
 	p.blocks = p.blocks[:0]
 	clear(p.further[:cap(p.further)])
-	p.reg, p.now, p.number, p.noStarts = nil, time.Time{}, expo.Number{}, false
+	p.reg, p.number, p.noStarts = nil, expo.Number{}, false
 	p.only, p.follows = nil, false
 	clear(p.shown)
 	p.omitted = nil

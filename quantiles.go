@@ -20,8 +20,7 @@ type scratch struct {
 	buckets []sparse.Bucket
 	points  []point
 	native  expo.Native
-	now     time.Time // zero: the clock has not been asked
-	touched uint64    // of no meaning, see touch
+	touched uint64 // of no meaning, see touch
 }
 
 // point is how often a value was observed.
@@ -110,7 +109,7 @@ func (p *scratch) readNative(f *backend.Family, w backend.Words) (count uint64) 
 		b := viewBlock(f, w)
 		had := len(list)
 		more := uint64(0)
-		list, more = b.Append(list, -1)
+		list, more = b.Append(list)
 		if zeros += more; more > 0 || len(list) > had {
 			coarse = max(coarse, b.Coarse())
 		}
@@ -147,20 +146,22 @@ func (p *scratch) readNative(f *backend.Family, w backend.Words) (count uint64) 
 	return count
 }
 
-// readQuantiles reads the quantiles of a summary over the window that ends now. Each block is read at its own
-// resolution: if no observation is shown further from its value than the error, no quantile is.
-func (p *scratch) readQuantiles(d *distribution, f *backend.Family, w backend.Words) {
+// readQuantiles reads the quantiles of a summary over the window that ends in the epoch now; 0 says that there
+// is no telling, and everything counts. Each block is read at its own resolution: if no observation is shown
+// further from its value than the error, no quantile is.
+func (p *scratch) readQuantiles(d *distribution, f *backend.Family, w backend.Words, now uint64) {
 	sketch, m := f.Sketch, f.PerDoubling()
 	scale := sparse.ScaleOf(m)
-	now := epochOf(sketch, p.now)
-	oldest := max(now, uint64(sketch.Slots)) - uint64(sketch.Slots) + 1
 	points, zeros := p.points[:0], uint64(0)
 	read := func(f *backend.Family, w backend.Words) {
 		b := viewBlock(f, w)
+		var list []sparse.Bucket
+		var more uint64
 		if now > 0 {
-			b.Advance(now)
+			list, more = b.AppendSince(p.buckets[:0], oldestOf(sketch, now), now)
+		} else {
+			list, more = b.Append(p.buckets[:0])
 		}
-		list, more := b.Append(p.buckets[:0], b.Snapshot(oldest))
 		p.buckets = list
 		zeros += more
 		if coarse := b.Coarse(); coarse > uint64(b.Shift) {
@@ -214,6 +215,11 @@ func epochOf(s *backend.Sketch, now time.Time) uint64 {
 	return 0
 }
 
+// oldestOf returns the first epoch of the window that ends in an epoch.
+func oldestOf(s *backend.Sketch, now uint64) uint64 {
+	return max(now, uint64(s.Slots)) - uint64(s.Slots) + 1
+}
+
 func slotOf(s *backend.Sketch) int64 { return int64(s.MaxAge) / int64(s.Slots) }
 
 // openWindow lets the window of a block that the series begins to count in begin, or go on.
@@ -226,27 +232,27 @@ func (f *family) openWindow(b *sparse.Block) {
 	}
 }
 
-// advance takes the snapshots that are due of all summaries that this process knows, also those of others.
+// advance takes the snapshots that are due, in the words that this process counts in. What Walk has are copies
+// where a store is between processes, and may lack something elsewhere; and whoever else counts in a series
+// does the same.
 func (r *Registry) advance(now time.Time) {
-	var groups []backend.Group
 	for _, f := range r.allFamilies() {
-		sketch := f.def.Sketch
-		if sketch == nil {
+		if f.def.Sketch == nil {
 			continue
 		}
-		epoch := epochOf(sketch, now)
+		epoch := epochOf(f.def.Sketch, now)
 		if epoch == 0 || f.epoch.Swap(epoch) == epoch {
 			continue
 		}
-		if groups == nil {
-			groups = r.current().Walk()
-		}
-		for _, g := range named(groups, f.def.Name) {
-			if !g.Family.Alike(f.def) || g.Family.Block.Role > backend.BucketRole {
-				continue
-			}
-			for i := range g.Series {
-				b := viewBlock(g.Family, g.Series[i].Words)
+		f.mu.Lock()
+		list := slices.Collect(f.all())
+		f.mu.Unlock()
+		for _, m := range list {
+			r.moveMu.Lock()
+			blocks := append(slices.Clone(further(m)), block{f.def, m.base().words()})
+			r.moveMu.Unlock()
+			for i := range blocks {
+				b := viewBlock(blocks[i].family, blocks[i].words)
 				b.Advance(epoch)
 			}
 		}

@@ -54,7 +54,7 @@ type Registry struct {
 	promote  retrier               // of families and series that the backend had no room for
 
 	envTimer, envRun sync.Once
-	sweeper          sweeper
+	sweeper, windows sweeper // of times to live; of quantiles
 	sampler          sampler
 	candidate        candidate
 	sampledNew       atomic.Uint64 // how often sampling has made series, which the backend's Walk may not know yet
@@ -357,11 +357,12 @@ func (f *family) cells(b *binding, labels string) (words backend.Words, refused 
 
 // watch sees to it that the family's time to live and the window of its quantiles are watched, if it has them.
 func (f *family) watch() {
+	r := f.reg
 	if f.ttl > 0 {
-		f.reg.sweeper.start(f.reg, f.ttl)
+		r.sweeper.start(f.ttl/8, func() { r.sweep(r.Now()) })
 	}
-	if f.def.Sketch != nil {
-		f.reg.sweeper.start(f.reg, time.Duration(2*slotOf(f.def.Sketch))) // four looks in a slot
+	if f.def.Sketch != nil { // not by the sweeper, which waits for backends
+		r.windows.start(time.Duration(slotOf(f.def.Sketch)/4), func() { r.advance(r.Now()) })
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -137,7 +138,8 @@ func (w *worker) do(c command) string {
 
 // serveSuite is a worker's life.
 func serveSuite(in io.Reader, out io.Writer, url string) {
-	r := gotheus.NewRegistry(&gotheus.RegistryOptions{NoSelfMetrics: true, Logger: quiet})
+	clock := new(suiteClock)
+	r := gotheus.NewRegistry(&gotheus.RegistryOptions{NoSelfMetrics: true, Logger: quiet, Now: clock.now})
 	if err := r.Bind(context.Background(), url); err != nil {
 		panic(err)
 	}
@@ -154,7 +156,7 @@ func serveSuite(in io.Reader, out io.Writer, url string) {
 	if strings.HasPrefix(url, "fleet:") { // what is done is seen by others when it is published
 		published = func() { r.Flush(context.Background()) }
 	}
-	s := &suiteWorker{r: r, gauges: map[string]*gotheus.Vec[gotheus.Gauge]{}, counters: map[string]*gotheus.Vec[gotheus.Counter]{},
+	s := &suiteWorker{r: r, clock: clock, gauges: map[string]*gotheus.Vec[gotheus.Gauge]{}, counters: map[string]*gotheus.Vec[gotheus.Counter]{},
 		histograms: map[string]*gotheus.Vec[gotheus.Histogram]{}, summaries: map[string]*gotheus.Vec[gotheus.Summary]{}, kept: map[string]any{}}
 	dec := json.NewDecoder(in)
 	for {
@@ -168,8 +170,19 @@ func serveSuite(in io.Reader, out io.Writer, url string) {
 	}
 }
 
+// suiteClock is the machine's until it is set.
+type suiteClock struct{ fake atomic.Int64 }
+
+func (c *suiteClock) now() time.Time {
+	if s := c.fake.Load(); s != 0 {
+		return time.Unix(s, 0)
+	}
+	return time.Now()
+}
+
 type suiteWorker struct {
 	r          *gotheus.Registry
+	clock      *suiteClock
 	counters   map[string]*gotheus.Vec[gotheus.Counter]
 	gauges     map[string]*gotheus.Vec[gotheus.Gauge]
 	histograms map[string]*gotheus.Vec[gotheus.Histogram]
@@ -202,6 +215,13 @@ func (s *suiteWorker) do(c command) (answer string) {
 		s.histograms[c.Name] = s.r.NewHistogramVec(c.Name, help, &gotheus.HistogramOptions{Options: opts, Native: &gotheus.Native{Factor: 2, MaxBuckets: 60}}, c.Names...)
 	case "summary":
 		s.summaries[c.Name] = s.r.NewSummaryVec(c.Name, help, &gotheus.SummaryOptions{Options: opts, Objectives: []float64{.5, 1}}, c.Names...)
+	case "window": // a summary whose quantiles are over four slots of V seconds
+		s.summaries[c.Name] = s.r.NewSummaryVec(c.Name, help, &gotheus.SummaryOptions{Objectives: windowObjectives, MaxAge: 4 * time.Duration(c.V) * time.Second, Slots: 4}, c.Names...)
+	case "clock": // stands at V seconds, and what happens from time to time happens
+		s.clock.fake.Store(int64(c.V))
+		gotheus.Sweep(s.r, s.clock.now())
+	case "quantiles":
+		return strings.Trim(fmt.Sprint(gotheus.Distributions(s.r, c.Name)[c.Key].Quantiles), "[]")
 	case "describe": // all there is of a series
 		d, ok := gotheus.Distributions(s.r, c.Name)[c.Key]
 		if !ok {

@@ -16,7 +16,7 @@ import (
 // that declares the family does so; the words are the same for all of them, so none deletes what another
 // one has updated.
 
-// sweeper runs the look from time to time. Between looks it is a timer, and no goroutine.
+// sweeper looks from time to time. Between looks it is a timer, and no goroutine.
 type sweeper struct {
 	mu    sync.Mutex
 	timer *time.Timer
@@ -33,22 +33,22 @@ type idleState struct {
 
 const leastSweep = time.Millisecond
 
-// start sees to it that r is swept often enough for a TTL.
-func (s *sweeper) start(r *Registry, ttl time.Duration) {
-	every := max(ttl/8, leastSweep)
+// start sees to it that look is called at least so often.
+func (s *sweeper) start(every time.Duration, look func()) {
+	every = max(every, leastSweep)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
 	case s.timer == nil:
 		s.every = every
-		s.timer = time.AfterFunc(every, func() { s.run(r) })
+		s.timer = time.AfterFunc(every, func() { s.run(look) })
 	case every < s.every:
 		s.every = every
 		s.timer.Reset(every)
 	}
 }
 
-func (s *sweeper) run(r *Registry) {
+func (s *sweeper) run(look func()) {
 	s.mu.Lock()
 	timer := s.timer
 	s.mu.Unlock()
@@ -56,7 +56,7 @@ func (s *sweeper) run(r *Registry) {
 		return
 	}
 	s.looking.Lock()
-	r.sweep(r.Now())
+	look()
 	s.looking.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -77,9 +77,8 @@ func (s *sweeper) stop() {
 	defer s.looking.Unlock()
 }
 
-// sweep deletes what is idle at a time, and lets the windows of quantiles move on.
+// sweep deletes what is idle at a time.
 func (r *Registry) sweep(now time.Time) {
-	r.advance(now)
 	var families []*family
 	for _, f := range r.allFamilies() {
 		if f.ttl > 0 {

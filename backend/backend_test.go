@@ -321,7 +321,7 @@ func TestMerge(t *testing.T) {
 		to = both.Merge(to, from)
 	}
 	view := sparse.View(both.BucketBlock(to), both.PerDoubling(), both.Shift(), both.Snapshots())
-	if list, _ := view.Append(nil, -1); len(list) != 150 || len(to) <= both.Words() {
+	if list, _ := view.Append(nil); len(list) != 150 || len(to) <= both.Words() {
 		t.Errorf("%d buckets in %d words", len(list), len(to))
 	}
 	// A counter's integer word never gets to its seal.
@@ -392,10 +392,13 @@ func TestSubtract(t *testing.T) {
 			}
 			if block != nil {
 				b := sparse.View(block, f.PerDoubling(), f.Shift(), f.Snapshots())
-				for s := -1; s < f.Snapshots(); s++ {
-					list, zeros := b.Append(nil, s)
+				for e := range uint64(1 + f.Snapshots()) { // first since ever
+					list, zeros := b.Append(nil)
+					if e > 0 {
+						list, zeros = b.AppendSince(nil, 6+e, 9)
+					}
 					list, more := sparse.Coarsen(list, f.PerDoubling(), b.Coarse())
-					lines = append(lines, fmt.Sprint("since ", s, ": ", zeros+more, list, " at ", b.Coarse()))
+					lines = append(lines, fmt.Sprint("since ", e, ": ", zeros+more, list, " at ", b.Coarse()))
 				}
 			}
 			return lines

@@ -480,7 +480,7 @@ func valueText(f *backend.Family, w backend.Words) string {
 	}
 	if block != nil {
 		view := sparse.View(block, f.PerDoubling(), f.Shift(), f.Snapshots())
-		buckets, zeros := view.Append(nil, -1)
+		buckets, zeros := view.Append(nil)
 		buckets, more := sparse.Coarsen(buckets, f.PerDoubling(), view.Coarse())
 		fmt.Fprintf(&b, " zeros:%d", zeros+more)
 		for _, k := range buckets {

@@ -426,7 +426,7 @@ func (c *campaign) verify(b *Backend, deaths int) {
 	native := uint64(0)
 	for _, f := range []*backend.Family{campaignNative, campaignFurther} {
 		block := campaignBlock(f, cells(c, b, f, ""))
-		list, _ := block.Append(nil, -1)
+		list, _ := block.Append(nil)
 		for _, bucket := range list {
 			native += bucket.Count
 		}

@@ -23,6 +23,7 @@ type family struct {
 	stored    int  // words of a series as they are stored
 	start     int  // which of them is the start; -1: none
 	adding    adding
+	snapshots []bool // which words of a window belong to snapshots; nil: it has none
 	place     *index.Family
 	mine      *index.Family // in the list of own words
 	rows      map[string]*row
@@ -40,9 +41,8 @@ type row struct {
 	own    *own   // nil: this process does not update it
 
 	// What a page shows, made by the first merge that finds something.
-	listed bool
-	words  backend.Words
-	slots  map[int]*slot // by an instance's number, if the family has parts
+	words backend.Words
+	slots map[int]*slot // by an instance's number, if the family has parts
 }
 
 // own is a series that this process updates.
@@ -159,6 +159,12 @@ func newFamily(schema string, def *backend.Family, stored, start int, shared boo
 		}
 		if def.Block.Role != 0 {
 			f.gauge, f.blocks, f.kind = false, true, 0
+		}
+		if f.blocks && !f.exemplars && def.Snapshots() > 0 {
+			f.snapshots = make([]bool, stored)
+			for i := range f.snapshots {
+				f.snapshots[i] = def.Snapshot(i, stored)
+			}
 		}
 		f.adding = f.howToAdd()
 	}

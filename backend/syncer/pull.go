@@ -315,20 +315,23 @@ func (s *Syncer) mergeChunk(m *merger, n uint32) error {
 			s.hide(r)
 			continue
 		}
-		if n := len(words); len(r.words) != n && !f.shared || r.words == nil {
-			if r.words != nil { // blocks have grown, or begin anew
-				s.index.Remove(f.place, func(old *backend.Series, _ *backend.Parts) bool { return old.Labels == r.labels })
-			}
+		switch {
+		case r.words == nil:
+			n := len(words)
 			if f.shared {
 				n = f.def.Words()
 			}
 			r.words = make(backend.Words, n)
-			r.listed = false
-		}
-		f.show(r.words, words)
-		if !r.listed {
-			r.listed = true
+			f.show(r.words, words)
 			s.index.Add(f.place, backend.Series{Labels: r.labels, Words: r.words})
+		case !f.blocks:
+			f.show(r.words, words)
+		case !same(words, r.words):
+			// Buckets, their keys and their snapshots only make sense together, so a page that is reading
+			// them keeps what it has. There may also be more of them now.
+			r.words = make(backend.Words, len(words))
+			f.show(r.words, words)
+			s.index.Replace(f.place, backend.Series{Labels: r.labels, Words: r.words})
 		}
 	}
 	s.mergeParts(m)

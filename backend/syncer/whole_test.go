@@ -126,7 +126,7 @@ func (p *proc) set(f *backend.Family, v float64) {
 func (p *proc) readMore(page map[string]uint64, f *backend.Family, w backend.Words) {
 	buckets := func(block backend.Words, snapshots int) (list []sparse.Bucket, zeros uint64) {
 		b := sparse.View(block, f.PerDoubling(), 0, snapshots)
-		return b.Append(nil, -1)
+		return b.Append(nil)
 	}
 	switch f.Name {
 	case "st_total":

@@ -201,14 +201,32 @@ func (f *family) read(dst []uint64, w backend.Words) {
 		if f.start >= 0 {
 			dst[f.start] -= dst[f.start] % startUnit
 		}
-		if !f.exemplars || same(dst, w) {
+		switch {
+		case f.exemplars && !same(dst, w): // one has just been written
+		case !f.sameSnapshots(dst, w): // one has just been taken
+		default:
 			return
 		}
 	}
-	clear(dst) // one is always being written
+	if f.exemplars {
+		clear(dst) // one is always being written
+	}
+}
+
+// sameSnapshots reports whether the snapshots of a window are those that words were read with.
+func (f *family) sameSnapshots(words []uint64, w backend.Words) bool {
+	for i, snapshot := range f.snapshots {
+		if snapshot && w[i].Load() != words[i] && !f.def.SealedAt(w, i) {
+			return false
+		}
+	}
+	return true
 }
 
 func same(words []uint64, w backend.Words) bool {
+	if len(words) != len(w) {
+		return false
+	}
 	for i := range w {
 		if w[i].Load() != words[i] {
 			return false

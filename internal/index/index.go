@@ -26,10 +26,11 @@ type Family struct {
 	family  *backend.Family
 	order   uint64            // age, the highest being the newest
 	help    uint64            // age of the help text
-	sorted  []*backend.Series // immutable once set: snapshots share it
+	sorted  []*backend.Series // immutable while snapshots share it
 	aligned []*backend.Parts  // of each of sorted, if the family has parts; likewise
 	fresh   fresh             // not yet in sorted
 	mixed   bool              // some rows are where callers of FindOrAdd have them
+	shared  bool              // a snapshot has sorted
 	parts   map[string]*backend.Parts
 }
 
@@ -98,6 +99,27 @@ func (x *Index) Add(g *Family, s backend.Series) {
 	defer x.mu.Unlock()
 	g.fresh.add(x.keep(s))
 	x.stale = true
+}
+
+// Replace gives the series of g with the labels of s other words, from the next snapshot on, or adds it if there is
+// none. Whoever has an earlier snapshot goes on reading the words in that.
+func (x *Index) Replace(g *Family, s backend.Series) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.stale = true
+	if old := g.fresh.find(s.Labels, hashOf(s.Labels)); old != nil {
+		*old = s // it is in no snapshot yet
+		return
+	}
+	i, ok := slices.BinarySearchFunc(g.sorted, &s, byLabels)
+	if !ok {
+		g.fresh.add(x.keep(s))
+		return
+	}
+	if g.shared {
+		g.sorted, g.shared = slices.Clone(g.sorted), false
+	}
+	g.sorted[i] = &s // alone, so that it does not keep the words of others that are replaced
 }
 
 // rowsAtOnce rows are one piece of memory, of a size that the runtime has.
@@ -189,6 +211,7 @@ func (x *Index) Walk() []backend.Group {
 	snapshot := make([]backend.Group, len(x.families))
 	for i, g := range x.families {
 		g.merge()
+		g.shared = true
 		snapshot[i] = backend.Group{Family: g.family, Series: g.sorted, Parts: g.aligned}
 	}
 	x.snapshot, x.stale = snapshot, false

@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/gotheus/gotheus/backend"
@@ -44,6 +45,22 @@ func TestIndex(t *testing.T) {
 				for _, s := range shown {
 					if words := model[s.Labels]; words == nil || &words[0] != &s.Words[0] {
 						t.Fatalf("wrong series %q", s.Labels)
+					}
+				}
+			case 2, 3: // other words, which a snapshot that somebody has does not show
+				if rows != 0 {
+					continue
+				}
+				before := slices.Clone(shown)
+				words := make([]*atomic.Uint64, len(shown))
+				for i, s := range shown {
+					words[i] = &s.Words[0]
+				}
+				model[labels] = make(backend.Words, 1)
+				x.Replace(g, backend.Series{Labels: labels, Words: model[labels]})
+				for i, s := range shown {
+					if before[i] != s || words[i] != &s.Words[0] {
+						t.Fatal("a snapshot has changed")
 					}
 				}
 			default:

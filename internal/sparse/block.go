@@ -199,30 +199,15 @@ type Bucket struct {
 	Count    uint64
 }
 
-// Append appends the buckets to dst, and returns the count of zeros besides. Of these the snapshot is
-// subtracted, unless it is negative.
-func (b *Block) Append(dst []Bucket, snapshot int) (list []Bucket, zeros uint64) {
-	zeros = load(b.zero)
-	if snapshot >= 0 {
-		zeros = since(zeros, &b.zeroSnaps[snapshot])
-	}
-	for at := range b.counts {
-		n := load(&b.counts[at])
-		if n == 0 {
-			continue
-		}
-		if snapshot >= 0 {
-			if n = since(n, &b.snaps[snapshot*len(b.counts)+at]); n == 0 {
-				continue
-			}
-		}
-		key := b.key(at)
-		dst = append(dst, Bucket{int32(key>>1) - keyBias, key&1 != 0, uint8(b.Shift), n})
-	}
-	return dst, zeros
+// Append appends the buckets to dst, and returns the count of zeros besides.
+func (b *Block) Append(dst []Bucket) (list []Bucket, zeros uint64) {
+	return b.appendFrom(dst, before{nothing: true})
 }
 
-func since(n uint64, snapshot *atomic.Uint64) uint64 { return n - min(n, snapshot.Load()) }
+func (b *Block) bucket(at int, n uint64) Bucket {
+	key := b.key(at)
+	return Bucket{int32(key>>1) - keyBias, key&1 != 0, uint8(b.Shift), n}
+}
 
 // Coarsen changes the indices of buckets that may come from different blocks to those of a coarseness, sorts
 // them, unites those that are the same, and returns what is now in the zero bucket. Negative ones come
@@ -273,19 +258,23 @@ func sortBuckets(list []Bucket) {
 	})
 }
 
-// Take seals all counts and returns what was in them.
-func (b *Block) Take() (list []Bucket, zeros uint64) {
-	take := func(w *atomic.Uint64) uint64 {
+// Take seals all counts and returns what was in them, but for what had been counted when an epoch began,
+// which is forgotten; 0: for nothing.
+func (b *Block) Take(epoch uint64) (list []Bucket, zeros uint64) {
+	from := before{nothing: true}
+	if epoch > 0 {
+		from = b.before(epoch)
+	}
+	take := func(w *atomic.Uint64, snaps []atomic.Uint64, i, step int) uint64 {
 		if n := w.Swap(Sealed); n < Sealed {
-			return n
+			return n - from.of(n, snaps, i, step)
 		}
 		return 0
 	}
-	zeros = take(b.zero)
+	zeros = take(b.zero, b.zeroSnaps, 0, 1)
 	for at := range b.counts {
-		if n := take(&b.counts[at]); n > 0 {
-			key := b.key(at)
-			list = append(list, Bucket{int32(key>>1) - keyBias, key&1 != 0, uint8(b.Shift), n})
+		if n := take(&b.counts[at], b.snaps, at, len(b.counts)); n > 0 {
+			list = append(list, b.bucket(at, n))
 		}
 	}
 	b.coarse.Store(Sealed)

@@ -6,14 +6,16 @@ import "sync/atomic"
 // If there is no room, that is in larger words. Both have the same buckets, and as many snapshots.
 func Merge(to, from []atomic.Uint64, m int, shift uint, snapshots int) []atomic.Uint64 {
 	t, f := View(to, m, shift, snapshots), View(from, m, shift, snapshots)
-	if snapshots > 0 {
-		t.align(&f)
+	t.align(&f)
+	had := make([]before, snapshots) // by f, when the epoch of each of t's snapshots began
+	for s := range had {
+		had[s] = f.before(t.epoch(s))
 	}
 	add := func(w *atomic.Uint64, n uint64) { w.Store(load(w) + n) }
 	t.KeepCoarse(load(f.coarse))
 	zeros := load(f.zero)
-	for s := range snapshots {
-		add(&t.zeroSnaps[s], f.at(t.epoch(s), zeros, func(s int) uint64 { return f.zeroSnaps[s].Load() }))
+	for s := range had {
+		add(&t.zeroSnaps[s], had[s].of(zeros, f.zeroSnaps, 0, 1))
 	}
 	add(t.zero, zeros)
 	for i := range f.counts {
@@ -27,8 +29,8 @@ func Merge(to, from []atomic.Uint64, m int, shift uint, snapshots int) []atomic.
 			t = View(to, m, shift, snapshots)
 			at = t.index(key)
 		}
-		for s := range snapshots {
-			add(&t.snaps[s*len(t.counts)+at], f.at(t.epoch(s), n, func(s int) uint64 { return f.snaps[s*len(f.counts)+i].Load() }))
+		for s := range had {
+			add(&t.snaps[s*len(t.counts)+at], had[s].of(n, f.snaps, i, len(f.counts)))
 		}
 		add(&t.counts[at], n)
 	}
@@ -98,51 +100,25 @@ func (b *Block) grown(words []atomic.Uint64, snapshots int) []atomic.Uint64 {
 	return larger
 }
 
-// align gives b, which nobody else uses, a snapshot for each epoch that it or other has, as far as there is
-// place for them: the later ones.
+// align gives b, which nobody else uses, a snapshot for each epoch that it or other has, as far as there
+// is place for them: the later ones.
 func (b *Block) align(other *Block) {
-	had := make([]uint64, len(b.epochs))
+	had := make([]before, len(b.epochs)) // before any snapshot is replaced
 	for s := range had {
-		had[s] = b.epoch(s)
+		had[s] = b.before(other.epoch(s))
 	}
 	for s := range had {
-		epoch := max(had[s], other.epoch(s))
-		if epoch == had[s] {
+		epoch := other.epoch(s)
+		if epoch <= b.epoch(s) {
+			if b.epochs[s].Load() == copyingFirst {
+				b.epochs[s].Store(0) // one of nothing, which would be one of other's counts, too
+			}
 			continue
 		}
-		b.zeroSnaps[s].Store(guess(had, epoch, load(b.zero)))
+		b.zeroSnaps[s].Store(had[s].of(load(b.zero), b.zeroSnaps, 0, 1))
 		for i := range b.counts {
-			b.snaps[s*len(b.counts)+i].Store(guess(had, epoch, load(&b.counts[i])))
+			b.snaps[s*len(b.counts)+i].Store(had[s].of(load(&b.counts[i]), b.snaps, i, len(b.counts)))
 		}
 		b.epochs[s].Store(epoch)
 	}
-}
-
-// at returns what a word that is now n was in an epoch.
-func (b *Block) at(epoch, n uint64, snapshot func(s int) uint64) uint64 {
-	epochs := make([]uint64, 0, 8)
-	for s := range b.epochs {
-		e := b.epoch(s)
-		if e == epoch && e != 0 {
-			return min(snapshot(s), n)
-		}
-		epochs = append(epochs, e)
-	}
-	return guess(epochs, epoch, n)
-}
-
-// guess returns what a word that is now n was in an epoch of which there is no snapshot: nothing if it began later,
-// and otherwise what it is, since nobody has counted who would have taken the snapshot.
-func guess(epochs []uint64, epoch, n uint64) uint64 {
-	none := true
-	for _, e := range epochs {
-		if e > epoch {
-			return 0
-		}
-		none = none && e == 0
-	}
-	if none || epoch == 0 {
-		return 0
-	}
-	return n
 }

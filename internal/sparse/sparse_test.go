@@ -2,6 +2,7 @@ package sparse
 
 import (
 	"fmt"
+	"maps"
 	"math"
 	"math/big"
 	"math/rand/v2"
@@ -134,7 +135,7 @@ func TestFind(t *testing.T) {
 			}()
 		}
 		wait.Wait()
-		list, _ := b.Append(nil, -1)
+		list, _ := b.Append(nil)
 		seen := map[int32]bool{}
 		for _, x := range list {
 			if seen[x.Index] || x.Negative || x.Index < -int32(n/2) || x.Index >= int32(n/2) {
@@ -186,7 +187,7 @@ func TestFindAnyhow(t *testing.T) {
 			w.Add(1)
 			b.KeepCoarse(coarse)
 		}
-		list, zeros := b.Append(nil, -1)
+		list, zeros := b.Append(nil)
 		united, more := Coarsen(list, m, b.Coarse())
 		want, wantZeros := reference(values, m, b.Coarse())
 		if zeros+more != wantZeros || len(united) != len(want) {
@@ -224,7 +225,7 @@ func TestSealable(t *testing.T) {
 				w[i].Store(Sealed)
 			}
 		}
-		if list, zeros := b.Append(nil, -1); len(list) != 0 || zeros != 0 || b.Coarse() != 0 {
+		if list, zeros := b.Append(nil); len(list) != 0 || zeros != 0 || b.Coarse() != 0 {
 			t.Error("something counts that is sealed")
 		}
 		if b.Find(3, false).Load() != Sealed {
@@ -236,8 +237,8 @@ func TestSealable(t *testing.T) {
 func TestWindow(t *testing.T) {
 	t.Parallel()
 	_, b := newBlock(8, 8, 0, 3)
-	count := func(oldest uint64) uint64 {
-		list, zeros := b.Append(nil, b.Snapshot(oldest))
+	count := func(oldest, now uint64) uint64 {
+		list, zeros := b.AppendSince(nil, oldest, now)
 		return sum(list) + zeros
 	}
 	b.Find(1, false).Add(1) // before the first snapshot: it belongs to the first epoch
@@ -248,27 +249,177 @@ func TestWindow(t *testing.T) {
 	b.Find(1, false).Add(8)
 	b.Advance(11) // there is one
 	for oldest, want := range map[uint64]uint64{9: 15, 10: 15, 11: 8} {
-		if got := count(oldest); got != want {
+		if got := count(oldest, 11); got != want {
 			t.Errorf("since %d: %d, want %d", oldest, got, want)
 		}
 	}
 	b.Advance(12)
 	b.Advance(13) // takes the place of 10
 	b.Find(5, true).Add(16)
-	if got := count(11); got != 24 {
+	if got := count(11, 13); got != 24 {
 		t.Errorf("since 11: %d", got)
 	}
 	// One that is stopped in the middle of its copying leaves it to the next.
-	b.epochs[14%3].Store(copying)
-	b.Advance(14)
-	if b.Snapshot(14) != 14%3 || count(14) != 0 {
-		t.Errorf("since 14: %d", count(14))
+	for _, mark := range []uint64{copying, copyingFirst} {
+		b.epochs[14%3].Store(mark)
+		if n := count(14, 14); n != 0 || b.epoch(14%3) != 14 {
+			t.Errorf("since 14: %d", n)
+		}
+	}
+	// Nobody was there to take the snapshot of 15: what was counted before that of 16 may be older.
+	b.Find(5, true).Add(64)
+	if got := count(15, 16); got != 0 {
+		t.Errorf("since 15, of which there is no snapshot: %d", got)
 	}
 	// The clock goes back: nothing is lost for good.
 	b.Advance(5)
 	b.Find(5, true).Add(32)
-	if got := count(5); got < 32 {
+	if got := count(5, 5); got < 32 {
 		t.Errorf("after the clock went back: %d", got)
+	}
+}
+
+// What is counted once in each epoch is in the window once for each, also while snapshots are replaced.
+func TestWindowWhileItMoves(t *testing.T) {
+	t.Parallel()
+	const slots = 3
+	_, b := newBlock(8, 8, 0, slots)
+	var now atomic.Uint64
+	step := func() {
+		e := now.Load() + 1
+		b.Advance(e)
+		b.Find(int32(e%4), e%2 == 0).Add(1)
+		now.Store(e)
+	}
+	for range slots {
+		step()
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for range 30_000 {
+			step()
+		}
+	}()
+	for running := true; running; {
+		select {
+		case <-done:
+			running = false
+		default:
+		}
+		before := now.Load()
+		list, _ := b.AppendSince(nil, before-slots+1, before)
+		// The next one may have been counted already, but now is not there yet.
+		if n, after := sum(list), now.Load(); n > after+1-(before-slots) {
+			t.Fatalf("%d counted since epoch %d, and it is %d", n, before-slots+1, after)
+		}
+	}
+	for range slots { // the reader may have been so late that it undid a snapshot
+		step()
+	}
+	if list, _ := b.AppendSince(nil, now.Load()-slots+1, now.Load()); sum(list) != slots {
+		t.Errorf("%d counted in %d epochs", sum(list), slots)
+	}
+}
+
+// Whoever is late by less than a window does not undo a snapshot.
+func TestLateAdvance(t *testing.T) {
+	t.Parallel()
+	_, b := newBlock(8, 8, 0, 3)
+	for e := range uint64(6) {
+		b.Advance(e + 1)
+		b.Find(1, false).Add(1)
+	}
+	b.Advance(3)
+	if list, _ := b.AppendSince(nil, 4, 6); sum(list) != 3 {
+		t.Errorf("%d counted in 3 epochs", sum(list))
+	}
+}
+
+// The window over the blocks of several writers, some of which are not there all the time, has what one writer's would
+// have, at every moment, in whatever order they are merged.
+func TestMergedWindows(t *testing.T) {
+	t.Parallel()
+	for seed := range uint64(300) {
+		rnd := rand.New(rand.NewPCG(seed, 7))
+		const m = 8
+		slots := 1 + rnd.IntN(5)
+		type writer struct {
+			w     []atomic.Uint64
+			b     Block
+			until uint64 // it is stopped
+			dead  bool
+		}
+		var writers []*writer
+		type observation struct {
+			epoch uint64
+			value float64
+		}
+		var all []observation
+		for now := uint64(5); now < 40; now++ {
+			if len(writers) < 4 && rnd.IntN(4) == 0 || len(writers) == 0 {
+				w, b := newBlock(32, m, 0, slots)
+				writers = append(writers, &writer{w: w, b: b})
+			}
+			for _, x := range writers {
+				switch {
+				case x.dead || x.until > now:
+					continue
+				case rnd.IntN(12) == 0: // for longer than an epoch
+					x.until = now + 1 + rnd.Uint64N(8)
+					continue
+				case rnd.IntN(30) == 0:
+					x.dead = true
+					continue
+				}
+				x.b.Advance(now)
+				for range rnd.IntN(3) * rnd.IntN(20) {
+					v := float64(rnd.IntN(6))
+					all = append(all, observation{now, v})
+					if v == 0 {
+						x.b.Zero().Add(1)
+					} else {
+						x.b.Find(ScaleOf(m).Index(v), false).Add(1)
+					}
+				}
+			}
+			merged := make([]atomic.Uint64, Words(32, slots))
+			for _, i := range rnd.Perm(len(writers)) {
+				merged = Merge(merged, writers[i].w, m, 0, slots)
+			}
+			if rnd.IntN(4) == 0 { // what the dead have left is merged once for all
+				base := make([]atomic.Uint64, Words(32, slots))
+				kept := writers[:0]
+				for _, x := range writers {
+					if x.dead {
+						base = Merge(base, x.w, m, 0, slots)
+					} else {
+						kept = append(kept, x)
+					}
+				}
+				writers = append(kept, &writer{w: base, b: View(base, m, 0, slots), dead: true})
+			}
+			oldest := max(now, uint64(slots)) - uint64(slots) + 1
+			var values []float64
+			zeros := uint64(0)
+			for _, o := range all {
+				if o.epoch >= oldest && o.value == 0 {
+					zeros++
+				} else if o.epoch >= oldest {
+					values = append(values, o.value)
+				}
+			}
+			view := View(merged, m, 0, slots)
+			list, gotZeros := view.AppendSince(nil, oldest, now)
+			want, _ := reference(values, m, 0)
+			got := map[string]uint64{}
+			for _, x := range list {
+				got[fmt.Sprint(x.Negative, x.Index)] += x.Count
+			}
+			if !maps.Equal(got, want) || gotZeros != zeros {
+				t.Fatalf("seed %d, epoch %d, %d slots: %v and %d zeros in the window, want %v and %d", seed, now, slots, got, gotZeros, want, zeros)
+			}
+		}
 	}
 }
 
@@ -294,7 +445,7 @@ func TestMerge(t *testing.T) {
 			to = Merge(to, w, m, 1, 3)
 		}
 		b := View(to, m, 1, 3)
-		list, _ := b.Append(nil, -1)
+		list, _ := b.Append(nil)
 		united, _ := Coarsen(list, m, 1)
 		want, _ := reference(values, m, 1)
 		for _, x := range united {
@@ -305,7 +456,7 @@ func TestMerge(t *testing.T) {
 		if len(united) != len(want) || sum(united) != 200 {
 			t.Fatalf("round %d: %d buckets with %d", round, len(united), sum(united))
 		}
-		if list, _ := b.Append(nil, b.Snapshot(5)); sum(list) != 200 {
+		if list, _ := b.AppendSince(nil, 5, 6); sum(list) != 200 {
 			t.Fatalf("round %d: %d within the window", round, sum(list))
 		}
 	}

@@ -1,0 +1,217 @@
+package gotheus_test
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"runtime"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/gotheus/gotheus"
+)
+
+var windowObjectives = []float64{0, .5, 1}
+
+// observed is an observation in a window.
+type observed struct {
+	slot  int
+	value float64
+}
+
+func within(all []observed, slot, slots int) (values []float64) {
+	for _, o := range all {
+		if o.slot > slot-slots {
+			values = append(values, o.value)
+		}
+	}
+	return values
+}
+
+func quantilesOf(t testing.TB, w *worker, name, labels string) (list []float64) {
+	t.Helper()
+	for _, f := range strings.Fields(w.do(command{Do: "quantiles", Name: name, Key: labels})) {
+		v, err := strconv.ParseFloat(f, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		list = append(list, v)
+	}
+	return list
+}
+
+// Over simulated days, processes join, count, stand still for longer than a slot, leave and die; the window of every
+// page has what was observed in it, and nothing else.
+func init() {
+	stories["windows over days"] = func(s *story) {
+		const slot, slots, days = 15 * 60, 4, 3
+		rnd := rand.New(rand.NewPCG(19, 84))
+		now := 1_700_000_000 / slot
+		type process struct {
+			*worker
+			until int // it stands still
+		}
+		join := func(w *worker) *process {
+			w.do(command{Do: "clock", V: float64(now * slot)})
+			w.do(command{Do: "window", Name: "s", V: slot})
+			return &process{worker: w}
+		}
+		var live []*process
+		for _, w := range s.w {
+			if live = append(live, join(w)); !s.shared() {
+				break
+			}
+		}
+		all := map[string][]observed{"a": nil, "b": nil}
+		for end := now + days*24*3600/slot; now < end; now++ {
+			if s.shared() && rnd.IntN(12) == 0 && len(live) < 4 {
+				live = append(live, join(startWorker(s.T, s.url)))
+			}
+			for i := len(live) - 1; i >= 0; i-- {
+				p := live[i]
+				switch n := rnd.IntN(60); {
+				case p.until > now:
+					continue
+				case n < 3:
+					p.until = now + 1 + rnd.IntN(7)
+					continue
+				case n < 5 && len(live) > 1:
+					if n == 3 {
+						p.kill()
+					} else {
+						p.stop()
+					}
+					live = append(live[:i], live[i+1:]...)
+					continue
+				}
+				p.do(command{Do: "clock", V: float64(now*slot + rnd.IntN(slot))})
+				for range rnd.IntN(4) * rnd.IntN(4) {
+					o := observed{now, math.Exp(rnd.Float64()*float64(now%24) - 3)}
+					l := []string{"a", "b"}[rnd.IntN(2)]
+					all[l] = append(all[l], o)
+					p.do(command{Do: "observe", Name: "s", Values: values(l), V: o.value})
+				}
+			}
+			for _, p := range live {
+				if p.until > now || rnd.IntN(3) > 0 {
+					continue
+				}
+				for l, list := range all {
+					got := quantilesOf(s, p.worker, "s", `l="`+l+`"`)
+					if len(list) > 0 {
+						checkQuantiles(s.T, fmt.Sprint("slot ", now, " ", l), got, within(list, now, slots), windowObjectives, .01)
+					}
+				}
+				if s.Failed() {
+					return
+				}
+			}
+		}
+	}
+}
+
+// What was observed in the heap, and is not in the window any more when the registry is bound, does not come back.
+func TestWindowOfALateBind(t *testing.T) {
+	t.Parallel()
+	for where, url := range backends {
+		t.Run(where, func(t *testing.T) {
+			t.Parallel()
+			clock := newFakeClock()
+			r, _ := newRegistry(t, clock.options())
+			o := &gotheus.SummaryOptions{Objectives: windowObjectives, MaxAge: time.Minute, Slots: 6}
+			s := r.NewSummary("s", "S.", o)
+			pass := func(slots int) {
+				for range slots {
+					clock.advance(10 * time.Second)
+					gotheus.Sweep(r, clock.now())
+				}
+			}
+			check := func(when string, values ...float64) {
+				t.Helper()
+				r.Flush(t.Context())
+				checkQuantiles(t, when, gotheus.Distributions(r, "s")[""].Quantiles, values, windowObjectives, .01)
+			}
+			for i := range 100 {
+				s.Observe(math.Exp2(float64(i))) // in several blocks
+			}
+			s.Observe(0)
+			pass(5)
+			s.Observe(3)
+			s.Observe(5)
+			pass(2)
+			bindTo := url(t)
+			if name, ok := strings.CutPrefix(bindTo, "fleet:"); ok {
+				bindTo = "fleet:" + joinFleet(name).name
+			}
+			bind(t, r, bindTo)
+			check("bound", 3, 5)
+			pass(1)
+			s.Observe(7)
+			check("later", 3, 5, 7)
+			pass(5)
+			check("as old as can be", 7)
+			pass(1)
+			check("in the end")
+			if n := s.Count(); n != 104 {
+				t.Errorf("%d counted", n)
+			}
+		})
+	}
+}
+
+// With the machine's clock: quantiles go on long after MaxAge has passed, for processes that are never scraped,
+// too; what a process that was stopped had observed before does not come back when it goes on, nor what one that was
+// killed has left.
+func TestWindowInRealTime(t *testing.T) {
+	t.Parallel()
+	for where, url := range backends {
+		t.Run(where, func(t *testing.T) {
+			t.Parallel()
+			runtime.LockOSThread()
+			defer runtime.UnlockOSThread()
+			u := url(t)
+			a := startWorker(t, u)
+			b := a
+			if u != "heap:" {
+				b = startWorker(t, u)
+			}
+			for _, w := range []*worker{a, b} {
+				w.do(command{Do: "window", Name: "s", V: 1})
+			}
+			// quantiles waits until b's page has them as is told.
+			quantiles := func(what string, ok func(float64) bool) {
+				t.Helper()
+				eventually(t, what, func() bool { return ok(quantilesOf(t, b, "s", `l="a"`)[2]) })
+			}
+			observe := func(v float64) { a.do(command{Do: "observe", Name: "s", Values: values("a"), V: v}) }
+			isNaN := func(v float64) bool { return v != v }
+			for i := range 100 {
+				observe(float64(1000 + i))
+			}
+			quantiles("the first observations", func(v float64) bool { return v > 1000 })
+			quantiles("they are forgotten", isNaN)
+			quantiles("later ones", func(v float64) bool { observe(5); return v > 4 && v < 6 })
+			if a.cmd == nil || a == b {
+				quantiles("they are forgotten", isNaN)
+				return
+			}
+			// Stopped for longer than all of the window.
+			a.cmd.Process.Signal(syscall.SIGSTOP)
+			quantiles("what a stopped process has observed is forgotten", isNaN)
+			a.cmd.Process.Signal(syscall.SIGCONT)
+			observe(7)
+			quantiles("one that goes on", func(v float64) bool {
+				if v > 8 {
+					t.Fatalf("%v was observed before it was stopped", v)
+				}
+				observe(7)
+				return v > 6
+			})
+			a.kill()
+			quantiles("what a killed process has observed is forgotten", isNaN)
+		})
+	}
+}
