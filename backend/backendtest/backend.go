@@ -95,6 +95,7 @@ func TestBackend(t *testing.T, o Backends) {
 		{"Close", "Close flushes; words stay usable; what was counted stays for others, and what an instance had for itself goes; then Cells and Declare fail with ErrClosed", testClose, true},
 		{"Sharing", "all instances have the same series: what one has counted and flushed, every other one shows after Sync", testSharing, !o.Alone},
 		{"Instances", "live instances have small numbers that are unique, and are used again", testInstances, !o.Alone},
+		{"Windows", "what Walk shows of a summary within the window of its quantiles is what was counted within it, by whomever, whether these processes live, stand still, or have ended", testWindows, true},
 		{"Order", "of families with one name, Walk has the one first that a live process has declared last", testOrder, true},
 		{"Limit", "where there is no room, Declare and Cells say ErrFull, what exists goes on, and there is room for the overflow series", testLimit, o.Small != nil},
 		{"Concurrent", "all methods may be called concurrently, and nothing is lost or counted twice", testConcurrent, true},

@@ -87,6 +87,7 @@ type instance struct {
 	defs  map[string]*backend.Family // by schema and help
 	twins map[*backend.Family]*backend.Family
 	words map[*backend.Family]map[string]backend.Words
+	epoch uint64 // of the window of quantiles; 0: nobody has said
 
 	walking sync.Mutex
 	last    []backend.Group // of Walk, and how it was
@@ -133,6 +134,10 @@ func (i *instance) do(q request) (a reply) {
 		if n, ok := i.b.(backend.Numbered); ok {
 			a.N = n.Number()
 		}
+	case "epoch":
+		i.begin(q.Count)
+	case "window":
+		a.Lines = i.window(i.family(q), q.Labels, q.Count)
 	case "many": // counts to a number, in several goroutines, over several series
 		err = i.many(i.family(q), q.Count)
 	default:
@@ -216,6 +221,7 @@ func (i *instance) cells(f *backend.Family, labels string) (backend.Words, error
 	}
 	i.mu.Lock()
 	i.words[f][labels] = w
+	i.advance(f, w)
 	i.mu.Unlock()
 	return w, nil
 }
@@ -274,7 +280,7 @@ func (o op) apply(f *backend.Family, w backend.Words, tickets *atomic.Uint64) bo
 		f.Start(w).CompareAndSwap(0, o.N)
 		return f.Start(w).Load() < backend.SealedInt
 	case opBucket, opZero:
-		block := sparse.View(f.BucketBlock(w), f.PerDoubling(), f.Shift(), f.Snapshots())
+		block := viewOf(f, w)
 		count := block.Zero()
 		if o.Do == opBucket {
 			if count = block.Find(int32(max(o.At, -o.At)), o.At < 0); count == nil {
@@ -479,7 +485,7 @@ func valueText(f *backend.Family, w backend.Words) string {
 		}
 	}
 	if block != nil {
-		view := sparse.View(block, f.PerDoubling(), f.Shift(), f.Snapshots())
+		view := viewOf(f, w)
 		buckets, zeros := view.Append(nil)
 		buckets, more := sparse.Coarsen(buckets, f.PerDoubling(), view.Coarse())
 		fmt.Fprintf(&b, " zeros:%d", zeros+more)
