@@ -2,11 +2,11 @@ package gotheus
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"math"
 	"slices"
 	"time"
-	"unicode/utf8"
 
 	"github.com/gotheus/gotheus/backend"
 	"github.com/gotheus/gotheus/expo"
@@ -15,9 +15,6 @@ import (
 // Exemplars: an example of what was counted, for each bucket of a histogram and for each counter, usually the id
 // of a trace. They are in auxiliary families, whose series are made by the first exemplar, and no plain update
 // knows of them.
-
-// maxExemplarRunes is what the names and values of an exemplar's labels may have together, by OpenMetrics.
-const maxExemplarRunes = 128
 
 // exemplarSizes are the sizes of slots, in words: of most, and of what does not fit in these. The larger one holds
 // every exemplar there can be: 128 code points of 4 bytes, and as many times the 4 bytes around a label.
@@ -34,9 +31,9 @@ type exemplars struct {
 }
 
 // AddExemplar adds v as Add does, with an exemplar. Its labels can be any: they do not tell series apart. They may have
-// at most 128 code points, names and values together; otherwise, or if a name is empty or something is not
-// UTF-8, or if the backend has no room, v is added and the exemplar dropped, which is logged. The page shows the
-// newest of the series. It is kept in the backend, and forgotten when the counter is bound to another one. It costs
+// at most 128 code points, names and values together. Otherwise, or if a name is empty, has control characters or
+// begins with __, if a value has a NUL byte, if something is not UTF-8, or if the backend has no room, v is added
+// and the exemplar dropped, which is logged. The page shows the newest of the series. It is kept in the backend, and forgotten when the counter is bound to another one. It costs
 // a few hundred nanoseconds.
 func (c *Counter) AddExemplar(v float64, labels Labels) {
 	c.Add(v)
@@ -87,9 +84,9 @@ func (s *series) exemplify(op string, slot int, v float64, labels Labels) {
 	if len(labels) == 0 || f.def.Parts() {
 		return
 	}
-	text, wrong := exemplarText(labels)
-	if wrong != "" {
-		f.reg.log(slog.LevelWarn, "exemplar "+f.def.Name, "an exemplar was dropped", "metric", f.def.Name, "operation", op, "rule", wrong)
+	text, err := exemplarText(labels)
+	if err != nil {
+		f.reg.log(slog.LevelWarn, "exemplar "+f.def.Name, "an exemplar was dropped", "metric", f.def.Name, "operation", op, "error", err)
 		return
 	}
 	class := 0
@@ -161,48 +158,59 @@ func (f *family) exemplarFamily(class int) *backend.Family {
 	return f.exemplars[class]
 }
 
-// exemplarText returns the label text of an exemplar, or what is wrong with it.
-func exemplarText(labels Labels) (text, wrong string) {
+// exemplarText returns the label text of an exemplar.
+func exemplarText(labels Labels) (string, error) {
 	var few [8]string
 	names := few[:0]
-	runes := 0
-	for name, value := range labels {
-		switch {
-		case !backend.ValidName(name):
-			return "", "a label name must be UTF-8 and not empty"
-		case !utf8.ValidString(value):
-			return "", "a label value must be UTF-8"
-		}
-		runes += utf8.RuneCountInString(name) + utf8.RuneCountInString(value)
+	for name := range labels {
 		names = append(names, name)
 	}
-	if runes > maxExemplarRunes {
-		return "", "names and values must not have more than 128 code points together"
-	}
 	slices.Sort(names)
-	f := backend.Family{Labels: names}
-	values := make([]string, len(names))
-	for i, name := range names {
-		values[i] = labels[name]
+	text := ""
+	for _, name := range names {
+		text = backend.AppendLabel(text, name, labels[name])
 	}
-	text, err := f.LabelText(values...)
-	if err != nil {
-		return "", err.Error()
-	}
-	return text, ""
+	return text, checkExemplar(&backend.Exemplar{Labels: text})
 }
 
-// readExemplars yields the exemplars of a series, of two for one slot the newer.
-func (p *scratch) readExemplars(f *backend.Family, w backend.Words, yield func(slot int, e expo.Exemplar)) {
+// checkExemplar says what is wrong with an exemplar in any format.
+func checkExemplar(e *backend.Exemplar) error {
+	if err := e.Check(); err != nil {
+		return err
+	}
+	var names []string
+	for name := range backend.ParseLabels(e.Labels) {
+		names = append(names, name)
+	}
+	if classicLabels(names) {
+		return nil
+	}
+	if _, clash := escapedLabels(expo.Underscores, names); clash != "" {
+		return fmt.Errorf("%w: of labels %q, two are the same, or one is __name__, to scrapers that take no other names than [a-zA-Z_][a-zA-Z0-9_]*",
+			backend.ErrExemplar, names)
+	}
+	return nil
+}
+
+// readExemplars yields the exemplars of a series, of two for one slot the newer. What others have written, and no
+// page may show, is dropped.
+func (p *page) readExemplars(f *backend.Family, w backend.Words, yield func(slot int, e expo.Exemplar)) {
 	for slot := range f.ExemplarSlots() {
 		var newest backend.Exemplar
 		for _, b := range p.further {
 			if b.family.Block.Role != backend.ExemplarRole {
 				continue
 			}
-			if e, ok := b.family.ReadExemplar(b.words, slot, f.Start(w).Load()); ok && e.Time > newest.Time {
-				newest = e
+			e, ok := b.family.ReadExemplar(b.words, slot, f.Start(w).Load())
+			if !ok || e.Time <= newest.Time {
+				continue
 			}
+			if err := e.Check(); err != nil {
+				p.reg.log(slog.LevelWarn, "exemplar in backend "+f.Name, "an exemplar that another process has written was left out of the page",
+					"metric", f.Name, "error", err)
+				continue
+			}
+			newest = e
 		}
 		if newest.Time != 0 {
 			yield(slot, expo.Exemplar{Labels: newest.Labels, Value: newest.Value, Time: newest.Time})
@@ -211,7 +219,7 @@ func (p *scratch) readExemplars(f *backend.Family, w backend.Words, yield func(s
 }
 
 // exemplarsOf adds the exemplars to a histogram as read.
-func (p *scratch) exemplarsOf(d *distribution, f *backend.Family, w backend.Words) {
+func (p *page) exemplarsOf(d *distribution, f *backend.Family, w backend.Words) {
 	if !slices.ContainsFunc(p.further, func(b block) bool { return b.family.Block.Role == backend.ExemplarRole }) {
 		return
 	}

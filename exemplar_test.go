@@ -52,7 +52,7 @@ func TestExemplars(t *testing.T) {
 	if e := gotheus.Distributions(a, "c_total")[`l="a"`].Exemplars; len(e) != 1 || e[0] != want {
 		t.Errorf("got %v", e)
 	}
-	for _, bad := range []gotheus.Labels{{"x": strings.Repeat("é", 128)}, {"a\xff": "c"}, {"a": "\xff"}, {"": "a"}} {
+	for _, bad := range []gotheus.Labels{{"x": strings.Repeat("é", 128)}, {"a\xff": "c"}, {"a": "\xff"}, {"": "a"}, {"a": "b\x00c"}, {"__name__": "a"}, {"a.b": "c", "a_b": "d"}} {
 		cb.With("a").AddExemplar(1, bad)
 	}
 	ca.With("a").AddExemplar(1, gotheus.Labels{"": "c"})
@@ -60,7 +60,7 @@ func TestExemplars(t *testing.T) {
 	if e := gotheus.Distributions(a, "c_total")[`l="a"`].Exemplars; len(e) != 1 || e[0] != want || !strings.Contains(log.String(), "an exemplar was dropped") {
 		t.Errorf("got %v; %s", e, log)
 	}
-	pageHas(t, a, `c_total{l="a"} 11`)
+	pageHas(t, a, `c_total{l="a"} 14`)
 
 	// Not in another life.
 	ca.Delete(nil)
@@ -90,6 +90,105 @@ func TestExemplars(t *testing.T) {
 	}
 	if ha.Count() != 4 || n.Count() != 10 {
 		t.Errorf("counts %d, %d", ha.Count(), n.Count())
+	}
+}
+
+// What another process has put into the backend, and would break the page, is dropped or replaced. That is said once, and
+// the page is what it would be without.
+func TestHostileNeighbour(t *testing.T) {
+	t.Parallel()
+	for where, url := range backends {
+		if where == "heap" {
+			continue
+		}
+		t.Run(where, func(t *testing.T) {
+			t.Parallel()
+			place := url(t)
+			join := func() string {
+				if name, ok := strings.CutPrefix(place, "fleet:"); ok {
+					return "fleet:" + joinFleet(name).name
+				}
+				return place
+			}
+			b, err := backend.Open(t.Context(), join())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer b.Close(t.Context())
+			cells := func(f *backend.Family, labels string) backend.Words {
+				w, err := b.Cells(f, labels)
+				if err != nil {
+					t.Fatal(err)
+				}
+				return w
+			}
+			before := "" // what is on the page of all that were there before
+			for i, text := range []string{"trace_id=\"a\x00b\"", "a=\"\"} 1\nevil_total 5\n# {b=\"\"", `a="b",a="c"`, "\xff"} {
+				f := &backend.Family{Name: fmt.Sprintf("c%d_total", i), Help: "Bad \xff\nevil_total 5", Kind: backend.Counter}
+				w := cells(f, "")
+				w[backend.CounterInt].Store(3)
+				f.Start(w).Store(1e15)
+				aux := f.With(backend.Block{Role: backend.ExemplarRole, Size: 128})
+				if !aux.WriteExemplar(cells(aux, ""), 0, 1e15, &backend.Exemplar{Labels: text, Value: 1, Time: time.Now().UnixNano()}) {
+					t.Fatal("not written")
+				}
+				if err := b.Flush(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				r, log := newRegistry(t, &gotheus.RegistryOptions{NoSelfMetrics: true})
+				bind(t, r, join())
+				want := before + fmt.Sprintf("# TYPE c%d counter\n# HELP c%d Bad \ufffd\\nevil_total 5\nc%d_total 3\n", i, i, i)
+				for range 3 {
+					var page strings.Builder
+					if err := r.Write(t.Context(), &page, &gotheus.WriteOptions{Format: expo.Format{Syntax: expo.OpenMetrics1}}); err != nil {
+						t.Fatal(err)
+					}
+					if page.String() != want+"# EOF\n" {
+						t.Errorf("with the exemplar %q: the page is %q, want %q", text, &page, want)
+					}
+				}
+				for _, what := range []string{"not UTF-8", "invalid exemplar"} {
+					lines := 0
+					for line := range strings.Lines(log.String()) {
+						if strings.Contains(line, "metric="+f.Name) && strings.Contains(line, what) {
+							lines++
+						}
+					}
+					if lines != 1 {
+						t.Errorf("with the exemplar %q: %d lines say %q: %s", text, lines, what, log)
+					}
+				}
+				// The next good one takes its place.
+				r.NewCounter(f.Name, "C.", nil).AddExemplar(0, gotheus.Labels{"good": "1"})
+				e := gotheus.Distributions(r, f.Name)[""].Exemplars
+				if len(e) != 1 || e[0].Labels != `good="1"` {
+					t.Fatalf("after one that is good: %v", e)
+				}
+				at := time.Unix(0, e[0].Time)
+				before += fmt.Sprintf("# TYPE c%d counter\n# HELP c%d C.\nc%d_total 3 # {good=\"1\"} 0.0 %d.%s\n", i, i, i, at.Unix(), strings.TrimRight(fmt.Sprintf("%09d", at.Nanosecond()), "0"))
+				if err := r.Close(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+			}
+
+			// Labels that are none are left out; the rest of the family is not.
+			v := &backend.Family{Name: "v_total", Help: "V.", Kind: backend.Counter, Labels: []string{"l"}}
+			for i, labels := range []string{`l="a"`, "l=\"\"} 1\nevil_total{l=\"\"", `l="z"`} {
+				cells(v, labels)[backend.CounterInt].Store(uint64(i) + 1)
+			}
+			if err := b.Flush(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			r, _ := newRegistry(t, &gotheus.RegistryOptions{NoSelfMetrics: true})
+			bind(t, r, join())
+			var page strings.Builder
+			if err := r.WriteText(&page); err != nil && where != "shm" { // where it is taken for damage
+				t.Fatal(err)
+			}
+			if want := "# HELP v_total V.\n# TYPE v_total counter\nv_total{l=\"a\"} 1\nv_total{l=\"z\"} 3\n"; !strings.HasSuffix(page.String(), want) {
+				t.Errorf("the page is %q, want the end %q", &page, want)
+			}
+		})
 	}
 }
 

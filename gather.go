@@ -265,13 +265,23 @@ func (r *Registry) addGroups(p *page, groups []backend.Group, o *WriteOptions) (
 				bounds = g.Sketch.Quantiles
 			}
 			p.families = append(p.families, pageFamily{
-				Family: expo.Family{Name: g.Name, Help: g.Help, Unit: g.Unit, Type: typeOf(g.Kind), Bounds: bounds, ClassicLabels: classicGroups(shown)},
+				Family: expo.Family{Name: g.Name, Help: r.helpOf(g), Unit: g.Unit, Type: typeOf(g.Kind), Bounds: bounds, ClassicLabels: classicGroups(shown)},
 				groups: shown[:len(shown):len(shown)],
 			})
 		}
 		i = j
 	}
 	return hidden
+}
+
+// helpOf returns the help text of a family of the backend, where another process may have put anything.
+func (r *Registry) helpOf(f *backend.Family) string {
+	help := strings.ToValidUTF8(f.Help, "\ufffd")
+	if help != f.Help {
+		r.log(slog.LevelWarn, "help "+f.Name, "a help text that another process has written is not UTF-8; the page shows it without what is wrong",
+			"metric", f.Name, "help", f.Help)
+	}
+	return help
 }
 
 // labelsClash reports whether labels of g could not be told apart on the page, from each other or from those

@@ -216,10 +216,13 @@ func (p *page) counterExemplar(g *pageGroup, s *backend.Series) {
 	p.readExemplars(g.Family, s.Words, func(_ int, e expo.Exemplar) { p.number.Exemplar = e })
 }
 
-// float appends a series with nothing but a value; the states of a state set are a series each.
+// float appends a series with nothing but a value, which is 1 for an info; the states of a state set are a series each.
 func (p *page) float(dst []byte, e expo.Encoder, f *backend.Family, labels string, v float64) []byte {
-	if f.Kind == backend.StateSet {
+	switch f.Kind {
+	case backend.StateSet:
 		return encodeStates(dst, e, f, labels, stateBits(v))
+	case backend.Info:
+		v = 1 // whatever another process has written
 	}
 	p.number = expo.Number{Float: v}
 	return e.Number(dst, labels, &p.number)

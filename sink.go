@@ -5,7 +5,6 @@ import (
 	"math"
 	"slices"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/gotheus/gotheus/backend"
 	"github.com/gotheus/gotheus/expo"
@@ -267,27 +266,13 @@ func (f *collected) failInstance() {
 	f.fail("what an instance collector gives must have neither times nor exemplars nor exponential buckets")
 }
 
-// exemplarRunes is what a format allows the names and values of an exemplar's labels (OpenMetrics 1.0).
-const exemplarRunes = 128
-
 func (f *collected) checkExemplars(list ...expo.Exemplar) {
 	for _, x := range list {
 		if x.Time == 0 {
 			continue
 		}
-		def, values, runes := backend.Family{Name: "exemplar", Kind: backend.Counter}, []string(nil), 0
-		for name, value := range backend.ParseLabels(x.Labels) {
-			def.Labels, values = append(def.Labels, name), append(values, value)
-			runes += utf8.RuneCountInString(name) + utf8.RuneCountInString(value)
-			if err := def.CheckLabelName(name); err != nil {
-				f.fail("%w", err)
-			}
-		}
-		if text, err := def.LabelText(values...); err != nil || text != x.Labels {
-			f.fail("exemplar: %q is no label text", x.Labels)
-		}
-		if runes > exemplarRunes {
-			f.fail("exemplar: the labels %s have more than %d characters", x.Labels, exemplarRunes)
+		if err := checkExemplar(&backend.Exemplar{Labels: x.Labels, Value: x.Value}); err != nil {
+			f.fail("%w", err)
 		}
 	}
 }

@@ -2,8 +2,13 @@ package backend
 
 import (
 	"encoding/binary"
+	"errors"
+	"fmt"
 	"math"
+	"slices"
+	"strings"
 	"time"
+	"unicode/utf8"
 )
 
 // What the words of an auxiliary family with ExemplarRole are: for each slot a head, and then words for the
@@ -38,6 +43,52 @@ type Exemplar struct {
 	Labels string // label text
 	Value  float64
 	Time   int64 // nanoseconds since 1970
+}
+
+// ErrExemplar is wrapped by errors about exemplars that no page may show.
+var ErrExemplar = errors.New("invalid exemplar")
+
+// maxExemplarRunes is what the names and values of an exemplar's labels may have together (OpenMetrics 1.0).
+const maxExemplarRunes = 128
+
+// Check returns an error that wraps ErrExemplar if a page with e would be rejected, or have something on it that
+// is no exemplar: if its labels are no label text, as whoever writes to a file or store may have put there; if a
+// name could not be a label's, or is there twice; if names and values have more than 128 code points together;
+// if a label's value has a NUL byte, for which Prometheus rejects all of an OpenMetrics page; or if its own value is
+// not finite.
+func (e *Exemplar) Check() error {
+	if math.IsNaN(e.Value) || math.IsInf(e.Value, 0) {
+		return fmt.Errorf("%w: value %v must be finite", ErrExemplar, e.Value)
+	}
+	var few [8]string
+	names, runes := few[:0], 0
+	var again strings.Builder
+	again.Grow(len(e.Labels))
+	for name, value := range ParseLabels(e.Labels) {
+		switch {
+		case !ValidName(name) || strings.HasPrefix(name, "__"):
+			return fmt.Errorf("%w: label %q: must be UTF-8 without control characters, not empty, and not begin with __", ErrExemplar, name)
+		case slices.Contains(names, name):
+			return fmt.Errorf("%w: label %q is given twice", ErrExemplar, name)
+		case !utf8.ValidString(value):
+			return fmt.Errorf("%w: value %q of label %q is not UTF-8", ErrExemplar, value, name)
+		case strings.Contains(value, "\x00"):
+			return fmt.Errorf("%w: value %q of label %q has a NUL byte", ErrExemplar, value, name)
+		}
+		if len(names) > 0 {
+			again.WriteByte(',')
+		}
+		writeLabel(&again, name, value)
+		names = append(names, name)
+		runes += utf8.RuneCountInString(name) + utf8.RuneCountInString(value)
+	}
+	switch {
+	case again.String() != e.Labels: // ParseLabels is lenient, and ends at what it cannot read
+		return fmt.Errorf("%w: %q is no label text", ErrExemplar, e.Labels)
+	case runes > maxExemplarRunes:
+		return fmt.Errorf("%w: names and values of {%s} have more than %d code points", ErrExemplar, e.Labels, maxExemplarRunes)
+	}
+	return nil
 }
 
 // exemplarPatience is how far from now a claim must be for its writer to be taken for dead.
@@ -78,6 +129,7 @@ func (f *Family) WriteExemplar(w Words, slot int, start uint64, e *Exemplar) boo
 
 // ReadExemplar returns what is in a slot, if that is an exemplar of the series' life that began at start, or of what
 // began later and was merged with it. One that is being written, or was left half-written by whoever was killed, is none.
+// Another process may have written it: a page may show it if it passes Check.
 func (f *Family) ReadExemplar(w Words, slot int, start uint64) (e Exemplar, ok bool) {
 	size := exemplarHead + int(f.Block.Size)
 	s := w[slot*size:][:size]

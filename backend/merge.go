@@ -120,10 +120,18 @@ func (f *Family) Subtract(w, counted Words) {
 	}
 }
 
+// mergeExemplars keeps the newer one of each slot. One that no page may show must not hide one that is good.
 func (f *Family) mergeExemplars(to, from Words) {
 	size := exemplarHead + int(f.Block.Size)
-	for at := 0; at+size <= len(to); at += size {
-		if from[at+exemplarTime].Load() > to[at+exemplarTime].Load() {
+	timeOf := func(w Words, slot int) int64 {
+		e, ok := f.ReadExemplar(w, slot, 0)
+		if !ok || e.Check() != nil {
+			return 0
+		}
+		return e.Time
+	}
+	for slot := range len(to) / size {
+		if at := slot * size; timeOf(from, slot) > timeOf(to, slot) {
 			copyWords(to[at:at+size], from[at:at+size])
 		}
 	}

@@ -146,7 +146,9 @@ func spans(list []NativeBucket, yield func(offset int32, run []NativeBucket)) {
 
 // Exemplar is an example of what a series has counted.
 type Exemplar struct {
-	Labels string // label text; if names and values have more than 128 code points, it is not shown
+	// Labels is a label text. If its names and values, as the page has them, have more than 128 code points, or two
+	// names are the same there, the exemplar is not shown.
+	Labels string
 	Value  float64
 	Time   int64 // nanoseconds since 1970; 0: there is no exemplar
 }

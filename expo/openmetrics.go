@@ -2,6 +2,7 @@ package expo
 
 import (
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -68,8 +69,17 @@ func appendMetadata(dst []byte, n *names, name, typ string) []byte {
 	dst = append(dst, "\n# HELP "...)
 	dst = n.appendName(dst, name)
 	dst = append(dst, ' ')
-	dst = appendEscaped(dst, n.family.Help, true)
+	dst = appendEscaped(dst, withoutReturns(n.family.Help), true)
 	return append(dst, '\n')
+}
+
+// withoutReturns returns a help text with line feeds in place of carriage returns, which must not be in a help text
+// and cannot be escaped.
+func withoutReturns(help string) string {
+	if !strings.Contains(help, "\r") {
+		return help
+	}
+	return strings.ReplaceAll(strings.ReplaceAll(help, "\r\n", "\n"), "\r", "\n")
 }
 
 func (e *openMetrics) Number(dst []byte, labels string, n *Number) []byte {
@@ -146,9 +156,9 @@ func (e *openMetrics) start(dst []byte, labels string, start, time int64) []byte
 	return append(appendTime(appendSeconds(dst, start), time), '\n')
 }
 
-// exemplar appends an exemplar, if there is one that is not too long.
+// exemplar appends an exemplar, if there is one that can be shown.
 func (n *names) exemplar(dst []byte, x *Exemplar) []byte {
-	if x.Time == 0 || tooLong(x.Labels) {
+	if x.Time == 0 || !n.shows(x.Labels) {
 		return dst
 	}
 	dst = append(dst, " # {"...)
@@ -157,21 +167,26 @@ func (n *names) exemplar(dst []byte, x *Exemplar) []byte {
 	return appendTime(appendOMFloat(dst, x.Value), x.Time)
 }
 
-// tooLong reports whether the names and values of a label text have more than 128 code points.
-func tooLong(labels string) bool {
-	if len(labels) <= 128 {
-		return false
+// shows reports whether an exemplar with these labels can be shown: as the page has them, their names and values have
+// at most 128 code points together, and no name is there twice or that of a metric's name.
+func (n *names) shows(labels string) bool {
+	asTheyAre := n.escaping == AllowUTF8 || n.escaping != Dots && !mayQuote(labels)
+	if asTheyAre && len(labels) <= 128 {
+		return true
 	}
-	n := 0
+	var few [8]string
+	names, runes := few[:0], 0
 	for labels != "" {
 		name, value, rest, ok := cutLabel(labels)
-		if !ok {
-			return true
+		name = n.escaping.LabelName(name)
+		if !ok || name == "__name__" || slices.Contains(names, name) {
+			return false
 		}
-		n += utf8.RuneCountInString(name) + utf8.RuneCountInString(unescape(value))
+		names = append(names, name)
+		runes += utf8.RuneCountInString(name) + utf8.RuneCountInString(unescape(value))
 		labels = rest
 	}
-	return n > 128
+	return runes <= 128
 }
 
 func (e *openMetrics) End(dst []byte) []byte {

@@ -48,6 +48,15 @@ func appendStart(dst []byte, start int64) []byte {
 }
 
 func (e *openMetrics2) Distribution(dst []byte, labels string, d *Distribution) []byte {
+	if d.Native != nil && uint64(float64(d.Count)) != d.Count {
+		// Parsers have the count as a float, which must be that of all buckets.
+		if len(e.family.Bounds) == 0 {
+			return dst
+		}
+		with := *d
+		with.Native = nil
+		d = &with
+	}
 	dst = e.appendSeries(dst, e.plain, labels, tail)
 	dst = append(dst, "{count:"...)
 	dst = strconv.AppendUint(dst, d.Count, 10)

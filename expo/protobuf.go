@@ -193,7 +193,7 @@ func appendSpans(b []byte, spanField, deltaField uint64, list []NativeBucket) []
 }
 
 func (e *protobuf) appendExemplar(b []byte, field uint64, x *Exemplar) []byte {
-	if x.Time == 0 || tooLong(x.Labels) {
+	if x.Time == 0 || !e.shows(x.Labels) {
 		return b
 	}
 	b, start := open(b, field)

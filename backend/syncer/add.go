@@ -70,7 +70,7 @@ func (m *merger) begin(s *Syncer, n uint32) {
 	m.parts, m.most, m.oldest = m.parts[:0], 0, span{}
 	for i := len(m.rows) - 1; i >= 0; i-- {
 		switch r := m.rows[i]; {
-		case r.life != 0 || r.fam.place == nil || r.fam.adding == addMerged || s.isDeleted(r):
+		case r.life != 0 || r.strange || r.fam.place == nil || r.fam.adding == addMerged || s.isDeleted(r):
 			m.alike[i] = 0
 		case i+1 < len(m.rows) && m.rows[i+1].fam == r.fam:
 			m.alike[i] = m.alike[i+1] + 1

@@ -40,6 +40,8 @@ type row struct {
 	life   uint64 // how often it was deleted, as far as is known
 	own    *own   // nil: this process does not update it
 
+	strange bool // labels are none of the family's, so that no page may show it
+
 	// What a page shows, made by the first merge that finds something.
 	words backend.Words
 	slots map[int]*slot // by an instance's number, if the family has parts
@@ -317,12 +319,14 @@ func (s *Syncer) readSeries(r *reader, list int) error {
 		return fmt.Errorf("%w: directory", errFormat)
 	}
 	f := s.dir.families[id]
+	row := f.row(labels)
 	if f.def != nil {
-		if _, err := f.def.LabelValues(labels); err != nil {
-			return fmt.Errorf("%w: directory: %w", errFormat, err)
+		if _, err := f.def.LabelValues(labels); err != nil { // it has a number all the same
+			row.strange = true
+			s.strange = fmt.Errorf("%w: directory: %w", errFormat, err)
 		}
 	}
-	s.dir.append(f.row(labels))
+	s.dir.append(row)
 	return nil
 }
 

@@ -360,7 +360,7 @@ func (s *Syncer) addChunk(m *merger, c *contributor, n uint32) error {
 		}
 		f := row.fam
 		switch {
-		case r.empty || r.life < row.life || f.place == nil || s.isDeleted(row):
+		case r.empty || r.life < row.life || f.place == nil || row.strange || s.isDeleted(row):
 		case f.parts:
 			if c.id != 0 && s.numbers[int(c.head.number)].ID.Load() == c.id {
 				m.parts = append(m.parts, partOf{row, int(c.head.number), c.id, slices.Clone(r.words)})

@@ -117,6 +117,7 @@ type Syncer struct {
 	chunks    map[uint32][]*row // own series, by chunk, in ascending order
 	stamping  []*row            // own series whose Sets are ordered among those of others
 	numbers   map[int]*backend.Instance
+	strange   error     // what another process has put into the directory, and no page may show; to be logged
 	complete  time.Time // everything that was counted before is published
 	mine      *ownIndex // nil: nobody has asked for it
 	mineOrder uint64
@@ -212,6 +213,7 @@ func (s *Syncer) run(ctx context.Context) {
 			}
 			return err
 		})
+		s.logStrange()
 		switch {
 		case ctx.Err() != nil:
 			return
@@ -247,16 +249,33 @@ func (s *Syncer) exclusive(ctx context.Context, f func(context.Context) error) e
 	return err
 }
 
-func (s *Syncer) log(what string, err error) {
+// log logs a line, or returns false if there was one less than a minute ago.
+func (s *Syncer) log(what string, err error) bool {
 	now := time.Now().UnixNano()
 	if last := s.lastLog.Load(); last != 0 && now-last < int64(time.Minute) || !s.lastLog.CompareAndSwap(last, now) {
-		return
+		return false
 	}
 	l := s.opt.Logger
 	if l == nil {
 		l = slog.Default()
 	}
 	l.Warn("gotheus: "+what, "error", err)
+	return true
+}
+
+// logStrange logs what was found in the directory. No lock is held: a logger may count its lines.
+func (s *Syncer) logStrange() {
+	s.mu.Lock()
+	err := s.strange
+	s.mu.Unlock()
+	if err == nil || !s.log("what another process has put into the store was left out of pages", err) {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.strange == err {
+		s.strange = nil
+	}
 }
 
 // Declare implements backend.Backend. Others hear of the family at the next publication.
@@ -427,6 +446,7 @@ func (s *Syncer) runCall(c *call) {
 		return s.refresh(ctx)
 	})
 	begin() // if the store was not asked at all
+	s.logStrange()
 }
 
 // Walk implements backend.Backend: what was known at the last Sync.

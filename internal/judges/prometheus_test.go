@@ -45,6 +45,8 @@ func TestPrometheus(t *testing.T) {
 				h.Observe(v)
 			}
 			r.NewSummary("shop_sizes", "Sizes.", nil).Observe(12)
+			// For one such byte, it would reject the page.
+			r.NewCounter("shop_traced_total", "Traces.", nil).AddExemplar(1, gotheus.Labels{"trace_id": "a\x00b"})
 
 			var mu sync.Mutex
 			served := make(map[string]bool)

@@ -173,13 +173,10 @@ func (b *Block) KeepCoarse(coarse uint64) {
 	}
 }
 
-// Coarse returns the coarseness at which the block has to be read at least.
+// Coarse returns the coarseness at which the block has to be read at least. Whatever is in the words, it is one that
+// there is.
 func (b *Block) Coarse() uint64 {
-	c := b.coarse.Load()
-	if c >= Sealed {
-		c = 0
-	}
-	return max(c, uint64(b.Shift))
+	return max(min(load(b.coarse), mostCoarse(b.m)), uint64(b.Shift))
 }
 
 func (b *Block) key(at int) uint32 { return uint32(b.keys[at>>1].Load() >> (uint(at&1) * 32)) }
@@ -204,9 +201,14 @@ func (b *Block) Append(dst []Bucket) (list []Bucket, zeros uint64) {
 	return b.appendFrom(dst, before{nothing: true})
 }
 
-func (b *Block) bucket(at int, n uint64) Bucket {
+// appendBucket appends a bucket, unless its key is one that no float has: others may have written anything there.
+func (b *Block) appendBucket(dst []Bucket, at int, n uint64) []Bucket {
 	key := b.key(at)
-	return Bucket{int32(key>>1) - keyBias, key&1 != 0, uint8(b.Shift), n}
+	index, m := int32(key>>1)-keyBias, int32(b.m)
+	if n == 0 || index < coarser(leastExp*m, b.Shift) || index > coarser(mostExp*m, b.Shift) {
+		return dst
+	}
+	return append(dst, Bucket{index, key&1 != 0, uint8(b.Shift), n})
 }
 
 // Coarsen changes the indices of buckets that may come from different blocks to those of a coarseness, sorts
@@ -273,9 +275,7 @@ func (b *Block) Take(epoch uint64) (list []Bucket, zeros uint64) {
 	}
 	zeros = take(b.zero, b.zeroSnaps, 0, 1)
 	for at := range b.counts {
-		if n := take(&b.counts[at], b.snaps, at, len(b.counts)); n > 0 {
-			list = append(list, b.bucket(at, n))
-		}
+		list = b.appendBucket(list, at, take(&b.counts[at], b.snaps, at, len(b.counts)))
 	}
 	b.coarse.Store(Sealed)
 	for i := range b.epochs {

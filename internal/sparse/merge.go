@@ -12,7 +12,7 @@ func Merge(to, from []atomic.Uint64, m int, shift uint, snapshots int) []atomic.
 		had[s] = f.before(t.epoch(s))
 	}
 	add := func(w *atomic.Uint64, n uint64) { w.Store(load(w) + n) }
-	t.KeepCoarse(load(f.coarse))
+	t.KeepCoarse(f.Coarse())
 	zeros := load(f.zero)
 	for s := range had {
 		add(&t.zeroSnaps[s], had[s].of(zeros, f.zeroSnaps, 0, 1))

@@ -212,6 +212,38 @@ func TestMostCoarse(t *testing.T) {
 	}
 }
 
+// Whatever another process has put into the words of a block, reading it comes to an end, and finds buckets that there
+// are.
+func TestWildWords(t *testing.T) {
+	t.Parallel()
+	rnd := rand.New(rand.NewPCG(8, 9))
+	for range 3000 {
+		m := scalesTested[rnd.IntN(len(scalesTested))]
+		shift := uint(rnd.IntN(int(CoarsestShift(m)) + 1))
+		w, b := newBlock(16, m, shift, 2)
+		for i := range w {
+			w[i].Store(rnd.Uint64() >> rnd.IntN(64))
+		}
+		b.AppendSince(nil, 5, 6)
+		merged := Merge(make([]atomic.Uint64, Words(16, 2)), w, m, shift, 2)
+		for _, b := range []Block{b, View(merged, m, shift, 2)} {
+			list, _ := b.Append(nil)
+			coarse := b.Coarse()
+			for ; len(list) > 0; coarse++ {
+				if coarse > mostCoarse(m) {
+					t.Fatalf("m %d: %v is not united with zero at any coarseness", m, list)
+				}
+				for _, x := range list {
+					if bound := ScaleOf(m).Bound(x.Index, uint(x.Shift)); !(bound > 0) {
+						t.Fatalf("m %d: bucket %v ends at %v", m, x, bound)
+					}
+				}
+				list, _ = Coarsen(list, m, coarse)
+			}
+		}
+	}
+}
+
 func TestSealable(t *testing.T) {
 	t.Parallel()
 	for _, s := range []int{0, 5} {

@@ -125,12 +125,8 @@ func (b *Block) appendFrom(dst []Bucket, from before) (list []Bucket, zeros uint
 	zeros = load(b.zero)
 	zeros -= from.of(zeros, b.zeroSnaps, 0, 1)
 	for at := range b.counts {
-		n := load(&b.counts[at])
-		if n == 0 {
-			continue
-		}
-		if n -= from.of(n, b.snaps, at, len(b.counts)); n > 0 {
-			dst = append(dst, b.bucket(at, n))
+		if n := load(&b.counts[at]); n > 0 {
+			dst = b.appendBucket(dst, at, n-from.of(n, b.snaps, at, len(b.counts)))
 		}
 	}
 	return dst, zeros

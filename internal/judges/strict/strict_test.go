@@ -2,6 +2,7 @@ package strict
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"flag"
 	"fmt"
@@ -14,10 +15,13 @@ import (
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
+	"github.com/prometheus/prometheus/model/exemplar"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/model/textparse"
 
+	"github.com/gotheus/gotheus"
 	"github.com/gotheus/gotheus/expo"
+	"github.com/gotheus/gotheus/internal/hostiletest"
 	"github.com/gotheus/gotheus/internal/pagetest"
 )
 
@@ -75,6 +79,35 @@ func TestStrict(t *testing.T) {
 	}
 }
 
+// TestHostile has the newest judges read pages that hostile texts and words have come into.
+func TestHostile(t *testing.T) {
+	t.Parallel()
+	for name, r := range hostiletest.Registries(t) {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			for _, f := range pagetest.Formats() {
+				var b bytes.Buffer
+				if err := r.Write(context.Background(), &b, &gotheus.WriteOptions{Format: f}); err != nil {
+					t.Fatal(err)
+				}
+				got, err := byTextparse(f, b.Bytes())
+				if err != nil {
+					t.Errorf("%+v: textparse: %v", f, err)
+				}
+				hostiletest.Check(t, f, got)
+				// The other decoder is slow, and knows neither infos nor state sets.
+				if f.Syntax != expo.OpenMetrics1 || f.Created || f.Escaping > expo.AllowUTF8 || name == "info" || name == "state" || name == "collector" || strings.Contains(name, "words") {
+					continue
+				}
+				if got, err = byExpfmt(f, b.Bytes()); err != nil {
+					t.Errorf("%+v: expfmt: %v", f, err)
+				}
+				hostiletest.Check(t, f, got)
+			}
+		})
+	}
+}
+
 func byTextparse(f expo.Format, body []byte) (map[string]float64, error) {
 	o := textparse.ParserOptions{EnableOpenMetrics2: true, KeepClassicOnClassicAndNativeHistograms: true}
 	p, err := textparse.New(slices.Clone(body), f.ContentType(), labels.NewSymbolTable(), o)
@@ -99,6 +132,13 @@ func byTextparse(f expo.Format, body []byte) (map[string]float64, error) {
 			}
 			if err != nil {
 				return nil, err
+			}
+		}
+		if entry == textparse.EntrySeries || entry == textparse.EntryHistogram {
+			for x := new(exemplar.Exemplar); p.Exemplar(x); {
+				if !x.Labels.IsValid(model.UTF8Validation) {
+					return nil, fmt.Errorf("exemplar with labels %v", x.Labels)
+				}
 			}
 		}
 		if entry != textparse.EntrySeries {
