@@ -48,8 +48,8 @@ func appendStart(dst []byte, start int64) []byte {
 }
 
 func (e *openMetrics2) Distribution(dst []byte, labels string, d *Distribution) []byte {
-	if d.Native != nil && uint64(float64(d.Count)) != d.Count {
-		// Parsers have the count as a float, which must be that of all buckets.
+	if d.Native != nil && d.Count > 1<<53 {
+		// Parsers have counts as floats, of which that of all must be the sum of the others.
 		if len(e.family.Bounds) == 0 {
 			return dst
 		}
