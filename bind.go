@@ -52,8 +52,9 @@ const (
 //
 // If the backend cannot be opened, the error is returned and logged, counting goes on in the heap,
 // gotheus_backend_up is 0, and r tries again in the background until it succeeds or Bind or Close is
-// called; only a URL whose scheme is unknown is not tried again. A registry that is bound already returns ErrBound, also if it is the default
-// one and GOTHEUS_BACKEND has bound it: Bind should be among the first things that main does.
+// called; only a URL whose scheme is unknown is not tried again. A registry that is bound already
+// returns ErrBound, also if it is the default one and GOTHEUS_BACKEND has bound it: Bind should be among
+// the first things that main does.
 func (r *Registry) Bind(ctx context.Context, rawURL string) error {
 	r.envRun.Do(func() {}) // an explicit Bind wins
 	return r.bindURL(ctx, rawURL)
@@ -312,31 +313,32 @@ func (r *Registry) Flush(ctx context.Context) error {
 	r.applyEnv(ctx)
 	r.sampleNow(ctx)
 	for {
-		// While a bind is in progress, series are still where they were, though r has the new backend already.
-		if err := r.awaitTurn(ctx); err != nil {
+		b, missing, err := r.settled(ctx)
+		if err != nil {
 			return fmt.Errorf("gotheus: not flushed: %w", err)
 		}
-		b := r.current()
-		err := errors.Join(r.notThere(), r.promote.drain(ctx, flushWait), b.Flush(ctx))
+		err = errors.Join(missing, r.promote.drain(ctx, flushWait), b.Flush(ctx))
 		if r.current() == b { // otherwise what was postponed may have moved elsewhere
 			return err
 		}
 	}
 }
 
-// awaitTurn waits until no bind and no Close is in progress.
-func (r *Registry) awaitTurn(ctx context.Context) error {
+// settled returns the backend that all series are in, but for those that are postponed, and what notThere
+// says. It waits for a bind or Close in progress: meanwhile, series are still where they were, though r has
+// the new backend already.
+func (r *Registry) settled(ctx context.Context) (b *binding, missing, err error) {
 	ctx, cancel := context.WithTimeout(ctx, turnWait)
 	defer cancel()
-	err := r.takeTurn(ctx)
-	if err == nil {
-		r.opMu.Unlock()
+	if err := r.takeTurn(ctx); err != nil {
+		return nil, nil, err
 	}
-	return err
+	defer r.opMu.Unlock()
+	return r.current(), r.notThere(), nil
 }
 
-// notThere is the error of a backend that was asked for and could not be opened yet, or that a Close has left
-// without having saved all.
+// notThere is the error of a backend that was asked for and could not be opened yet, or that a Close has
+// left without having saved all.
 func (r *Registry) notThere() error {
 	if !r.current().local {
 		return nil

@@ -30,10 +30,11 @@ type exemplars struct {
 	retry [len(exemplarSizes)]time.Time
 }
 
-// AddExemplar adds v as Add does, with an exemplar. Its labels can be any: they do not tell series apart. They may have
-// at most 128 code points, names and values together. Otherwise, or if a name is empty, has control characters or
-// begins with __, if a value has a NUL byte, if something is not UTF-8, or if the backend has no room, v is added
-// and the exemplar dropped, which is logged. The page shows the newest of the series. It is kept in the backend, and forgotten when the counter is bound to another one. It costs
+// AddExemplar adds v as Add does, with an exemplar. Its labels can be any: they do not tell series apart.
+// They may have at most 128 code points, names and values together. Otherwise, or if a name is empty, has
+// control characters or begins with __, if a value has a NUL byte, if something is not UTF-8, or if the
+// backend has no room, v is added and the exemplar dropped, which is logged. The page shows the newest of
+// the series. It is kept in the backend, and forgotten when the counter is bound to another one. It costs
 // a few hundred nanoseconds.
 func (c *Counter) AddExemplar(v float64, labels Labels) {
 	c.Add(v)
@@ -161,29 +162,25 @@ func (f *family) exemplarFamily(class int) *backend.Family {
 // exemplarText returns the label text of an exemplar.
 func exemplarText(labels Labels) (string, error) {
 	var few [8]string
-	names := few[:0]
+	names, values := few[:0], make([]string, 0, len(few))
 	for name := range labels {
 		names = append(names, name)
 	}
 	slices.Sort(names)
-	text := ""
 	for _, name := range names {
-		text = backend.AppendLabel(text, name, labels[name])
+		values = append(values, labels[name])
 	}
-	return text, checkExemplar(&backend.Exemplar{Labels: text})
+	text, err := (&backend.Family{Name: "exemplar", Labels: names}).LabelText(values...)
+	if err != nil {
+		return "", err
+	}
+	return text, checkExemplar(&backend.Exemplar{Labels: text}, names)
 }
 
-// checkExemplar says what is wrong with an exemplar in any format.
-func checkExemplar(e *backend.Exemplar) error {
-	if err := e.Check(); err != nil {
+// checkExemplar says what is wrong with an exemplar, whose labels have these names, in any format.
+func checkExemplar(e *backend.Exemplar, names []string) error {
+	if err := e.Check(); err != nil || classicLabels(names) {
 		return err
-	}
-	var names []string
-	for name := range backend.ParseLabels(e.Labels) {
-		names = append(names, name)
-	}
-	if classicLabels(names) {
-		return nil
 	}
 	if _, clash := escapedLabels(expo.Underscores, names); clash != "" {
 		return fmt.Errorf("%w: of labels %q, two are the same, or one is __name__, to scrapers that take no other names than [a-zA-Z_][a-zA-Z0-9_]*",

@@ -271,7 +271,11 @@ func (f *collected) checkExemplars(list ...expo.Exemplar) {
 		if x.Time == 0 {
 			continue
 		}
-		if err := checkExemplar(&backend.Exemplar{Labels: x.Labels, Value: x.Value}); err != nil {
+		var names []string
+		for name := range backend.ParseLabels(x.Labels) {
+			names = append(names, name)
+		}
+		if err := checkExemplar(&backend.Exemplar{Labels: x.Labels, Value: x.Value}, names); err != nil {
 			f.fail("%w", err)
 		}
 	}

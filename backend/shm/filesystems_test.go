@@ -170,9 +170,13 @@ func TestOtherFileSystems(t *testing.T) {
 	}
 }
 
-// fillWorker makes series until there is no more room, says how many, and goes on counting.
+// fillWorker makes series until there is no more room, says how many, and goes on counting. It begins when it is told
+// to: a full disk may have no room for another process to open the file.
 func fillWorker(string) {
 	b := workerOpen()
+	in := bufio.NewReader(os.Stdin)
+	fmt.Println("open")
+	in.ReadString('\n')
 	var first backend.Words
 	for n := 0; ; n++ {
 		w, err := b.Cells(requests, fmt.Sprintf(`code="%d-%d",method=""`, os.Getpid(), n))
@@ -192,7 +196,7 @@ func fillWorker(string) {
 		first[0].Add(10)
 	}
 	fmt.Println("counted on")
-	bufio.NewReader(os.Stdin).ReadString('\n') // until room was made
+	in.ReadString('\n') // until room was made
 	if _, err := b.Cells(requests, fmt.Sprintf(`code="%d-more",method=""`, os.Getpid())); err != nil {
 		fmt.Println(err)
 		os.Exit(3)
@@ -253,6 +257,14 @@ func TestFullFileSystem(t *testing.T) {
 					}
 				})
 				fillers = append(fillers, worker{w, bufio.NewReader(out)})
+			}
+			for _, f := range fillers {
+				if line, _ := f.out.ReadString('\n'); line != "open\n" {
+					t.Fatal(line)
+				}
+			}
+			for _, f := range fillers {
+				f.in.WriteString("\n")
 			}
 			for _, f := range fillers {
 				var n int
