@@ -36,7 +36,8 @@ const (
 	// stay full for ever, and programs close with a context that never ends.
 	flushWait = time.Second
 
-	// turnWait is how long Flush and Close wait at most for a bind in progress: a driver may hang.
+	// turnWait is how long Flush and Close wait at most for a bind in progress, and how long one to
+	// GOTHEUS_BACKEND may take: a driver may hang.
 	turnWait = 10 * time.Second
 )
 
@@ -56,25 +57,49 @@ const (
 // returns ErrBound, also if it is the default one and GOTHEUS_BACKEND has bound it: Bind should be among
 // the first things that main does.
 func (r *Registry) Bind(ctx context.Context, rawURL string) error {
-	r.envRun.Do(func() {}) // an explicit Bind wins
-	return r.bindURL(ctx, rawURL)
+	r.envDone.Store(true) // an explicit Bind wins
+	return r.bindURL(ctx, rawURL, false)
 }
 
-func (r *Registry) bindURL(ctx context.Context, rawURL string) error {
-	var failed error
-	err := r.bind(ctx, backend.Redact(rawURL), func(request *asked) error {
-		if failed = r.openAndInstall(ctx, rawURL); failed != nil {
-			request.err.Store(&failed)
+// bindURL binds r to a URL, unless it is that of the environment, and somebody was quicker.
+func (r *Registry) bindURL(ctx context.Context, rawURL string, env bool) error {
+	name := backend.Redact(rawURL)
+	if err := r.beginBind(ctx, name); err != nil {
+		return err
+	}
+	if env && r.envDone.Swap(true) {
+		r.endTurn()
+		return nil
+	}
+	r.reopen.halt(ctx)
+	request := &asked{name: name}
+	r.asked.Store(request)
+	r.startSelf()
+	err := r.openAndInstall(ctx, rawURL)
+	if err != nil {
+		request.err.Store(&err)
+		if !errors.Is(err, backend.ErrScheme) {
+			r.reopen.add(func(ctx context.Context) error { return r.openAgain(ctx, rawURL, request) }, err, reopenFirst, reopenMost)
 		}
-		if failed != nil && !errors.Is(failed, backend.ErrScheme) {
-			r.retry(rawURL, request, failed)
-		}
-		return failed
-	})
-	if failed != nil {
-		r.log(slog.LevelError, "open", "the backend cannot be opened; counting goes on in the heap", "backend", backend.Redact(rawURL), "error", failed)
+	}
+	r.endTurn()
+	if err != nil {
+		r.log(slog.LevelError, "open", "the backend cannot be opened; counting goes on in the heap", "backend", name, "error", err)
 	}
 	return err
+}
+
+// beginBind takes the turn, unless r is bound.
+func (r *Registry) beginBind(ctx context.Context, name string) error {
+	r.reopen.interrupt()
+	if err := r.takeTurn(ctx); err != nil {
+		return fmt.Errorf("gotheus: not bound to %s: %w", name, err)
+	}
+	if old := r.asked.Load(); old != nil && !r.current().local {
+		r.endTurn()
+		return fmt.Errorf("%w: %s, so not to %s; Close comes first", ErrBound, old.name, name)
+	}
+	return nil
 }
 
 func (r *Registry) openAndInstall(ctx context.Context, rawURL string) error {
@@ -93,27 +118,19 @@ func (r *Registry) openAndInstall(ctx context.Context, rawURL string) error {
 	return nil
 }
 
-// retry lets a request that has failed be tried again. opMu is held.
-func (r *Registry) retry(rawURL string, request *asked, err error) {
-	r.reopen.add(func(ctx context.Context) error { return r.openAgain(ctx, rawURL, request) }, err, reopenFirst, reopenMost)
-}
-
 // openAgain is the retry for a request, unless there has been another one, or Close, since.
 func (r *Registry) openAgain(ctx context.Context, rawURL string, request *asked) error {
-	r.opMu.Lock()
+	if err := r.takeTurn(ctx); err != nil {
+		return err
+	}
 	if r.asked.Load() != request {
-		r.opMu.Unlock()
+		r.endTurn()
 		return nil
 	}
 	err := r.openAndInstall(ctx, rawURL)
-	if err != nil && ctx.Err() != nil { // whoever has halted the retries may not have waited for the turn
-		r.retry(rawURL, request, err)
-		r.opMu.Unlock()
-		return nil
-	}
-	r.opMu.Unlock()
+	r.endTurn()
 	if err == nil {
-		r.log(slog.LevelInfo, "opened", "the backend is open now", "backend", backend.Redact(rawURL))
+		r.log(slog.LevelInfo, "opened", "the backend is open now", "backend", request.name)
 	}
 	return err
 }
@@ -121,30 +138,24 @@ func (r *Registry) openAgain(ctx context.Context, rawURL string, request *asked)
 // BindBackend is Bind for a backend at hand, which r then owns: it is closed by Close. If ctx ends while
 // scrapes are in progress, nothing has happened.
 func (r *Registry) BindBackend(ctx context.Context, b backend.Backend) error {
-	r.envRun.Do(func() {})
-	return r.bind(ctx, fmt.Sprintf("%T", b), func(*asked) error {
-		err := r.install(ctx, b)
-		if err != nil {
-			r.asked.Store(nil)
+	r.envDone.Store(true)
+	name := fmt.Sprintf("%T", b)
+	if err := r.beginBind(ctx, name); err != nil {
+		return err
+	}
+	defer r.endTurn()
+	before, own := r.asked.Load(), r.self.Load()
+	r.asked.Store(&asked{name: name})
+	r.startSelf()
+	if err := r.install(ctx, b); err != nil { // what was asked for before is tried again
+		r.asked.Store(before)
+		if own == nil {
 			r.stopSelf()
 		}
 		return err
-	})
-}
-
-// bind runs f, which binds, unless r is bound.
-func (r *Registry) bind(ctx context.Context, name string, f func(*asked) error) error {
-	if err := r.endRetries(ctx); err != nil {
-		return fmt.Errorf("gotheus: not bound to %s: %w", name, err)
 	}
-	defer r.opMu.Unlock()
-	if old := r.asked.Load(); old != nil && !r.current().local {
-		return fmt.Errorf("%w: %s, so not to %s; Close comes first", ErrBound, old.name, name)
-	}
-	request := &asked{name: name}
-	r.asked.Store(request)
-	r.startSelf()
-	return f(request)
+	r.reopen.halt(ctx)
+	return nil
 }
 
 // install makes b the backend of r, when no scrape is in progress. opMu is held.
@@ -158,6 +169,9 @@ func (r *Registry) install(ctx context.Context, b backend.Backend) error {
 	bound := &binding{Backend: b}
 	if n, ok := b.(backend.Numbered); ok {
 		bound.number = n.Number()
+	}
+	if c, ok := b.(backend.Clocked); ok {
+		c.SetClock(r.Now)
 	}
 	r.moveAll(bound)
 	r.unsaved.Store(nil)
@@ -183,14 +197,16 @@ func (r *Registry) takeTurn(ctx context.Context) error {
 	return nil
 }
 
-// endRetries takes the turn and ends the retries of earlier requests. If ctx ends before, they go on.
-func (r *Registry) endRetries(ctx context.Context) error {
-	r.reopen.halt(ctx) // so that one in progress gives up its turn
-	err := r.takeTurn(ctx)
-	if err == nil {
-		r.reopen.halt(ctx)
+// endTurn gives opMu back, and logs what had to wait for that: a logger may flush.
+func (r *Registry) endTurn() {
+	r.opMu.Unlock()
+	r.mu.Lock()
+	held := r.heldLog
+	r.heldLog, r.holdLog = nil, false
+	r.mu.Unlock()
+	for _, log := range held {
+		log()
 	}
-	return err
 }
 
 // poll tries a lock until it is taken or ctx ends: those of package sync know no contexts.
@@ -207,8 +223,11 @@ func poll(ctx context.Context, try func() bool) error {
 
 // moveAll moves everything to another backend. New series go there from the first instruction on; a
 // series that is being made for the old one meanwhile is in its family's list before the family's lock
-// is free.
+// is free. What is logged waits for the end of the turn.
 func (r *Registry) moveAll(to *binding) {
+	r.mu.Lock()
+	r.holdLog = true
+	r.mu.Unlock()
 	r.current()
 	r.moveMu.Lock()
 	r.bound.Store(to)
@@ -333,7 +352,7 @@ func (r *Registry) settled(ctx context.Context) (b *binding, missing, err error)
 	if err := r.takeTurn(ctx); err != nil {
 		return nil, nil, err
 	}
-	defer r.opMu.Unlock()
+	defer r.endTurn()
 	return r.current(), r.notThere(), nil
 }
 
@@ -356,8 +375,8 @@ func (r *Registry) notThere() error {
 
 // Close flushes, leaves the backend and ends everything that r does in the background. Metrics go on in
 // the heap, from zero; r can be bound again, and then carries over what was counted in between. Gauges of a
-// mode other than Shared keep their values: they are this process's own. Series with a time to live stay
-// until another one is made. Closing a registry that is not bound ends what it does in the background.
+// mode other than Shared keep their values: they are this process's own. Series with a time to live stay, and
+// windows of quantiles stand still, until another one is made or r is bound again. Closing a registry that is not bound ends what it does in the background.
 //
 // An error says that not everything is in the backend; Flush and further calls return it, too, until r
 // is bound again. If a Bind is still in progress when ctx ends, or after ten seconds, that is the error,
@@ -366,17 +385,19 @@ func (r *Registry) Close(ctx context.Context) (err error) {
 	r.applyEnv(ctx)
 	limited, cancel := context.WithTimeout(ctx, turnWait)
 	defer cancel()
-	if err := r.endRetries(limited); err != nil {
+	r.reopen.interrupt()
+	if err := r.takeTurn(limited); err != nil {
 		return fmt.Errorf("gotheus: not closed: %w", err)
 	}
-	defer r.opMu.Unlock()
+	defer r.endTurn()
 	defer func() {
 		if err != nil {
 			r.unsaved.Store(&err)
 		}
 	}()
-	r.sweeper.stop()
-	r.windows.stop()
+	r.reopen.halt(limited)
+	r.sweeper.stop(limited)
+	r.windows.stop(limited)
 	b := r.current()
 	if b.local {
 		err = r.notThere()
@@ -405,16 +426,20 @@ func (r *Registry) startEnv() {
 	}
 }
 
-// applyEnv applies GOTHEUS_BACKEND unless that was done or an explicit Bind came first. Errors are
-// logged and tried again by bindURL.
+// applyEnv applies GOTHEUS_BACKEND unless that was done or an explicit Bind came first. If somebody is at it,
+// it waits for the end. Errors are logged and tried again by bindURL.
 func (r *Registry) applyEnv(ctx context.Context) {
-	if r.env {
-		r.envRun.Do(func() {
-			if rawURL := os.Getenv(EnvBackend); rawURL != "" {
-				r.bindURL(ctx, rawURL)
-			}
-		})
+	if !r.env || r.envDone.Load() {
+		return
 	}
+	rawURL := os.Getenv(EnvBackend)
+	if rawURL == "" {
+		r.envDone.Store(true)
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, turnWait)
+	defer cancel()
+	r.bindURL(ctx, rawURL, true)
 }
 
 // The default registry.

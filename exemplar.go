@@ -113,26 +113,36 @@ func (s *series) makeExemplars(old *exemplars, class int, now time.Time) *exempl
 		return nil
 	}
 	f := s.fam()
+	made, err := s.findExemplars(class, now)
+	if err != nil { // when no lock is held: a logger may count its lines
+		f.reg.log(slog.LevelWarn, "exemplar room "+f.def.Name, "exemplars are dropped: the backend has no room for them", "metric", f.def.Name, "error", err)
+		return nil
+	}
+	return made
+}
+
+// findExemplars is makeExemplars with the error.
+func (s *series) findExemplars(class int, now time.Time) (*exemplars, error) {
+	f := s.fam()
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.reg.moveMu.Lock()
 	at, words, labels := s.spot.Load(), s.words(), s.stored()
 	f.reg.moveMu.Unlock()
 	if at.home == nil {
-		return nil // the series itself is on no page
+		return nil, nil // the series itself is on no page
 	}
 	next := new(exemplars)
 	if at.exemplars != nil {
 		*next = *at.exemplars
 	}
 	if next.slots[class].words != nil {
-		return next
+		return next, nil
 	}
 	def := f.exemplarFamily(class)
 	var err error
 	if next.slots[class].words, err = at.home.Cells(def, labels); err != nil {
 		next.retry[class] = now.Add(exemplarRetry)
-		f.reg.log(slog.LevelWarn, "exemplar room "+f.def.Name, "exemplars are dropped: the backend has no room for them", "metric", f.def.Name, "error", err)
 	}
 	next.slots[class].family = def
 	start := f.def.Start(words)
@@ -140,15 +150,12 @@ func (s *series) makeExemplars(old *exemplars, class int, now time.Time) *exempl
 	f.reg.moveMu.Lock()
 	defer f.reg.moveMu.Unlock()
 	if s.spot.Load() != at {
-		return nil // the series has moved meanwhile
+		return nil, err // the series has moved meanwhile
 	}
 	with := *at
 	with.exemplars = next
 	s.spot.Store(&with)
-	if err != nil {
-		return nil
-	}
-	return next
+	return next, err
 }
 
 // exemplarFamily returns the auxiliary family for a size class. f.mu is held.

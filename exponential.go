@@ -196,7 +196,7 @@ func (e *exponents) move(s *series, to, from backend.Words) {
 	if from != nil {
 		since := uint64(0)
 		if s := f.def.Sketch; s != nil { // what is older is in no quantile, and would count as observed now
-			if now := epochOf(s, f.reg.Now()); now > 0 {
+			if now := s.Epoch(f.reg.Now()); now > 0 {
 				since = oldestOf(s, now)
 			}
 		}

@@ -12,7 +12,7 @@ import (
 // Sweep lets tests choose when series are looked at for their time to live, and when the windows of quantiles move on.
 func Sweep(r *Registry, now time.Time) {
 	r.advance(now)
-	r.sweep(now)
+	r.sweep(context.Background(), now)
 }
 
 // Distributions returns the series of a family of r's page by label text: what an encoder is given.

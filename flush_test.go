@@ -240,16 +240,26 @@ func TestFailedClose(t *testing.T) {
 	}
 }
 
+// refusing is a backend without room, that counts how often it was asked.
+type refusing struct {
+	*heap.Backend
+	asked atomic.Int64
+}
+
+func (b *refusing) Cells(*backend.Family, string) (backend.Words, error) {
+	b.asked.Add(1)
+	return nil, backend.ErrFull
+}
+
 // A Flush that waits for room while the registry is closed does not take the move to the heap for success.
 func TestFlushMeetsClose(t *testing.T) {
 	t.Parallel()
-	for range 20 {
-		b := &faulty{Backend: heap.New()}
+	for range 5 {
+		b := &refusing{Backend: heap.New()}
 		r, _ := newRegistry(t, &gotheus.RegistryOptions{NoSelfMetrics: true})
 		if err := r.BindBackend(t.Context(), b); err != nil {
 			t.Fatal(err)
 		}
-		b.set(backend.ErrFull)
 		r.NewCounter("c_total", "C.", nil).Inc()
 		var wait sync.WaitGroup
 		for range 4 {
@@ -259,6 +269,8 @@ func TestFlushMeetsClose(t *testing.T) {
 				}
 			})
 		}
+		// More often than the retries ask in a minute.
+		eventually(t, "a Flush is waiting", func() bool { return b.asked.Load() > 30 })
 		if err := r.Close(soon(t)); !errors.Is(err, backend.ErrFull) {
 			t.Errorf("Close: %v", err)
 		}
@@ -287,6 +299,163 @@ func TestFlushInTheLogger(t *testing.T) {
 	v.With("a")
 	if h.lines.Load() == 0 {
 		t.Error("nothing was logged")
+	}
+}
+
+// GOTHEUS_BACKEND names a backend whose driver hangs: nobody waits for longer than its context, and nobody is told that
+// all is there.
+func TestEnvironmentHangs(t *testing.T) {
+	g := &gated{entered: make(chan struct{}, 9), release: make(chan struct{}, 9), opened: make(chan *heap.Backend, 9)}
+	gates.Store("env", g)
+	t.Setenv(gotheus.EnvBackend, "test-gated://env")
+	old := gotheus.Default()
+	defer gotheus.SetDefault(old)
+	r := countTen(t)
+	gotheus.SetDefault(r)
+	first := make(chan error, 1)
+	go func() { first <- r.Flush(t.Context()) }()
+	<-g.entered
+	for what, err := range map[string]error{"Flush": r.Flush(soon(t)), "Close": r.Close(soon(t)), "Bind": r.Bind(soon(t), "heap:"), "BindBackend": r.BindBackend(soon(t), heap.New())} {
+		if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "test-gated://env") {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	g.release <- struct{}{}
+	if err := <-first; err != nil {
+		t.Error(err)
+	}
+	if n := (&halting{Backend: <-g.opened}).counted(); n != 10 {
+		t.Errorf("Flush is done, and %d of 10 have arrived", n)
+	}
+}
+
+// A BindBackend that fails leaves all as it was: what had been asked for is still not there, and tried again.
+func TestBindBackendFails(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "later")
+	r := countTen(t)
+	if err := r.Bind(t.Context(), "shm://"+dir+"/x?fs=any&limit=1MiB"); err == nil {
+		t.Fatal("bound")
+	}
+	for range r.Families(t.Context()) {
+		if err := r.BindBackend(soon(t), heap.New()); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("bound during a scrape: %v", err)
+		}
+		break
+	}
+	if err := r.Flush(t.Context()); err == nil || !strings.Contains(err.Error(), dir) {
+		t.Errorf("Flush: %v", err)
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "it is tried again", func() bool { return r.Flush(t.Context()) == nil })
+}
+
+// Callers that give up waiting for their turn do not end the retries.
+func TestRetriesSurvive(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "later")
+	r := countTen(t)
+	if err := r.Bind(t.Context(), "shm://"+dir+"/x?fs=any&limit=1MiB"); err == nil {
+		t.Fatal("bound")
+	}
+	var wait sync.WaitGroup
+	var stop atomic.Bool
+	for range 4 {
+		wait.Go(func() {
+			for !stop.Load() {
+				r.Flush(context.Background())
+			}
+		})
+	}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	for range r.Families(t.Context()) { // so that nobody is bound who has the turn
+		for range 2000 {
+			if r.BindBackend(ended, heap.New()) == nil {
+				t.Fatal("bound")
+			}
+		}
+		break
+	}
+	stop.Store(true)
+	wait.Wait()
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "it is tried again", func() bool { return r.Flush(t.Context()) == nil })
+}
+
+// stuck is a backend whose Sync ends with its context.
+type stuck struct {
+	*heap.Backend
+	syncing chan struct{}
+}
+
+func (s *stuck) Sync(ctx context.Context) error {
+	select {
+	case s.syncing <- struct{}{}:
+	default:
+	}
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+// Close does not wait for a sweep that waits for the backend.
+func TestCloseDuringSweep(t *testing.T) {
+	t.Parallel()
+	r, _ := newRegistry(t, &gotheus.RegistryOptions{NoSelfMetrics: true})
+	b := &stuck{Backend: heap.New(), syncing: make(chan struct{})}
+	r.NewCounterVec("c_total", "C.", &gotheus.Options{TTL: time.Millisecond}, "l").With("a").Inc()
+	if err := r.BindBackend(t.Context(), b); err != nil {
+		t.Fatal(err)
+	}
+	<-b.syncing
+	begun := time.Now()
+	if err := r.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if d := time.Since(begun); d > 9*time.Second { // as long as the sweep had
+		t.Errorf("it took %v", d)
+	}
+}
+
+// A logger may flush, and count its lines, whatever it is told about.
+func TestLoggerThatFlushes(t *testing.T) {
+	t.Parallel()
+	h := new(flushingHandler)
+	r := gotheus.NewRegistry(&gotheus.RegistryOptions{Logger: slog.New(h), NoSelfMetrics: true})
+	b := &faulty{Backend: heap.New(), err: backend.ErrFull}
+	lines := r.NewCounterVec("lines_total", "L.", nil, "l")
+	lines.With("a").Inc()
+	begun, during := time.Now(), 0
+	h.flush = func() { // when it is bound
+		during++
+		lines.With("a").AddExemplar(1, gotheus.Labels{"a": "b"})
+		if err := r.Flush(soon(t)); !errors.Is(err, backend.ErrFull) {
+			t.Errorf("Flush in the logger: %v", err)
+		}
+	}
+	if err := r.BindBackend(t.Context(), b); err != nil {
+		t.Fatal(err)
+	}
+	if d := time.Since(begun); during != 1 || d > 9*time.Second { // as long as a Flush waits for the turn
+		t.Errorf("bound in %v, %d lines", d, during)
+	}
+	// There is no room for exemplars either; and a retry has something to say, since the limit is reached.
+	b.set(nil)
+	eventually(t, "the series arrives", func() bool { return r.Flush(t.Context()) == nil })
+	b.set(backend.ErrFull)
+	h.lines.Store(0)
+	h.flush = func() { lines.With("a").AddExemplar(1, gotheus.Labels{"a": "b"}) }
+	lines.With("a").AddExemplar(1, gotheus.Labels{"a": "b"})
+	if h.lines.Load() == 0 {
+		t.Error("nothing was said about exemplars")
+	}
+	b.set(nil)
+	if err := r.Close(t.Context()); err != nil {
+		t.Error(err)
 	}
 }
 

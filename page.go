@@ -200,7 +200,7 @@ func (p *page) encode(dst []byte, e expo.Encoder, g *pageGroup, i int) []byte {
 		if f.Sketch != nil {
 			p.further = g.blocksOf(p.further[:0], s.Labels)
 			// The clock is asked for each series: a page may take longer than a slot.
-			p.readQuantiles(&p.dist, f, s.Words, epochOf(f.Sketch, p.reg.Now()))
+			p.readQuantiles(&p.dist, f, s.Words, f.Sketch.Epoch(p.reg.Now()))
 		}
 	default:
 		return p.float(dst, e, f, s.Labels, loadFloat(&s.Words[backend.GaugeValue]))

@@ -131,10 +131,14 @@ func (p *scratch) readNative(f *backend.Family, w backend.Words) (count uint64) 
 	n := &p.native
 	n.Schema = int32(max(f.Native.Schema, 0)) - int32(min(coarse, uint64(sparse.CoarsestShift(m))))
 	n.ZeroThreshold = max(f.Native.ZeroThreshold, sparse.ZeroThreshold(m, coarse))
-	n.ZeroCount = zeros
 	n.Positive, n.Negative, n.Exemplars = n.Positive[:0], n.Negative[:0], nil
-	count = zeros
+	// More than the limit is not counted here: what would exceed it was put there by others.
+	n.ZeroCount = min(zeros, backend.IntLimit)
+	count = n.ZeroCount
 	for _, b := range list {
+		if b.Count > backend.IntLimit-count {
+			continue
+		}
 		count += b.Count
 		if to := &n.Positive; b.Negative {
 			n.Negative = append(n.Negative, expo.NativeBucket{Index: b.Index, Count: b.Count})
@@ -207,27 +211,17 @@ func (p *scratch) readQuantiles(d *distribution, f *backend.Family, w backend.Wo
 	}
 }
 
-// epochOf returns the number of the slot of the window that a time is in; 0 if there is no telling.
-func epochOf(s *backend.Sketch, now time.Time) uint64 {
-	if ns := nanoseconds(now); ns > 0 {
-		return uint64(ns/slotOf(s)) + 1
-	}
-	return 0
-}
-
 // oldestOf returns the first epoch of the window that ends in an epoch.
 func oldestOf(s *backend.Sketch, now uint64) uint64 {
 	return max(now, uint64(s.Slots)) - uint64(s.Slots) + 1
 }
-
-func slotOf(s *backend.Sketch) int64 { return int64(s.MaxAge) / int64(s.Slots) }
 
 // openWindow lets the window of a block that the series begins to count in begin, or go on.
 func (f *family) openWindow(b *sparse.Block) {
 	if f.def.Sketch == nil {
 		return
 	}
-	if epoch := epochOf(f.def.Sketch, f.reg.Now()); epoch > 0 {
+	if epoch := f.def.Sketch.Epoch(f.reg.Now()); epoch > 0 {
 		b.Advance(epoch)
 	}
 }
@@ -240,7 +234,7 @@ func (r *Registry) advance(now time.Time) {
 		if f.def.Sketch == nil {
 			continue
 		}
-		epoch := epochOf(f.def.Sketch, now)
+		epoch := f.def.Sketch.Epoch(now)
 		if epoch == 0 || f.epoch.Swap(epoch) == epoch {
 			continue
 		}

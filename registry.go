@@ -2,6 +2,7 @@ package gotheus
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -40,6 +41,8 @@ type Registry struct {
 	hidden     map[string]*family // unregistered ones, by schema
 	collectors []*collector
 	logged     map[string]*logState
+	holdLog    bool // while series are moved
+	heldLog    []func()
 	logTo      atomic.Pointer[slog.Logger] // nil: as the options say
 	self       atomic.Pointer[selfMetrics] // nil: none, or not yet
 
@@ -53,8 +56,9 @@ type Registry struct {
 	reopen   retrier               // of a backend that could not be opened
 	promote  retrier               // of families and series that the backend had no room for
 
-	envTimer, envRun sync.Once
-	sweeper, windows sweeper // of times to live; of quantiles
+	envTimer         sync.Once
+	envDone          atomic.Bool // set under opMu, or by an explicit Bind
+	sweeper, windows sweeper     // of times to live; of quantiles
 	sampler          sampler
 	candidate        candidate
 	sampledNew       atomic.Uint64 // how often sampling has made series, which the backend's Walk may not know yet
@@ -359,10 +363,10 @@ func (f *family) cells(b *binding, labels string) (words backend.Words, refused 
 func (f *family) watch() {
 	r := f.reg
 	if f.ttl > 0 {
-		r.sweeper.start(f.ttl/8, func() { r.sweep(r.Now()) })
+		r.sweeper.start(f.ttl/8, func(ctx context.Context) { r.sweep(ctx, r.Now()) })
 	}
 	if f.def.Sketch != nil { // not by the sweeper, which waits for backends
-		r.windows.start(time.Duration(slotOf(f.def.Sketch)/4), func() { r.advance(r.Now()) })
+		r.windows.start(f.def.Sketch.Slot()/4, func(context.Context) { r.advance(r.Now()) })
 	}
 }
 

@@ -18,6 +18,7 @@ type retrier struct {
 	running bool               // one is not in the queue, since it runs
 	last    error              // of the last failure
 	stop    context.CancelFunc // of the goroutine; nil: none is running
+	cut     context.CancelFunc // of the round that it is at
 	done    chan struct{}      // closed at its end
 }
 
@@ -45,7 +46,13 @@ func (q *retrier) run(ctx context.Context, done chan struct{}, wait, most time.D
 			return
 		case <-timer.C:
 		}
-		if succeeded, _, _ := q.round(ctx); succeeded > 0 {
+		round, cut := context.WithCancel(ctx)
+		q.mu.Lock()
+		q.cut = cut
+		q.mu.Unlock()
+		succeeded, _, _ := q.round(round)
+		cut()
+		if succeeded > 0 {
 			wait = first
 		} else {
 			wait = min(2*wait, most)
@@ -67,7 +74,11 @@ const someFailures = 8
 
 // round tries everything in the queue once, up to some failures. What has failed goes to the queue's end.
 func (q *retrier) round(ctx context.Context) (succeeded, left int, last error) {
-	q.trying.Lock()
+	if poll(ctx, q.trying.TryLock) != nil { // perhaps this goroutine is at it, in a logger
+		q.mu.Lock()
+		defer q.mu.Unlock()
+		return 0, q.left(), q.last
+	}
 	defer q.trying.Unlock()
 	tried, failures := 0, 0
 	for n := q.len(); n > 0 && failures < someFailures && ctx.Err() == nil; n-- {
@@ -115,6 +126,15 @@ func (q *retrier) drain(ctx context.Context, wait time.Duration) error {
 	}
 }
 
+// interrupt tells what is being tried to end. It stays in the queue, unless it succeeds.
+func (q *retrier) interrupt() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.cut != nil {
+		q.cut()
+	}
+}
+
 // halt ends the goroutine, waits for its end until ctx ends, and forgets what is queued.
 func (q *retrier) halt(ctx context.Context) {
 	q.mu.Lock()
@@ -136,6 +156,11 @@ func (q *retrier) halt(ctx context.Context) {
 func (q *retrier) len() int {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	return q.left()
+}
+
+// left is len while mu is held.
+func (q *retrier) left() int {
 	if q.running {
 		return len(q.queue) + 1
 	}

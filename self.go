@@ -109,8 +109,13 @@ func (r *Registry) log(level slog.Level, cause, msg string, args ...any) {
 		args = append(args, "suppressed", st.suppressed)
 	}
 	*st = logState{last: now}
+	line := func() { r.logger().Log(context.Background(), level, "gotheus: "+msg, args...) }
+	if r.holdLog {
+		r.heldLog = append(r.heldLog, line)
+		line = func() {}
+	}
 	r.mu.Unlock()
-	r.logger().Log(context.Background(), level, "gotheus: "+msg, args...)
+	line()
 }
 
 // reject counts and logs an update that was ignored.

@@ -216,7 +216,7 @@ func (s *suiteWorker) do(c command) (answer string) {
 	case "summary":
 		s.summaries[c.Name] = s.r.NewSummaryVec(c.Name, help, &gotheus.SummaryOptions{Options: opts, Objectives: []float64{.5, 1}}, c.Names...)
 	case "window": // a summary whose quantiles are over four slots of V seconds
-		s.summaries[c.Name] = s.r.NewSummaryVec(c.Name, help, &gotheus.SummaryOptions{Objectives: windowObjectives, MaxAge: 4 * time.Duration(c.V) * time.Second, Slots: 4}, c.Names...)
+		s.summaries[c.Name] = s.r.NewSummaryVec(c.Name, help, &gotheus.SummaryOptions{Objectives: windowObjectives, MaxAge: time.Duration(4 * c.V * float64(time.Second)), Slots: 4}, c.Names...)
 	case "clock": // stands at V seconds, and what happens from time to time happens
 		s.clock.fake.Store(int64(c.V))
 		gotheus.Sweep(s.r, s.clock.now())

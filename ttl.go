@@ -21,6 +21,7 @@ type sweeper struct {
 	mu    sync.Mutex
 	timer *time.Timer
 	every time.Duration
+	end   context.CancelFunc // of the look under way
 
 	looking sync.Mutex // held during a look
 }
@@ -34,7 +35,7 @@ type idleState struct {
 const leastSweep = time.Millisecond
 
 // start sees to it that look is called at least so often.
-func (s *sweeper) start(every time.Duration, look func()) {
+func (s *sweeper) start(every time.Duration, look func(context.Context)) {
 	every = max(every, leastSweep)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -48,16 +49,19 @@ func (s *sweeper) start(every time.Duration, look func()) {
 	}
 }
 
-func (s *sweeper) run(look func()) {
+func (s *sweeper) run(look func(context.Context)) {
+	ctx, cancel := context.WithTimeout(context.Background(), defaultTimeout)
+	defer cancel()
+	s.looking.Lock()
+	defer s.looking.Unlock()
 	s.mu.Lock()
 	timer := s.timer
+	s.end = cancel
 	s.mu.Unlock()
 	if timer == nil {
 		return
 	}
-	s.looking.Lock()
-	look()
-	s.looking.Unlock()
+	look(ctx)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.timer == timer { // neither stopped nor started again meanwhile
@@ -65,20 +69,24 @@ func (s *sweeper) run(look func()) {
 	}
 }
 
-// stop ends the looks and waits for the one under way.
-func (s *sweeper) stop() {
+// stop ends the looks, and waits for the one under way until ctx ends.
+func (s *sweeper) stop(ctx context.Context) {
 	s.mu.Lock()
 	if s.timer != nil {
 		s.timer.Stop()
 		s.timer = nil
 	}
+	if s.end != nil {
+		s.end()
+	}
 	s.mu.Unlock()
-	s.looking.Lock()
-	defer s.looking.Unlock()
+	if poll(ctx, s.looking.TryLock) == nil {
+		s.looking.Unlock()
+	}
 }
 
 // sweep deletes what is idle at a time.
-func (r *Registry) sweep(now time.Time) {
+func (r *Registry) sweep(ctx context.Context, now time.Time) {
 	var families []*family
 	for _, f := range r.allFamilies() {
 		if f.ttl > 0 {
@@ -89,8 +97,6 @@ func (r *Registry) sweep(now time.Time) {
 		return
 	}
 	b := r.current()
-	ctx, cancel := context.WithTimeout(context.Background(), defaultTimeout)
-	defer cancel()
 	if err := b.Sync(ctx); err != nil {
 		if ctx.Err() != nil || errors.Is(err, backend.ErrClosed) {
 			return

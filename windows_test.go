@@ -179,7 +179,7 @@ func TestWindowInRealTime(t *testing.T) {
 				b = startWorker(t, u)
 			}
 			for _, w := range []*worker{a, b} {
-				w.do(command{Do: "window", Name: "s", V: 1})
+				w.do(command{Do: "window", Name: "s", V: .4})
 			}
 			// quantiles waits until b's page has them as is told.
 			quantiles := func(what string, ok func(float64) bool) {
@@ -193,7 +193,7 @@ func TestWindowInRealTime(t *testing.T) {
 			}
 			quantiles("the first observations", func(v float64) bool { return v > 1000 })
 			quantiles("they are forgotten", isNaN)
-			quantiles("later ones", func(v float64) bool { observe(5); return v > 4 && v < 6 })
+			quantiles("later ones", func(v float64) bool { observe(2000); return v > 1900 })
 			if a.cmd == nil || a == b {
 				quantiles("they are forgotten", isNaN)
 				return
@@ -212,6 +212,56 @@ func TestWindowInRealTime(t *testing.T) {
 			})
 			a.kill()
 			quantiles("what a killed process has observed is forgotten", isNaN)
+		})
+	}
+}
+
+// A process whose clock is days ahead, and that has died since, does not take the others' quantiles away, in a store
+// where all are united.
+func TestWindowAndAClockThatIsAhead(t *testing.T) {
+	t.Parallel()
+	for _, where := range []string{"syncer", "sharded"} {
+		t.Run(where, func(t *testing.T) {
+			t.Parallel()
+			place := backends[where](t)
+			clock := newFakeClock()
+			join := func(c *fakeClock) (*gotheus.Registry, *gotheus.Summary, *fleetStore) {
+				r, _ := newRegistry(t, c.options())
+				host := joinFleet(strings.TrimPrefix(place, "fleet:"))
+				bind(t, r, "fleet:"+host.name)
+				return r, r.NewSummary("s", "S.", &gotheus.SummaryOptions{Objectives: windowObjectives, MaxAge: time.Minute, Slots: 6}), host
+			}
+			r, s, _ := join(clock)
+			var ahead fakeClock
+			ahead.nanos.Store(clock.nanos.Load() + int64(72*time.Hour))
+			wrong, theirs, _ := join(&ahead)
+			pass := func() {
+				for _, c := range []*fakeClock{clock, &ahead} {
+					c.advance(10 * time.Second)
+				}
+				gotheus.Sweep(r, clock.now())
+				gotheus.Sweep(wrong, ahead.now())
+			}
+			for i := range 20 {
+				pass()
+				s.Observe(float64(i))
+				if i < 10 {
+					theirs.Observe(1000)
+					if err := wrong.Flush(t.Context()); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if i == 10 {
+					if err := wrong.Close(t.Context()); err != nil {
+						t.Fatal(err)
+					}
+				}
+				var values []float64
+				for j := max(0, i-5); j <= i; j++ {
+					values = append(values, float64(j))
+				}
+				checkQuantiles(t, fmt.Sprint("slot ", i), gotheus.Distributions(r, "s")[""].Quantiles, values, windowObjectives, .01)
+			}
 		})
 	}
 }

@@ -162,6 +162,13 @@ type Publisher interface {
 	Unpublished() (words int, lag time.Duration)
 }
 
+// Clocked is implemented by backends that unite what instances have of a window, see Sketch.
+type Clocked interface {
+	// SetClock says what time it is for whoever uses the backend. It may be called by several goroutines, and
+	// must not call the backend.
+	SetClock(now func() time.Time)
+}
+
 // Owner is implemented by backends that know what this instance alone has counted.
 type Owner interface {
 	// WalkOwn is Walk for the families and series of this instance, with what it has counted since the backend was

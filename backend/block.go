@@ -28,6 +28,20 @@ type Sketch struct {
 	MaxAge      time.Duration
 }
 
+// Epoch returns the number of the slot of the window that a time is in; 0 if there is no telling.
+func (s *Sketch) Epoch(t time.Time) uint64 {
+	if u := t.Unix(); u < 0 || u >= math.MaxInt64/int64(time.Second) {
+		return 0
+	}
+	if ns := t.UnixNano(); ns > 0 {
+		return uint64(ns/int64(s.Slot())) + 1
+	}
+	return 0
+}
+
+// Slot returns how long a slot of the window is.
+func (s *Sketch) Slot() time.Duration { return s.MaxAge / time.Duration(s.Slots) }
+
 // Block says that a family is an auxiliary one: its series are further words of the series that have the same
 // label text in the family without it. They are made when they are needed first, by an ordinary call of
 // Cells, and are not families of their own on a page. A backend need not know about them.
@@ -65,6 +79,22 @@ func (f *Family) Snapshots() int {
 	}
 	return 0
 }
+
+// EpochWords returns which words of a series of f say of which epochs it has snapshots, however many words it has. In
+// one that is IncompleteEpoch, there is none.
+func (f *Family) EpochWords() (from, to int) {
+	if f.Sketch == nil || f.Block.Role > BucketRole {
+		return 0, 0
+	}
+	if f.Block.Role == 0 {
+		from = f.fixed()
+	}
+	from, n := from+sparse.EpochsAt, f.Snapshots()
+	return from, from + n
+}
+
+// IncompleteEpoch stands for the epoch of a snapshot that says nothing.
+const IncompleteEpoch = sparse.Incomplete
 
 // PerDoubling returns the number of buckets per doubling of the value of the scale that f's exponential
 // buckets are made of.

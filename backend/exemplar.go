@@ -61,9 +61,7 @@ func (e *Exemplar) Check() error {
 		return fmt.Errorf("%w: value %v must be finite", ErrExemplar, e.Value)
 	}
 	var few [8]string
-	names, runes := few[:0], 0
-	var again strings.Builder
-	again.Grow(len(e.Labels))
+	names, runes, rest := few[:0], 0, e.Labels
 	for name, value := range ParseLabels(e.Labels) {
 		switch {
 		case !ValidName(name) || strings.HasPrefix(name, "__"):
@@ -75,20 +73,39 @@ func (e *Exemplar) Check() error {
 		case strings.Contains(value, "\x00"):
 			return fmt.Errorf("%w: value %q of label %q has a NUL byte", ErrExemplar, value, name)
 		}
-		if len(names) > 0 {
-			again.WriteByte(',')
+		// ParseLabels is lenient.
+		var ok bool
+		if rest, ok = cutCanonical(rest, name, value, len(names) > 0); !ok {
+			return fmt.Errorf("%w: %q is no label text", ErrExemplar, e.Labels)
 		}
-		writeLabel(&again, name, value)
 		names = append(names, name)
 		runes += utf8.RuneCountInString(name) + utf8.RuneCountInString(value)
 	}
 	switch {
-	case again.String() != e.Labels: // ParseLabels is lenient, and ends at what it cannot read
+	case rest != "": // where ParseLabels has ended
 		return fmt.Errorf("%w: %q is no label text", ErrExemplar, e.Labels)
 	case runes > maxExemplarRunes:
 		return fmt.Errorf("%w: names and values of {%s} have more than %d code points", ErrExemplar, e.Labels, maxExemplarRunes)
 	}
 	return nil
+}
+
+// cutCanonical cuts a label off the front of a label text, if it is as LabelText writes it.
+func cutCanonical(text, name, value string, comma bool) (rest string, ok bool) {
+	if comma {
+		if text, ok = strings.CutPrefix(text, ","); !ok {
+			return "", false
+		}
+	}
+	if !classicName(name, false) || strings.ContainsAny(value, "\\\"\n") { // which is rare
+		return strings.CutPrefix(text, AppendLabel("", name, value))
+	}
+	for _, part := range [...]string{name, `="`, value, `"`} {
+		if text, ok = strings.CutPrefix(text, part); !ok {
+			return "", false
+		}
+	}
+	return text, true
 }
 
 // exemplarPatience is how far from now a claim must be for its writer to be taken for dead.

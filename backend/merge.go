@@ -19,7 +19,7 @@ func (f *Family) Merge(to, from Words) Words {
 		panic("backend: what has a mode does not merge")
 	}
 	if f.Block.Role == ExemplarRole {
-		f.mergeExemplars(to, from)
+		f.MergeExemplars(to, from)
 		return to
 	}
 	if block := f.BucketBlock(from); block != nil {
@@ -120,21 +120,26 @@ func (f *Family) Subtract(w, counted Words) {
 	}
 }
 
-// mergeExemplars keeps the newer one of each slot. One that no page may show must not hide one that is good.
-func (f *Family) mergeExemplars(to, from Words) {
+// MergeExemplars is Merge for an auxiliary family with ExemplarRole. It keeps the newer one of each slot, unless no page
+// may show it, so that it does not hide one that is good; the error is that of the last one that was left out.
+func (f *Family) MergeExemplars(to, from Words) (err error) {
 	size := exemplarHead + int(f.Block.Size)
-	timeOf := func(w Words, slot int) int64 {
-		e, ok := f.ReadExemplar(w, slot, 0)
-		if !ok || e.Check() != nil {
-			return 0
-		}
-		return e.Time
-	}
 	for slot := range len(to) / size {
-		if at := slot * size; timeOf(from, slot) > timeOf(to, slot) {
-			copyWords(to[at:at+size], from[at:at+size])
+		at := slot * size
+		if int64(from[at+exemplarTime].Load()) <= int64(to[at+exemplarTime].Load()) {
+			continue
 		}
+		e, ok := f.ReadExemplar(from, slot, 0)
+		if !ok {
+			continue
+		}
+		if wrong := e.Check(); wrong != nil {
+			err = wrong
+			continue
+		}
+		copyWords(to[at:at+size], from[at:at+size])
 	}
+	return err
 }
 
 func copyWords(to, from Words) {

@@ -18,7 +18,7 @@ import (
 )
 
 func windowed(r *gotheus.Registry) *gotheus.Summary {
-	return r.NewSummary("s", "S.", &gotheus.SummaryOptions{Objectives: []float64{1}, MaxAge: 4 * time.Second, Slots: 4})
+	return r.NewSummary("s", "S.", &gotheus.SummaryOptions{Objectives: []float64{1}, MaxAge: 2 * time.Second, Slots: 4})
 }
 
 func init() { children["observer"] = observe }

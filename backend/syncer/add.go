@@ -5,6 +5,7 @@ import (
 	"math"
 	"math/bits"
 	"slices"
+	"time"
 
 	"github.com/gotheus/gotheus/backend"
 )
@@ -39,7 +40,8 @@ func (f *family) howToAdd() adding {
 // merger adds up the words of one chunk.
 type merger struct {
 	instances []*contributor
-	rows      []*row // of the chunk
+	now       time.Time // by the clock of windows; zero: there is none
+	rows      []*row    // of the chunk
 
 	// Words of series side by side that are alike are in columns.
 	alike  [chunkSize]uint16 // how many series from this one on are of one family and add up word by word

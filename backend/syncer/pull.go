@@ -258,6 +258,9 @@ func (s *Syncer) mergeDirty(m *merger, n uint32) error {
 func (s *Syncer) newMerger() *merger {
 	s.showInstances()
 	m := &merger{instances: append(slices.Collect(maps.Values(s.others)), &s.self)}
+	if now := s.clock.Load(); now != nil {
+		m.now = (*now)()
+	}
 	// Sums of floats depend on the order, and must not go back: it is the same for all processes, and the oldest, who
 	// mostly are the first to be folded, come next to the base.
 	slices.SortFunc(m.instances, func(a, b *contributor) int {
@@ -323,7 +326,11 @@ func (s *Syncer) mergeChunk(m *merger, n uint32) error {
 			}
 			r.words = make(backend.Words, n)
 			f.show(r.words, words)
-			s.index.Add(f.place, backend.Series{Labels: r.labels, Words: r.words})
+			if row := (backend.Series{Labels: r.labels, Words: r.words}); f.blocks {
+				s.index.Replace(f.place, row)
+			} else {
+				s.index.Add(f.place, row)
+			}
 		case !f.blocks:
 			f.show(r.words, words)
 		case !same(words, r.words):
@@ -359,12 +366,24 @@ func (s *Syncer) addChunk(m *merger, c *contributor, n uint32) error {
 			m.forget(i)
 		}
 		f := row.fam
+		if f.snapshots != nil && !r.empty && !m.now.IsZero() {
+			f.ignoreLater(r.words, m.now)
+		}
 		switch {
 		case r.empty || r.life < row.life || f.place == nil || row.strange || s.isDeleted(row):
 		case f.parts:
 			if c.id != 0 && s.numbers[int(c.head.number)].ID.Load() == c.id {
 				m.parts = append(m.parts, partOf{row, int(c.head.number), c.id, slices.Clone(r.words)})
 			}
+		case f.exemplars:
+			all := liveWords(m.words(i))
+			if all == nil {
+				all = make(backend.Words, len(r.words))
+			}
+			if err := f.def.MergeExemplars(all, liveWords(r.words)); err != nil {
+				s.strange = fmt.Errorf("%s: %w", f.def.Name, err)
+			}
+			m.set(i, plainWords(all))
 		case m.words(i) == nil:
 			m.set(i, r.words)
 		default:

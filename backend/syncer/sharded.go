@@ -128,6 +128,13 @@ func (b *Sharded) Delete(f *backend.Family, match func(labels string) bool) (n i
 // Remote implements backend.Remote.
 func (b *Sharded) Remote() {}
 
+// SetClock implements backend.Clocked.
+func (b *Sharded) SetClock(now func() time.Time) {
+	for _, s := range b.shards {
+		s.SetClock(now)
+	}
+}
+
 // Tickets implements backend.Backend.
 func (b *Sharded) Tickets() *atomic.Uint64 { return b.shards[0].Tickets() }
 

@@ -99,6 +99,7 @@ type Syncer struct {
 	lastLog   *atomic.Int64
 	up        atomic.Bool // the last contact with the store was one
 	tickets   atomic.Uint64
+	clock     atomic.Pointer[func() time.Time] // of windows; nil: nobody has said
 	published atomic.Uint64                    // commits of own words
 	stored    atomic.Pointer[map[uint32]chunk] // own words as the store has them
 
@@ -392,6 +393,9 @@ func (s *Syncer) hide(r *row) (counted bool) {
 
 // Remote implements backend.Remote.
 func (s *Syncer) Remote() {}
+
+// SetClock implements backend.Clocked.
+func (s *Syncer) SetClock(now func() time.Time) { s.clock.Store(&now) }
 
 // Tickets implements backend.Backend. The order across processes is that of their publications.
 func (s *Syncer) Tickets() *atomic.Uint64 { return &s.tickets }

@@ -2,6 +2,7 @@ package syncer
 
 import (
 	"math"
+	"time"
 
 	"github.com/gotheus/gotheus/backend"
 )
@@ -138,6 +139,9 @@ func (f *family) merge(dst, src []uint64) []uint64 {
 }
 
 func liveWords(w []uint64) backend.Words {
+	if w == nil {
+		return nil
+	}
 	live := make(backend.Words, len(w))
 	for i, v := range w {
 		live[i].Store(v)
@@ -193,6 +197,9 @@ func plain(v uint64) uint64 {
 func (f *family) read(dst []uint64, w backend.Words) {
 	for range 4 {
 		for i := range w {
+			if f.blocks { // the last words first: a count that is there has its key
+				i = len(w) - 1 - i
+			}
 			dst[i] = w[i].Load()
 			if dst[i] >= backend.SealedFloat && f.def.SealedAt(w, i) {
 				dst[i] = 0
@@ -210,6 +217,18 @@ func (f *family) read(dst []uint64, w backend.Words) {
 	}
 	if f.exemplars {
 		clear(dst) // one is always being written
+	}
+}
+
+// ignoreLater makes snapshots say nothing whose epochs are later than there can be: where they are united, they would
+// take the places of those that are needed. Clocks of hosts may differ by a slot.
+func (f *family) ignoreLater(words []uint64, now time.Time) {
+	from, to := f.def.EpochWords()
+	latest := f.def.Sketch.Epoch(now) + 1
+	for i, e := range words[from:to] {
+		if e > latest {
+			words[from+i] = backend.IncompleteEpoch
+		}
 	}
 }
 

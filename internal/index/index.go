@@ -29,7 +29,7 @@ type Family struct {
 	sorted  []*backend.Series // immutable while snapshots share it
 	aligned []*backend.Parts  // of each of sorted, if the family has parts; likewise
 	fresh   fresh             // not yet in sorted
-	mixed   bool              // some rows are where callers of FindOrAdd have them
+	mixed   bool              // some rows are where callers of FindOrAdd have them, or each by itself
 	shared  bool              // a snapshot has sorted
 	parts   map[string]*backend.Parts
 }
@@ -107,19 +107,20 @@ func (x *Index) Replace(g *Family, s backend.Series) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.stale = true
+	g.mixed = true // each row is a piece of memory of its own, or it would keep the words of others
 	if old := g.fresh.find(s.Labels, hashOf(s.Labels)); old != nil {
 		*old = s // it is in no snapshot yet
 		return
 	}
 	i, ok := slices.BinarySearchFunc(g.sorted, &s, byLabels)
 	if !ok {
-		g.fresh.add(x.keep(s))
+		g.fresh.add(&s)
 		return
 	}
 	if g.shared {
 		g.sorted, g.shared = slices.Clone(g.sorted), false
 	}
-	g.sorted[i] = &s // alone, so that it does not keep the words of others that are replaced
+	g.sorted[i] = &s
 }
 
 // rowsAtOnce rows are one piece of memory, of a size that the runtime has.

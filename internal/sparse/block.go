@@ -34,6 +34,9 @@ type Block struct {
 	epochs, zeroSnaps, snaps []atomic.Uint64
 }
 
+// EpochsAt is where the epochs begin in the words of a block.
+const EpochsAt = 2
+
 // Words returns the number of words of a block for n buckets and s snapshots.
 func Words(n, s int) int { return 2 + 2*s + n/2 + n*(1+s) }
 
@@ -44,7 +47,7 @@ func View(w []atomic.Uint64, m int, shift uint, snapshots int) Block {
 	n := 2 * (len(w) - 2 - 2*s) / (3 + 2*s)
 	keys, counts := 2+2*s, 2+2*s+n/2
 	return Block{
-		Shift: shift, m: m, zero: &w[0], coarse: &w[1], epochs: w[2 : 2+s], zeroSnaps: w[2+s : keys],
+		Shift: shift, m: m, zero: &w[0], coarse: &w[1], epochs: w[EpochsAt : EpochsAt+s], zeroSnaps: w[2+s : keys],
 		keys: w[keys:counts], counts: w[counts : counts+n], snaps: w[counts+n:],
 	}
 }
@@ -201,14 +204,10 @@ func (b *Block) Append(dst []Bucket) (list []Bucket, zeros uint64) {
 	return b.appendFrom(dst, before{nothing: true})
 }
 
-// appendBucket appends a bucket, unless its key is one that no float has: others may have written anything there.
-func (b *Block) appendBucket(dst []Bucket, at int, n uint64) []Bucket {
-	key := b.key(at)
-	index, m := int32(key>>1)-keyBias, int32(b.m)
-	if n == 0 || index < coarser(leastExp*m, b.Shift) || index > coarser(mostExp*m, b.Shift) {
-		return dst
-	}
-	return append(dst, Bucket{index, key&1 != 0, uint8(b.Shift), n})
+// indices returns the least and the greatest index that the bucket of a float has. Others, which another process
+// may have written as a key, do not count.
+func (b *Block) indices() (least, most int32) {
+	return coarser(leastExp*int32(b.m), b.Shift), coarser(mostExp*int32(b.m), b.Shift)
 }
 
 // Coarsen changes the indices of buckets that may come from different blocks to those of a coarseness, sorts
@@ -264,8 +263,11 @@ func sortBuckets(list []Bucket) {
 // which is forgotten; 0: for nothing.
 func (b *Block) Take(epoch uint64) (list []Bucket, zeros uint64) {
 	from := before{nothing: true}
-	if epoch > 0 {
-		from = b.before(epoch)
+	for i := range b.epochs { // first, so that no snapshot is replaced any more
+		e := b.epochs[i].Swap(Sealed)
+		if epoch > 0 {
+			from.consider(i, e, epoch)
+		}
 	}
 	take := func(w *atomic.Uint64, snaps []atomic.Uint64, i, step int) uint64 {
 		if n := w.Swap(Sealed); n < Sealed {
@@ -274,12 +276,13 @@ func (b *Block) Take(epoch uint64) (list []Bucket, zeros uint64) {
 		return 0
 	}
 	zeros = take(b.zero, b.zeroSnaps, 0, 1)
+	least, most := b.indices()
 	for at := range b.counts {
-		list = b.appendBucket(list, at, take(&b.counts[at], b.snaps, at, len(b.counts)))
+		n, key := take(&b.counts[at], b.snaps, at, len(b.counts)), b.key(at)
+		if index := int32(key>>1) - keyBias; n > 0 && index >= least && index <= most {
+			list = append(list, Bucket{index, key&1 != 0, uint8(b.Shift), n})
+		}
 	}
 	b.coarse.Store(Sealed)
-	for i := range b.epochs {
-		b.epochs[i].Store(Sealed)
-	}
 	return list, zeros
 }

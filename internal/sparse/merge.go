@@ -20,7 +20,7 @@ func Merge(to, from []atomic.Uint64, m int, shift uint, snapshots int) []atomic.
 	add(t.zero, zeros)
 	for i := range f.counts {
 		n, key := load(&f.counts[i]), f.key(i)
-		if n == 0 {
+		if n == 0 || key == 0 { // it comes with its key the next time
 			continue
 		}
 		at := t.index(key)
@@ -38,8 +38,12 @@ func Merge(to, from []atomic.Uint64, m int, shift uint, snapshots int) []atomic.
 }
 
 // Subtract takes the counts in counted, which is a former state of w, from those in w, which may be live, and from its
-// snapshots. Coarseness and epochs stay: they say how the rest has to be read.
+// snapshots. Coarseness and epochs stay: they say how the rest has to be read. What is no state of w, since it has
+// another size, is left alone.
 func Subtract(w, counted []atomic.Uint64, m int, shift uint, snapshots int) {
+	if len(w) != len(counted) {
+		return
+	}
 	b, c := View(w, m, shift, snapshots), View(counted, m, shift, snapshots)
 	subtract(b.zero, load(c.zero))
 	for s := range snapshots {
@@ -110,9 +114,6 @@ func (b *Block) align(other *Block) {
 	for s := range had {
 		epoch := other.epoch(s)
 		if epoch <= b.epoch(s) {
-			if b.epochs[s].Load() == copyingFirst {
-				b.epochs[s].Store(0) // one of nothing, which would be one of other's counts, too
-			}
 			continue
 		}
 		b.zeroSnaps[s].Store(had[s].of(load(b.zero), b.zeroSnaps, 0, 1))

@@ -311,16 +311,19 @@ func TestWindow(t *testing.T) {
 	}
 }
 
-// What is counted once in each epoch is in the window once for each, also while snapshots are replaced.
+// What is counted once in each epoch, in each bucket, is in the window once for each, also while snapshots are
+// replaced: no bucket is read with the snapshot of another epoch.
 func TestWindowWhileItMoves(t *testing.T) {
 	t.Parallel()
-	const slots = 3
-	_, b := newBlock(8, 8, 0, slots)
+	const slots, buckets = 8, 16
+	_, b := newBlock(2*buckets, 8, 0, slots)
 	var now atomic.Uint64
 	step := func() {
 		e := now.Load() + 1
 		b.Advance(e)
-		b.Find(int32(e%4), e%2 == 0).Add(1)
+		for i := range int32(buckets) {
+			b.Find(i, false).Add(1)
+		}
 		now.Store(e)
 	}
 	for range slots {
@@ -341,15 +344,19 @@ func TestWindowWhileItMoves(t *testing.T) {
 		}
 		before := now.Load()
 		list, _ := b.AppendSince(nil, before-slots+1, before)
-		// The next one may have been counted already, but now is not there yet.
-		if n, after := sum(list), now.Load(); n > after+1-(before-slots) {
-			t.Fatalf("%d counted since epoch %d, and it is %d", n, before-slots+1, after)
+		after, least, most := now.Load(), ^uint64(0), uint64(0)
+		for _, x := range list {
+			least, most = min(least, x.Count), max(most, x.Count)
+		}
+		// The next epoch may have been counted in some of the buckets.
+		if len(list) > 0 && (most > after+1-(before-slots) || most-least > after-before+1) {
+			t.Fatalf("since epoch %d, and it is %d: %v", before-slots+1, after, list)
 		}
 	}
 	for range slots { // the reader may have been so late that it undid a snapshot
 		step()
 	}
-	if list, _ := b.AppendSince(nil, now.Load()-slots+1, now.Load()); sum(list) != slots {
+	if list, _ := b.AppendSince(nil, now.Load()-slots+1, now.Load()); sum(list) != slots*buckets {
 		t.Errorf("%d counted in %d epochs", sum(list), slots)
 	}
 }
@@ -363,8 +370,88 @@ func TestLateAdvance(t *testing.T) {
 		b.Find(1, false).Add(1)
 	}
 	b.Advance(3)
-	if list, _ := b.AppendSince(nil, 4, 6); sum(list) != 3 {
-		t.Errorf("%d counted in 3 epochs", sum(list))
+	if e := b.epoch(0); e != 6 { // 3 and 6 have the same place
+		t.Errorf("in place of epoch 6 there is %d", e)
+	}
+}
+
+// Whoever has been stopped while it took a snapshot copies no more when another one has taken its place.
+func TestStaleCopy(t *testing.T) {
+	t.Parallel()
+	_, b := newBlock(8, 8, 0, 3)
+	b.Zero().Add(5)
+	b.Advance(7)
+	b.Zero().Add(5)
+	if b.copy(&b.epochs[7%3], copying, b.zero, &b.zeroSnaps[7%3]) || b.zeroSnaps[7%3].Load() != 0 {
+		t.Error("a snapshot that is complete was changed")
+	}
+}
+
+// Blocks are merged at any moment of a snapshot, and with buckets whose keys are yet to come.
+func TestMergeOfUnfinished(t *testing.T) {
+	t.Parallel()
+	w, begins := newBlock(8, 8, 0, 3)
+	oldWords, old := newBlock(8, 8, 0, 3)
+	old.Advance(5)
+	old.Find(1, false).Add(1000)
+	old.Advance(9)
+	begins.Find(2, false).Add(3)
+	begins.epochs[10%3].Store(copyingFirst) // its first snapshot is being taken
+	for _, order := range [][2][]atomic.Uint64{{w, oldWords}, {oldWords, w}} {
+		to := make([]atomic.Uint64, len(w))
+		for i := range to { // as a store's reader has it
+			to[i].Store(order[0][i].Load())
+		}
+		merged := View(Merge(to, order[1], 8, 0, 3), 8, 0, 3)
+		if list, _ := merged.AppendSince(nil, 8, 10); sum(list) != 3 {
+			t.Errorf("%d within the window of one that has begun and one that was there: %v", sum(list), list)
+		}
+	}
+	keyless, _ := newBlock(8, 8, 0, 0)
+	b := View(keyless, 8, 0, 0)
+	b.counts[0].Store(1)
+	other, o := newBlock(8, 8, 0, 0)
+	o.Find(0, false).Add(10)
+	merged := View(Merge(Merge(make([]atomic.Uint64, len(other)), keyless, 8, 0, 0), other, 8, 0, 0), 8, 0, 0)
+	if list, _ := merged.Append(nil); sum(list) != 10 || len(list) != 1 {
+		t.Errorf("a count without a key is in another bucket: %v", list)
+	}
+	Subtract(keyless, make([]atomic.Uint64, Words(16, 0)), 8, 0, 0) // no former state of it
+}
+
+// What is taken while the window moves is that of one epoch.
+func TestTakeWhileItMoves(t *testing.T) {
+	t.Parallel()
+	for round := range 3000 {
+		const slots, buckets = 3, 64
+		_, b := newBlock(2*buckets, 8, 0, slots)
+		for e := range uint64(slots) {
+			b.Advance(e + 1)
+			for i := range int32(buckets) {
+				b.Find(i, false).Add(1)
+			}
+		}
+		var begun atomic.Bool
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			for begun.Store(true); round%100 > 0; round-- { // begins at another moment in each round
+				b.Coarse()
+			}
+			b.Advance(slots + 1)
+		}()
+		for !begun.Load() {
+		}
+		list, _ := b.Take(1)
+		<-done
+		if len(list) != buckets {
+			t.Fatalf("%d of %d buckets", len(list), buckets)
+		}
+		for _, x := range list {
+			if x.Count != list[0].Count || x.Count < slots-1 {
+				t.Fatalf("buckets of different epochs: %v", list)
+			}
+		}
 	}
 }
 

@@ -7,6 +7,9 @@ import "sync/atomic"
 // number. Whoever finds that the snapshot of the current epoch is missing takes it. Where nobody was there
 // to take one, the next later one stands for it: nothing old then passes for new.
 
+// Incomplete stands for the epoch of a snapshot that is being taken, and of one that says nothing.
+const Incomplete uint64 = 1 << 62
+
 // Advance takes the snapshot of an epoch, a number above 0 and below 2^62, unless it is there. Many may do
 // so at once: they copy nearly the same. One that is killed or stopped on the way leaves it to the next,
 // and copies no more when it goes on, since every word that another one has written since is a different
@@ -21,7 +24,7 @@ func (b *Block) Advance(epoch uint64) {
 	if old > epoch && old-epoch <= uint64(len(b.epochs)) {
 		return // the caller has been stopped for a while; a clock that goes back further begins anew
 	}
-	mark := uint64(copying)
+	mark := copying
 	if b.before(0).nothing { // it begins with this epoch, even if something was counted since
 		mark = copyingFirst
 	}
@@ -41,7 +44,7 @@ func (b *Block) Advance(epoch uint64) {
 
 // What stands for an epoch while its snapshot is not complete.
 const (
-	copying      = 1 << 62
+	copying      = Incomplete
 	copyingFirst = copying + 1 // and it is one of nothing
 )
 
@@ -81,15 +84,19 @@ type before struct {
 func (b *Block) before(epoch uint64) before {
 	found := before{nothing: true}
 	for i := range b.epochs {
-		e := b.epochs[i].Load()
-		if e != 0 && e != copyingFirst && e < Sealed {
-			found.nothing = false
-		}
-		if e != 0 && e < copying && e >= epoch && (found.epoch == 0 || e < found.epoch) {
-			found.at, found.epoch = i, e
-		}
+		found.consider(i, b.epochs[i].Load(), epoch)
 	}
 	return found
+}
+
+// consider takes the snapshot in a place for that of an epoch if it is nearer than those before.
+func (f *before) consider(at int, e, epoch uint64) {
+	if e != 0 && e != copyingFirst && e < Sealed {
+		f.nothing = false
+	}
+	if e != 0 && e < copying && e >= epoch && (f.epoch == 0 || e < f.epoch) {
+		f.at, f.epoch = at, e
+	}
 }
 
 // of returns what of a count that is now n had been counted. Its snapshots begin with snaps[i], and are
@@ -121,12 +128,31 @@ func (b *Block) AppendSince(dst []Bucket, epoch, now uint64) (list []Bucket, zer
 	return dst, 0
 }
 
+// appendFrom appends the buckets of what was counted since from.
 func (b *Block) appendFrom(dst []Bucket, from before) (list []Bucket, zeros uint64) {
 	zeros = load(b.zero)
 	zeros -= from.of(zeros, b.zeroSnaps, 0, 1)
+	var snaps []atomic.Uint64
+	switch {
+	case from.epoch != 0:
+		snaps = b.snaps[from.at*len(b.counts):][:len(b.counts)]
+	case !from.nothing:
+		return dst, zeros
+	}
+	least, most := b.indices()
 	for at := range b.counts {
-		if n := load(&b.counts[at]); n > 0 {
-			dst = b.appendBucket(dst, at, n-from.of(n, b.snaps, at, len(b.counts)))
+		n := load(&b.counts[at])
+		if n == 0 {
+			continue
+		}
+		if snaps != nil {
+			if n -= min(n, snaps[at].Load()); n == 0 {
+				continue
+			}
+		}
+		key := b.key(at)
+		if index := int32(key>>1) - keyBias; index >= least && index <= most {
+			dst = append(dst, Bucket{index, key&1 != 0, uint8(b.Shift), n})
 		}
 	}
 	return dst, zeros
