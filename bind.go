@@ -52,10 +52,10 @@ const (
 // in progress until ctx ends.
 //
 // If the backend cannot be opened, the error is returned and logged, counting goes on in the heap,
-// gotheus_backend_up is 0, and r tries again in the background until it succeeds or Bind or Close is
-// called; only a URL whose scheme is unknown is not tried again. A registry that is bound already
-// returns ErrBound, also if it is the default one and GOTHEUS_BACKEND has bound it: Bind should be among
-// the first things that main does.
+// gotheus_backend_up is 0, and r tries again in the background until it succeeds or Bind or Close
+// is called; only a URL whose scheme is unknown is not tried again. A registry that is bound
+// already returns ErrBound, also if it is the default one and GOTHEUS_BACKEND has bound it: Bind
+// should be among the first things that main does.
 func (r *Registry) Bind(ctx context.Context, rawURL string) error {
 	r.envDone.Store(true) // an explicit Bind wins
 	return r.bindURL(ctx, rawURL, false)
@@ -306,9 +306,9 @@ func (r *Registry) settle(m instrument) error {
 	return nil
 }
 
-// postpone lets try be tried again until it succeeds. Until then the family's new series count in the heap
-// and are on no page, since pages of different processes must agree. It may be called under any lock;
-// logPostponed is to follow when none is held.
+// postpone lets try be tried again until it succeeds. Until then the family's new series count in
+// the heap and are on no page, since pages of different processes must agree. It may be called
+// under any lock; logPostponed is to follow when none is held.
 func (f *family) postpone(err error, try func() error) {
 	f.reg.promote.add(func(context.Context) error { return try() }, err, promoteFirst, promoteMost)
 }
@@ -323,11 +323,11 @@ func (f *family) logPostponed(err error) {
 		"metric", f.def.Name, "error", err)
 }
 
-// Flush returns when everything counted before the call is in the backend and durable there. It waits
-// for a Bind, a retry or a Close in progress until ctx ends, but ten seconds at most. If there is no
-// room for some series, it waits a second at most, and returns the reason; it returns why the backend
-// could not be opened if it is not there at all. After a Close that has failed, it returns that error
-// until r is bound again.
+// Flush returns when everything counted before the call is in the backend and durable there. It
+// waits for a Bind, a retry or a Close in progress until ctx ends, but ten seconds at most. If
+// there is no room for some series, it waits a second at most, and returns the reason; it returns
+// why the backend could not be opened if it is not there at all. After a Close that has failed, it
+// returns that error until r is bound again.
 func (r *Registry) Flush(ctx context.Context) error {
 	r.applyEnv(ctx)
 	r.sampleNow(ctx)
@@ -343,9 +343,9 @@ func (r *Registry) Flush(ctx context.Context) error {
 	}
 }
 
-// settled returns the backend that all series are in, but for those that are postponed, and what notThere
-// says. It waits for a bind or Close in progress: meanwhile, series are still where they were, though r has
-// the new backend already.
+// settled returns the backend that all series are in, but for those that are postponed, and what
+// notThere says. It waits for a bind or Close in progress: meanwhile, series are still where they
+// were, though r has the new backend already.
 func (r *Registry) settled(ctx context.Context) (b *binding, missing, err error) {
 	ctx, cancel := context.WithTimeout(ctx, turnWait)
 	defer cancel()
@@ -356,8 +356,8 @@ func (r *Registry) settled(ctx context.Context) (b *binding, missing, err error)
 	return r.current(), r.notThere(), nil
 }
 
-// notThere is the error of a backend that was asked for and could not be opened yet, or that a Close has
-// left without having saved all.
+// notThere is the error of a backend that was asked for and could not be opened yet, or that a
+// Close has left without having saved all.
 func (r *Registry) notThere() error {
 	if !r.current().local {
 		return nil
@@ -373,14 +373,15 @@ func (r *Registry) notThere() error {
 	return nil
 }
 
-// Close flushes, leaves the backend and ends everything that r does in the background. Metrics go on in
-// the heap, from zero; r can be bound again, and then carries over what was counted in between. Gauges of a
-// mode other than Shared keep their values: they are this process's own. Series with a time to live stay, and
-// windows of quantiles stand still, until another one is made or r is bound again. Closing a registry that is not bound ends what it does in the background.
+// Close flushes, leaves the backend and ends everything that r does in the background. Metrics go
+// on in the heap, from zero; r can be bound again, and then carries over what was counted in
+// between. Gauges of a mode other than Shared keep their values: they are this process's own.
+// Series with a time to live stay, and windows of quantiles stand still, until another one is made
+// or r is bound again. Closing a registry that is not bound ends what it does in the background.
 //
-// An error says that not everything is in the backend; Flush and further calls return it, too, until r
-// is bound again. If a Bind is still in progress when ctx ends, or after ten seconds, that is the error,
-// and r is not closed.
+// An error says that not everything is in the backend; Flush and further calls return it, too,
+// until r is bound again. If a Bind is still in progress when ctx ends, or after ten seconds, that
+// is the error, and r is not closed.
 func (r *Registry) Close(ctx context.Context) (err error) {
 	r.applyEnv(ctx)
 	limited, cancel := context.WithTimeout(ctx, turnWait)
@@ -426,8 +427,8 @@ func (r *Registry) startEnv() {
 	}
 }
 
-// applyEnv applies GOTHEUS_BACKEND unless that was done or an explicit Bind came first. If somebody is at it,
-// it waits for the end. Errors are logged and tried again by bindURL.
+// applyEnv applies GOTHEUS_BACKEND unless that was done or an explicit Bind came first. If somebody
+// is at it, it waits for the end. Errors are logged and tried again by bindURL.
 func (r *Registry) applyEnv(ctx context.Context) {
 	if !r.env || r.envDone.Load() {
 		return

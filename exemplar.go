@@ -30,12 +30,12 @@ type exemplars struct {
 	retry [len(exemplarSizes)]time.Time
 }
 
-// AddExemplar adds v as Add does, with an exemplar. Its labels can be any: they do not tell series apart.
-// They may have at most 128 code points, names and values together. Otherwise, or if a name is empty, has
-// control characters or begins with __, if a value has a NUL byte, if something is not UTF-8, or if the
-// backend has no room, v is added and the exemplar dropped, which is logged. The page shows the newest of
-// the series. It is kept in the backend, and forgotten when the counter is bound to another one. It costs
-// a few hundred nanoseconds.
+// AddExemplar adds v as Add does, with an exemplar. Its labels can be any: they do not tell series
+// apart. They may have at most 128 code points, names and values together. Otherwise, or if a name
+// is empty, has control characters or begins with __, if a value has a NUL byte, if something is
+// not UTF-8, or if the backend has no room, v is added and the exemplar dropped, which is logged.
+// The page shows the newest of the series. It is kept in the backend, and forgotten when the
+// counter is bound to another one. It costs a few hundred nanoseconds.
 func (c *Counter) AddExemplar(v float64, labels Labels) {
 	c.Add(v)
 	if v >= 0 && finite(v) {
@@ -196,8 +196,8 @@ func checkExemplar(e *backend.Exemplar, names []string) error {
 	return nil
 }
 
-// readExemplars yields the exemplars of a series, of two for one slot the newer. What others have written, and no
-// page may show, is dropped.
+// readExemplars yields the exemplars of a series, of two for one slot the newer. What others have
+// written, and no page may show, is dropped.
 func (p *page) readExemplars(f *backend.Family, w backend.Words, yield func(slot int, e expo.Exemplar)) {
 	for slot := range f.ExemplarSlots() {
 		var newest backend.Exemplar

@@ -93,8 +93,8 @@ func TestExemplars(t *testing.T) {
 	}
 }
 
-// What another process has put into the backend, and would break the page, is dropped or replaced. That is said once, and
-// the page is what it would be without.
+// What another process has put into the backend, and would break the page, is dropped or replaced.
+// That is said once, and the page is what it would be without.
 func TestHostileNeighbour(t *testing.T) {
 	t.Parallel()
 	for where, url := range backends {

@@ -9,7 +9,8 @@ import (
 	"github.com/gotheus/gotheus/expo"
 )
 
-// Sweep lets tests choose when series are looked at for their time to live, and when the windows of quantiles move on.
+// Sweep lets tests choose when series are looked at for their time to live, and when the windows of
+// quantiles move on.
 func Sweep(r *Registry, now time.Time) {
 	r.advance(now)
 	r.sweep(context.Background(), now)

@@ -76,8 +76,8 @@ func countTen(t *testing.T) *gotheus.Registry {
 	return r
 }
 
-// While a bind moves series, Flush and Close wait for it, and say that they have not seen its end if their time is over
-// before.
+// While a bind moves series, Flush and Close wait for it, and say that they have not seen its end
+// if their time is over before.
 func TestFlushDuringBind(t *testing.T) {
 	t.Parallel()
 	r, b := countTen(t), newHalting(5)
@@ -251,7 +251,8 @@ func (b *refusing) Cells(*backend.Family, string) (backend.Words, error) {
 	return nil, backend.ErrFull
 }
 
-// A Flush that waits for room while the registry is closed does not take the move to the heap for success.
+// A Flush that waits for room while the registry is closed does not take the move to the heap for
+// success.
 func TestFlushMeetsClose(t *testing.T) {
 	t.Parallel()
 	for range 5 {
@@ -302,8 +303,8 @@ func TestFlushInTheLogger(t *testing.T) {
 	}
 }
 
-// GOTHEUS_BACKEND names a backend whose driver hangs: nobody waits for longer than its context, and nobody is told that
-// all is there.
+// GOTHEUS_BACKEND names a backend whose driver hangs: nobody waits for longer than its context, and
+// nobody is told that all is there.
 func TestEnvironmentHangs(t *testing.T) {
 	g := &gated{entered: make(chan struct{}, 9), release: make(chan struct{}, 9), opened: make(chan *heap.Backend, 9)}
 	gates.Store("env", g)
@@ -329,7 +330,8 @@ func TestEnvironmentHangs(t *testing.T) {
 	}
 }
 
-// A BindBackend that fails leaves all as it was: what had been asked for is still not there, and tried again.
+// A BindBackend that fails leaves all as it was: what had been asked for is still not there, and
+// tried again.
 func TestBindBackendFails(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "later")
@@ -443,7 +445,8 @@ func TestLoggerThatFlushes(t *testing.T) {
 	if d := time.Since(begun); during != 1 || d > 9*time.Second { // as long as a Flush waits for the turn
 		t.Errorf("bound in %v, %d lines", d, during)
 	}
-	// There is no room for exemplars either; and a retry has something to say, since the limit is reached.
+	// There is no room for exemplars either; and a retry has something to say, since the limit is
+	// reached.
 	b.set(nil)
 	eventually(t, "the series arrives", func() bool { return r.Flush(t.Context()) == nil })
 	b.set(backend.ErrFull)

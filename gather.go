@@ -274,7 +274,8 @@ func (r *Registry) addGroups(p *page, groups []backend.Group, o *WriteOptions) (
 	return hidden
 }
 
-// helpOf returns the help text of a family of the backend, where another process may have put anything.
+// helpOf returns the help text of a family of the backend, where another process may have put
+// anything.
 func (r *Registry) helpOf(f *backend.Family) string {
 	help := strings.ToValidUTF8(f.Help, "\ufffd")
 	if help != f.Help {

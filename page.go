@@ -216,7 +216,8 @@ func (p *page) counterExemplar(g *pageGroup, s *backend.Series) {
 	p.readExemplars(g.Family, s.Words, func(_ int, e expo.Exemplar) { p.number.Exemplar = e })
 }
 
-// float appends a series with nothing but a value, which is 1 for an info; the states of a state set are a series each.
+// float appends a series with nothing but a value, which is 1 for an info; the states of a state
+// set are a series each.
 func (p *page) float(dst []byte, e expo.Encoder, f *backend.Family, labels string, v float64) []byte {
 	switch f.Kind {
 	case backend.StateSet:

@@ -150,9 +150,9 @@ func (p *scratch) readNative(f *backend.Family, w backend.Words) (count uint64) 
 	return count
 }
 
-// readQuantiles reads the quantiles of a summary over the window that ends in the epoch now; 0 says that there
-// is no telling, and everything counts. Each block is read at its own resolution: if no observation is shown
-// further from its value than the error, no quantile is.
+// readQuantiles reads the quantiles of a summary over the window that ends in the epoch now; 0 says
+// that there is no telling, and everything counts. Each block is read at its own resolution: if no
+// observation is shown further from its value than the error, no quantile is.
 func (p *scratch) readQuantiles(d *distribution, f *backend.Family, w backend.Words, now uint64) {
 	sketch, m := f.Sketch, f.PerDoubling()
 	scale := sparse.ScaleOf(m)
@@ -226,9 +226,9 @@ func (f *family) openWindow(b *sparse.Block) {
 	}
 }
 
-// advance takes the snapshots that are due, in the words that this process counts in. What Walk has are copies
-// where a store is between processes, and may lack something elsewhere; and whoever else counts in a series
-// does the same.
+// advance takes the snapshots that are due, in the words that this process counts in. What Walk has
+// are copies where a store is between processes, and may lack something elsewhere; and whoever else
+// counts in a series does the same.
 func (r *Registry) advance(now time.Time) {
 	for _, f := range r.allFamilies() {
 		if f.def.Sketch == nil {

@@ -43,8 +43,8 @@ func quantilesOf(t testing.TB, w *worker, name, labels string) (list []float64) 
 	return list
 }
 
-// Over simulated days, processes join, count, stand still for longer than a slot, leave and die; the window of every
-// page has what was observed in it, and nothing else.
+// Over simulated days, processes join, count, stand still for longer than a slot, leave and die;
+// the window of every page has what was observed in it, and nothing else.
 func init() {
 	stories["windows over days"] = func(s *story) {
 		const slot, slots, days = 15 * 60, 4, 3
@@ -113,7 +113,8 @@ func init() {
 	}
 }
 
-// What was observed in the heap, and is not in the window any more when the registry is bound, does not come back.
+// What was observed in the heap, and is not in the window any more when the registry is bound, does
+// not come back.
 func TestWindowOfALateBind(t *testing.T) {
 	t.Parallel()
 	for where, url := range backends {
@@ -162,9 +163,9 @@ func TestWindowOfALateBind(t *testing.T) {
 	}
 }
 
-// With the machine's clock: quantiles go on long after MaxAge has passed, for processes that are never scraped,
-// too; what a process that was stopped had observed before does not come back when it goes on, nor what one that was
-// killed has left.
+// With the machine's clock: quantiles go on long after MaxAge has passed, for processes that are
+// never scraped, too; what a process that was stopped had observed before does not come back when
+// it goes on, nor what one that was killed has left.
 func TestWindowInRealTime(t *testing.T) {
 	t.Parallel()
 	for where, url := range backends {
@@ -216,8 +217,8 @@ func TestWindowInRealTime(t *testing.T) {
 	}
 }
 
-// A process whose clock is days ahead, and that has died since, does not take the others' quantiles away, in a store
-// where all are united.
+// A process whose clock is days ahead, and that has died since, does not take the others' quantiles
+// away, in a store where all are united.
 func TestWindowAndAClockThatIsAhead(t *testing.T) {
 	t.Parallel()
 	for _, where := range []string{"syncer", "sharded"} {

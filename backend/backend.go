@@ -129,11 +129,12 @@ type Backend interface {
 	// state.
 	Sync(ctx context.Context) error
 
-	// Walk returns all groups by ascending name: also families and series that this process never asked
-	// for. Those of one name are in the order in which they were declared last, the latest one first; but
-	// what live processes have declared comes before what only dead ones have. The result is a snapshot of what exists; the
-	// words in it are live. It may hold series whose words are all sealed, which do not exist. Label texts
-	// that others may have written have passed Family.LabelValues: pages show them as they are.
+	// Walk returns all groups by ascending name: also families and series that this process never
+	// asked for. Those of one name are in the order in which they were declared last, the latest
+	// one first; but what live processes have declared comes before what only dead ones have. The
+	// result is a snapshot of what exists; the words in it are live. It may hold series whose words
+	// are all sealed, which do not exist. Label texts that others may have written have passed
+	// Family.LabelValues: pages show them as they are.
 	Walk() []Group
 
 	// Flush returns when everything counted before the call is durable by the backend's own
@@ -164,8 +165,8 @@ type Publisher interface {
 
 // Clocked is implemented by backends that unite what instances have of a window, see Sketch.
 type Clocked interface {
-	// SetClock says what time it is for whoever uses the backend. It may be called by several goroutines, and
-	// must not call the backend.
+	// SetClock says what time it is for whoever uses the backend. It may be called by several
+	// goroutines, and must not call the backend.
 	SetClock(now func() time.Time)
 }
 

@@ -80,8 +80,8 @@ func (f *Family) Snapshots() int {
 	return 0
 }
 
-// EpochWords returns which words of a series of f say of which epochs it has snapshots, however many words it has. In
-// one that is IncompleteEpoch, there is none.
+// EpochWords returns which words of a series of f say of which epochs it has snapshots, however
+// many words it has. In one that is IncompleteEpoch, there is none.
 func (f *Family) EpochWords() (from, to int) {
 	if f.Sketch == nil || f.Block.Role > BucketRole {
 		return 0, 0

@@ -48,14 +48,15 @@ type Exemplar struct {
 // ErrExemplar is wrapped by errors about exemplars that no page may show.
 var ErrExemplar = errors.New("invalid exemplar")
 
-// maxExemplarRunes is what the names and values of an exemplar's labels may have together (OpenMetrics 1.0).
+// maxExemplarRunes is what the names and values of an exemplar's labels may have together
+// (OpenMetrics 1.0).
 const maxExemplarRunes = 128
 
-// Check returns an error that wraps ErrExemplar if a page with e would be rejected, or have something on it that
-// is no exemplar: if its labels are no label text, as whoever writes to a file or store may have put there; if a
-// name could not be a label's, or is there twice; if names and values have more than 128 code points together;
-// if a label's value has a NUL byte, for which Prometheus rejects all of an OpenMetrics page; or if its own value is
-// not finite.
+// Check returns an error that wraps ErrExemplar if a page with e would be rejected, or have
+// something on it that is no exemplar: if its labels are no label text, as whoever writes to a file
+// or store may have put there; if a name could not be a label's, or is there twice; if names and
+// values have more than 128 code points together; if a label's value has a NUL byte, for which
+// Prometheus rejects all of an OpenMetrics page; or if its own value is not finite.
 func (e *Exemplar) Check() error {
 	if math.IsNaN(e.Value) || math.IsInf(e.Value, 0) {
 		return fmt.Errorf("%w: value %v must be finite", ErrExemplar, e.Value)

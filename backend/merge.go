@@ -120,8 +120,9 @@ func (f *Family) Subtract(w, counted Words) {
 	}
 }
 
-// MergeExemplars is Merge for an auxiliary family with ExemplarRole. It keeps the newer one of each slot, unless no page
-// may show it, so that it does not hide one that is good; the error is that of the last one that was left out.
+// MergeExemplars is Merge for an auxiliary family with ExemplarRole. It keeps the newer one of each
+// slot, unless no page may show it, so that it does not hide one that is good; the error is that of
+// the last one that was left out.
 func (f *Family) MergeExemplars(to, from Words) (err error) {
 	size := exemplarHead + int(f.Block.Size)
 	for slot := range len(to) / size {

@@ -146,8 +146,8 @@ func spans(list []NativeBucket, yield func(offset int32, run []NativeBucket)) {
 
 // Exemplar is an example of what a series has counted.
 type Exemplar struct {
-	// Labels is a label text. If its names and values, as the page has them, have more than 128 code points, or two
-	// names are the same there, the exemplar is not shown.
+	// Labels is a label text. If its names and values, as the page has them, have more than 128
+	// code points, or two names are the same there, the exemplar is not shown.
 	Labels string
 	Value  float64
 	Time   int64 // nanoseconds since 1970; 0: there is no exemplar

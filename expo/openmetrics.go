@@ -73,8 +73,8 @@ func appendMetadata(dst []byte, n *names, name, typ string) []byte {
 	return append(dst, '\n')
 }
 
-// withoutReturns returns a help text with line feeds in place of carriage returns, which must not be in a help text
-// and cannot be escaped.
+// withoutReturns returns a help text with line feeds in place of carriage returns, which must not
+// be in a help text and cannot be escaped.
 func withoutReturns(help string) string {
 	if !strings.Contains(help, "\r") {
 		return help
@@ -167,8 +167,9 @@ func (n *names) exemplar(dst []byte, x *Exemplar) []byte {
 	return appendTime(appendOMFloat(dst, x.Value), x.Time)
 }
 
-// shows reports whether an exemplar with these labels can be shown: as the page has them, their names and values have
-// at most 128 code points together, and no name is there twice or that of a metric's name.
+// shows reports whether an exemplar with these labels can be shown: as the page has them, their
+// names and values have at most 128 code points together, and no name is there twice or that of a
+// metric's name.
 func (n *names) shows(labels string) bool {
 	asTheyAre := n.escaping == AllowUTF8 || n.escaping != Dots && !mayQuote(labels)
 	if asTheyAre && len(labels) <= 128 {

@@ -39,8 +39,9 @@ func observe() {
 	}
 }
 
-// The quantiles of a fleet in real time: long after MaxAge they are still there, and what was observed before a
-// process was stopped or killed does not come back, whether the others have taken it for dead meanwhile or not.
+// The quantiles of a fleet in real time: long after MaxAge they are still there, and what was
+// observed before a process was stopped or killed does not come back, whether the others have taken
+// it for dead meanwhile or not.
 func TestWindow(t *testing.T) {
 	t.Parallel()
 	server := startServer(t)

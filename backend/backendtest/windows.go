@@ -18,8 +18,9 @@ var windowed = &backend.Family{
 	Sketch: &backend.Sketch{Quantiles: []float64{0.5}, PerDoubling: 20, Slots: 3, MaxAge: 60e9},
 }
 
-// testWindows has instances count over many epochs, in which they take snapshots in the words that they have,
-// as a registry does from time to time. They come, stand still for longer than an epoch, leave and are killed.
+// testWindows has instances count over many epochs, in which they take snapshots in the words that
+// they have, as a registry does from time to time. They come, stand still for longer than an epoch,
+// leave and are killed.
 func testWindows(t *testing.T, o *Backends) {
 	const epochs, buckets = 60, 40
 	place := o.Fresh(t)
@@ -107,8 +108,8 @@ func windowLines(counts map[int]uint64) (lines []string) {
 	return lines
 }
 
-// begin takes the snapshots of an epoch in all words that the instance has, and from now on in those that it
-// gets.
+// begin takes the snapshots of an epoch in all words that the instance has, and from now on in
+// those that it gets.
 func (i *instance) begin(epoch int) {
 	i.mu.Lock()
 	defer i.mu.Unlock()

@@ -170,8 +170,8 @@ func TestOtherFileSystems(t *testing.T) {
 	}
 }
 
-// fillWorker makes series until there is no more room, says how many, and goes on counting. It begins when it is told
-// to: a full disk may have no room for another process to open the file.
+// fillWorker makes series until there is no more room, says how many, and goes on counting. It
+// begins when it is told to: a full disk may have no room for another process to open the file.
 func fillWorker(string) {
 	b := workerOpen()
 	in := bufio.NewReader(os.Stdin)

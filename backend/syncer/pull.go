@@ -334,8 +334,8 @@ func (s *Syncer) mergeChunk(m *merger, n uint32) error {
 		case !f.blocks:
 			f.show(r.words, words)
 		case !same(words, r.words):
-			// Buckets, their keys and their snapshots only make sense together, so a page that is reading
-			// them keeps what it has. There may also be more of them now.
+			// Buckets, their keys and their snapshots only make sense together, so a page that is
+			// reading them keeps what it has. There may also be more of them now.
 			r.words = make(backend.Words, len(words))
 			f.show(r.words, words)
 			s.index.Replace(f.place, backend.Series{Labels: r.labels, Words: r.words})

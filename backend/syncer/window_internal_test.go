@@ -15,8 +15,8 @@ func blockOf(w backend.Words) sparse.Block {
 	return sparse.View(windowed.BucketBlock(w), windowed.PerDoubling(), 0, windowed.Snapshots())
 }
 
-// What is published of a window is of one moment, as far as snapshots go, also while they are taken; and no count comes
-// without its bucket.
+// What is published of a window is of one moment, as far as snapshots go, also while they are
+// taken; and no count comes without its bucket.
 func TestReadWhileTheWindowMoves(t *testing.T) {
 	t.Parallel()
 	f := newFamily(windowed.Schema(), windowed, windowed.Words(), startWord(windowed), false)

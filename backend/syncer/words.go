@@ -220,8 +220,9 @@ func (f *family) read(dst []uint64, w backend.Words) {
 	}
 }
 
-// ignoreLater makes snapshots say nothing whose epochs are later than there can be: where they are united, they would
-// take the places of those that are needed. Clocks of hosts may differ by a slot.
+// ignoreLater makes snapshots say nothing whose epochs are later than there can be: where they are
+// united, they would take the places of those that are needed. Clocks of hosts may differ by a
+// slot.
 func (f *family) ignoreLater(words []uint64, now time.Time) {
 	from, to := f.def.EpochWords()
 	latest := f.def.Sketch.Epoch(now) + 1

@@ -1,5 +1,5 @@
-// Package hostiletest makes registries into which texts and words have come that would break a page, were they taken as
-// they are. It is used by tests only, of several modules.
+// Package hostiletest makes registries into which texts and words have come that would break a
+// page, were they taken as they are. It is used by tests only, of several modules.
 package hostiletest
 
 import (
@@ -18,8 +18,9 @@ import (
 	"github.com/gotheus/gotheus/internal/pagetest"
 )
 
-// Texts has every byte but letters and digits, alone and within a text, what is no UTF-8 in all ways, and what would end its field, were
-// it taken as it is. A page on which a family called evil_total is found was taken in.
+// Texts has every byte but letters and digits, alone and within a text, what is no UTF-8 in all
+// ways, and what would end its field, were it taken as it is. A page on which a family called
+// evil_total is found was taken in.
 func Texts() (texts []string) {
 	for b := range 256 {
 		if c := byte(b) | 0x20; c >= 'a' && c <= 'z' && b < 0x80 || b >= '0' && b <= '9' {
@@ -42,8 +43,8 @@ const Fine = "sound"
 
 const start = 1700000000_123456789 // nanoseconds
 
-// Check fails unless the samples that a parser has found on such a page have what is fine, and nothing that
-// was taken in.
+// Check fails unless the samples that a parser has found on such a page have what is fine, and
+// nothing that was taken in.
 func Check(t testing.TB, f expo.Format, samples map[string]float64) {
 	t.Helper()
 	fine := 0
@@ -59,8 +60,9 @@ func Check(t testing.TB, f expo.Format, samples map[string]float64) {
 	}
 }
 
-// Registries returns registries in each of which texts and words that are hostile have come in by another way: by each
-// argument that there is, by collectors, and from a backend where another process may write anything.
+// Registries returns registries in each of which texts and words that are hostile have come in by
+// another way: by each argument that there is, by collectors, and from a backend where another
+// process may write anything.
 func Registries(t testing.TB) map[string]*gotheus.Registry {
 	all := make(map[string]*gotheus.Registry)
 	registry := func(name string, o *gotheus.RegistryOptions) *gotheus.Registry {

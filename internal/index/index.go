@@ -101,8 +101,8 @@ func (x *Index) Add(g *Family, s backend.Series) {
 	x.stale = true
 }
 
-// Replace gives the series of g with the labels of s other words, from the next snapshot on, or adds it if there is
-// none. Whoever has an earlier snapshot goes on reading the words in that.
+// Replace gives the series of g with the labels of s other words, from the next snapshot on, or
+// adds it if there is none. Whoever has an earlier snapshot goes on reading the words in that.
 func (x *Index) Replace(g *Family, s backend.Series) {
 	x.mu.Lock()
 	defer x.mu.Unlock()

@@ -261,8 +261,8 @@ func TestExemplars(t *testing.T) {
 	}
 }
 
-// readPython reads a page by the parsers of the Python client; false if they do not know the format. They know no
-// quoted names.
+// readPython reads a page by the parsers of the Python client; false if they do not know the
+// format. They know no quoted names.
 func readPython(t *testing.T, f expo.Format, body []byte) (map[string]float64, bool) {
 	t.Helper()
 	kind := "text"

@@ -176,8 +176,8 @@ func (b *Block) KeepCoarse(coarse uint64) {
 	}
 }
 
-// Coarse returns the coarseness at which the block has to be read at least. Whatever is in the words, it is one that
-// there is.
+// Coarse returns the coarseness at which the block has to be read at least. Whatever is in the
+// words, it is one that there is.
 func (b *Block) Coarse() uint64 {
 	return max(min(load(b.coarse), mostCoarse(b.m)), uint64(b.Shift))
 }
@@ -204,8 +204,8 @@ func (b *Block) Append(dst []Bucket) (list []Bucket, zeros uint64) {
 	return b.appendFrom(dst, before{nothing: true})
 }
 
-// indices returns the least and the greatest index that the bucket of a float has. Others, which another process
-// may have written as a key, do not count.
+// indices returns the least and the greatest index that the bucket of a float has. Others, which
+// another process may have written as a key, do not count.
 func (b *Block) indices() (least, most int32) {
 	return coarser(leastExp*int32(b.m), b.Shift), coarser(mostExp*int32(b.m), b.Shift)
 }
@@ -259,8 +259,8 @@ func sortBuckets(list []Bucket) {
 	})
 }
 
-// Take seals all counts and returns what was in them, but for what had been counted when an epoch began,
-// which is forgotten; 0: for nothing.
+// Take seals all counts and returns what was in them, but for what had been counted when an epoch
+// began, which is forgotten; 0: for nothing.
 func (b *Block) Take(epoch uint64) (list []Bucket, zeros uint64) {
 	from := before{nothing: true}
 	for i := range b.epochs { // first, so that no snapshot is replaced any more

@@ -37,9 +37,9 @@ func Merge(to, from []atomic.Uint64, m int, shift uint, snapshots int) []atomic.
 	return to
 }
 
-// Subtract takes the counts in counted, which is a former state of w, from those in w, which may be live, and from its
-// snapshots. Coarseness and epochs stay: they say how the rest has to be read. What is no state of w, since it has
-// another size, is left alone.
+// Subtract takes the counts in counted, which is a former state of w, from those in w, which may be
+// live, and from its snapshots. Coarseness and epochs stay: they say how the rest has to be read.
+// What is no state of w, since it has another size, is left alone.
 func Subtract(w, counted []atomic.Uint64, m int, shift uint, snapshots int) {
 	if len(w) != len(counted) {
 		return
@@ -104,8 +104,8 @@ func (b *Block) grown(words []atomic.Uint64, snapshots int) []atomic.Uint64 {
 	return larger
 }
 
-// align gives b, which nobody else uses, a snapshot for each epoch that it or other has, as far as there
-// is place for them: the later ones.
+// align gives b, which nobody else uses, a snapshot for each epoch that it or other has, as far as
+// there is place for them: the later ones.
 func (b *Block) align(other *Block) {
 	had := make([]before, len(b.epochs)) // before any snapshot is replaced
 	for s := range had {

@@ -212,8 +212,8 @@ func TestMostCoarse(t *testing.T) {
 	}
 }
 
-// Whatever another process has put into the words of a block, reading it comes to an end, and finds buckets that there
-// are.
+// Whatever another process has put into the words of a block, reading it comes to an end, and finds
+// buckets that there are.
 func TestWildWords(t *testing.T) {
 	t.Parallel()
 	rnd := rand.New(rand.NewPCG(8, 9))
@@ -311,8 +311,8 @@ func TestWindow(t *testing.T) {
 	}
 }
 
-// What is counted once in each epoch, in each bucket, is in the window once for each, also while snapshots are
-// replaced: no bucket is read with the snapshot of another epoch.
+// What is counted once in each epoch, in each bucket, is in the window once for each, also while
+// snapshots are replaced: no bucket is read with the snapshot of another epoch.
 func TestWindowWhileItMoves(t *testing.T) {
 	t.Parallel()
 	const slots, buckets = 8, 16
@@ -375,7 +375,8 @@ func TestLateAdvance(t *testing.T) {
 	}
 }
 
-// Whoever has been stopped while it took a snapshot copies no more when another one has taken its place.
+// Whoever has been stopped while it took a snapshot copies no more when another one has taken its
+// place.
 func TestStaleCopy(t *testing.T) {
 	t.Parallel()
 	_, b := newBlock(8, 8, 0, 3)
@@ -455,8 +456,8 @@ func TestTakeWhileItMoves(t *testing.T) {
 	}
 }
 
-// The window over the blocks of several writers, some of which are not there all the time, has what one writer's would
-// have, at every moment, in whatever order they are merged.
+// The window over the blocks of several writers, some of which are not there all the time, has what
+// one writer's would have, at every moment, in whatever order they are merged.
 func TestMergedWindows(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(300) {

@@ -2,18 +2,18 @@ package sparse
 
 import "sync/atomic"
 
-// Counts only grow. What was counted within a window is the difference to a snapshot of all counts, of
-// which a block has a few, taken at the beginnings of epochs: that of epoch e is in place e mod their
-// number. Whoever finds that the snapshot of the current epoch is missing takes it. Where nobody was there
-// to take one, the next later one stands for it: nothing old then passes for new.
+// Counts only grow. What was counted within a window is the difference to a snapshot of all counts,
+// of which a block has a few, taken at the beginnings of epochs: that of epoch e is in place e mod
+// their number. Whoever finds that the snapshot of the current epoch is missing takes it. Where
+// nobody was there to take one, the next later one stands for it: nothing old then passes for new.
 
 // Incomplete stands for the epoch of a snapshot that is being taken, and of one that says nothing.
 const Incomplete uint64 = 1 << 62
 
-// Advance takes the snapshot of an epoch, a number above 0 and below 2^62, unless it is there. Many may do
-// so at once: they copy nearly the same. One that is killed or stopped on the way leaves it to the next,
-// and copies no more when it goes on, since every word that another one has written since is a different
-// one.
+// Advance takes the snapshot of an epoch, a number above 0 and below 2^62, unless it is there. Many
+// may do so at once: they copy nearly the same. One that is killed or stopped on the way leaves it
+// to the next, and copies no more when it goes on, since every word that another one has written
+// since is a different one.
 func (b *Block) Advance(epoch uint64) {
 	at := int(epoch % uint64(len(b.epochs)))
 	w := &b.epochs[at]
@@ -48,7 +48,8 @@ const (
 	copyingFirst = copying + 1 // and it is one of nothing
 )
 
-// copy writes a count into a snapshot. False says that the snapshot is complete, or another one's by now.
+// copy writes a count into a snapshot. False says that the snapshot is complete, or another one's
+// by now.
 func (b *Block) copy(epoch *atomic.Uint64, mark uint64, from, to *atomic.Uint64) bool {
 	for {
 		old, n := to.Load(), load(from)
@@ -79,8 +80,8 @@ type before struct {
 	nothing bool   // nothing, since the block has no snapshots yet; or else all that it has now
 }
 
-// before finds the snapshot of an epoch or, if nobody has taken that, of the next later one. If there is
-// neither, nothing was counted since: whoever counts takes snapshots, too.
+// before finds the snapshot of an epoch or, if nobody has taken that, of the next later one. If
+// there is neither, nothing was counted since: whoever counts takes snapshots, too.
 func (b *Block) before(epoch uint64) before {
 	found := before{nothing: true}
 	for i := range b.epochs {
@@ -99,8 +100,8 @@ func (f *before) consider(at int, e, epoch uint64) {
 	}
 }
 
-// of returns what of a count that is now n had been counted. Its snapshots begin with snaps[i], and are
-// step apart.
+// of returns what of a count that is now n had been counted. Its snapshots begin with snaps[i], and
+// are step apart.
 func (f before) of(n uint64, snaps []atomic.Uint64, i, step int) uint64 {
 	switch {
 	case f.epoch != 0:
@@ -111,8 +112,8 @@ func (f before) of(n uint64, snaps []atomic.Uint64, i, step int) uint64 {
 	return n
 }
 
-// AppendSince appends the buckets of what was counted since the beginning of an epoch, and returns the
-// zeros besides. now is the current epoch, whose snapshot it takes if that is missing.
+// AppendSince appends the buckets of what was counted since the beginning of an epoch, and returns
+// the zeros besides. now is the current epoch, whose snapshot it takes if that is missing.
 func (b *Block) AppendSince(dst []Bucket, epoch, now uint64) (list []Bucket, zeros uint64) {
 	for range 16 {
 		b.Advance(now)
