@@ -177,17 +177,17 @@ func exemplarText(labels Labels) (string, error) {
 	for _, name := range names {
 		values = append(values, labels[name])
 	}
-	text, err := (&backend.Family{Name: "exemplar", Labels: names}).LabelText(values...)
-	if err != nil {
-		return "", err
+	text, err := backend.ExemplarLabels(names, values)
+	if err == nil {
+		err = checkEscaped(names)
 	}
-	return text, checkExemplar(&backend.Exemplar{Labels: text}, names)
+	return text, err
 }
 
-// checkExemplar says what is wrong with an exemplar, whose labels have these names, in any format.
-func checkExemplar(e *backend.Exemplar, names []string) error {
-	if err := e.Check(); err != nil || classicLabels(names) {
-		return err
+// checkEscaped finds names of an exemplar's labels that cannot be told apart in all formats.
+func checkEscaped(names []string) error {
+	if classicLabels(names) {
+		return nil
 	}
 	if _, clash := escapedLabels(expo.Underscores, names); clash != "" {
 		return fmt.Errorf("%w: of labels %q, two are the same, or one is __name__, to scrapers that take no other names than [a-zA-Z_][a-zA-Z0-9_]*",

@@ -275,7 +275,11 @@ func (f *collected) checkExemplars(list ...expo.Exemplar) {
 		for name := range backend.ParseLabels(x.Labels) {
 			names = append(names, name)
 		}
-		if err := checkExemplar(&backend.Exemplar{Labels: x.Labels, Value: x.Value}, names); err != nil {
+		err := (&backend.Exemplar{Labels: x.Labels, Value: x.Value}).Check()
+		if err == nil {
+			err = checkEscaped(names)
+		}
+		if err != nil {
 			f.fail("%w", err)
 		}
 	}

@@ -64,29 +64,59 @@ func (e *Exemplar) Check() error {
 	var few [8]string
 	names, runes, rest := few[:0], 0, e.Labels
 	for name, value := range ParseLabels(e.Labels) {
-		switch {
-		case !ValidName(name) || strings.HasPrefix(name, "__"):
-			return fmt.Errorf("%w: label %q: must be UTF-8 without control characters, not empty, and not begin with __", ErrExemplar, name)
-		case slices.Contains(names, name):
+		if slices.Contains(names, name) {
 			return fmt.Errorf("%w: label %q is given twice", ErrExemplar, name)
-		case !utf8.ValidString(value):
-			return fmt.Errorf("%w: value %q of label %q is not UTF-8", ErrExemplar, value, name)
-		case strings.Contains(value, "\x00"):
-			return fmt.Errorf("%w: value %q of label %q has a NUL byte", ErrExemplar, value, name)
+		}
+		n, err := checkExemplarLabel(name, value)
+		if err != nil {
+			return err
 		}
 		// ParseLabels is lenient.
 		var ok bool
 		if rest, ok = cutCanonical(rest, name, value, len(names) > 0); !ok {
 			return fmt.Errorf("%w: %q is no label text", ErrExemplar, e.Labels)
 		}
-		names = append(names, name)
-		runes += utf8.RuneCountInString(name) + utf8.RuneCountInString(value)
+		names, runes = append(names, name), runes+n
 	}
-	switch {
-	case rest != "": // where ParseLabels has ended
+	if rest != "" { // where ParseLabels has ended
 		return fmt.Errorf("%w: %q is no label text", ErrExemplar, e.Labels)
-	case runes > maxExemplarRunes:
-		return fmt.Errorf("%w: names and values of {%s} have more than %d code points", ErrExemplar, e.Labels, maxExemplarRunes)
+	}
+	return checkExemplarRunes(runes)
+}
+
+// ExemplarLabels returns the label text of an exemplar with these labels, whose names are in ascending
+// order. The error is that of Check.
+func ExemplarLabels(names, values []string) (string, error) {
+	runes := 0
+	for i, name := range names {
+		n, err := checkExemplarLabel(name, values[i])
+		if err != nil {
+			return "", err
+		}
+		runes += n
+	}
+	if err := checkExemplarRunes(runes); err != nil {
+		return "", err
+	}
+	return (&Family{Name: "exemplar", Labels: names}).LabelText(values...)
+}
+
+// checkExemplarLabel checks a label, and returns how many code points it has.
+func checkExemplarLabel(name, value string) (runes int, err error) {
+	switch {
+	case !ValidName(name) || strings.HasPrefix(name, "__"):
+		err = fmt.Errorf("%w: label %q: must be UTF-8 without control characters, not empty, and not begin with __", ErrExemplar, name)
+	case !utf8.ValidString(value):
+		err = fmt.Errorf("%w: value %q of label %q is not UTF-8", ErrExemplar, value, name)
+	case strings.IndexByte(value, 0) >= 0:
+		err = fmt.Errorf("%w: value %q of label %q has a NUL byte", ErrExemplar, value, name)
+	}
+	return utf8.RuneCountInString(name) + utf8.RuneCountInString(value), err
+}
+
+func checkExemplarRunes(runes int) error {
+	if runes > maxExemplarRunes {
+		return fmt.Errorf("%w: the names and values of its labels have more than %d code points", ErrExemplar, maxExemplarRunes)
 	}
 	return nil
 }

@@ -204,10 +204,19 @@ func (b *Block) Append(dst []Bucket) (list []Bucket, zeros uint64) {
 	return b.appendFrom(dst, before{nothing: true})
 }
 
-// indices returns the least and the greatest index that the bucket of a float has. Others, which
-// another process may have written as a key, do not count.
-func (b *Block) indices() (least, most int32) {
-	return coarser(leastExp*int32(b.m), b.Shift), coarser(mostExp*int32(b.m), b.Shift)
+// withoutStrange drops buckets, from a place on, whose index no float has: another process may have
+// written anything as a key.
+func (b *Block) withoutStrange(list []Bucket, from int) []Bucket {
+	least, most := coarser(leastExp*int32(b.m), b.Shift), coarser(mostExp*int32(b.m), b.Shift)
+	strange := false
+	for i := from; i < len(list); i++ {
+		strange = strange || list[i].Index < least || list[i].Index > most
+	}
+	if !strange {
+		return list
+	}
+	kept := slices.DeleteFunc(list[from:], func(x Bucket) bool { return x.Index < least || x.Index > most })
+	return list[:from+len(kept)]
 }
 
 // Coarsen changes the indices of buckets that may come from different blocks to those of a coarseness, sorts
@@ -276,13 +285,12 @@ func (b *Block) Take(epoch uint64) (list []Bucket, zeros uint64) {
 		return 0
 	}
 	zeros = take(b.zero, b.zeroSnaps, 0, 1)
-	least, most := b.indices()
 	for at := range b.counts {
-		n, key := take(&b.counts[at], b.snaps, at, len(b.counts)), b.key(at)
-		if index := int32(key>>1) - keyBias; n > 0 && index >= least && index <= most {
-			list = append(list, Bucket{index, key&1 != 0, uint8(b.Shift), n})
+		if n := take(&b.counts[at], b.snaps, at, len(b.counts)); n > 0 {
+			key := b.key(at)
+			list = append(list, Bucket{int32(key>>1) - keyBias, key&1 != 0, uint8(b.Shift), n})
 		}
 	}
 	b.coarse.Store(Sealed)
-	return list, zeros
+	return b.withoutStrange(list, 0), zeros
 }

@@ -140,7 +140,7 @@ func (b *Block) appendFrom(dst []Bucket, from before) (list []Bucket, zeros uint
 	case !from.nothing:
 		return dst, zeros
 	}
-	least, most := b.indices()
+	had := len(dst)
 	for at := range b.counts {
 		n := load(&b.counts[at])
 		if n == 0 {
@@ -152,9 +152,7 @@ func (b *Block) appendFrom(dst []Bucket, from before) (list []Bucket, zeros uint
 			}
 		}
 		key := b.key(at)
-		if index := int32(key>>1) - keyBias; index >= least && index <= most {
-			dst = append(dst, Bucket{index, key&1 != 0, uint8(b.Shift), n})
-		}
+		dst = append(dst, Bucket{int32(key>>1) - keyBias, key&1 != 0, uint8(b.Shift), n})
 	}
-	return dst, zeros
+	return b.withoutStrange(dst, had), zeros
 }
