@@ -102,6 +102,7 @@ func (r *Registry) beginBind(ctx context.Context, name string) error {
 	return nil
 }
 
+// openAndInstall opens a backend and makes it r's. opMu is held.
 func (r *Registry) openAndInstall(ctx context.Context, rawURL string) error {
 	b, err := backend.Open(ctx, rawURL)
 	if err != nil {
@@ -112,7 +113,7 @@ func (r *Registry) openAndInstall(ctx context.Context, rawURL string) error {
 	}
 	if n, ok := b.(backend.Noticer); ok {
 		for _, notice := range n.Notices() {
-			r.logger().Warn("gotheus: "+notice, "backend", backend.Redact(rawURL))
+			r.logLater(func() { r.logger().Warn("gotheus: "+notice, "backend", backend.Redact(rawURL)) })
 		}
 	}
 	return nil
@@ -207,6 +208,13 @@ func (r *Registry) endTurn() {
 	for _, log := range held {
 		log()
 	}
+}
+
+// logLater logs at the end of the turn. opMu is held.
+func (r *Registry) logLater(line func()) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.heldLog = append(r.heldLog, line)
 }
 
 // poll tries a lock until it is taken or ctx ends: those of package sync know no contexts.

@@ -445,8 +445,7 @@ func TestLoggerThatFlushes(t *testing.T) {
 	if d := time.Since(begun); during != 1 || d > 9*time.Second { // as long as a Flush waits for the turn
 		t.Errorf("bound in %v, %d lines", d, during)
 	}
-	// There is no room for exemplars either; and a retry has something to say, since the limit is
-	// reached.
+	// There is no room for exemplars, either.
 	b.set(nil)
 	eventually(t, "the series arrives", func() bool { return r.Flush(t.Context()) == nil })
 	b.set(backend.ErrFull)
@@ -459,6 +458,32 @@ func TestLoggerThatFlushes(t *testing.T) {
 	b.set(nil)
 	if err := r.Close(t.Context()); err != nil {
 		t.Error(err)
+	}
+}
+
+// noticed is a backend that has something to say about how it was opened.
+type noticed struct{ *heap.Backend }
+
+func (noticed) Notices() []string { return []string{"the file was damaged"} }
+
+func init() {
+	backend.Register("test-noticed", func(context.Context, *url.URL) (backend.Backend, error) { return noticed{heap.New()}, nil })
+}
+
+// So it may when it is told how a backend was opened: the bind is over by then.
+func TestFlushAtANotice(t *testing.T) {
+	t.Parallel()
+	h := new(flushingHandler)
+	r := gotheus.NewRegistry(&gotheus.RegistryOptions{Logger: slog.New(h), NoSelfMetrics: true})
+	defer r.Close(context.Background())
+	h.flush = func() {
+		if err := r.Flush(soon(t)); err != nil {
+			t.Errorf("Flush in the logger: %v", err)
+		}
+	}
+	bind(t, r, "test-noticed:")
+	if h.lines.Load() != 1 {
+		t.Errorf("%d lines", h.lines.Load())
 	}
 }
 

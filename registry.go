@@ -41,8 +41,8 @@ type Registry struct {
 	hidden     map[string]*family // unregistered ones, by schema
 	collectors []*collector
 	logged     map[string]*logState
-	holdLog    bool // while series are moved
-	heldLog    []func()
+	heldLog    []func()                    // lines that wait for the end of the turn
+	holdLog    bool                        // all lines do: series are being moved
 	logTo      atomic.Pointer[slog.Logger] // nil: as the options say
 	self       atomic.Pointer[selfMetrics] // nil: none, or not yet
 

@@ -44,3 +44,54 @@ func TestRetrier(t *testing.T) {
 		}
 	})
 }
+
+// What is tried may itself want to know what is left, as a logger does that flushes: it learns that it is not done.
+func TestRetrierWithinItself(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var q retrier
+		defer q.halt(t.Context())
+		full := errors.New("full")
+		var within error
+		q.add(func(ctx context.Context) error {
+			within = q.drain(ctx, time.Second)
+			return nil
+		}, full, time.Second, time.Minute)
+		time.Sleep(10 * time.Second)
+		synctest.Wait()
+		if !errors.Is(within, full) || !errors.Is(within, context.DeadlineExceeded) {
+			t.Errorf("drained while it is being tried: %v", within)
+		}
+		if n := q.len(); n != 0 {
+			t.Errorf("%d left", n)
+		}
+	})
+}
+
+// What is interrupted goes on being tried; what is halted is not.
+func TestRetrierInterrupted(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var q retrier
+		tries := 0
+		q.add(func(ctx context.Context) error {
+			tries++
+			<-ctx.Done()
+			return ctx.Err()
+		}, errors.New("not yet"), time.Second, time.Second)
+		q.interrupt() // nothing is being tried
+		for want := range 3 {
+			time.Sleep(2 * time.Second)
+			synctest.Wait()
+			if tries != want+1 || q.len() != 1 {
+				t.Fatalf("%d tries, %d left", tries, q.len())
+			}
+			q.interrupt()
+			synctest.Wait()
+		}
+		q.halt(t.Context())
+		if n := q.len(); n != 0 {
+			t.Errorf("%d left", n)
+		}
+	})
+}
