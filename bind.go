@@ -12,8 +12,8 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/gotheus/gotheus/backend"
-	_ "github.com/gotheus/gotheus/backend/shm" // scheme shm:
+	"github.com/gotheus/gotheus/internal/backend"
+	_ "github.com/gotheus/gotheus/internal/backend/shm" // scheme shm:
 )
 
 // EnvBackend is the environment variable with the URL that the default registry is bound to if the
@@ -45,7 +45,7 @@ const (
 //
 //	heap:                              the memory of this process, as without a backend
 //	shm:///dev/shm/shop?limit=64MiB    a file that all processes of the host share, see package shm
-//	redis://host:6379?ns=shop          Redis or Valkey, if the program imports module redis
+//	redis://host:6379?ns=shop          Redis or Valkey, if the program imports module redisstore
 //
 // Bind may be called at any time, while metrics are being updated: what was counted before is carried
 // over, and nothing is lost or counted twice. It waits for scrapes, and for another Bind or Close,

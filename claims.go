@@ -4,8 +4,8 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/gotheus/gotheus/backend"
 	"github.com/gotheus/gotheus/expo"
+	"github.com/gotheus/gotheus/internal/backend"
 )
 
 // What families show on pages: two that show the same name make a page that parsers reject.

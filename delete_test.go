@@ -10,8 +10,8 @@ import (
 	"time"
 
 	"github.com/gotheus/gotheus"
-	"github.com/gotheus/gotheus/backend"
-	"github.com/gotheus/gotheus/backend/heap"
+	"github.com/gotheus/gotheus/internal/backend"
+	"github.com/gotheus/gotheus/internal/backend/heap"
 )
 
 // Series are deleted while goroutines update them, by kept instruments and by look-ups. Nobody hangs, and

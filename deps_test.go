@@ -15,23 +15,23 @@ const module = "github.com/gotheus/gotheus"
 // heavier parts of the standard library. Everything outside of the standard library is forbidden.
 var allowed = map[string][]string{
 	// reflect for structs with labels, and unsafe, which has a twin without, see direct.go
-	"":                     {"backend", "backend/heap", "backend/shm", "expo", "internal/sparse", "internal/spread", "reflect", "unsafe"},
-	"backend":              {"internal/sparse"},
-	"backend/heap":         {"backend", "internal/index"},
-	"backend/shm":          {"backend", "internal/index", "unsafe"},
-	"backend/syncer":       {"backend", "internal/index"},
-	"backend/backendtest":  {"backend", "backend/syncer", "internal/sparse"},
-	"internal/index":       {"backend"},
-	"internal/pagetest":    {"backend", "expo"},                                          // for tests
-	"internal/hostiletest": {"", "backend", "backend/heap", "expo", "internal/pagetest"}, // likewise
-	"internal/sparse":      {},
-	"internal/spread":      {"unsafe"}, // for go:linkname; there is a twin without
-	"expo":                 {},
-	"metrichttp":           {"", "expo", "net/http"},
-	"collectors":           {"", "backend"},
-	"collectors/expvars":   {"", "expo"},
-	"examples/service":     {"", "metrichttp", "net/http"},
-	"metrictest":           {"", "backend", "net/http"},
+	"":                             {"internal/backend", "internal/backend/heap", "internal/backend/shm", "expo", "internal/sparse", "internal/spread", "reflect", "unsafe"},
+	"internal/backend":             {"internal/sparse"},
+	"internal/backend/heap":        {"internal/backend", "internal/index"},
+	"internal/backend/shm":         {"internal/backend", "internal/index", "unsafe"},
+	"internal/backend/syncer":      {"internal/backend", "internal/index"},
+	"internal/backend/backendtest": {"internal/backend", "internal/backend/syncer", "internal/sparse"},
+	"internal/index":               {"internal/backend"},
+	"internal/pagetest":            {"internal/backend", "expo"},                                                   // for tests
+	"internal/hostiletest":         {"", "internal/backend", "internal/backend/heap", "expo", "internal/pagetest"}, // likewise
+	"internal/sparse":              {},
+	"internal/spread":              {"unsafe"}, // for go:linkname; there is a twin without
+	"expo":                         {},
+	"metrichttp":                   {"", "expo", "net/http"},
+	"collectors":                   {"", "internal/backend"},
+	"collectors/expvars":           {"", "expo"},
+	"examples/service":             {"", "metrichttp", "net/http"},
+	"metrictest":                   {"", "internal/backend", "net/http"},
 }
 
 var restricted = []string{"net/http", "unsafe", "reflect", "C"}

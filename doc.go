@@ -8,7 +8,7 @@
 //
 // Where the values live is chosen elsewhere, by [Bind] or the environment variable GOTHEUS_BACKEND: in
 // the memory of the process, in a file that all processes of a host map, in Redis or Valkey for processes on
-// any hosts (module redis), or in a store of one's own. The metrics, their cost and their behaviour are the
+// any hosts (module redisstore), or in a store of one's own. The metrics, their cost and their behaviour are the
 // same everywhere. The page of any process is the exact total of all of them.
 //
 // # Concepts

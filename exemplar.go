@@ -8,8 +8,8 @@ import (
 	"slices"
 	"time"
 
-	"github.com/gotheus/gotheus/backend"
 	"github.com/gotheus/gotheus/expo"
+	"github.com/gotheus/gotheus/internal/backend"
 )
 
 // Exemplars: an example of what was counted, for each bucket of a histogram and for each counter, usually the id

@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"github.com/gotheus/gotheus"
-	"github.com/gotheus/gotheus/backend/heap"
+	"github.com/gotheus/gotheus/internal/backend/heap"
 	"github.com/gotheus/gotheus/metrictest"
 )
 

@@ -12,7 +12,7 @@ import (
 	"testing"
 
 	"github.com/gotheus/gotheus"
-	"github.com/gotheus/gotheus/backend/shm"
+	"github.com/gotheus/gotheus/internal/backend/shm"
 )
 
 // When a file has reached its limit, further label sets count in one overflow series, those of before the

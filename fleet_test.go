@@ -10,9 +10,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/gotheus/gotheus/backend"
-	"github.com/gotheus/gotheus/backend/backendtest"
-	"github.com/gotheus/gotheus/backend/syncer"
+	"github.com/gotheus/gotheus/internal/backend"
+	"github.com/gotheus/gotheus/internal/backend/backendtest"
+	"github.com/gotheus/gotheus/internal/backend/syncer"
 )
 
 // fleets are stores in memory, each with the hosts that use it.

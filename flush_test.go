@@ -17,8 +17,8 @@ import (
 	"time"
 
 	"github.com/gotheus/gotheus"
-	"github.com/gotheus/gotheus/backend"
-	"github.com/gotheus/gotheus/backend/heap"
+	"github.com/gotheus/gotheus/internal/backend"
+	"github.com/gotheus/gotheus/internal/backend/heap"
 )
 
 // What Flush and Close say is true at any moment of a bind, a retry and a close.

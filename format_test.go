@@ -20,12 +20,12 @@ import (
 	"testing"
 
 	"github.com/gotheus/gotheus"
-	"github.com/gotheus/gotheus/backend"
-	"github.com/gotheus/gotheus/backend/shm"
 	"github.com/gotheus/gotheus/expo"
+	"github.com/gotheus/gotheus/internal/backend"
+	"github.com/gotheus/gotheus/internal/backend/shm"
 )
 
-// A reader in another language, made from backend/shm/FORMAT.md alone, says of a file that is in use what the page
+// A reader in another language, made from internal/backend/shm/FORMAT.md alone, says of a file that is in use what the page
 // says, of metrics of all kinds.
 func TestForeignReader(t *testing.T) {
 	t.Parallel()
@@ -69,7 +69,7 @@ func readForeign(t *testing.T, name string) []byte {
 	if err != nil {
 		t.Fatalf("a test reads the file in another language: apt-get install python3 (%v)", err)
 	}
-	cmd := exec.Command(python, "backend/shm/testdata/reader.py", name)
+	cmd := exec.Command(python, "internal/backend/shm/testdata/reader.py", name)
 	var problems strings.Builder
 	cmd.Stderr = &problems
 	out, err := cmd.Output()
@@ -82,7 +82,7 @@ func readForeign(t *testing.T, name string) []byte {
 // The reader reads the golden file.
 func TestForeignReaderGolden(t *testing.T) {
 	t.Parallel()
-	packed, err := os.Open("backend/shm/testdata/v1.gz")
+	packed, err := os.Open("internal/backend/shm/testdata/v1.gz")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,8 +9,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/gotheus/gotheus/backend"
 	"github.com/gotheus/gotheus/expo"
+	"github.com/gotheus/gotheus/internal/backend"
 )
 
 // Gathering: what a page is made of is asked for, and it is decided which families are on it.

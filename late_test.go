@@ -10,10 +10,10 @@ import (
 	"time"
 
 	"github.com/gotheus/gotheus"
-	"github.com/gotheus/gotheus/backend"
-	"github.com/gotheus/gotheus/backend/backendtest"
-	"github.com/gotheus/gotheus/backend/heap"
-	"github.com/gotheus/gotheus/backend/syncer"
+	"github.com/gotheus/gotheus/internal/backend"
+	"github.com/gotheus/gotheus/internal/backend/backendtest"
+	"github.com/gotheus/gotheus/internal/backend/heap"
+	"github.com/gotheus/gotheus/internal/backend/syncer"
 )
 
 // deaf is a backend whose Sync does not heed its context.

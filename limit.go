@@ -4,7 +4,7 @@ import (
 	"log/slog"
 	"sync/atomic"
 
-	"github.com/gotheus/gotheus/backend"
+	"github.com/gotheus/gotheus/internal/backend"
 )
 
 // OverflowValue is the value of all labels of the series that a look-up returns when its family has as

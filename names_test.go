@@ -7,8 +7,8 @@ import (
 	"testing"
 
 	"github.com/gotheus/gotheus"
-	"github.com/gotheus/gotheus/backend/heap"
 	"github.com/gotheus/gotheus/expo"
+	"github.com/gotheus/gotheus/internal/backend/heap"
 )
 
 func pageIn(t *testing.T, r *gotheus.Registry, f expo.Format) string {

@@ -13,9 +13,9 @@ import (
 	"testing"
 
 	"github.com/gotheus/gotheus"
-	"github.com/gotheus/gotheus/backend"
-	"github.com/gotheus/gotheus/backend/heap"
 	"github.com/gotheus/gotheus/expo"
+	"github.com/gotheus/gotheus/internal/backend"
+	"github.com/gotheus/gotheus/internal/backend/heap"
 )
 
 // exponentialBucket is the reference: the least i with |v| <= 2^(i * 2^-schema), by logarithms and a look at the

@@ -5,7 +5,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/gotheus/gotheus/backend"
+	"github.com/gotheus/gotheus/internal/backend"
 )
 
 // Once its blocks are there, an observation takes none of the library's locks and asks no clock.

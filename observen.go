@@ -3,7 +3,7 @@ package gotheus
 import (
 	"sync/atomic"
 
-	"github.com/gotheus/gotheus/backend"
+	"github.com/gotheus/gotheus/internal/backend"
 )
 
 // What histograms and summaries share in counting many observations at once. Observe adds 1 to a word

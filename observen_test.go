@@ -10,7 +10,7 @@ import (
 	"testing"
 
 	"github.com/gotheus/gotheus"
-	"github.com/gotheus/gotheus/backend/heap"
+	"github.com/gotheus/gotheus/internal/backend/heap"
 )
 
 func TestObserveN(t *testing.T) {

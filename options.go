@@ -10,7 +10,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/gotheus/gotheus/backend"
+	"github.com/gotheus/gotheus/internal/backend"
 )
 
 // Labels are label names with their values.

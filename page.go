@@ -9,8 +9,8 @@ import (
 	"sync"
 	"time"
 
-	"github.com/gotheus/gotheus/backend"
 	"github.com/gotheus/gotheus/expo"
+	"github.com/gotheus/gotheus/internal/backend"
 )
 
 // pageFamily is a family of a page: a collector's, or one or several groups of the backend that differ

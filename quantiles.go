@@ -6,8 +6,8 @@ import (
 	"slices"
 	"time"
 
-	"github.com/gotheus/gotheus/backend"
 	"github.com/gotheus/gotheus/expo"
+	"github.com/gotheus/gotheus/internal/backend"
 	"github.com/gotheus/gotheus/internal/sparse"
 )
 

@@ -6,8 +6,8 @@ import (
 	"strconv"
 	"sync/atomic"
 
-	"github.com/gotheus/gotheus/backend"
 	"github.com/gotheus/gotheus/expo"
+	"github.com/gotheus/gotheus/internal/backend"
 )
 
 // Reading living words.

@@ -7,7 +7,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/gotheus/gotheus/backend"
+	"github.com/gotheus/gotheus/internal/backend"
 )
 
 // Sampling: what instance collectors and functions say about this process is written, as a whole, to words

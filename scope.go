@@ -10,7 +10,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/gotheus/gotheus/backend"
+	"github.com/gotheus/gotheus/internal/backend"
 )
 
 // Scope says whose counts a page shows. It matters where processes share a backend and several of them are scraped

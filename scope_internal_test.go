@@ -4,8 +4,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/gotheus/gotheus/backend"
-	"github.com/gotheus/gotheus/backend/heap"
+	"github.com/gotheus/gotheus/internal/backend"
+	"github.com/gotheus/gotheus/internal/backend/heap"
 )
 
 // A candidate that gives no sign of life, though the backend takes it for alive, does not lead.

@@ -10,7 +10,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/gotheus/gotheus/backend"
+	"github.com/gotheus/gotheus/internal/backend"
 )
 
 // What the registry says about itself: log lines and the gotheus_* families.

@@ -6,8 +6,8 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/gotheus/gotheus/backend"
 	"github.com/gotheus/gotheus/expo"
+	"github.com/gotheus/gotheus/internal/backend"
 )
 
 // Sink takes a collector's families during its Collect; it must not be used afterwards, nor by several

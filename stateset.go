@@ -5,7 +5,7 @@ import (
 	"math"
 	"slices"
 
-	"github.com/gotheus/gotheus/backend"
+	"github.com/gotheus/gotheus/internal/backend"
 )
 
 // StateSet is a set of states, of which none, one or several are on, such as what a worker is doing. On a page it has a

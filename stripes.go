@@ -4,7 +4,7 @@ import (
 	"iter"
 	"runtime"
 
-	"github.com/gotheus/gotheus/backend"
+	"github.com/gotheus/gotheus/internal/backend"
 	"github.com/gotheus/gotheus/internal/spread"
 )
 

@@ -16,7 +16,7 @@ import (
 	"time"
 
 	"github.com/gotheus/gotheus"
-	"github.com/gotheus/gotheus/backend"
+	"github.com/gotheus/gotheus/internal/backend"
 )
 
 // The suite. Each case is a story about workers that share a backend, told in commands to them. It runs on

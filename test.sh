@@ -15,14 +15,14 @@ if ! command -v gcc >/dev/null 2>&1 && ! command -v cc >/dev/null 2>&1; then
 	fi
 fi
 
-# The module redis is tested with servers that its tests start themselves.
+# The module redisstore is tested with servers that its tests start themselves.
 if ! command -v redis-server >/dev/null 2>&1; then
 	if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
 		echo "installing redis-server"
 		apt-get update -qq && apt-get install -y -qq --no-install-recommends redis-server >/dev/null
 		service redis-server stop >/dev/null 2>&1 || true
 	else
-		echo "the tests of module redis need a server: apt-get install --no-install-recommends redis-server" >&2
+		echo "the tests of module redisstore need a server: apt-get install --no-install-recommends redis-server" >&2
 		exit 1
 	fi
 fi

@@ -7,7 +7,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/gotheus/gotheus/backend"
+	"github.com/gotheus/gotheus/internal/backend"
 )
 
 // Time to live, without a clock on the path of updates: eight times within a TTL, the sweeper looks at the

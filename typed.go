@@ -7,7 +7,7 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/gotheus/gotheus/backend"
+	"github.com/gotheus/gotheus/internal/backend"
 )
 
 // VecOf is a Vec whose label values are given as a struct, so that the compiler sees a label that does

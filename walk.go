@@ -5,8 +5,8 @@ import (
 	"iter"
 	"strconv"
 
-	"github.com/gotheus/gotheus/backend"
 	"github.com/gotheus/gotheus/expo"
+	"github.com/gotheus/gotheus/internal/backend"
 )
 
 // Family is a family of a page, as Families yields it.

@@ -8,9 +8,9 @@ import (
 	"testing"
 
 	"github.com/gotheus/gotheus"
-	"github.com/gotheus/gotheus/backend"
-	"github.com/gotheus/gotheus/backend/heap"
 	"github.com/gotheus/gotheus/expo"
+	"github.com/gotheus/gotheus/internal/backend"
+	"github.com/gotheus/gotheus/internal/backend/heap"
 )
 
 func TestWriteFile(t *testing.T) {

@@ -21,7 +21,7 @@ require (
 	github.com/go-logr/logr v1.4.4 // indirect
 	github.com/go-logr/stdr v1.2.2 // indirect
 	github.com/google/uuid v1.6.0 // indirect
-	github.com/gotheus/gotheus/redis v0.0.0
+	github.com/gotheus/gotheus/redisstore v0.0.0
 	github.com/klauspost/compress v1.20.4 // indirect
 	github.com/munnerz/goautoneg v0.0.0-20191010083416-a7dc8b61c822 // indirect
 	github.com/prometheus/client_model v0.6.3 // indirect
@@ -43,4 +43,4 @@ replace github.com/gotheus/gotheus => ../
 
 replace github.com/gotheus/gotheus/compress => ../compress
 
-replace github.com/gotheus/gotheus/redis => ../redis
+replace github.com/gotheus/gotheus/redisstore => ../redisstore

@@ -12,8 +12,8 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/gotheus/gotheus"
-	"github.com/gotheus/gotheus/backend"
-	gredis "github.com/gotheus/gotheus/redis"
+	"github.com/gotheus/gotheus/internal/backend"
+	"github.com/gotheus/gotheus/redisstore"
 )
 
 const (
@@ -68,7 +68,7 @@ type instance struct {
 func labels(i int) string { return fmt.Sprintf(`method="GET",route="/api/v1/route/%06d"`, i) }
 
 func newInstance(e *env, s *server, ns string, f *backend.Family, series int) (*instance, error) {
-	b, err := gredis.Open(s.url(ns))
+	b, err := redisstore.Open(s.url(ns))
 	if err != nil {
 		return nil, err
 	}
@@ -273,7 +273,7 @@ func bytesReport(e *env, w io.Writer, _ int) error {
 		{"histograms of 11 buckets, 0 to 1,000 in each", &backend.Family{Name: "seconds", Help: "Time.", Kind: backend.Histogram, Labels: []string{"method", "route"}, Buckets: bounds}, fewSeries},
 	} {
 		ns := string(f.family.Name[:1])
-		store, err := gredis.OpenStore(s.url(ns))
+		store, err := redisstore.OpenStore(s.url(ns))
 		if err != nil {
 			return err
 		}

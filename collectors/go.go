@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"github.com/gotheus/gotheus"
-	"github.com/gotheus/gotheus/backend"
+	"github.com/gotheus/gotheus/internal/backend"
 )
 
 // Go collects go_*, what the Go runtime says about itself. By default, these are go_goroutines, go_threads, go_info,

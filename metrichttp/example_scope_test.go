@@ -7,8 +7,8 @@ import (
 	"strings"
 
 	"github.com/gotheus/gotheus"
-	"github.com/gotheus/gotheus/backend/backendtest"
-	"github.com/gotheus/gotheus/backend/syncer"
+	"github.com/gotheus/gotheus/internal/backend/backendtest"
+	"github.com/gotheus/gotheus/internal/backend/syncer"
 	"github.com/gotheus/gotheus/metrichttp"
 )
 

@@ -8,7 +8,7 @@ import (
 	"strings"
 
 	"github.com/gotheus/gotheus"
-	"github.com/gotheus/gotheus/backend"
+	"github.com/gotheus/gotheus/internal/backend"
 )
 
 // TB is what of a testing.TB is needed here.

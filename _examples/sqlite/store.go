@@ -13,8 +13,8 @@ import (
 
 	_ "modernc.org/sqlite" // the driver, in pure Go
 
-	"github.com/gotheus/gotheus/backend"
-	"github.com/gotheus/gotheus/backend/syncer"
+	"github.com/gotheus/gotheus/internal/backend"
+	"github.com/gotheus/gotheus/internal/backend/syncer"
 )
 
 // With this package imported, gotheus.Bind and GOTHEUS_BACKEND understand sqlite:///var/lib/shop/metrics.db.

@@ -7,8 +7,8 @@ import (
 	"testing"
 
 	"github.com/gotheus/gotheus/_examples/sqlite"
-	"github.com/gotheus/gotheus/backend"
-	"github.com/gotheus/gotheus/backend/backendtest"
+	"github.com/gotheus/gotheus/internal/backend"
+	"github.com/gotheus/gotheus/internal/backend/backendtest"
 )
 
 // open opens the store in a file, as each process does.

@@ -12,8 +12,8 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"github.com/gotheus/gotheus/backend"
-	"github.com/gotheus/gotheus/backend/shm"
+	"github.com/gotheus/gotheus/internal/backend"
+	"github.com/gotheus/gotheus/internal/backend/shm"
 )
 
 // The commands about shared-memory files. They take no place in a file, except for forget, and can be used

@@ -9,7 +9,7 @@ import (
 	"testing"
 
 	"github.com/gotheus/gotheus"
-	"github.com/gotheus/gotheus/backend/shm"
+	"github.com/gotheus/gotheus/internal/backend/shm"
 )
 
 func runText(args ...string) (status int, text string) {

@@ -8,7 +8,7 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/gotheus/gotheus/backend"
+	"github.com/gotheus/gotheus/internal/backend"
 )
 
 // Index holds families and series. The zero value is empty and ready. It is safe for concurrent use.

@@ -1,0 +1,439 @@
+package backend_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"net/url"
+	"reflect"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"github.com/gotheus/gotheus/internal/backend"
+	"github.com/gotheus/gotheus/internal/backend/heap"
+	"github.com/gotheus/gotheus/internal/sparse"
+)
+
+func TestFamilyCheck(t *testing.T) {
+	t.Parallel()
+	ok := backend.Family{Name: "a_seconds", Help: "A.", Kind: backend.Histogram, Unit: "seconds", Labels: []string{"x", "y"}, Buckets: []float64{-1, 0, 1}}
+	if err := ok.Check(); err != nil {
+		t.Fatal(err)
+	}
+	for want, change := range map[string]func(f *backend.Family){
+		`name ""`:                     func(f *backend.Family) { f.Name = "" },
+		`name "a\nb"`:                 func(f *backend.Family) { f.Name = "a\nb" },
+		`name "\x7f"`:                 func(f *backend.Family) { f.Name = "\x7f" },
+		`name "\xc3"`:                 func(f *backend.Family) { f.Name = "\xc3" },
+		"a histogram has no mode sum": func(f *backend.Family) { f.Mode = backend.Sum },
+		"kind(0)":                     func(f *backend.Family) { f.Kind = 0 },
+		"kind(9)":                     func(f *backend.Family) { f.Kind = 9 },
+		"not UTF-8":                   func(f *backend.Family) { f.Help = "\xff" },
+		`unit "bytes"`:                func(f *backend.Family) { f.Unit = "bytes" },
+		`unit "a_seconds"`:            func(f *backend.Family) { f.Unit = "a_seconds" },
+		`label "__x"`:                 func(f *backend.Family) { f.Labels = []string{"__x"} },
+		`label "le"`:                  func(f *backend.Family) { f.Labels = []string{"le"} },
+		`label "quantile"`:            func(f *backend.Family) { f.Kind, f.Buckets, f.Labels = backend.Summary, nil, []string{"quantile"} },
+		`label "a\tb"`:                func(f *backend.Family) { f.Labels = []string{"a\tb"} },
+		`label ""`:                    func(f *backend.Family) { f.Labels = []string{""} },
+		`label "x" is given twice`:    func(f *backend.Family) { f.Labels = []string{"x", "x"} },
+		"not in ascending order":      func(f *backend.Family) { f.Labels = []string{"y", "x"} },
+		"a counter has no buckets":    func(f *backend.Family) { f.Kind = backend.Counter },
+		"bucket 1 is NaN":             func(f *backend.Family) { f.Buckets = []float64{1, math.NaN()} },
+		"bucket 0 is +Inf":            func(f *backend.Family) { f.Buckets = []float64{math.Inf(1)} },
+		"bucket 0 is -Inf":            func(f *backend.Family) { f.Buckets = []float64{math.Inf(-1)} },
+		"bucket 2 is given twice":     func(f *backend.Family) { f.Buckets = []float64{1, 2, 2} },
+		"schema 9":                    func(f *backend.Family) { f.Native = &backend.Native{Schema: 9, MaxBuckets: 1} },
+		"0 exponential buckets":       func(f *backend.Family) { f.Native = new(backend.Native) },
+		"has no quantiles":            func(f *backend.Family) { f.Sketch = new(backend.Sketch) },
+		"has no block":                func(f *backend.Family) { f.Block = backend.Block{Role: backend.BucketRole, Size: 128} },
+		"has no block {9":             func(f *backend.Family) { f.Block.Role = 9 },
+		"bucket 1 comes after 2":      func(f *backend.Family) { f.Buckets = []float64{2, 1} },
+		"a counter has no mode mean":  func(f *backend.Family) { f.Kind, f.Buckets, f.Mode = backend.Counter, nil, backend.Mean },
+		"a untyped has no mode":       func(f *backend.Family) { f.Kind, f.Buckets = backend.Untyped, nil },
+		"quantiles [0.5 0.5]": func(f *backend.Family) {
+			f.Kind, f.Buckets, f.Mode = backend.Summary, []float64{.5, .5}, backend.PerInstance
+		},
+		"a summary has no buckets": func(f *backend.Family) { f.Kind = backend.Summary },
+		"in front of _total":       func(f *backend.Family) { f.Name, f.Kind, f.Buckets = "_total", backend.Counter, nil },
+		"in front of _info":        func(f *backend.Family) { f.Name, f.Kind, f.Buckets = "_info", backend.Info, nil; f.Mode = backend.Max },
+		"must end in _info":        func(f *backend.Family) { f.Kind, f.Buckets, f.Mode = backend.Info, nil, backend.Max },
+		"has no states":            func(f *backend.Family) { f.States = []string{"a"} },
+		"needs states":             func(f *backend.Family) { f.Kind, f.Buckets = backend.StateSet, nil },
+		`state "on" is given twice`: func(f *backend.Family) {
+			f.Kind, f.Buckets, f.States = backend.StateSet, nil, []string{"on", "off", "on"}
+		},
+		`state ""`: func(f *backend.Family) { f.Kind, f.Buckets, f.States = backend.StateSet, nil, []string{""} },
+		"54 states": func(f *backend.Family) {
+			f.Kind, f.Buckets, f.States = backend.StateSet, nil, make([]string, 54)
+		},
+		"must not have a colon": func(f *backend.Family) {
+			f.Kind, f.Buckets, f.States, f.Name = backend.StateSet, nil, []string{"on"}, "a:b_seconds"
+		},
+		`label "a_seconds" is reserved in a state set`: func(f *backend.Family) {
+			f.Kind, f.Buckets, f.States, f.Labels = backend.StateSet, nil, []string{"on"}, []string{"a_seconds"}
+		},
+	} {
+		f := ok
+		change(&f)
+		err := f.Check()
+		if !errors.Is(err, backend.ErrFamily) || !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v, want %q", err, want)
+		}
+		if f.Name == ok.Name && !strings.Contains(err.Error(), f.Name) {
+			t.Errorf("%v does not name the metric", err)
+		}
+	}
+}
+
+func TestSchema(t *testing.T) {
+	t.Parallel()
+	base := backend.Family{Name: "a_seconds", Help: "A.", Kind: backend.Histogram, Unit: "seconds", Labels: []string{"x", "y"}, Buckets: []float64{-1, 0, 1.5}}
+	seen := map[string]string{}
+	for name, change := range map[string]func(f *backend.Family){
+		"base":         func(f *backend.Family) {},
+		"name":         func(f *backend.Family) { f.Name = "b_seconds" },
+		"kind":         func(f *backend.Family) { f.Kind, f.Buckets = backend.Gauge, nil },
+		"mode":         func(f *backend.Family) { f.Kind, f.Buckets, f.Mode = backend.Gauge, nil, backend.Max },
+		"unit":         func(f *backend.Family) { f.Unit = "" },
+		"labels":       func(f *backend.Family) { f.Labels = []string{"x"} },
+		"label":        func(f *backend.Family) { f.Labels = []string{"x", "z"} },
+		"buckets":      func(f *backend.Family) { f.Buckets = []float64{-1, 0} },
+		"states":       func(f *backend.Family) { f.Kind, f.Buckets, f.States = backend.StateSet, nil, []string{"on", "off"} },
+		"order":        func(f *backend.Family) { f.Kind, f.Buckets, f.States = backend.StateSet, nil, []string{"off", "on"} },
+		"per instance": func(f *backend.Family) { f.Mode = backend.PerInstance },
+		"quantiles": func(f *backend.Family) {
+			f.Kind, f.Buckets, f.Mode = backend.Summary, []float64{0, .5, 1}, backend.PerInstance
+		},
+	} {
+		f := base
+		change(&f)
+		schema := f.Schema()
+		if other, ok := seen[schema]; ok {
+			t.Errorf("%s and %s have the same schema", name, other)
+		}
+		seen[schema] = name
+		again, err := backend.ParseSchema(schema)
+		if f.Help = ""; err != nil || !reflect.DeepEqual(*again, f) {
+			t.Errorf("%s: got %+v, %v", name, again, err)
+		}
+	}
+	help := base
+	help.Help = "other"
+	if help.Schema() != base.Schema() {
+		t.Error("help is part of the schema")
+	}
+}
+
+func FuzzParseSchema(f *testing.F) {
+	fam := backend.Family{Name: "a_seconds", Kind: backend.Histogram, Unit: "seconds", Labels: []string{"x", "y"}, Buckets: []float64{-1, 0, 1.5}}
+	f.Add(fam.Schema())
+	f.Add("\x01\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01a")
+	f.Add("\x01\x01a\x02\x01\x01\x07\x00")
+	f.Fuzz(func(t *testing.T, s string) {
+		if fam, err := backend.ParseSchema(s); err == nil && fam.Schema() != s {
+			t.Errorf("%q comes back as %q", s, fam.Schema())
+		}
+	})
+}
+
+func TestLabelText(t *testing.T) {
+	t.Parallel()
+	f := backend.Family{Name: "a", Kind: backend.Counter, Labels: []string{"x", "y"}}
+	for want, values := range map[string][]string{
+		`x="1",y="2"`:            {"1", "2"},
+		`x="",y=""`:              {"", ""},
+		`x="a\\b\"c\nd",y="é,="`: {"a\\b\"c\nd", "é,="},
+		`x="\\n",y="\\\\"`:       {`\n`, `\\`},
+	} {
+		text, err := f.LabelText(values...)
+		if err != nil || text != want {
+			t.Errorf("%q: got %s, %v", values, text, err)
+		}
+		if got, err := f.LabelValues(text); err != nil || !slices.Equal(got, values) {
+			t.Errorf("%s: got %q, %v", text, got, err)
+		}
+	}
+	for _, values := range [][]string{nil, {"1"}, {"1", "2", "3"}, {"1", "\xff"}} {
+		if _, err := f.LabelText(values...); !errors.Is(err, backend.ErrFamily) {
+			t.Errorf("%q: got %v", values, err)
+		}
+	}
+	for _, text := range []string{"", `x="1"`, `x="1",y="2",`, `y="1",x="2"`, `x="1"y="2"`, `x="1",y="2`, `x="1",y="\q"`, `x="1",y="2",z="3"`, `x="1",y="` + "\n" + `"`} {
+		if v, err := f.LabelValues(text); !errors.Is(err, backend.ErrFamily) {
+			t.Errorf("%s: got %q, %v", text, v, err)
+		}
+	}
+}
+
+func FuzzLabels(f *testing.F) {
+	f.Add("a", "b\\", `x="1",y="\\"`)
+	f.Add("\n\"", "", `x="1",y="2",`)
+	fam := backend.Family{Name: "a", Kind: backend.Counter, Labels: []string{"x", "y"}}
+	f.Fuzz(func(t *testing.T, x, y, text string) {
+		if s, err := fam.LabelText(x, y); err == nil {
+			if v, err := fam.LabelValues(s); err != nil || v[0] != x || v[1] != y {
+				t.Errorf("%q, %q: got %q, %v", x, y, v, err)
+			}
+		} else if utf8.ValidString(x + "," + y) {
+			t.Errorf("%q, %q: %v", x, y, err)
+		}
+		if v, err := fam.LabelValues(text); err == nil {
+			if s, err := fam.LabelText(v...); err != nil || s != text {
+				t.Errorf("%q comes back as %q, %v", text, s, err)
+			}
+		}
+	})
+}
+
+func TestSortLabels(t *testing.T) {
+	t.Parallel()
+	sorted, place := backend.SortLabels([]string{"c", "a", "b"})
+	if !slices.Equal(sorted, []string{"a", "b", "c"}) || !slices.Equal(place, []int{1, 2, 0}) {
+		t.Errorf("got %q, %v", sorted, place)
+	}
+}
+
+var schemes atomic.Int64
+
+func TestOpen(t *testing.T) {
+	t.Parallel()
+	opened := heap.New()
+	scheme := fmt.Sprintf("test-open-%d", schemes.Add(1)) // there is no way to unregister one
+	backend.Register(scheme, func(_ context.Context, u *url.URL) (backend.Backend, error) {
+		if u.Path != "/x" {
+			t.Errorf("got path %q", u.Path)
+		}
+		return opened, nil
+	})
+	if b, err := backend.Open(t.Context(), scheme+":///x"); err != nil || b != backend.Backend(opened) {
+		t.Errorf("got %v, %v", b, err)
+	}
+	for url, want := range map[string]string{
+		"nosuch://u:secret@h/": `unknown scheme "nosuch"`,
+		"/dev/shm/x":           "a URL begins with a scheme",
+	} {
+		_, err := backend.Open(t.Context(), url)
+		if !errors.Is(err, backend.ErrScheme) || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "heap:") || strings.Contains(err.Error(), "secret") {
+			t.Errorf("%s: %v", url, err)
+		}
+	}
+	if _, err := backend.Open(t.Context(), "::"); err == nil {
+		t.Error("a bad URL was accepted")
+	}
+	defer func() {
+		if recover() == nil {
+			t.Error("a scheme could be registered twice")
+		}
+	}()
+	backend.Register(scheme, nil)
+}
+
+func TestSeals(t *testing.T) {
+	t.Parallel()
+	for _, f := range []*backend.Family{
+		{Kind: backend.Counter}, {Kind: backend.Gauge}, {Kind: backend.Summary}, {Kind: backend.Gauge, Mode: backend.Latest},
+		{Kind: backend.Histogram, Buckets: []float64{1, 2}},
+	} {
+		w := make(backend.Words, f.Words())
+		for i := range w {
+			w[i].Store(uint64(i + 1))
+		}
+		if f.Sealed(w) || !f.Seal(w) || f.Seal(w) || !f.Sealed(w) {
+			t.Errorf("%v: wrong answers", f.Kind)
+		}
+		for i := range w { // an update that comes too late
+			if w[i].Load() == backend.SealedInt {
+				w[i].Add(3)
+			}
+		}
+		if !f.Sealed(w) {
+			t.Errorf("%v: a late update has broken a seal", f.Kind)
+		}
+		f.Unseal(w)
+		if f.Sealed(w) || w[0].Load() != 0 {
+			t.Errorf("%v: still sealed", f.Kind)
+		}
+		w[0].Store(5)
+		if f.Unseal(w); w[0].Load() != 5 {
+			t.Errorf("%v: a live word was changed", f.Kind)
+		}
+	}
+}
+
+// Merge adds up what instances have in words of their own.
+func TestMerge(t *testing.T) {
+	t.Parallel()
+	native := &backend.Native{Schema: 3, MaxBuckets: 160}
+	counter := backend.Family{Name: "c_total", Kind: backend.Counter}
+	classic := backend.Family{Name: "h", Kind: backend.Histogram, Buckets: []float64{1, 2}}
+	both := backend.Family{Name: "h", Kind: backend.Histogram, Buckets: []float64{1, 2}, Native: native}
+	sketch := backend.Family{Name: "s", Kind: backend.Summary, Sketch: &backend.Sketch{Quantiles: []float64{.5}, PerDoubling: 35, Slots: 5, MaxAge: time.Minute}}
+	for _, f := range []*backend.Family{&counter, &classic, &both, &sketch, {Name: "s", Kind: backend.Summary}} {
+		to := make(backend.Words, f.Words())
+		floats := map[int]bool{}
+		for i := range to { // what is sealed as a float is one
+			w := make(backend.Words, f.Words())
+			f.Seal(w)
+			floats[i] = w[i].Load() == backend.SealedFloat
+		}
+		fixed := len(to) - len(f.BucketBlock(to))
+		for n := uint64(1); n <= 3; n++ {
+			from := make(backend.Words, f.Words())
+			for i := range fixed {
+				if from[i].Store(n); floats[i] {
+					from[i].Store(math.Float64bits(float64(n)))
+				}
+			}
+			f.Start(from).Store(10 - n)
+			to = f.Merge(to, from)
+		}
+		sealed := make(backend.Words, f.Words())
+		f.Seal(sealed)
+		to = f.Merge(to, sealed)
+		for i := range fixed {
+			want := uint64(6)
+			switch {
+			case floats[i]:
+				want = math.Float64bits(6)
+			case &to[i] == f.Start(to):
+				want = 7
+			}
+			if got := to[i].Load(); got != want {
+				t.Errorf("%v: word %d is %d, want %d", f.Kind, i, got, want)
+			}
+		}
+	}
+	// Buckets of several instances that have no room beside each other.
+	to := make(backend.Words, both.Words())
+	for n := range 5 {
+		from := make(backend.Words, both.Words())
+		block := both.BucketBlock(from)
+		view := sparse.View(block, both.PerDoubling(), both.Shift(), both.Snapshots())
+		for i := range 30 {
+			view.Find(int32(30*n+i), false).Add(1)
+		}
+		to = both.Merge(to, from)
+	}
+	view := sparse.View(both.BucketBlock(to), both.PerDoubling(), both.Shift(), both.Snapshots())
+	if list, _ := view.Append(nil); len(list) != 150 || len(to) <= both.Words() {
+		t.Errorf("%d buckets in %d words", len(list), len(to))
+	}
+	// A counter's integer word never gets to its seal.
+	a, b := make(backend.Words, 3), make(backend.Words, 3)
+	a[backend.CounterInt].Store(backend.IntLimit - 1)
+	b[backend.CounterInt].Store(backend.IntLimit - 1)
+	a = counter.Merge(a, b)
+	if counter.SealedAt(a, backend.CounterInt) || math.Float64frombits(a[backend.CounterFloat].Load()) != 1<<62 {
+		t.Errorf("%x", a[backend.CounterInt].Load())
+	}
+	// The newest exemplar stays.
+	ex := counter.With(backend.Block{Role: backend.ExemplarRole, Size: 12})
+	into := make(backend.Words, ex.Words())
+	for _, at := range []int64{5e9, 9e9, 7e9} {
+		from := make(backend.Words, ex.Words())
+		ex.WriteExemplar(from, 0, 1, &backend.Exemplar{Labels: fmt.Sprintf(`at="%d"`, at), Time: at})
+		into = ex.Merge(into, from)
+	}
+	if e, ok := ex.ReadExemplar(into, 0, 1); !ok || e.Time != 9e9 {
+		t.Errorf("got %v", e)
+	}
+}
+
+// What was taken from words and counts elsewhere is, together with the rest, what there was: also in buckets that have
+// become coarser, and in the window of quantiles.
+func TestSubtract(t *testing.T) {
+	t.Parallel()
+	for _, f := range []*backend.Family{
+		{Name: "c_total", Kind: backend.Counter},
+		{Name: "st_total", Kind: backend.Counter, Stripes: 2},
+		{Name: "h", Kind: backend.Histogram, Buckets: []float64{1, 2}},
+		{Name: "n", Kind: backend.Histogram, Buckets: []float64{1, 2}, Native: &backend.Native{Schema: 3, MaxBuckets: 160}},
+		{Name: "s", Kind: backend.Summary},
+		{Name: "q", Kind: backend.Summary, Sketch: &backend.Sketch{Quantiles: []float64{.5}, PerDoubling: 20, Slots: 3, MaxAge: 3e9}},
+	} {
+		if err := f.Check(); err != nil {
+			t.Fatal(err)
+		}
+		w := make(backend.Words, f.Words())
+		seals := make(backend.Words, f.Words())
+		f.Seal(seals)
+		block := f.BucketBlock(w)
+		f.Start(w).Store(5)
+		count := func(n uint64) {
+			for i := range len(w) - len(block) {
+				switch {
+				case &w[i] == f.Start(w):
+				case seals[i].Load() == backend.SealedFloat:
+					w[i].Store(math.Float64bits(math.Float64frombits(w[i].Load()) + float64(n)))
+				case seals[i].Load() == backend.SealedInt:
+					w[i].Add(n)
+				}
+			}
+			if block == nil {
+				return
+			}
+			b := sparse.View(block, f.PerDoubling(), f.Shift(), f.Snapshots())
+			for i := range int32(50) { // more than there is room for
+				w, coarse := b.FindAnyhow(10*i, false)
+				w.Add(n)
+				b.KeepCoarse(coarse)
+			}
+		}
+		show := func(w backend.Words) (lines []string) {
+			block := f.BucketBlock(w)
+			for i := range len(w) - len(block) {
+				lines = append(lines, fmt.Sprintf("word %d: %x", i, w[i].Load()))
+			}
+			if block != nil {
+				b := sparse.View(block, f.PerDoubling(), f.Shift(), f.Snapshots())
+				for e := range uint64(1 + f.Snapshots()) { // first since ever
+					list, zeros := b.Append(nil)
+					if e > 0 {
+						list, zeros = b.AppendSince(nil, 6+e, 9)
+					}
+					list, more := sparse.Coarsen(list, f.PerDoubling(), b.Coarse())
+					lines = append(lines, fmt.Sprint("since ", e, ": ", zeros+more, list, " at ", b.Coarse()))
+				}
+			}
+			return lines
+		}
+		advance := func(epoch uint64) {
+			if f.Sketch != nil {
+				b := sparse.View(block, f.PerDoubling(), 0, f.Snapshots())
+				b.Advance(epoch)
+			}
+		}
+		advance(7)
+		count(3)
+		counted := make(backend.Words, len(w))
+		for i := range w {
+			counted[i].Store(w[i].Load())
+		}
+		advance(8)
+		count(2)
+		advance(9)
+		count(4)
+		whole := show(w)
+		f.Subtract(w, counted)
+		// What is left is less, and what was counted makes it whole.
+		if slices.Equal(show(w), whole) {
+			t.Errorf("%s: nothing was taken", f.Name)
+		}
+		into := f.Merge(f.Merge(make(backend.Words, f.Words()), counted), w)
+		if got := show(into); !slices.Equal(got, whole) {
+			t.Errorf("%s:\n%s\nwant\n%s", f.Name, strings.Join(got, "\n"), strings.Join(whole, "\n"))
+		}
+		// Seals stay.
+		f.Seal(w)
+		f.Subtract(w, counted)
+		if !f.Sealed(w) {
+			t.Errorf("%s is no longer sealed", f.Name)
+		}
+	}
+}

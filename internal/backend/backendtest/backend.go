@@ -1,0 +1,608 @@
+package backendtest
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/gotheus/gotheus/internal/backend"
+	"github.com/gotheus/gotheus/internal/backend/syncer"
+)
+
+var (
+	histories = flag.Int("backendtest.histories", 4, "how many random histories TestBackend plays")
+	only      = flag.Uint64("backendtest.seed", 0, "the one history that TestBackend plays")
+)
+
+// Backends says how to make the backends that [TestBackend] and [BenchmarkBackend] use.
+type Backends struct {
+	// Fresh makes a new, empty place and returns its name. It may leave its removal to t.Cleanup.
+	Fresh func(t testing.TB) (place string)
+	// Open opens a backend in a place, as each process that uses it does. It may be called concurrently, and
+	// in other processes if Processes is set. The test closes what it has opened.
+	Open func(place string) (backend.Backend, error)
+	// Alone says that nobody shares what a backend has, as in the heap: what takes two is not tested.
+	Alone bool
+	// Processes says that Open finds a place in other processes, too. TestMain must call [Worker].
+	Processes bool
+	// Small makes a place with room for a hundred series and not for 100,000; nil: there is no limit.
+	Small func(t testing.TB) (place string)
+	// Die does to a backend what the death of its process does; nil: only child processes are killed.
+	Die func(b backend.Backend)
+}
+
+// OnStore returns the Open of a Backends that has the backends of package syncer on a store. Each of them
+// has a network that loses requests and answers, and delivers twice, one time in so many; 0: never.
+func OnStore(open func(place string) (backend.Store, error), faults int) func(place string) (backend.Backend, error) {
+	return OnStores(func(place string) ([]backend.Store, error) {
+		s, err := open(place)
+		if err != nil {
+			return nil, err
+		}
+		return []backend.Store{s}, nil
+	}, faults)
+}
+
+// OnStores is OnStore for series that are spread over several stores, see syncer.NewSharded.
+func OnStores(open func(place string) ([]backend.Store, error), faults int) func(place string) (backend.Backend, error) {
+	var mu sync.Mutex
+	rnd := rand.New(rand.NewPCG(1, 3))
+	next := func() Fault {
+		mu.Lock()
+		defer mu.Unlock()
+		if faults > 0 && rnd.IntN(faults) == 0 {
+			return []Fault{LoseRequest, LoseReply, Duplicate}[rnd.IntN(3)]
+		}
+		return None
+	}
+	return func(place string) (backend.Backend, error) {
+		stores, err := open(place)
+		if err != nil {
+			for _, s := range stores {
+				err = errors.Join(err, s.Close())
+			}
+			return nil, err
+		}
+		for i, s := range stores {
+			stores[i] = &Faulty{Store: s, Next: next}
+		}
+		return syncer.NewSharded(stores, &syncer.Options{
+			Interval: 20 * time.Millisecond, Alive: 5 * time.Second, Logger: slog.New(slog.DiscardHandler),
+		})
+	}
+}
+
+// TestBackend checks that backends keep to the contract of backend.Backend, by way of single rules, and of random
+// histories of several instances, some of them in child processes, which are compared with a model. The
+// histories have fixed seeds; -backendtest.histories plays more of them.
+func TestBackend(t *testing.T, o Backends) {
+	for _, c := range []struct {
+		name, rule string
+		run        func(t *testing.T, o *Backends)
+		needs      bool
+	}{
+		{"Declare", "a family that was declared is in Walk of every process, also while it has no series; one of the help texts is shown", testDeclare, true},
+		{"Cells", "Cells makes a series at zero, with as many words as Family.Words says, none of them sealed; the same ones for the same series in one process", testCells, true},
+		{"Deletion", "Delete seals the words of a series for all processes; who finds the seal gets words at zero from Cells, in which nothing of the former life counts", testDeletion, true},
+		{"Close", "Close flushes; words stay usable; what was counted stays for others, and what an instance had for itself goes; then Cells and Declare fail with ErrClosed", testClose, true},
+		{"Sharing", "all instances have the same series: what one has counted and flushed, every other one shows after Sync", testSharing, !o.Alone},
+		{"Instances", "live instances have small numbers that are unique, and are used again", testInstances, !o.Alone},
+		{"Windows", "what Walk shows of a summary within the window of its quantiles is what was counted within it, by whomever, whether these processes live, stand still, or have ended", testWindows, true},
+		{"Order", "of families with one name, Walk has the one first that a live process has declared last", testOrder, true},
+		{"Limit", "where there is no room, Declare and Cells say ErrFull, what exists goes on, and there is room for the overflow series", testLimit, o.Small != nil},
+		{"Concurrent", "all methods may be called concurrently, and nothing is lost or counted twice", testConcurrent, true},
+		{"Histories", "whatever instances do in whatever order, each of them shows what all have done", testHistories, true},
+		{"Death", "a process that is killed leaves what it had flushed, at least, and what it had counted, at most", testDeath, o.Processes},
+	} {
+		if !c.needs {
+			continue
+		}
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			t.Cleanup(func() {
+				if t.Failed() {
+					t.Logf("the rule: %s", c.rule)
+				}
+			})
+			c.run(t, &o)
+		})
+	}
+}
+
+// about is a request about a family.
+func about(do string, f *backend.Family, labels string, ops ...op) request {
+	return request{Do: do, Schema: forJSON(f.Schema()), Help: f.Help, Labels: labels, Ops: ops}
+}
+
+// page returns what p shows.
+func (p *peer) page() []group {
+	p.t.Helper()
+	p.must(request{Do: "sync"})
+	return p.must(request{Do: "walk"}).Groups
+}
+
+// expect fails unless p shows what m says, at once but for what depends on who is alive.
+func (m *model) expect(p *peer, dying bool) {
+	p.t.Helper()
+	begun := time.Now()
+	for {
+		diff := difference(m.want(), got(p.page()))
+		if diff == "" {
+			return
+		}
+		if !dying || time.Since(begun) > patience {
+			p.t.Fatalf("%s shows something else than was done:%s", p.name, diff)
+		}
+		time.Sleep(10 * time.Millisecond) // the backend's own clock goes on
+	}
+}
+
+// do has p update a series, as m makes it up, and flush.
+func (m *model) do(p *peer, f *backend.Family, labels string) {
+	p.t.Helper()
+	p.must(about("update", f, labels, m.update(p, f, labels)...))
+	p.must(request{Do: "flush"})
+}
+
+func (o *Backends) pair(t *testing.T) (a, b *peer) {
+	t.Helper()
+	place := o.Fresh(t)
+	a = o.start(t, place, "a", false)
+	if o.Alone {
+		return a, a
+	}
+	return a, o.start(t, place, "b", o.Processes)
+}
+
+func testDeclare(t *testing.T, o *Backends) {
+	a, b := o.pair(t)
+	m := newModel(rand.New(rand.NewPCG(1, 1)))
+	for _, f := range catalogue {
+		a.must(about("declare", f, ""))
+		a.must(about("declare", f, ""))
+		m.declare(f)
+	}
+	a.must(request{Do: "flush"})
+	m.expect(a, false)
+	m.expect(b, false)
+	other := *catalogue[0]
+	other.Help = "Another text."
+	b.must(about("declare", &other, ""))
+	b.must(request{Do: "flush"})
+	m.expect(a, false)
+	for _, g := range a.page() {
+		if g.Help != other.Help && g.Help != "Help of "+g.Name+"." {
+			t.Errorf("%s has the help %q, which nobody has declared", g.Name, g.Help)
+		}
+	}
+}
+
+func testCells(t *testing.T, o *Backends) {
+	a, b := o.pair(t)
+	m := newModel(rand.New(rand.NewPCG(1, 1)))
+	for _, f := range catalogue {
+		for range 3 {
+			labels := m.labels(f)
+			m.series(a, f, labels)
+			a.must(about("cells", f, labels))
+		}
+	}
+	a.must(request{Do: "flush"})
+	m.expect(a, false)
+	m.expect(b, false)
+	for _, f := range catalogue {
+		m.do(a, f, m.labels(f))
+	}
+	m.expect(b, false)
+	m.expect(a, false)
+}
+
+func testDeletion(t *testing.T, o *Backends) {
+	a, b := o.pair(t)
+	m := newModel(rand.New(rand.NewPCG(2, 1)))
+	for round, p := range []*peer{a, b} {
+		for _, f := range catalogue {
+			if f.Block.Role != 0 {
+				continue
+			}
+			labels := m.labels(f)
+			m.do(a, f, labels)
+			if b != a {
+				b.must(request{Do: "sync"})
+				m.do(b, f, labels)
+				a.must(request{Do: "sync"})
+			}
+			m.expect(p, false)
+			was, prefix := m.series(p, f, labels), strings.TrimSuffix(labels, `"`)
+			n := m.delete(f, prefix)
+			if got := p.must(about("delete", f, prefix)).N; got != n {
+				t.Errorf("Delete of %s, round %d, says %d, of %d that there were", f.Name, round, got, n)
+			}
+			if was != nil && p.must(about("kept", f, labels)).N != 0 {
+				t.Errorf("the words of %s that the deleter has are not sealed: its updates would be lost without notice", f.Name)
+			}
+			m.expect(p, false)
+			p.must(request{Do: "flush"})
+			m.expect(a, false)
+			m.expect(b, false)
+			m.do(b, f, labels)
+			m.expect(a, false)
+		}
+	}
+}
+
+func testClose(t *testing.T, o *Backends) {
+	a, b := o.pair(t)
+	m := newModel(rand.New(rand.NewPCG(3, 1)))
+	f := catalogue[0]
+	for range 3 {
+		for _, f := range catalogue {
+			b.must(request{Do: "sync"})
+			m.do(b, f, m.labels(f))
+		}
+	}
+	b.must(about("update", f, `x="a"`, m.update(b, f, `x="a"`)...)) // and no flush
+	if b.must(request{Do: "close"}); o.Alone {
+		return
+	}
+	if got := b.ask(about("cells", f, `x="new"`)); got.Kind == "" || !strings.Contains(got.Kind, "closed") {
+		t.Errorf("Cells after Close: %q, which is not backend.ErrClosed", got.Err)
+	}
+	if got := b.ask(about("declare", catalogue[1], "")); got.Kind != "" && !strings.Contains(got.Kind, "closed") {
+		t.Errorf("Declare after Close: %q, which is not backend.ErrClosed", got.Err)
+	}
+	b.ask(about("update", f, `x="a"`, op{Do: opAdd, N: 1})) // seen by whomever or nobody, but no panic
+	b.ask(request{Do: "walk"})
+	m.gone(b)
+	b.over = true
+	if b.cmd != nil {
+		b.in.Close()
+		b.cmd.Wait()
+	}
+	// What was counted after Close may be seen or not.
+	m.expectBut(a, seriesLine(f.Name, f.Schema(), `x="a"`))
+}
+
+// expectBut is expect, but for the value of one series.
+func (m *model) expectBut(p *peer, line string) {
+	p.t.Helper()
+	but := func(lines []string) []string {
+		return slices.DeleteFunc(lines, func(l string) bool { return strings.HasPrefix(l, line) })
+	}
+	begun := time.Now()
+	for {
+		diff := difference(but(m.want()), but(got(p.page())))
+		if diff == "" {
+			return
+		}
+		if time.Since(begun) > patience {
+			p.t.Fatalf("%s shows something else than was done:%s", p.name, diff)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+func testSharing(t *testing.T, o *Backends) {
+	place := o.Fresh(t)
+	m := newModel(rand.New(rand.NewPCG(4, 1)))
+	var peers []*peer
+	for i := range 3 {
+		p := o.start(t, place, fmt.Sprint("p", i), o.Processes && i == 1)
+		peers = append(peers, p)
+		// Who comes later sees what was there before.
+		m.expect(p, false)
+		for _, f := range catalogue {
+			labels := m.labels(f)
+			for _, q := range peers {
+				q.must(request{Do: "sync"})
+				m.do(q, f, labels)
+			}
+		}
+	}
+	for _, p := range peers {
+		m.expect(p, false)
+	}
+}
+
+func testInstances(t *testing.T, o *Backends) {
+	place := o.Fresh(t)
+	f := &backend.Family{Name: "each", Help: "E.", Kind: backend.Gauge, Mode: backend.PerInstance}
+	a := o.start(t, place, "a", false)
+	join := func(p *peer) {
+		p.must(about("update", f, "", op{Do: opSet, X: 1}))
+		p.must(request{Do: "flush"})
+	}
+	join(a)
+	join(o.start(t, place, "b", false))
+	for i := range 6 {
+		c := o.start(t, place, fmt.Sprint("c", i), o.Processes && i%2 == 0)
+		join(c)
+		for _, g := range a.page() {
+			for _, s := range g.Series {
+				numbers := slices.Sorted(slices.Values(s.Number))
+				if len(numbers) != 3 || len(slices.Compact(slices.Clone(numbers))) != 3 {
+					t.Errorf("three live instances have the numbers %v", numbers)
+				}
+				// Who has just left may not be gone for all yet.
+				if n := numbers[len(numbers)-1]; n > 4 {
+					t.Errorf("the %d. instance, of which three live, has the number %d: numbers must be used again, or series grow without end", i+3, n)
+				}
+				if n := c.must(request{Do: "number"}).N; n >= 0 && !slices.Contains(numbers, n) {
+					t.Errorf("Number says %d, Walk has %v", n, numbers)
+				}
+			}
+		}
+		c.end()
+	}
+}
+
+func testOrder(t *testing.T, o *Backends) {
+	place := o.Fresh(t)
+	before := &backend.Family{Name: "order", Help: "B.", Kind: backend.Gauge}
+	after := &backend.Family{Name: "order", Help: "A.", Kind: backend.Counter}
+	first := func(p *peer, want *backend.Family, when string, dying bool) {
+		t.Helper()
+		for begun := time.Now(); ; time.Sleep(10 * time.Millisecond) {
+			groups := p.page()
+			if len(groups) == 2 && fromJSON(groups[0].Schema) == want.Schema() {
+				return
+			}
+			if !dying || time.Since(begun) > patience {
+				t.Fatalf("%s, %s has the wrong one of two schemas first: pages would show what no program declares", when, p.name)
+			}
+		}
+	}
+	declare := func(p *peer, f *backend.Family) {
+		o := op{Do: opGauge, X: 1}
+		if f.Kind == backend.Counter {
+			o = op{Do: opAdd, N: 1}
+		}
+		p.must(about("update", f, "", o))
+		p.must(request{Do: "flush"})
+	}
+	a := o.start(t, place, "a", false)
+	declare(a, before)
+	if o.Alone {
+		declare(a, after)
+		first(a, after, "after it was declared", false)
+		return
+	}
+	watch := o.start(t, place, "watch", false)
+	b := o.start(t, place, "b", o.Processes)
+	declare(b, after)
+	for _, p := range []*peer{a, b, watch} {
+		first(p, after, "after a new version was started", false)
+	}
+	b.end()
+	for _, p := range []*peer{a, watch} {
+		first(p, before, "after the new version has ended", true)
+	}
+	c := o.start(t, place, "c", false)
+	declare(c, after)
+	first(watch, after, "after the new version was started again", false)
+	d := o.start(t, place, "d", false)
+	declare(d, before)
+	first(watch, before, "after the old version was started again", false)
+}
+
+func testLimit(t *testing.T, o *Backends) {
+	a := o.start(t, o.Small(t), "a", false)
+	f := &backend.Family{Name: "limit_total", Help: "L.", Kind: backend.Counter, Labels: []string{"x"}}
+	n := 0
+	for ; ; n++ {
+		got := a.ask(about("update", f, fmt.Sprintf(`x="%d"`, n), op{Do: opAdd, N: 1}))
+		if got.Err != "" {
+			if !strings.Contains(got.Kind, "full") {
+				t.Fatalf("Cells without room: %s, which is not backend.ErrFull", got.Err)
+			}
+			break
+		}
+		if n == 100_000 {
+			t.Fatal("there is room for 100,000 series in a place that was to be small")
+		}
+	}
+	if n < 100 {
+		t.Fatalf("there is room for %d series", n)
+	}
+	a.must(about("update", f, `x="0"`, op{Do: opAdd, N: 1}))
+	a.must(about("update", f, `x="`+backend.OverflowValue+`"`, op{Do: opAdd, N: 1}))
+	a.must(request{Do: "flush"})
+	groups := a.page()
+	if len(groups) != 1 || len(groups[0].Series) != n+1 {
+		t.Fatalf("Walk has %d groups, and not one with %d series", len(groups), n+1)
+	}
+}
+
+func testConcurrent(t *testing.T, o *Backends) {
+	place := o.Fresh(t)
+	f := &backend.Family{Name: "many_total", Help: "M.", Kind: backend.Counter, Labels: []string{"x"}}
+	peers := []*peer{o.start(t, place, "p0", false)}
+	for i := range 3 {
+		if !o.Alone {
+			peers = append(peers, o.start(t, place, fmt.Sprint("p", i+1), o.Processes && i == 0))
+		}
+	}
+	const each = 50 * manySeries
+	q := about("many", f, "")
+	q.Count = each
+	var wg sync.WaitGroup
+	stop := make(chan struct{})
+	for _, p := range peers {
+		wg.Go(func() {
+			if a := p.ask(q); a.Err != "" {
+				t.Errorf("%s: %s", p.name, a.Err)
+			}
+			if a := p.ask(request{Do: "flush"}); a.Err != "" {
+				t.Errorf("%s: Flush: %s", p.name, a.Err)
+			}
+		})
+	}
+	var scrapes sync.WaitGroup
+	for _, p := range peers {
+		if p.here == nil {
+			continue
+		}
+		scrapes.Go(func() {
+			for last := 0; ; {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				p.ask(request{Do: "sync"})
+				a := p.ask(request{Do: "walk"})
+				n, err := total(a.Groups)
+				if a.Err != "" || err != nil || n < last {
+					t.Errorf("%s: a page with %d after one with %d, %s, %v", p.name, n, last, a.Err, err)
+					return
+				}
+				last = n
+			}
+		})
+	}
+	wg.Wait()
+	close(stop)
+	scrapes.Wait()
+	for _, p := range peers {
+		if n, err := total(p.page()); n != each*len(peers) || err != nil {
+			t.Errorf("%s shows %d, of %d that were counted, %v", p.name, n, each*len(peers), err)
+		}
+	}
+}
+
+// total adds up the integer words of counters.
+func total(groups []group) (sum int, err error) {
+	for _, g := range groups {
+		for _, s := range g.Series {
+			n, convErr := strconv.Atoi(strings.Fields(s.Value)[0])
+			sum, err = sum+n, errors.Join(err, convErr)
+		}
+	}
+	return sum, err
+}
+
+func testHistories(t *testing.T, o *Backends) {
+	from, to := uint64(1), uint64(*histories)
+	if *only > 0 {
+		from, to = *only, *only
+	}
+	for seed := from; seed <= to; seed++ {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			t.Parallel()
+			t.Cleanup(func() {
+				if t.Failed() {
+					t.Logf("play it again: -backendtest.seed %d", seed)
+				}
+			})
+			history(t, o, seed)
+		})
+	}
+}
+
+// history lets instances take turns. Each hears of what the others have done before it does something.
+func history(t *testing.T, o *Backends, seed uint64) {
+	rnd := rand.New(rand.NewPCG(seed, 9))
+	m := newModel(rnd)
+	place := o.Fresh(t)
+	var peers []*peer
+	started, dying := 0, false
+	start := func() {
+		started++
+		peers = append(peers, o.start(t, place, fmt.Sprint("p", started), o.Processes && rnd.IntN(3) == 0))
+	}
+	start()
+	for range 150 {
+		at := rnd.IntN(len(peers))
+		p, f := peers[at], catalogue[rnd.IntN(len(catalogue))]
+		p.must(request{Do: "sync"})
+		switch k := rnd.IntN(100); {
+		case k < 60:
+			m.do(p, f, m.labels(f))
+		case k < 75:
+			m.expect(p, dying)
+			dying = false
+		case k < 80:
+			p.must(about("declare", f, ""))
+			p.must(request{Do: "flush"})
+			m.declare(f)
+		case k < 90:
+			if f.Block.Role != 0 {
+				break
+			}
+			p.must(about("declare", f, "")) // as whoever deletes has done
+			prefix := m.prefix(f)
+			n := m.delete(f, prefix)
+			if got := p.must(about("delete", f, prefix)).N; got != n && !dying {
+				t.Fatalf("Delete of %s{%s…} says %d, of %d that there were", f.Name, prefix, got, n)
+			}
+			p.must(request{Do: "flush"})
+		case k < 94 && !o.Alone && len(peers) < 5:
+			start()
+		case k < 97 && len(peers) > 1:
+			p.end()
+			m.gone(p)
+			dying = true // others may take it for alive for a moment
+			peers = slices.Delete(peers, at, at+1)
+		case k < 100 && len(peers) > 1 && (p.cmd != nil || o.Die != nil):
+			p.kill()
+			m.gone(p)
+			dying = true
+			peers = slices.Delete(peers, at, at+1)
+		}
+	}
+	for _, p := range peers {
+		m.expect(p, dying)
+	}
+}
+
+func testDeath(t *testing.T, o *Backends) {
+	place := o.Fresh(t)
+	f := &backend.Family{Name: "death_total", Help: "D.", Kind: backend.Counter, Labels: []string{"x"}}
+	watch := o.start(t, place, "watch", false)
+	least, most := 0, 0
+	for i := range 5 {
+		p := o.start(t, place, fmt.Sprint("p", i), true)
+		q := about("count", f, "")
+		fmt.Fprintln(p.in, mustJSON(q))
+		var counted, acknowledged int
+		read := func() bool {
+			line, err := p.out.ReadString('\n')
+			what, n, _ := strings.Cut(strings.TrimSpace(line), " ")
+			if err != nil { // a line may be cut
+				return false
+			}
+			switch k, _ := strconv.Atoi(n); what {
+			case "counts":
+				counted = k
+			case "acknowledged":
+				acknowledged = k
+			default:
+				t.Fatalf("a child process says %q", line)
+			}
+			return true
+		}
+		for range 3 + 7*i {
+			if !read() {
+				t.Fatal("a child process has ended")
+			}
+		}
+		p.cmd.Process.Kill()
+		for read() {
+		}
+		p.cmd.Wait()
+		p.over = true
+		least, most = least+acknowledged, most+counted
+		n, err := total(watch.page())
+		if err != nil || n < least || n > most {
+			t.Fatalf("after %d kills: %d, of which at least %d were flushed and at most %d counted, %v", i+1, n, least, most, err)
+		}
+	}
+}

@@ -1,0 +1,125 @@
+package backendtest
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/gotheus/gotheus/internal/backend"
+)
+
+// Memory is a backend.Store in the memory of one process: the reference, and what to test a user of stores
+// with. It can lose what it has.
+type Memory struct {
+	// Now is the store's clock; nil: time.Now. It must not be changed while the store is used.
+	Now func() time.Time
+
+	mu    sync.Mutex
+	state Snapshot
+}
+
+// Snapshot is a state of a Memory.
+type Snapshot struct {
+	heads map[string]memoryHead
+	parts map[backend.Key][]byte
+}
+
+type memoryHead struct {
+	value []byte
+	put   time.Time
+}
+
+func (m *Memory) now() time.Time {
+	if m.Now != nil {
+		return m.Now()
+	}
+	return time.Now()
+}
+
+// Heads implements backend.Store.
+func (m *Memory) Heads(ctx context.Context) (map[string]backend.Head, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	heads := make(map[string]backend.Head)
+	for name, h := range m.state.heads {
+		heads[name] = backend.Head{Value: slices.Clone(h.value), Age: m.now().Sub(h.put)}
+	}
+	return heads, ctx.Err()
+}
+
+// Get implements backend.Store.
+func (m *Memory) Get(ctx context.Context, keys []backend.Key) ([][]byte, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	parts := make([][]byte, len(keys))
+	for i, k := range keys {
+		parts[i] = slices.Clone(m.state.parts[k])
+	}
+	return parts, ctx.Err()
+}
+
+// Commit implements backend.Store.
+func (m *Memory) Commit(ctx context.Context, c *backend.Commit) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	for name, want := range c.If {
+		h, ok := m.state.heads[name]
+		if ok != (want != nil) || !bytes.Equal(h.value, want) {
+			return fmt.Errorf("memory: head %s: %w", name, backend.ErrConflict)
+		}
+	}
+	if m.state.heads == nil {
+		m.state = Snapshot{make(map[string]memoryHead), make(map[backend.Key][]byte)}
+	}
+	for _, group := range c.Drop {
+		maps.DeleteFunc(m.state.parts, func(k backend.Key, _ []byte) bool { return k.Group == group })
+	}
+	for k, v := range c.Parts {
+		m.state.parts[k] = bytes.Clone(v)
+	}
+	for name, v := range c.Heads {
+		if v == nil {
+			delete(m.state.heads, name)
+		} else {
+			m.state.heads[name] = memoryHead{slices.Clone(v), m.now()}
+		}
+	}
+	return nil
+}
+
+// Close implements backend.Store. The data stays, for other users.
+func (m *Memory) Close() error { return nil }
+
+// Snapshot returns the present state, as a replica may have it that gets no more.
+func (m *Memory) Snapshot() Snapshot {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return Snapshot{maps.Clone(m.state.heads), maps.Clone(m.state.parts)}
+}
+
+// Restore goes back to a state. The zero Snapshot loses everything.
+func (m *Memory) Restore(s Snapshot) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.state = Snapshot{maps.Clone(s.heads), maps.Clone(s.parts)}
+}
+
+// Size returns the bytes of all names and values.
+func (m *Memory) Size() (n int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for name, h := range m.state.heads {
+		n += len(name) + len(h.value)
+	}
+	for k, v := range m.state.parts {
+		n += len(k.Group) + 4 + len(v)
+	}
+	return n
+}

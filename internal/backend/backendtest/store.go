@@ -1,0 +1,436 @@
+// Package backendtest is the conformance kit for stores and backends of one's own: [TestStore] and [TestBackend] say
+// which rule of backend.Store or backend.Backend each case checks, [BenchmarkStore] and [BenchmarkBackend] what they
+// cost. [Memory] is a store to compare with, [Faulty] a network with faults.
+package backendtest
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/gotheus/gotheus/internal/backend"
+	"github.com/gotheus/gotheus/internal/backend/syncer"
+)
+
+// TestStore checks that a store keeps to the rules of backend.Store, and that the syncer's backends are exact on
+// it. fresh makes an empty place, and returns a function that opens it, which is called once for each
+// process that the test imagines. The test closes what it has opened.
+func TestStore(t *testing.T, fresh func(t *testing.T) (open func() backend.Store)) {
+	for _, c := range []struct {
+		name, rule string
+		run        func(t *testing.T, a, b backend.Store)
+	}{
+		{"Empty", "an empty store has no heads, and no parts: Get answers nil for what does not exist", testEmpty},
+		{"Commit", "a Commit puts heads and parts, removes heads that are nil, and groups that are dropped; the next call of any process sees it", testCommit},
+		{"Conditions", "a Commit does nothing at all unless all heads in If are as they say, nil meaning that there is none; the error then wraps ErrConflict", testConditions},
+		{"Bytes", "values are any bytes, also none and many, and come back as they were; the empty value is not the same as no value", testBytes},
+		{"Random", "the store answers like one in memory, whatever comes in whatever order", testRandom},
+		{"Concurrent", "commits of all processes take effect one after the other", testOneByOne},
+		{"Age", "the age of a head is the time since it was last put, be it with the same value", testAge},
+		{"Context", "calls return when their context ends", testContext},
+		{"Ownership", "arguments are not kept, and results belong to the caller", testOwnership},
+		{"Totals", "backends on the store are exact, with calls that get lost, are answered by nobody, come twice, or late", testTotals},
+		{"Loss", "a store that loses everything gets it back from the processes that live", testLoss},
+		{"Replica", "a store that goes back to what a replica had of it, without the last commits, gets these back from the processes that live", testReplica},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			open := fresh(t)
+			a, b := open(), open()
+			defer func() {
+				if t.Failed() {
+					t.Logf("the rule: %s", c.rule)
+				}
+				for _, s := range []backend.Store{a, b} {
+					if err := s.Close(); err != nil {
+						t.Errorf("Close: %v", err)
+					}
+				}
+			}()
+			c.run(t, a, b)
+		})
+	}
+}
+
+func commit(t *testing.T, s backend.Store, c *backend.Commit) {
+	t.Helper()
+	if err := s.Commit(t.Context(), c); err != nil {
+		t.Fatalf("Commit: %v", err)
+	}
+}
+
+// expect compares all heads, and the parts with some keys.
+func expect(t *testing.T, s backend.Store, heads map[string]string, parts map[backend.Key][]byte) {
+	t.Helper()
+	got, err := s.Heads(t.Context())
+	if err != nil {
+		t.Fatalf("Heads: %v", err)
+	}
+	for name, h := range got {
+		if want, ok := heads[name]; !ok || want != string(h.Value) {
+			t.Errorf("Heads has %s = %.40q, want %.40q, %v", name, h.Value, want, ok)
+		}
+	}
+	for name := range heads {
+		if _, ok := got[name]; !ok {
+			t.Errorf("Heads has no %s", name)
+		}
+	}
+	var keys []backend.Key
+	for k := range parts {
+		keys = append(keys, k)
+	}
+	values, err := s.Get(t.Context(), keys)
+	if err != nil || len(values) != len(keys) {
+		t.Fatalf("Get of %d keys: %d parts, %v", len(keys), len(values), err)
+	}
+	for i, k := range keys {
+		if want := parts[k]; !bytes.Equal(values[i], want) || (values[i] == nil) != (want == nil) {
+			t.Errorf("Get of %v: %.40q, want %.40q (nil: %v, %v)", k, values[i], want, values[i] == nil, want == nil)
+		}
+	}
+}
+
+var (
+	key1 = backend.Key{Group: "d", Part: 0}
+	key2 = backend.Key{Group: "d", Part: 1<<32 - 1}
+	key3 = backend.Key{Group: "i0123456789abcdef", Part: 7}
+)
+
+func testEmpty(t *testing.T, a, _ backend.Store) {
+	expect(t, a, nil, map[backend.Key][]byte{key1: nil, key3: nil})
+	expect(t, a, nil, nil)
+}
+
+func testCommit(t *testing.T, a, b backend.Store) {
+	commit(t, a, &backend.Commit{
+		Heads: map[string][]byte{"meta": []byte("1"), "base": []byte("2")},
+		Parts: map[backend.Key][]byte{key1: []byte("x"), key2: []byte("y"), key3: []byte("z")},
+	})
+	heads := map[string]string{"meta": "1", "base": "2"}
+	parts := map[backend.Key][]byte{key1: []byte("x"), key2: []byte("y"), key3: []byte("z"), {Group: "d", Part: 1}: nil}
+	expect(t, b, heads, parts)
+	commit(t, b, &backend.Commit{Heads: map[string][]byte{"base": nil, "never": nil, "meta": []byte("3")}, Parts: map[backend.Key][]byte{key1: []byte("w")}, Drop: []string{key3.Group, "b"}})
+	expect(t, a, map[string]string{"meta": "3"}, map[backend.Key][]byte{key1: []byte("w"), key2: []byte("y"), key3: nil})
+}
+
+func testConditions(t *testing.T, a, b backend.Store) {
+	commit(t, a, &backend.Commit{If: map[string][]byte{"meta": nil}, Heads: map[string][]byte{"meta": []byte("1"), "base": []byte("2")}})
+	for name, cond := range map[string]map[string][]byte{
+		"a head that is another":       {"meta": []byte("2")},
+		"a head that is there":         {"meta": nil},
+		"a head that is not there":     {"x": []byte("1")},
+		"one of two":                   {"meta": []byte("1"), "base": []byte("1")},
+		"a head that begins like it":   {"meta": []byte("11")},
+		"an empty one that is missing": {"x": {}},
+	} {
+		err := b.Commit(t.Context(), &backend.Commit{
+			If:    cond,
+			Heads: map[string][]byte{"meta": []byte("9"), "new": []byte("9"), "base": nil},
+			Parts: map[backend.Key][]byte{key1: []byte("9")},
+		})
+		if !errors.Is(err, backend.ErrConflict) {
+			t.Errorf("If %s: %v", name, err)
+		}
+		expect(t, a, map[string]string{"meta": "1", "base": "2"}, map[backend.Key][]byte{key1: nil})
+	}
+	commit(t, b, &backend.Commit{If: map[string][]byte{"meta": []byte("1"), "base": []byte("2"), "x": nil}, Heads: map[string][]byte{"meta": []byte("2")}})
+	expect(t, a, map[string]string{"meta": "2", "base": "2"}, nil)
+}
+
+func testBytes(t *testing.T, a, b backend.Store) {
+	all := make([]byte, 200_000)
+	for i := range all {
+		all[i] = byte(i * i >> 3)
+	}
+	commit(t, a, &backend.Commit{
+		Heads: map[string][]byte{"meta": all[:5000], "base": {}},
+		Parts: map[backend.Key][]byte{key1: all, key2: {}, key3: {0}},
+	})
+	expect(t, b, map[string]string{"meta": string(all[:5000]), "base": ""}, map[backend.Key][]byte{key1: all, key2: {}, key3: {0}})
+	commit(t, b, &backend.Commit{If: map[string][]byte{"meta": all[:5000], "base": {}}, Heads: map[string][]byte{"base": []byte("1")}})
+}
+
+func testRandom(t *testing.T, a, b backend.Store) {
+	rnd := rand.New(rand.NewPCG(1, 1))
+	model := new(Memory)
+	names := []string{"meta", "base", "i0000000000000001", "x0000000000000001"}
+	groups := []string{"d", "b", "i0000000000000001"}
+	value := func() []byte { return []byte(fmt.Sprint(rnd.IntN(3))) }
+	keys := make(map[backend.Key][]byte)
+	for range 300 {
+		c := &backend.Commit{If: make(map[string][]byte), Heads: make(map[string][]byte), Parts: make(map[backend.Key][]byte)}
+		for range rnd.IntN(3) {
+			name := names[rnd.IntN(len(names))]
+			c.If[name] = value()
+			if now, _ := model.Heads(t.Context()); rnd.IntN(4) > 0 {
+				c.If[name] = now[name].Value // mostly right
+			}
+		}
+		for range rnd.IntN(3) {
+			name := names[rnd.IntN(len(names))]
+			if c.Heads[name] = value(); rnd.IntN(4) == 0 {
+				c.Heads[name] = nil
+			}
+		}
+		dropped := ""
+		if rnd.IntN(10) == 0 {
+			dropped = groups[rnd.IntN(len(groups))]
+			c.Drop = []string{dropped}
+		}
+		for range rnd.IntN(4) {
+			if k := (backend.Key{Group: groups[rnd.IntN(len(groups))], Part: rnd.Uint32N(5)}); k.Group != dropped {
+				c.Parts[k], keys[k] = value(), nil
+			}
+		}
+		want := model.Commit(t.Context(), c)
+		got := []backend.Store{a, b}[rnd.IntN(2)].Commit(t.Context(), c)
+		if errors.Is(want, backend.ErrConflict) != errors.Is(got, backend.ErrConflict) || (want == nil) != (got == nil) {
+			t.Fatalf("Commit: %v, want %v", got, want)
+		}
+	}
+	now, _ := model.Heads(t.Context())
+	heads := make(map[string]string)
+	for name, h := range now {
+		heads[name] = string(h.Value)
+	}
+	for k := range keys {
+		v, _ := model.Get(t.Context(), []backend.Key{k})
+		keys[k] = v[0]
+	}
+	expect(t, a, heads, keys)
+}
+
+func testOneByOne(t *testing.T, a, b backend.Store) {
+	const workers, rounds = 4, 25
+	commit(t, a, &backend.Commit{Heads: map[string][]byte{"meta": {0}}})
+	var wg sync.WaitGroup
+	for i := range workers {
+		wg.Go(func() {
+			s := []backend.Store{a, b}[i%2]
+			for done := 0; done < rounds; {
+				heads, err := s.Heads(t.Context())
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				n := heads["meta"].Value[0]
+				err = s.Commit(t.Context(), &backend.Commit{
+					If:    map[string][]byte{"meta": {n}},
+					Heads: map[string][]byte{"meta": {n + 1}},
+					Parts: map[backend.Key][]byte{{Group: "d", Part: uint32(n)}: {byte(i)}},
+				})
+				switch {
+				case err == nil:
+					done++
+				case !errors.Is(err, backend.ErrConflict):
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	heads, err := a.Heads(t.Context())
+	if err != nil || heads["meta"].Value[0] != workers*rounds {
+		t.Errorf("%d commits have counted to %d, %v", workers*rounds, heads["meta"].Value, err)
+	}
+}
+
+func testAge(t *testing.T, a, b backend.Store) {
+	commit(t, a, &backend.Commit{Heads: map[string][]byte{"meta": []byte("1"), "base": []byte("1")}})
+	age := func(name string) time.Duration {
+		t.Helper()
+		heads, err := b.Heads(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d := heads[name].Age; d < -20*time.Millisecond {
+			t.Fatalf("the age of %s is %v", name, d)
+		}
+		return heads[name].Age
+	}
+	for begun := time.Now(); age("meta") < 100*time.Millisecond; time.Sleep(5 * time.Millisecond) {
+		if time.Since(begun) > 10*time.Second {
+			t.Fatal("a head does not age")
+		}
+	}
+	commit(t, b, &backend.Commit{Heads: map[string][]byte{"meta": []byte("1")}})
+	if meta, base := age("meta"), age("base"); meta >= base {
+		t.Errorf("a head that was put again is %v old, one that was not %v", meta, base)
+	}
+}
+
+func testContext(t *testing.T, a, _ backend.Store) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := a.Heads(ctx); err == nil {
+		t.Error("Heads heeds no context")
+	}
+	if _, err := a.Get(ctx, []backend.Key{key1}); err == nil {
+		t.Error("Get heeds no context")
+	}
+	if err := a.Commit(ctx, &backend.Commit{Heads: map[string][]byte{"meta": {1}}}); err == nil {
+		t.Error("Commit heeds no context")
+	}
+}
+
+func testOwnership(t *testing.T, a, b backend.Store) {
+	value := []byte("abc")
+	commit(t, a, &backend.Commit{Heads: map[string][]byte{"meta": value}, Parts: map[backend.Key][]byte{key1: value}})
+	value[0] = 'x'
+	for range 2 {
+		expect(t, b, map[string]string{"meta": "abc"}, map[backend.Key][]byte{key1: []byte("abc")})
+		heads, _ := b.Heads(t.Context())
+		parts, _ := b.Get(t.Context(), []backend.Key{key1})
+		heads["meta"].Value[0], parts[0][0] = 'y', 'y'
+	}
+}
+
+// shield keeps a store open for another user.
+type shield struct{ backend.Store }
+
+func (shield) Close() error { return nil }
+
+func testTotals(t *testing.T, a, b backend.Store) {
+	ctx := t.Context()
+	f := &backend.Family{Name: "c_total", Kind: backend.Counter, Labels: []string{"x"}}
+	var wg sync.WaitGroup
+	const workers, each = 4, 200
+	for i := range workers {
+		s := &Faulty{Store: shield{[]backend.Store{a, b}[i%2]}}
+		var mu sync.Mutex
+		rnd := rand.New(rand.NewPCG(uint64(i), 2))
+		s.Next = func() Fault {
+			mu.Lock()
+			defer mu.Unlock()
+			if rnd.IntN(10) == 0 {
+				return []Fault{LoseRequest, LoseReply, Duplicate, Late}[rnd.IntN(4)]
+			}
+			if rnd.IntN(100) == 0 {
+				return Hang
+			}
+			return None
+		}
+		p := syncer.New(s, &syncer.Options{Interval: 2 * time.Millisecond, Timeout: time.Second, Logger: slog.New(slog.DiscardHandler)})
+		wg.Go(func() {
+			for n := range each {
+				w, err := p.Cells(f, fmt.Sprintf(`x="%d"`, n%10))
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				w[backend.CounterInt].Add(1)
+				if n%50 == 0 {
+					p.Sync(ctx)
+					s.Arrive(ctx)
+				}
+			}
+			if err := p.Close(ctx); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	p := syncer.New(shield{a}, nil)
+	defer p.Close(ctx)
+	if err := p.Sync(ctx); err != nil {
+		t.Fatal(err)
+	}
+	for _, g := range p.Walk() {
+		if len(g.Series) != 10 {
+			t.Errorf("%d series", len(g.Series))
+		}
+		for _, s := range g.Series {
+			if n := s.Words[backend.CounterInt].Load(); n != workers*each/10 {
+				t.Errorf("%s is %d, want %d", s.Labels, n, workers*each/10)
+			}
+		}
+	}
+}
+
+func testLoss(t *testing.T, a, b backend.Store)    { testHealing(t, a, b, false) }
+func testReplica(t *testing.T, a, b backend.Store) { testHealing(t, a, b, true) }
+
+// testHealing lets two processes count, of which each has read all, and a third one that has ended. Then the store
+// loses data. No page shows anything but the total from then on, and in the end there is one.
+func testHealing(t *testing.T, a, b backend.Store, replica bool) {
+	ctx := t.Context()
+	f := &backend.Family{Name: "c_total", Kind: backend.Counter}
+	done := &past{keys: make(map[backend.Key]bool)}
+	start := func(s backend.Store) *syncer.Syncer {
+		return syncer.New(witness{shield{s}, done}, &syncer.Options{
+			Interval: 5 * time.Millisecond, Alive: 400 * time.Millisecond, Logger: slog.New(slog.DiscardHandler),
+		})
+	}
+	count := func(p *syncer.Syncer, n uint64) {
+		t.Helper()
+		w, err := p.Cells(f, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		w[backend.CounterInt].Add(n)
+		if err := p.Flush(ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p, q, gone := start(a), start(b), start(a)
+	defer p.Close(ctx)
+	defer q.Close(ctx)
+	count(p, 1)
+	count(gone, 2)
+	var old *backend.Commit
+	if replica {
+		var err error
+		if old, err = done.state(ctx, b); err != nil {
+			t.Fatal(err)
+		}
+	}
+	count(gone, 4)
+	if err := gone.Close(ctx); err != nil {
+		t.Fatal(err)
+	}
+	count(q, 8)
+	count(p, 16)
+	const want = 1 + 2 + 4 + 8 + 16
+	shows := func(s *syncer.Syncer) bool {
+		t.Helper()
+		if s.Sync(ctx) != nil {
+			return false
+		}
+		for _, g := range s.Walk() {
+			for _, row := range g.Series {
+				if n := row.Words[backend.CounterInt].Load(); n != want {
+					t.Fatalf("a page shows %d, of %d that were counted and acknowledged", n, want)
+				}
+			}
+		}
+		return true
+	}
+	both := func() {
+		t.Helper()
+		for begun := time.Now(); !shows(p) || !shows(q); time.Sleep(5 * time.Millisecond) {
+			if time.Since(begun) > patience {
+				t.Fatal("there is no page again")
+			}
+		}
+	}
+	both()
+	if err := done.lose(ctx, a, old); err != nil {
+		t.Fatal(err)
+	}
+	both()
+	// What came back is in the store: somebody who knows nothing finds it.
+	r := start(b)
+	defer r.Close(ctx)
+	for begun := time.Now(); !shows(r); time.Sleep(5 * time.Millisecond) {
+		if time.Since(begun) > patience {
+			t.Fatal("there is no page for a new process")
+		}
+	}
+}

@@ -1,0 +1,101 @@
+//go:build linux && (386 || amd64 || arm.7 || arm64 || loong64 || mips64 || mips64le || ppc64 || ppc64le || riscv64 || s390x)
+
+package shm
+
+import (
+	"bytes"
+	"cmp"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/gotheus/gotheus/internal/backend"
+)
+
+// Who has the file open. An instance is alive as long as it holds the lock of its id, which the kernel
+// releases when its process ends, however that happens. The lock of its slot only says that the slot is taken:
+// between taking it and writing its id there, the slot still has the id of a dead one. Nobody has to clean up
+// after the dead: what was theirs carries their id, and counts no more when the slot has another, or nobody
+// holds the lock of that id.
+
+// Instances returns who has the file open, or died with it open; nil after Close.
+func (b *Backend) Instances() []Instance {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed.Load() {
+		return nil
+	}
+	return listInstances(b.header, b.mem, b.alive)
+}
+
+// alive reports whether the instance with that id lives.
+func (b *Backend) alive(id uint64) bool { return id == b.id || idLocked(b.file, id) }
+
+// idLocked reports whether somebody else holds the lock of an id.
+func idLocked(f *os.File, id uint64) bool {
+	return id != 0 && id < maxTickets && locked(f, idLock+int64(id))
+}
+
+func listInstances(h *header, mem memory, alive func(id uint64) bool) (list []Instance) {
+	for i := range int(h.instances) {
+		at := h.instance(i)
+		id := mem.u64(at + insID).Load()
+		if id == 0 {
+			continue
+		}
+		p := mem[at : at+instanceSize]
+		host, _, _ := bytes.Cut(p[insHost:], []byte{0})
+		list = append(list, Instance{
+			ID:     id,
+			Number: i,
+			Host:   string(host),
+			PID:    int(order.Uint32(p[insPID:])),
+			Start:  time.Unix(0, int64(order.Uint64(p[insStart:]))),
+			Alive:  alive(id),
+		})
+	}
+	return list
+}
+
+// join takes a free slot of the instance table, or that of a dead process: the first that there is, so that
+// there are no more parts of series than there were ever instances at once.
+func (s *segment) join() (slot int, id uint64, err error) {
+	for i := range int(s.instances) {
+		ok, err := lock(s.file, lockByte+1+int64(i))
+		if err != nil {
+			return 0, 0, err
+		}
+		if !ok {
+			continue
+		}
+		at := s.instance(i)
+		s.mem.u64(at + insID).Store(0) // nobody may take a half-written slot for the old or the new process
+		p := s.mem[at : at+instanceSize]
+		clear(p[insStart:])
+		order.PutUint64(p[insStart:], uint64(time.Now().UnixNano()))
+		order.PutUint32(p[insPID:], uint32(os.Getpid()))
+		host, _ := os.Hostname()
+		copy(p[insHost:], host)
+		id := s.mem.u64(offTickets).Add(1)
+		ok, err = id != 0 && id < maxTickets, ErrFormat
+		if ok {
+			ok, err = lock(s.file, idLock+int64(id))
+		}
+		if !ok || err != nil {
+			unlock(s.file, lockByte+1+int64(i))
+			return 0, 0, fmt.Errorf("shm: %s: the lock of instance %d cannot be taken: %w", s.file.Name(), id, cmp.Or(err, backend.ErrBusy))
+		}
+		s.mem.u64(at + insID).Store(id)
+		return i, id, nil
+	}
+	return 0, 0, fmt.Errorf("shm: %s: all %d places for processes are taken: %w", s.file.Name(), s.instances, backend.ErrBusy)
+}
+
+func (s *segment) leave(slot int, id uint64) {
+	s.mem.u64(s.instance(slot) + insID).Store(0)
+	unlock(s.file, idLock+int64(id))
+	unlock(s.file, lockByte+1+int64(slot))
+}
+
+// instance returns the offset of a slot.
+func (h *header) instance(i int) uint64 { return h.instanceAt + uint64(i)*instanceSize }

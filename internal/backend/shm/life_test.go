@@ -1,0 +1,282 @@
+//go:build linux && (386 || amd64 || arm64)
+
+package shm
+
+import (
+	"bufio"
+	"flag"
+	"fmt"
+	"math"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/gotheus/gotheus/internal/backend"
+)
+
+var lives = flag.Int("lives", 100, "how many short-lived processes TestShortLives starts")
+
+func init() {
+	workers["life"] = lifeWorker
+	workers["exec"] = execWorker
+}
+
+// startWorker starts a process of this test program and returns it with its output.
+func startWorker(t testing.TB, kind string, env ...string) (*exec.Cmd, *bufio.Reader) {
+	t.Helper()
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(append(os.Environ(), "GOTHEUS_SHM_WORKER="+kind), env...)
+	cmd.Stderr = os.Stderr
+	out, err := cmd.StdoutPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		cmd.Process.Kill()
+		cmd.Wait()
+	})
+	return cmd, bufio.NewReader(out)
+}
+
+func workerOpen() *Backend {
+	b, err := Open(os.Getenv("FILE"), &Options{AnyFileSystem: os.Getenv("ANY") != "", Limit: 8 << 20})
+	if err != nil {
+		fmt.Println(err)
+		os.Exit(3)
+	}
+	return b
+}
+
+func workerCells(b *Backend, f *backend.Family, labels string) backend.Words {
+	w, err := b.Cells(f, labels)
+	if err != nil {
+		fmt.Println(err)
+		os.Exit(3)
+	}
+	return w
+}
+
+// lifeWorker counts once, takes part in a gauge, and ends without a word.
+func lifeWorker(string) {
+	b := workerOpen()
+	workerCells(b, requests, `code="200",method="GET"`)[0].Add(1)
+	workerCells(b, campaignBusy, "")[backend.GaugeValue].Store(math.Float64bits(1))
+	syscall.Kill(os.Getpid(), syscall.SIGKILL)
+}
+
+// Short-lived processes, one after the other and many at once, none of which says goodbye: the file is no
+// larger than its series need, and a scrape looks at no more records, parts and places of instances.
+//
+// The long run: go test ./internal/backend/shm -run TestShortLives -lives 10000 -v
+func TestShortLives(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "shop")
+	b := open(t, path, nil)
+	run := func() {
+		cmd := exec.Command(os.Args[0])
+		cmd.Env = append(os.Environ(), "GOTHEUS_SHM_WORKER=life", "FILE="+path, "ANY=1")
+		out, _ := cmd.CombinedOutput()
+		if s := cmd.ProcessState.Sys().(syscall.WaitStatus); !s.Signaled() {
+			t.Errorf("%v: %s", cmd.ProcessState, out)
+		}
+	}
+	run()
+	walk(t, b)
+	before, looked := b.mem.u64(offTail).Load(), scraped(t, b)
+	began := time.Now()
+	for range *lives {
+		run()
+	}
+	took := time.Since(began)
+	if after := b.mem.u64(offTail).Load(); after != before {
+		t.Errorf("one process after the other: the records end at %d, before at %d", after, before)
+	}
+	if now := scraped(t, b); now != looked {
+		t.Errorf("one process after the other: a scrape looks at %+v, before at %+v", now, looked)
+	}
+	t.Logf("%d processes one after the other: %v each; a scrape looks at %+v", *lives, took/time.Duration(*lives), looked)
+
+	atOnce := min(*lives, 200)
+	var wait sync.WaitGroup
+	for range atOnce {
+		wait.Go(run)
+	}
+	wait.Wait()
+	got := walk(t, b)
+	want := fmt.Sprintf(`requests_total{code="200",method="GET"} %d`, 1+*lives+atOnce)
+	if len(got) != 2 || got[1] != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	// No more than a part for each of those that were there at once, and a note of what it declared.
+	most := before + uint64(atOnce)*(128+2*192)
+	if after := b.mem.u64(offTail).Load(); after > most {
+		t.Errorf("%d at once: the records end at %d, more than %d", atOnce, after, most)
+	}
+	now := scraped(t, b)
+	declared := (atOnce+1)/declaredSlots + 1 // records in which so many note what they declare, for each family
+	if now.parts > looked.parts+atOnce || now.slots > looked.slots+atOnce || now.asks > 0 || now.records > looked.records+atOnce+2*declared {
+		t.Errorf("%d at once: a scrape looks at %+v, before at %+v", atOnce, now, looked)
+	}
+	t.Logf("%d at once: a scrape looks at %+v", atOnce, now)
+	if n := liveParts(t, b); n != 0 {
+		t.Errorf("the gauges of %d dead processes count", n)
+	}
+	checkFileNow(t, b.Path())
+}
+
+// work is what a scrape has to look at, and about how many instances it has to ask the kernel the next time.
+type work struct{ records, parts, slots, asks int }
+
+func scraped(t *testing.T, b *Backend) (w work) {
+	t.Helper()
+	walk(t, b)
+	for i := range b.seen {
+		for _, err := range b.chain(b.seen[i], 0) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			w.records++
+		}
+	}
+	for _, g := range b.Walk() {
+		for i := range g.Series {
+			if g.Parts != nil {
+				w.parts += len(g.Parts[i].List())
+			}
+		}
+	}
+	w.slots = len(b.others)
+	for slot := range b.others {
+		if id := b.mem.u64(b.instance(slot) + insID).Load(); id != b.dead[slot] {
+			w.asks++
+		}
+	}
+	return w
+}
+
+// execWorker replaces itself by another program as an upgrade does, and leaves a child.
+func execWorker(string) {
+	b := workerOpen()
+	workerCells(b, requests, `code="200",method="GET"`)[0].Add(1)
+	workerCells(b, campaignBusy, "")[backend.GaugeValue].Store(math.Float64bits(1))
+	if os.Getenv("AGAIN") == "" {
+		os.Setenv("AGAIN", "1")
+		runtime.LockOSThread()            // the death signal is for the end of the thread that has started the child
+		child := exec.Command(os.Args[0]) // it inherits nothing, and counts on its own
+		child.Stdout, child.Stderr = os.Stdout, os.Stderr
+		child.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+		if err := child.Start(); err != nil {
+			fmt.Println(err)
+		}
+		fmt.Println(syscall.Exec(os.Args[0], os.Args, os.Environ()))
+		os.Exit(3)
+	}
+	fmt.Println("ready")
+	for {
+		time.Sleep(time.Hour)
+	}
+}
+
+// An instance ends with its program: when it becomes another by exec, what it had of gauges is gone, what it
+// counted is not, and its locks do not live on in a child.
+func TestExec(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "shop")
+	b := open(t, path, nil)
+	cmd, out := startWorker(t, "exec", "FILE="+path, "ANY=1")
+	for range 2 {
+		if line, err := out.ReadString('\n'); line != "ready\n" {
+			t.Fatal(line, err)
+		}
+	}
+	busy := func() (n int) {
+		got := walk(t, b)
+		if got[1] != `requests_total{code="200",method="GET"} 3` {
+			t.Errorf("got %q", got)
+		}
+		for _, g := range b.Walk() {
+			for i := range g.Series {
+				if g.Parts != nil {
+					for _, p := range g.Parts[i].List() {
+						if p.Live() {
+							n++
+						}
+					}
+				}
+			}
+		}
+		return n
+	}
+	if n := busy(); n != 2 {
+		t.Errorf("%d live parts, want that of the new program and that of the child", n)
+	}
+	cmd.Process.Signal(syscall.SIGSTOP) // a stopped process is alive
+	if n := busy(); n != 2 {
+		t.Errorf("%d live parts while one is stopped", n)
+	}
+	cmd.Process.Kill()
+	cmd.Wait()
+	for deadline := time.Now().Add(2 * time.Minute); busy() != 0; time.Sleep(time.Millisecond) { // the child's end follows its parent's
+		if time.Now().After(deadline) {
+			t.Fatal("the dead count")
+		}
+	}
+}
+
+// Who was found dead is not asked for again; whoever takes its place is.
+func TestSuccessor(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "shop")
+	a := open(t, path, nil)
+	for range 3 {
+		b := open(t, path, nil)
+		cells(t, b, campaignBusy, "")
+		if n := liveParts(t, a); n != 1 {
+			t.Errorf("%d live", n)
+		}
+		die(b)
+		for range 2 {
+			if w := scraped(t, a); liveParts(t, a) != 0 || w.asks != 0 || w.slots != 1 {
+				t.Errorf("%d live after a death, %+v", liveParts(t, a), w)
+			}
+		}
+	}
+}
+
+// Labels that are damaged between being read and being shown hide what instances have of the series, and nothing else.
+func TestDamagedLabelsOfParts(t *testing.T) {
+	t.Parallel()
+	b := open(t, filepath.Join(t.TempDir(), "shop"), nil)
+	cells(t, b, smallBusy, `x="1"`)
+	cells(t, b, smallBusy, `x="2"`)
+	if err := b.Sync(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	ref, err := b.declare(smallBusy)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := b.findOrCreate(&record{typ: typeSeries, family: ref, text: `x="1"`})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.mem[r.textAt+3] = '7'
+	for _, g := range b.Walk() {
+		for i := range g.Series {
+			if n := len(g.Parts[i].List()); n > 1 {
+				t.Errorf("%d parts", n)
+			}
+		}
+	}
+	if n := liveParts(t, b); n != 1 {
+		t.Errorf("%d live parts", n)
+	}
+}

@@ -1,0 +1,413 @@
+//go:build linux && (386 || amd64 || arm64)
+
+package shm
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"runtime"
+	"runtime/debug"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/gotheus/gotheus/internal/backend"
+)
+
+var (
+	mutations = flag.Int("mutations", 3000, "how many damaged files TestMutations checks, opens and uses")
+	mutation  = flag.Int("mutation", -1, "the number of the only one that TestMutations makes")
+)
+
+// Damaged files, each made from its number alone: a field that matters gets a value that may hurt, records are
+// moved, swapped or torn, the file is cut or longer; often the checksums are made right again, so that what is
+// behind them is reached. Each is checked, opened, read, written to and closed; some are damaged while they are
+// open. Nothing may panic, touch memory that is not there, or go on for ever. What the checker finds whole must
+// be read as the checker says, and still be whole in the end.
+//
+// The long run: go test ./internal/backend/shm -run TestMutations -mutations 10000000 -timeout 2h -v
+func TestMutations(t *testing.T) {
+	t.Parallel()
+	good := smallFile(t)
+	var next atomic.Int64
+	var wait sync.WaitGroup
+	var total tally
+	var mu sync.Mutex
+	stop := make(chan struct{})
+	defer close(stop)
+	from, to := 0, *mutations
+	if *mutation >= 0 {
+		from, to = *mutation, *mutation+1
+	}
+	next.Store(int64(from))
+	for range min(runtime.GOMAXPROCS(0), to-from) {
+		m := &mutator{TB: t, good: good, path: filepath.Join(quickDir(t), "f"), mem: newMemory(len(good) + maxLonger)}
+		go m.watch(stop)
+		wait.Go(func() {
+			debug.SetPanicOnFault(true)
+			for !t.Failed() {
+				n := int(next.Add(1)) - 1
+				if n >= to {
+					break
+				}
+				m.run(n)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			total.whole += m.whole
+			total.opened += m.opened
+			total.replaced += m.replaced
+			total.refused += m.refused
+		})
+	}
+	wait.Wait()
+	made := total.opened + total.refused // fewer than were asked for, if one has failed
+	t.Logf("%d damaged files: %d opened, %d of them replaced, %d refused; %d whole to the checker",
+		made, total.opened, total.replaced, total.refused, total.whole)
+	if !t.Failed() && to-from >= 1000 && (total.whole == 0 || total.replaced == 0 || total.refused == 0 || total.opened-total.replaced < made/2) {
+		t.Error("what is made is too much alike")
+	}
+}
+
+// quickDir returns a directory in memory, where there is one: files are made by the thousand.
+func quickDir(t testing.TB) string {
+	dir, err := os.MkdirTemp("/dev/shm", "gotheus-test")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
+}
+
+const maxLonger = 4096 // bytes that a file gets in addition
+
+type tally struct{ whole, opened, replaced, refused int }
+
+type mutator struct {
+	testing.TB
+	*rand.Rand
+	tally
+	good  []byte
+	path  string
+	mem   memory
+	dirty bool   // there is more in the directory than the file
+	what  string // which case it is
+
+	number atomic.Int64
+}
+
+// watch ends the program when one file takes far too long.
+func (m *mutator) watch(stop chan struct{}) {
+	last, idle := m.number.Load(), 0
+	for {
+		select {
+		case <-stop:
+			return
+		case <-time.After(time.Second): // a process that is stopped counts no seconds
+		}
+		if n := m.number.Load(); n != last {
+			last, idle = n, 0
+		} else if idle++; idle > 120 {
+			panic(fmt.Sprintf("mutation %d does not end", n))
+		}
+	}
+}
+
+// run makes one damaged file and uses it.
+func (m *mutator) run(n int) {
+	m.number.Store(int64(n))
+	m.what = fmt.Sprintf("-mutation %d", n)
+	m.Rand = rand.New(rand.NewPCG(uint64(n), 1))
+	p := m.mem[:len(m.good)]
+	copy(p, m.good)
+	clear(m.mem[len(p):])
+	late := m.IntN(4) == 0 // the damage is done while the file is open
+	if !late {
+		p = m.damage(p)
+	}
+	m.try(p, &Options{AnyFileSystem: true, Fresh: m.IntN(64) == 0, Limit: int64(m.IntN(64)/63) * (2 << 20)}, late)
+}
+
+// fail reports a mistake of ours.
+func (m *mutator) fail(format string, args ...any) {
+	m.Helper()
+	m.Errorf(m.what+": "+format, args...)
+}
+
+// try checks a file with the bytes p, opens it, and uses it. If late, it is damaged when it is open.
+func (m *mutator) try(p memory, o *Options, late bool) {
+	defer func() {
+		if v := recover(); v != nil {
+			m.fail("%v\n%s", v, debug.Stack())
+		}
+	}()
+	c, err := examine(p)
+	whole := err == nil && len(c.problems) == 0
+	if err == nil {
+		c.report(&Report{Instances: listInstances(c.header, c.mem, func(uint64) bool { return true })})
+	}
+	if m.dirty {
+		list, _ := filepath.Glob(m.path + "*")
+		for _, name := range list {
+			os.Remove(name)
+		}
+		m.dirty = false
+	}
+	if err := os.WriteFile(m.path+Suffix, p, 0o600); err != nil {
+		m.Fatal(err)
+	}
+	b, err := Open(m.path, o)
+	if err != nil {
+		m.refused++
+		if whole && c.limit <= maxLimit>>8 { // larger ones need not fit into addresses
+			m.fail("a file that is whole cannot be opened: %v", err)
+		}
+		return
+	}
+	defer unmap(b.mem)
+	defer b.Close(context.Background())
+	m.opened++
+	if c == nil || b.limit != c.limit || b.seed != c.seed {
+		m.replaced++
+		m.dirty = true
+		return // what there is now is new
+	}
+	if late {
+		size, err := sizeOf(b.file)
+		if err != nil {
+			m.Fatal(err)
+		}
+		// In the mapping, so that all that has been seen of the file is another thing now.
+		m.strew(b.mem[:size])
+	}
+	m.use(b, whole && !late)
+}
+
+// use does with a file what a program does.
+func (m *mutator) use(b *Backend, whole bool) {
+	ctx := context.Background()
+	if err := b.Sync(ctx); whole && err != nil {
+		m.fail("a file that is whole is read with error %v", err)
+	}
+	m.read(b)
+	if whole {
+		m.whole++
+		if r, err := Inspect(b.Path()); err != nil || len(r.Problems) > 0 {
+			m.fail("damaged by opening it: %v, %+v", err, r)
+		} else if got, want := existing(b), reported(r); !slices.Equal(got, want) {
+			m.fail("read as %q, the checker says %q", got, want)
+		}
+	}
+	var errs []error
+	for _, labels := range []string{`code="1",method="GET"`, `code="9",method="GET"`, `code="3",method="PUT"`} {
+		w, err := b.Cells(requests, labels)
+		if errs = append(errs, err); err == nil {
+			w[backend.CounterInt].Add(1)
+		}
+	}
+	_, err := b.Cells(smallLatency, "")
+	errs = append(errs, err)
+	_, err = b.Cells(smallBusy, `x="1"`)
+	errs = append(errs, err)
+	_, err = b.Delete(requests, func(labels string) bool { return labels < `code="2"` })
+	errs = append(errs, err)
+	_, err = b.Forget(smallLatency.Name)
+	errs = append(errs, err, b.Sync(ctx))
+	b.Instances()
+	m.read(b)
+	if !whole {
+		return
+	}
+	if err := errors.Join(errs...); err != nil {
+		m.fail("a file that is whole cannot be used: %v", err)
+	}
+	if r, err := Inspect(b.Path()); err != nil || len(r.Problems) > 0 {
+		m.fail("damaged by using it: %v, %+v", err, r)
+	}
+}
+
+// read touches all that a page would show.
+func (m *mutator) read(b *Backend) {
+	for _, g := range b.Walk() {
+		for i, s := range g.Series {
+			g.Family.Sealed(s.Words)
+			if g.Parts == nil {
+				continue
+			}
+			for _, p := range g.Parts[i].List() {
+				if p.Live() {
+					loadWords(p.Words)
+				}
+			}
+		}
+	}
+}
+
+// existing and reported return the series that exist, as they are read and as the checker says.
+func existing(b *Backend) (list []string) {
+	for _, g := range b.Walk() {
+		for i, s := range g.Series {
+			if g.Parts == nil && !g.Family.Sealed(s.Words) || g.Parts != nil && slices.ContainsFunc(g.Parts[i].List(), func(p backend.Part) bool {
+				return p.Live() && !g.Family.Sealed(p.Words)
+			}) {
+				list = append(list, g.Family.Schema()+"{"+s.Labels)
+			}
+		}
+	}
+	slices.Sort(list)
+	return list
+}
+
+func reported(r *Report) (list []string) {
+	for _, f := range r.Families {
+		for _, labels := range f.Series {
+			list = append(list, f.Family.Schema()+"{"+labels)
+		}
+	}
+	slices.Sort(list)
+	return list
+}
+
+// damage changes p, which has room behind it, cuts it or makes it longer.
+func (m *mutator) damage(p memory) memory {
+	m.strew(p)
+	switch m.IntN(12) {
+	case 0:
+		p = p[:m.IntN(len(p)+1)]
+	case 1:
+		p = p[:m.IntN(len(p)/align+1)*align]
+	case 2:
+		p = p[:len(p)+m.IntN(maxLonger+1)]
+	}
+	return p
+}
+
+// strew makes one to four changes, and may make the checksums right again.
+func (m *mutator) strew(p memory) {
+	for range 1 + m.IntN(4) {
+		m.change(p)
+	}
+	if m.IntN(8) > 0 {
+		fixed := slices.Clone(p[:offSum])
+		clear(fixed[:8])
+		sum := sha256.Sum256(fixed)
+		copy(p[offSum:], sum[:8])
+	}
+	if m.IntN(2) == 0 {
+		for _, off := range m.records() {
+			m.seal(p, off)
+		}
+	}
+}
+
+// records returns where the records of the good file are.
+func (m *mutator) records() (list []int) {
+	h, err := decodeHeader(m.good[:offIndex], uint64(len(m.good)))
+	if err != nil {
+		m.Fatal(err)
+	}
+	for off := int(h.recordsAt); off < len(m.good)-align; off += int(order.Uint32(m.good[off:])) {
+		list = append(list, off)
+	}
+	return list
+}
+
+// seal makes a record's checksum right, and perhaps its hash, if its lengths lie within p.
+func (m *mutator) seal(p memory, off int) {
+	r := &record{off: uint64(off), words: order.Uint32(p[off+recWords:]), textLen: order.Uint32(p[off+recText:]), ext: order.Uint32(p[off+recExtra:])}
+	r.layout()
+	if uint64(off)+r.need() > uint64(len(p)) {
+		return
+	}
+	text, extra := string(p[r.textAt:][:r.textLen]), string(p[r.textAt+uint64(r.textLen):][:r.ext])
+	if m.IntN(2) == 0 {
+		h := new(header)
+		copy(h.seed[:], p[offSeed:])
+		order.PutUint64(p[off+recHash:], h.hashOf(order.Uint16(p[off+recType:]), order.Uint32(p[off+recFamily:]), text))
+	}
+	order.PutUint32(p[off+recSum:], checksum(p[off:], text, extra))
+}
+
+// The fields that are worth changing, with their sizes.
+var (
+	headerFields = [][2]int{{0, 8}, {offMajor, 4}, {offMinor, 4}, {offOrder, 8}, {offLimit, 8}, {offSeed, 8}, {offCreated, 8}, {offBuckets, 4}, {offInstances, 4},
+		{offSum, 8}, {offBoot, 8}, {offTail, 8}, {offSize, 8}, {offTickets, 8}, {offWaste, 8}}
+	recordFields = [][2]int{{recSize, 4}, {recType, 2}, {recHash, 8}, {recFamily, 4}, {recWords, 4}, {recText, 4}, {recExtra, 4}, {recSum, 4}, {recNext, 4},
+		{recMade, 8}, {recHeader, 8}, {recHeader + 8, 8}, {recHeader + 16, 8}, {recHeader + 24, 8}}
+)
+
+// change makes one change.
+func (m *mutator) change(p memory) {
+	list := m.records()
+	some := func() int { return list[m.IntN(len(list))] }
+	put := func(base int, f [2]int) {
+		var v [8]byte
+		order.PutUint64(v[:], m.value(p, base+f[0], f[1], some))
+		if order.Uint16([]byte{1, 0}) == 1 {
+			copy(p[base+f[0]:][:f[1]], v[:])
+		} else {
+			copy(p[base+f[0]:][:f[1]], v[8-f[1]:])
+		}
+	}
+	switch m.IntN(20) {
+	case 0:
+		put(0, headerFields[m.IntN(len(headerFields))])
+	case 1, 2, 3: // the index
+		put(offIndex+4*m.IntN(8), [2]int{0, 4})
+	case 4, 5: // instances
+		put(offIndex+align+instanceSize*m.IntN(2)+8*m.IntN(3), [2]int{0, 8})
+	case 6, 7: // a record, or a part of it, over another
+		copy(p[some()+m.IntN(2)*8*m.IntN(8):], p[some():][:8+m.IntN(128)])
+	case 8, 9: // anywhere
+		for range 1 + m.IntN(8) {
+			p[m.IntN(len(p))] = byte(m.Uint32())
+		}
+	case 10, 11: // a text
+		off := some()
+		at := off + recHeader + 8*int(order.Uint32(m.good[off+recWords:]))
+		for range 1 + m.IntN(3) {
+			p[min(at+m.IntN(align), len(p)-1)] = byte(m.Uint32())
+		}
+	default:
+		put(some(), recordFields[m.IntN(len(recordFields))])
+	}
+}
+
+// value returns what may be bad for a field of n bytes.
+func (m *mutator) value(p memory, at, n int, some func() int) uint64 {
+	var old uint64
+	if n == 8 {
+		old = order.Uint64(p[at:])
+	} else {
+		old = uint64(order.Uint32(p[at:]))
+	}
+	switch m.IntN(10) {
+	case 0:
+		return 0
+	case 1:
+		return ^uint64(0)
+	case 2:
+		return 1 << m.IntN(64)
+	case 3:
+		return old + 1
+	case 4:
+		return old - 1
+	case 5:
+		return old ^ 1<<m.IntN(8*n)
+	case 6:
+		return uint64(some()) / align
+	case 7:
+		return uint64(some())
+	case 8:
+		return uint64(m.IntN(2*len(p))) / align * []uint64{1, align}[m.IntN(2)]
+	}
+	return m.Uint64()
+}

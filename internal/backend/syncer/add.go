@@ -1,0 +1,298 @@
+package syncer
+
+import (
+	"encoding/binary"
+	"math"
+	"math/bits"
+	"slices"
+	"time"
+
+	"github.com/gotheus/gotheus/internal/backend"
+)
+
+// Most series are counters, or have a fixed number of words each of which adds up by itself. Runs of those are added
+// column by column, at about a ns for each word. All others go through chunkReader and family.merge, with the
+// same result.
+
+type adding uint8
+
+const (
+	addMerged adding = iota // not word by word
+	addCounters
+	addWords
+)
+
+func (f *family) howToAdd() adding {
+	if f.def == nil || f.parts || f.shared || f.blocks || f.gauge || f.def.Stripes != 0 {
+		return addMerged
+	}
+	if f.kind == backend.Counter {
+		return addCounters
+	}
+	for i := range f.stored {
+		if !f.isFloat(i) && !f.isCount(i) && i != f.start {
+			return addMerged
+		}
+	}
+	return addWords
+}
+
+// merger adds up the words of one chunk.
+type merger struct {
+	instances []*contributor
+	now       time.Time // by the clock of windows; zero: there is none
+	rows      []*row    // of the chunk
+
+	// Words of series side by side that are alike are in columns.
+	alike  [chunkSize]uint16 // how many series from this one on are of one family and add up word by word
+	has    [chunkSize]bool   // somebody has words of a series,
+	at     [chunkSize]int    // the first of which is here in acc; -1: they have no place yet
+	step   [chunkSize]int    // distance between its words
+	size   [chunkSize]int    // how many they are
+	acc    []uint64
+	most   uint64 // no count is above
+	oldest span
+
+	parts   []partOf
+	scratch []uint64
+}
+
+// span is what is known of some series side by side: somebody has words of them, which say when they began,
+// and none began after latest.
+type span struct {
+	from, to int
+	latest   uint64
+}
+
+func (s span) has(from, to int) bool { return s.from <= from && to <= s.to }
+
+// begin begins with a chunk. mu is held.
+func (m *merger) begin(s *Syncer, n uint32) {
+	m.rows = s.dir.chunk(n)
+	m.parts, m.most, m.oldest = m.parts[:0], 0, span{}
+	for i := len(m.rows) - 1; i >= 0; i-- {
+		switch r := m.rows[i]; {
+		case r.life != 0 || r.strange || r.fam.place == nil || r.fam.adding == addMerged || s.isDeleted(r):
+			m.alike[i] = 0
+		case i+1 < len(m.rows) && m.rows[i+1].fam == r.fam:
+			m.alike[i] = m.alike[i+1] + 1
+		default:
+			m.alike[i] = 1
+		}
+	}
+	size, first := 0, 0 // of the series that are alike
+	for i, r := range m.rows {
+		f := r.fam
+		m.has[i], m.at[i], m.step[i], m.size[i] = false, -1, 1, f.stored
+		if m.alike[i] == 0 {
+			continue
+		}
+		if i == 0 || m.alike[i-1] != m.alike[i]+1 {
+			first = i
+		}
+		m.step[i] = int(m.alike[first])
+		if m.at[i] = size + i - first; m.alike[i] == 1 {
+			size += m.step[i] * f.stored
+		}
+	}
+	m.acc = slices.Grow(m.acc[:0], size)[:size]
+	clear(m.acc)
+}
+
+// isDeleted reports whether others are yet to hear that this process has deleted a series. mu is held.
+func (s *Syncer) isDeleted(r *row) bool {
+	if len(s.deletes) == 0 {
+		return false
+	}
+	_, deleted := s.deletes[r]
+	return deleted
+}
+
+// words returns what all have of a series together, until the next call; nil if nobody has anything.
+func (m *merger) words(i int) []uint64 {
+	if !m.has[i] {
+		return nil
+	}
+	at, step := m.at[i], m.step[i]
+	if step == 1 {
+		return m.acc[at:][:m.size[i]]
+	}
+	m.scratch = m.scratch[:0]
+	for range m.size[i] {
+		m.scratch = append(m.scratch, m.acc[at])
+		at += step
+	}
+	return m.scratch
+}
+
+// set says what there is of a series.
+func (m *merger) set(i int, words []uint64) {
+	m.most, m.has[i] = math.MaxUint64, true
+	if m.at[i] < 0 || m.size[i] != len(words) {
+		m.at[i], m.size[i] = len(m.acc), len(words)
+		m.acc = append(m.acc, words...)
+		return
+	}
+	for w, v := range words {
+		m.acc[m.at[i]+w*m.step[i]] = v
+	}
+}
+
+// forget begins anew with a series, which has another life than those that do not know it any more.
+func (m *merger) forget(i int) {
+	m.has[i], m.oldest = false, span{}
+	for j := range m.alike[:i+1] { // runs end in front of it
+		m.alike[j] = min(m.alike[j], uint16(i-j))
+	}
+}
+
+// addRuns adds runs from r, until there is something that is better left to chunkReader, which goes on from there.
+func (m *merger) addRuns(r *chunkReader) {
+	for r.left == 0 && len(r.b) > 0 {
+		old := *r
+		if !m.addRun(r) {
+			*r = old
+			return
+		}
+	}
+}
+
+// addRun adds a run. If it cannot, it has added nothing, or there is an error that chunkReader finds as well.
+func (m *merger) addRun(r *chunkReader) bool {
+	head, ok := r.num()
+	first := r.end - chunkSize
+	at := uint64(r.next-first) + head>>recordBits
+	if !ok || head&(1<<recordBits-1) != recordRun || at >= uint64(len(m.rows)) {
+		return false
+	}
+	many, ok := r.num()
+	if !ok || many == 0 || many > uint64(m.alike[at]) {
+		return false // of several families, or some are special
+	}
+	i, n := int(at), int(many)
+	f := m.rows[i].fam
+	c, b, ok := takeColumn(r.b, n)
+	if !ok || c.width > 0 { // lives
+		return false
+	}
+	known := m.oldest.has(i, i+n)
+	limit, most := f.countLimit(), m.most
+	for w := range f.stored {
+		dst := m.acc[m.at[i]+w*m.step[i]:][:n]
+		if w == f.start {
+			var base uint64
+			if c, base, b, ok = takeStarts(b, n); !ok {
+				return false
+			}
+			if !known || (base+1)*startUnit < m.oldest.latest {
+				m.addStarts(&c, dst, i, base)
+			}
+			continue
+		}
+		if c, b, ok = takeColumn(b, n); !ok {
+			return false
+		}
+		switch {
+		case c.width == 0:
+		case f.isFloat(w):
+			c.addFloats(dst)
+		case c.mask < limit && most < limit-c.mask:
+			m.most = max(m.most, most+c.mask)
+			c.add(dst)
+		case f.adding == addCounters:
+			m.most = math.MaxUint64
+			c.addInts(dst, m.acc[m.at[i]+backend.CounterFloat*m.step[i]:])
+		default:
+			m.most = math.MaxUint64
+			c.addCounts(dst, limit)
+		}
+	}
+	if !known {
+		for j := range m.has[i:][:n] {
+			m.has[i+j] = true
+		}
+	}
+	r.b, r.next = b, first+uint32(i+n)
+	return true
+}
+
+// add adds counts whose sums are far from any limit.
+func (c *column) add(dst []uint64) {
+	b, whole := c.b, c.whole()
+	switch c.width {
+	case 1:
+		b = b[:len(dst)]
+		for i := range dst {
+			dst[i] += uint64(b[i])
+		}
+		return
+	case 2:
+		for i := range dst {
+			dst[i] += uint64(binary.LittleEndian.Uint16(b))
+			b = b[2:]
+		}
+		return
+	case 4:
+		for i := range dst {
+			dst[i] += uint64(binary.LittleEndian.Uint32(b))
+			b = b[4:]
+		}
+		return
+	}
+	mask, width := c.mask, c.width
+	head, tail := dst[:whole], dst[whole:]
+	for i := range head {
+		head[i] += binary.LittleEndian.Uint64(b) & mask
+		b = b[width:]
+	}
+	for i := range tail {
+		tail[i] += c.at(whole + i)
+	}
+}
+
+// whole returns how many of the first values are followed by enough bytes to load 8 at once.
+func (c *column) whole() int {
+	if c.width == 0 {
+		return 0
+	}
+	return min(c.n, max(0, (len(c.b)-8)/c.width))
+}
+
+// addInts adds integers of counters; what is more than they hold goes to the floats, as in an update.
+func (c *column) addInts(ints, floats []uint64) {
+	for i := range ints {
+		v := c.at(i)
+		if n := ints[i] + v; v < backend.IntLimit && n < backend.IntLimit {
+			ints[i] = n
+		} else {
+			floats[i] = addFloats(floats[i], math.Float64bits(float64(v)))
+		}
+	}
+}
+
+func (c *column) addCounts(dst []uint64, limit uint64) {
+	for i := range dst {
+		dst[i] = addCounts(dst[i], c.at(i), limit)
+	}
+}
+
+func (c *column) addFloats(dst []uint64) {
+	for i := range dst {
+		dst[i] = addFloats(dst[i], bits.ReverseBytes64(c.at(i)))
+	}
+}
+
+// addStarts keeps the earliest starts of the series from i on.
+func (m *merger) addStarts(c *column, dst []uint64, i int, base uint64) {
+	latest := uint64(0)
+	for j := range dst {
+		v := c.startAt(j, base)
+		if old := dst[j]; v != 0 && (v < old || old == 0) {
+			dst[j] = v
+		}
+		latest = max(latest, dst[j]-1) // the greatest of all if it is not known
+	}
+	if latest != math.MaxUint64 && len(dst) >= m.oldest.to-m.oldest.from {
+		m.oldest = span{i, i + len(dst), latest + 1}
+	}
+}

@@ -1,0 +1,139 @@
+package syncer
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"github.com/gotheus/gotheus/internal/backend"
+)
+
+// What adds up while it is decoded is what merge makes of it, whatever the words are.
+func TestAddFast(t *testing.T) {
+	t.Parallel()
+	rnd := rand.New(rand.NewPCG(1, 7))
+	s := New(nil, &Options{manual: true})
+	var rows []*row
+	for _, def := range fuzzFamilies() {
+		fam := s.family(def)
+		s.appendFamily(fam, def.Help)
+	}
+	var fam *family
+	for i := range chunkSize { // gauges of mode Shared have other chunks
+		if i == 0 || rnd.IntN(8) == 0 {
+			fam = s.dir.families[rnd.IntN(len(s.dir.families))]
+		}
+		if fam.shared || fam.exemplars {
+			continue
+		}
+		r := fam.row(fmt.Sprint(i))
+		s.dir.append(r)
+		rows = append(rows, r)
+	}
+	number := func() uint64 {
+		v := rnd.Uint64() >> rnd.IntN(64)
+		switch rnd.IntN(6) {
+		case 0:
+			return 0
+		case 1:
+			return backend.IntLimit - 1 - v>>50
+		}
+		return v % backend.IntLimit
+	}
+	words := func(f *family) []uint64 {
+		w := make([]uint64, f.stored)
+		for i := range w {
+			switch {
+			case f.isFloat(i) && rnd.IntN(2) == 0:
+				w[i] = math.Float64bits([]float64{0.5, 1e300, -3, 1.0 / 3, math.Inf(1)}[rnd.IntN(5)])
+			case i == f.start && rnd.IntN(4) > 0:
+				w[i] = rnd.Uint64() >> rnd.IntN(40) / startUnit * startUnit
+			case f.adding != addMerged && f.isCount(i):
+				w[i] = number()
+			}
+		}
+		return w
+	}
+	for round := range 150 {
+		for _, r := range rows {
+			if rnd.IntN(20) == 0 {
+				r.life = rnd.Uint64N(2)
+			}
+		}
+		var fast, slow merger
+		fast.begin(s, 0)
+		slow.begin(s, 0)
+		clear(slow.alike[:])
+		for id := range uint64(4) {
+			var w chunkWriter
+			w.begin(nil, 0)
+			for _, r := range rows {
+				switch rnd.IntN(30) {
+				case 0:
+				case 1:
+					w.entry(r.id, r.life, r.fam, nil)
+				default:
+					w.entry(r.id, r.life, r.fam, words(r.fam))
+				}
+			}
+			data := w.end()
+			if rnd.IntN(4) == 0 { // damaged
+				data = data[:rnd.IntN(len(data))]
+			}
+			if rnd.IntN(4) == 0 && len(data) > 0 {
+				data[rnd.IntN(len(data))] ^= byte(1 << rnd.IntN(8))
+			}
+			c := &contributor{id: id, chunks: map[uint32]chunk{0: {1, data}}}
+			s.numbers[0] = &backend.Instance{}
+			lives := make([]uint64, len(rows))
+			for i, r := range rows {
+				lives[i] = r.life
+			}
+			e1 := s.addChunk(&fast, c, 0)
+			for i, r := range rows { // which a damaged chunk may have raised
+				r.life = lives[i]
+			}
+			e2 := s.addChunk(&slow, c, 0)
+			if (e1 == nil) != (e2 == nil) {
+				t.Fatalf("round %d: %v; word by word: %v", round, e1, e2)
+			}
+			if e1 != nil {
+				break
+			}
+			for i := range rows {
+				a, b := fast.words(i), slow.words(i)
+				if !slices.Equal(a, b) {
+					t.Fatalf("round %d: %s: %x; one by one: %x", round, rows[i].fam.schema, a, b)
+				}
+			}
+		}
+	}
+}
+
+// Starts are stored in ms and as differences, whatever they are.
+func TestStarts(t *testing.T) {
+	t.Parallel()
+	s := newFuzzed(t)
+	f := s.dir.families[0]
+	list := []uint64{0, 1, startUnit, 5 * startUnit, 0, 4*startUnit + 17, 300*startUnit + 1, 1764000000000000000, 1764000000000999999}
+	for i := range list {
+		s.dir.append(f.row(fmt.Sprint(i)))
+	}
+	var w chunkWriter
+	w.begin(nil, 0)
+	base := s.dir.rows[0][len(s.dir.rows[0])-len(list)].id
+	for i, v := range list {
+		w.entry(base+uint32(i), 0, f, []uint64{1, 0, v})
+	}
+	m, err := s.decode(0, &contributor{chunks: map[uint32]chunk{0: {1, w.end()}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, v := range list {
+		if got, want := m[base+uint32(i)].words, []uint64{1, 0, v / startUnit * startUnit}; !slices.Equal(got, want) {
+			t.Errorf("%d became %d", want, got)
+		}
+	}
+}

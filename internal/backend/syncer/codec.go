@@ -1,0 +1,333 @@
+package syncer
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/gotheus/gotheus/internal/backend"
+)
+
+// How records are encoded. All numbers are unsigned varints unless a size is given. Changing any of this
+// changes what is stored: formatVersion must then be raised.
+//
+//	head "meta"    version, epoch (8 bytes), flags, then for families, series and shared gauges each:
+//	               how many the directory has and the chain (8 bytes) over them; deletions, joins,
+//	               which shard this is, of how many
+//	head "base"    version, generation (8 bytes), highest stamp, chunks, folds
+//	head "g<gen>"  8 random bytes: there is, or there is being made, a base of that generation
+//	head "i<id>"   seq, start in ms, number, alive in ms, highest stamp, pid, join, host (length, bytes), rivals, chunks
+//	head "x<id>"   the same, of an instance that was folded
+//	  rivals       how many; for each: number of the family
+//	  chunks       how many; for each: difference to the number before, seq
+//	  folds        how many; for each: id (8 bytes), seq, age in versions
+//	part f, n      family n: words, list and flags, number of the word with the start plus one, schema
+//	               (length, bytes), help (length, bytes)
+//	part d, n      256 entries of the directory: family, label text (length, bytes)
+//	part b<gen>, n words of the base for the series of directory part n
+//	part i<id>, n  words of an instance for the series of directory part n
+//	  words        seq, then what chunk.go says
+const formatVersion = 2
+
+const (
+	chunkBits = 8
+	chunkSize = 1 << chunkBits // series in a part of the directory
+
+	headMeta = "meta"
+	headBase = "base"
+	livePfx  = "i"
+	deadPfx  = "x"
+	genPfx   = "g"
+
+	groupFamilies  = "f"
+	groupDirectory = "d"
+	groupBase      = "b"
+
+	// Shared gauges have chunks of their own, whose numbers begin here: who sets one must know what the
+	// others have added.
+	gaugeChunks = 1 << 20
+
+	maxFolds = 512 // that the base remembers
+)
+
+var errFormat = errors.New("syncer: damaged record")
+
+// writer and reader of varints.
+
+func appendBytes[T string | []byte](b []byte, v T) []byte {
+	return append(binary.AppendUvarint(b, uint64(len(v))), v...)
+}
+
+type reader struct {
+	b   []byte
+	bad bool
+}
+
+func (r *reader) num() uint64 {
+	v, n := binary.Uvarint(r.b)
+	if n <= 0 {
+		r.bad, r.b = true, nil
+		return 0
+	}
+	r.b = r.b[n:]
+	return v
+}
+
+func (r *reader) fixed() uint64 {
+	if len(r.b) < 8 {
+		r.bad, r.b = true, nil
+		return 0
+	}
+	v := binary.LittleEndian.Uint64(r.b)
+	r.b = r.b[8:]
+	return v
+}
+
+func (r *reader) bytes() []byte {
+	n := r.num()
+	if n > uint64(len(r.b)) {
+		r.bad, r.b = true, nil
+		return nil
+	}
+	v := r.b[:n]
+	r.b = r.b[n:]
+	return v
+}
+
+func (r *reader) end(what string) error {
+	if r.bad || len(r.b) > 0 {
+		return fmt.Errorf("%w: %s", errFormat, what)
+	}
+	return nil
+}
+
+// tally says how many entries a list of the directory has, and a hash over all of them in their order: two
+// directories with the same tally are the same.
+type tally struct {
+	n     uint64
+	chain uint64
+}
+
+const chainStart = 0xcbf29ce484222325
+
+func (t *tally) add(entry []byte) {
+	h := t.chain
+	if t.n == 0 {
+		h = chainStart
+	}
+	for _, c := range entry {
+		h = (h ^ uint64(c)) * 0x100000001b3
+	}
+	t.n++
+	t.chain = h ^ h>>32
+}
+
+// The directory's lists.
+const (
+	families = iota
+	series
+	gauges
+	lists
+)
+
+type meta struct {
+	epoch      uint64
+	recovering bool // the epoch before has been lost, and not all have published again
+	recovered  bool // that was so
+	lists      [lists]tally
+	deletions  uint64 // how many there have been
+	joins      uint64
+	shard      uint64 // which the store is, of how many
+	shards     uint64
+}
+
+func (m *meta) encode() []byte {
+	b := []byte{formatVersion}
+	b = binary.LittleEndian.AppendUint64(b, m.epoch)
+	flags := byte(0)
+	if m.recovering {
+		flags = 1
+	}
+	if m.recovered {
+		flags |= 2
+	}
+	b = append(b, flags)
+	for _, l := range m.lists {
+		b = binary.AppendUvarint(b, l.n)
+		b = binary.LittleEndian.AppendUint64(b, l.chain)
+	}
+	for _, v := range []uint64{m.deletions, m.joins, m.shard, m.shards} {
+		b = binary.AppendUvarint(b, v)
+	}
+	return b
+}
+
+func (m *meta) decode(b []byte) error {
+	if len(b) == 0 || b[0] != formatVersion {
+		have := "none"
+		if len(b) > 0 {
+			have = fmt.Sprint(b[0])
+		}
+		return fmt.Errorf("%w: head meta: version %s of the format, this process has %d: processes of different versions need namespaces of their own", errFormat, have, formatVersion)
+	}
+	r := reader{b: b[1:]}
+	m.epoch = r.fixed()
+	flags := r.num()
+	m.recovering, m.recovered = flags&1 != 0, flags&2 != 0
+	for i := range m.lists {
+		m.lists[i] = tally{r.num(), r.fixed()}
+	}
+	for _, p := range []*uint64{&m.deletions, &m.joins, &m.shard, &m.shards} {
+		*p = r.num()
+	}
+	return r.end("head meta")
+}
+
+// chunkSeqs are the parts that a contributor has, each with the seq at which it was written.
+type chunkSeqs map[uint32]uint64
+
+func (c chunkSeqs) append(b []byte) []byte {
+	numbers := make([]uint32, 0, len(c))
+	for n := range c {
+		numbers = append(numbers, n)
+	}
+	slices.Sort(numbers)
+	b = binary.AppendUvarint(b, uint64(len(numbers)))
+	last := uint32(0)
+	for _, n := range numbers {
+		b = binary.AppendUvarint(b, uint64(n-last))
+		b = binary.AppendUvarint(b, c[n])
+		last = n
+	}
+	return b
+}
+
+func readChunkSeqs(r *reader) chunkSeqs {
+	n := r.num()
+	if n > uint64(len(r.b)) {
+		r.bad = true
+		return nil
+	}
+	c := make(chunkSeqs, n)
+	last := uint32(0)
+	for range n {
+		last += uint32(r.num())
+		c[last] = r.num()
+	}
+	return c
+}
+
+// instanceHead is what an instance says about itself.
+type instanceHead struct {
+	seq     uint64
+	startMS uint64
+	number  uint64
+	aliveMS uint64
+	stamp   uint64
+	pid     uint64
+	join    uint64 // its place in the order in which instances have joined
+	host    string
+	rivals  []uint32
+	chunks  chunkSeqs
+}
+
+func (h *instanceHead) encode() []byte {
+	var b []byte
+	for _, v := range []uint64{h.seq, h.startMS, h.number, h.aliveMS, h.stamp, h.pid, h.join} {
+		b = binary.AppendUvarint(b, v)
+	}
+	b = binary.AppendUvarint(appendBytes(b, h.host), uint64(len(h.rivals)))
+	for _, id := range h.rivals {
+		b = binary.AppendUvarint(b, uint64(id))
+	}
+	return h.chunks.append(b)
+}
+
+func (h *instanceHead) decode(b []byte) error {
+	r := reader{b: b}
+	for _, p := range []*uint64{&h.seq, &h.startMS, &h.number, &h.aliveMS, &h.stamp, &h.pid, &h.join} {
+		*p = r.num()
+	}
+	h.host = string(r.bytes())
+	n := r.num()
+	if n > uint64(len(r.b)) {
+		r.bad, n = true, 0
+	}
+	h.rivals = nil
+	for range n {
+		h.rivals = append(h.rivals, uint32(r.num()))
+	}
+	h.chunks = readChunkSeqs(&r)
+	return r.end("head of an instance")
+}
+
+// fold says that an instance's words as of a seq are in the base.
+type fold struct {
+	id  uint64
+	seq uint64
+}
+
+// baseHead is the head of what instances have left behind.
+type baseHead struct {
+	version uint64
+	gen     uint64 // where its parts are; 0: in the group without a number
+	stamp   uint64
+	chunks  chunkSeqs
+	folds   []fold // the newest last
+}
+
+func (h *baseHead) encode() []byte {
+	b := binary.AppendUvarint(nil, h.version)
+	b = binary.LittleEndian.AppendUint64(b, h.gen)
+	b = binary.AppendUvarint(b, h.stamp)
+	b = h.chunks.append(b)
+	b = binary.AppendUvarint(b, uint64(len(h.folds)))
+	for _, f := range h.folds {
+		b = binary.LittleEndian.AppendUint64(b, f.id)
+		b = binary.AppendUvarint(b, f.seq)
+	}
+	return b
+}
+
+func (h *baseHead) decode(b []byte) error {
+	*h = baseHead{chunks: chunkSeqs{}}
+	if b == nil {
+		return nil
+	}
+	r := reader{b: b}
+	h.version = r.num()
+	h.gen = r.fixed()
+	h.stamp = r.num()
+	h.chunks = readChunkSeqs(&r)
+	n := r.num()
+	if n > uint64(len(r.b)) {
+		r.bad, n = true, 0
+	}
+	for range n {
+		h.folds = append(h.folds, fold{r.fixed(), r.num()})
+	}
+	return r.end("head base")
+}
+
+// find returns the fold of an instance.
+func (h *baseHead) find(id uint64) (fold, bool) {
+	for _, f := range h.folds {
+		if f.id == id {
+			return f, true
+		}
+	}
+	return fold{}, false
+}
+
+// baseGroup returns the group of a generation of the base.
+func baseGroup(gen uint64) string {
+	if gen == 0 {
+		return groupBase
+	}
+	return groupBase + instanceName(gen)
+}
+
+func instanceName(id uint64) string { return fmt.Sprintf("%016x", id) }
+
+func partKey(group string, part uint32) backend.Key { return backend.Key{Group: group, Part: part} }

@@ -1,0 +1,66 @@
+package syncer
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/gotheus/gotheus/internal/backend"
+)
+
+// NewManual returns a Syncer that does nothing by itself.
+func NewManual(store backend.Store, o Options, now func() time.Time) *Syncer {
+	o.manual, o.now = true, now
+	return New(store, &o)
+}
+
+// SetPiece says about how much one commit puts.
+func (s *Syncer) SetPiece(n int) { s.piece = n }
+
+// Step is what the background does.
+func (s *Syncer) Step(ctx context.Context) error {
+	return s.exclusive(ctx, func(ctx context.Context) error {
+		if err := s.publish(ctx); err != nil {
+			return err
+		}
+		return s.maintain(ctx)
+	})
+}
+
+func (s *Syncer) Publish(ctx context.Context) error { return s.exclusive(ctx, s.publish) }
+func (s *Syncer) Refresh(ctx context.Context) error { return s.exclusive(ctx, s.refresh) }
+
+// Maintain is a part of what the background does.
+func (s *Syncer) Maintain(ctx context.Context) error { return s.exclusive(ctx, s.maintain) }
+
+// Joined returns when this instance joined, in the order of the store; 0: not as far as it knows.
+func (s *Syncer) Joined() uint64 { return s.self.head.join }
+
+// Listed returns how many series the directory has.
+func (s *Syncer) Listed() int { return len(s.dir.rows[0]) + len(s.dir.rows[1]) }
+
+// Dump describes what is known of the store.
+func (s *Syncer) Dump() (lines []string) {
+	one := func(what string, h instanceHead, list []entry) {
+		line := fmt.Sprintf("  %s seq %d number %d join %d rivals %v:", what, h.seq, h.number, h.join, h.rivals)
+		for _, e := range list {
+			line += fmt.Sprintf(" %s{%s}/%d=%v", e.row.fam.def.Name, e.row.labels, e.life, e.words)
+		}
+		lines = append(lines, line)
+	}
+	lines = append(lines, fmt.Sprintf("  epoch %x, base version %d, folds %v, dead %d, recovering %v", s.meta.epoch, s.baseHead.version, s.baseHead.folds, len(s.dead), s.meta.recovering))
+	one("base", instanceHead{}, s.entries(&s.base))
+	one(fmt.Sprintf("self %x", s.self.id), s.self.head, s.entries(&s.self))
+	for _, c := range s.others {
+		one(fmt.Sprintf("other %x live %v", c.id, c.live), c.head, s.entries(c))
+	}
+	for id, o := range s.orphans {
+		one(fmt.Sprintf("orphan %x", id), o.head, o.entries)
+	}
+	if o := s.baseOrphan; o != nil {
+		one(fmt.Sprintf("base orphan version %d folds %v", o.base.version, o.base.folds), o.head, o.entries)
+	}
+	return lines
+}
+
+var ShardOf = shardOf

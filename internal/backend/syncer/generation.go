@@ -1,0 +1,104 @@
+package syncer
+
+import (
+	"context"
+	"encoding/binary"
+	"maps"
+	"math/rand/v2"
+	"slices"
+
+	"github.com/gotheus/gotheus/internal/backend"
+)
+
+// A large change of the base would hold up the store's other users if it was one commit. All parts of the base are then
+// written anew, in pieces and in a group of their own, which nobody reads: a generation. The last commit changes
+// heads only: from then on, the base is there. Whoever dies on the way leaves the base as it was, and a
+// group that others remove after some time; the head of the generation says that it exists.
+
+// commitBase does c, and with it replaces the base by one with head h, some of whose chunks are fresh.
+func (s *Syncer) commitBase(ctx context.Context, c *backend.Commit, h *baseHead, fresh map[uint32]chunk) error {
+	c.If[headBase] = s.base.rawOrNil()
+	size := 0
+	for n, ch := range fresh {
+		h.chunks[n] = ch.seq
+		size += len(ch.data)
+	}
+	old := s.baseHead.gen
+	if size <= s.piece {
+		h.gen = old
+		h.put(c, s.base.group(), fresh)
+		return s.commit(ctx, c)
+	}
+	if err := s.forgetGenerations(ctx); err != nil {
+		return err
+	}
+	h.gen = rand.Uint64() | 1
+	s.lastGen = h.gen
+	name := genPfx + instanceName(h.gen)
+	token, err := s.writeGeneration(ctx, name, h, fresh)
+	if err != nil {
+		s.sure = false
+		return err
+	}
+	c.If[name] = token
+	c.Heads[headBase] = h.encode()
+	c.Drop = append(c.Drop, baseGroup(old))
+	if old != 0 {
+		c.Heads[genPfx+instanceName(old)] = nil
+	}
+	if err := s.commit(ctx, c); err != nil {
+		return err
+	}
+	delete(s.gens, old)
+	return nil
+}
+
+// writeGeneration writes all parts of the base with head h, and returns the value of the generation's head. While it
+// does, the present base must not change, and nobody may take the generation for one that was left.
+func (s *Syncer) writeGeneration(ctx context.Context, name string, h *baseHead, fresh map[uint32]chunk) (token []byte, err error) {
+	token = binary.LittleEndian.AppendUint64(nil, rand.Uint64())
+	var before []byte // value of the head
+	group, parts, size := baseGroup(h.gen), make(map[backend.Key][]byte), 0
+	numbers := slices.Sorted(maps.Keys(h.chunks))
+	for i, n := range numbers {
+		ch, ok := fresh[n]
+		if !ok {
+			ch = s.base.chunks[n]
+		}
+		parts[partKey(group, n)] = ch.part()
+		if size += len(ch.data); size < s.piece && i+1 < len(numbers) {
+			continue
+		}
+		err := s.store.Commit(ctx, &backend.Commit{
+			If:    map[string][]byte{headBase: s.base.rawOrNil(), name: before},
+			Heads: map[string][]byte{name: token},
+			Parts: parts,
+		})
+		if err != nil {
+			return nil, err
+		}
+		before, size = token, 0
+		clear(parts)
+	}
+	return token, nil
+}
+
+// forgetGenerations removes what was left of a base that somebody, or this process, began to write and did not finish.
+func (s *Syncer) forgetGenerations(ctx context.Context) error {
+	for gen, h := range s.gens {
+		if gen == s.baseHead.gen || gen != s.lastGen && h.Age < retention*s.opt.Alive {
+			continue
+		}
+		name := genPfx + instanceName(gen)
+		err := s.commit(ctx, &backend.Commit{
+			If:    map[string][]byte{name: h.Value, headBase: s.base.rawOrNil()},
+			Heads: map[string][]byte{name: nil},
+			Drop:  []string{baseGroup(gen)},
+		})
+		if err != nil {
+			return err
+		}
+		delete(s.gens, gen)
+	}
+	return nil
+}

@@ -1,0 +1,92 @@
+package syncer
+
+import (
+	"maps"
+	"math"
+	"slices"
+	"time"
+
+	"github.com/gotheus/gotheus/internal/backend"
+)
+
+// Unpublished implements backend.Publisher: it compares the words of this process with what the store is known to
+// have. It never waits for the store.
+func (s *Syncer) Unpublished() (words int, lag time.Duration) {
+	var stored map[uint32]chunk
+	if p := s.stored.Load(); p != nil {
+		stored = *p
+	}
+	s.mu.Lock()
+	for _, r := range s.fresh {
+		if r.id == noID && r.own != nil {
+			words += r.differing(nil)
+		}
+	}
+	numbers := slices.Collect(maps.Keys(s.chunks))
+	complete := s.complete
+	s.mu.Unlock()
+	for _, n := range numbers {
+		words += s.unpublishedIn(n, stored[n].data)
+	}
+	if words > 0 {
+		lag = max(0, s.now().Sub(complete))
+	}
+	return words, lag
+}
+
+// unpublishedIn returns how many words in a chunk are not as they are stored.
+func (s *Syncer) unpublishedIn(n uint32, stored []byte) (words int) {
+	s.mu.Lock() // for one chunk at a time
+	defer s.mu.Unlock()
+	r := newChunkReader(stored, n, nil)
+	more, err := r.read(&s.dir)
+	for _, row := range s.chunks[n] {
+		for more && err == nil && r.id < row.id {
+			more, err = r.read(&s.dir)
+		}
+		var known []uint64
+		if more && err == nil && r.id == row.id && r.life == row.life && !r.empty {
+			known = r.words
+		}
+		words += row.differing(known)
+	}
+	return words
+}
+
+// differing returns how many words of an own series are not as they are known; those that are not known are zero.
+// s.mu is held.
+func (r *row) differing(known []uint64) (n int) {
+	f, o := r.fam, r.own
+	if o.deleting || f.def.Sealed(o.words) && !f.exemplars {
+		return 0
+	}
+	var few [32]uint64
+	size := max(f.stored, len(o.words))
+	words := slices.Grow(few[:0], size)[:size]
+	switch {
+	case f.shared:
+		if wasSet(o.words) {
+			return 1
+		}
+		words = words[:gaugeWords]
+		added := o.gauge.sum(math.Float64frombits(o.words[backend.GaugeValue].Load()))
+		if added-added != 0 { // as a look does
+			added = o.gauge.added
+		}
+		words[gaugeAdded] = math.Float64bits(added)
+		words[gaugeBase], words[gaugeStamp] = math.Float64bits(o.gauge.base), o.gauge.stamp
+	case f.latest():
+		f.read(words, o.words)
+		if words[backend.GaugeTicket] == o.ticket {
+			words[backend.GaugeTicket] = o.stamp
+		}
+	default:
+		f.read(words, o.words)
+	}
+	for i, v := range words {
+		if i < len(known) && v != known[i] || i >= len(known) && v != 0 {
+			n++
+		}
+	}
+	return n
+}

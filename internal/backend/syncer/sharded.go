@@ -1,0 +1,211 @@
+package syncer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/gotheus/gotheus/internal/backend"
+	"github.com/gotheus/gotheus/internal/index"
+)
+
+// ErrShards is wrapped by errors that say that a store was made for another number of shards. Nothing is read from it
+// or written to it.
+var ErrShards = errors.New("syncer: another number of shards")
+
+// MaxShards is how many stores NewSharded takes.
+const MaxShards = 64
+
+// shard is a Syncer's place among those that share an index.
+type shard struct {
+	at, of int
+	agreed chan struct{} // closed when the first store is known to be of as many shards
+	once   *sync.Once
+}
+
+func (s *shard) agree() { s.once.Do(func() { close(s.agreed) }) }
+
+func (s *shard) hasAgreed() bool {
+	select {
+	case <-s.agreed:
+		return true
+	default:
+		return false
+	}
+}
+
+// errFirst is why a store is not touched.
+var errFirst = errors.New("syncer: the first shard is not known yet")
+
+// check compares what a store says about itself.
+func (s *shard) check(m *meta) error {
+	if int(m.shard) == s.at && int(m.shards) == s.of {
+		return nil
+	}
+	return fmt.Errorf("%w: this is shard %d of %d, not %d of %d: all processes must be told the same number, and what was begun with another one "+
+		"can only go on with that; a new namespace begins at zero", ErrShards, m.shard, m.shards, s.at, s.of)
+}
+
+// Sharded implements backend.Backend on several stores, between which series are distributed, so that no one
+// server has to hold and serve all of them. Each store is exact by itself, with heads, numbers and a base of its own. A
+// page is read from all of them, or there is none.
+//
+// A series is in the store that the hash of its family's name and its label text says. What is per instance is in
+// the first, whose heads say who lives; the first also has all families. Every store has noted which of how many
+// it is, and does nothing for a process that thinks otherwise.
+type Sharded struct{ shards []*Syncer }
+
+// NewSharded returns a Backend on at most MaxShards stores, which it owns and closes. All processes must give as many
+// and in the same order. It does not wait for the stores. The error says that there are none or too many, or is that of
+// Options.Check; the stores are closed then.
+func NewSharded(stores []backend.Store, o *Options) (*Sharded, error) {
+	err := error(nil)
+	if o != nil {
+		err = o.Check()
+	}
+	if len(stores) == 0 || len(stores) > MaxShards {
+		err = fmt.Errorf("syncer: %d shards: there can be 1 to %d", len(stores), MaxShards)
+	}
+	if err != nil {
+		for _, store := range stores {
+			err = errors.Join(err, store.Close())
+		}
+		return nil, err
+	}
+	b := new(Sharded)
+	x, agreed, once, lastLog := new(index.Index), make(chan struct{}), new(sync.Once), new(atomic.Int64)
+	for i, store := range stores {
+		b.shards = append(b.shards, newSyncer(store, o, x, shard{at: i, of: len(stores), agreed: agreed, once: once}, lastLog))
+	}
+	return b, nil
+}
+
+// shardOf returns which of n shards has a series. It is stored, in a manner of speaking, and never changes.
+func shardOf(f *backend.Family, labels string, n int) int {
+	if n == 1 || f.Parts() {
+		return 0
+	}
+	h := uint64(chainStart) // FNV-1a
+	for i := range len(f.Name) {
+		h = (h ^ uint64(f.Name[i])) * 0x100000001b3
+	}
+	h = (h ^ 0xff) * 0x100000001b3 // is in no name
+	for i := range len(labels) {
+		h = (h ^ uint64(labels[i])) * 0x100000001b3
+	}
+	return int((h ^ h>>32) & 0xffffffff % uint64(n))
+}
+
+// Declare implements backend.Backend.
+func (b *Sharded) Declare(f *backend.Family) error { return b.shards[0].Declare(f) }
+
+// Cells implements backend.Backend.
+func (b *Sharded) Cells(f *backend.Family, labels string) (backend.Words, error) {
+	i := shardOf(f, labels, len(b.shards))
+	if i > 0 {
+		if err := b.shards[0].Declare(f); err != nil {
+			return nil, err
+		}
+	}
+	return b.shards[i].Cells(f, labels)
+}
+
+// Delete implements backend.Backend.
+func (b *Sharded) Delete(f *backend.Family, match func(labels string) bool) (n int, err error) {
+	for i, s := range b.shards {
+		if i > 0 && f.Parts() {
+			break
+		}
+		more, e := s.Delete(f, match)
+		n, err = n+more, errors.Join(err, e)
+	}
+	return n, err
+}
+
+// Remote implements backend.Remote.
+func (b *Sharded) Remote() {}
+
+// SetClock implements backend.Clocked.
+func (b *Sharded) SetClock(now func() time.Time) {
+	for _, s := range b.shards {
+		s.SetClock(now)
+	}
+}
+
+// Tickets implements backend.Backend.
+func (b *Sharded) Tickets() *atomic.Uint64 { return b.shards[0].Tickets() }
+
+// Walk implements backend.Backend: what was known at the last Sync. All shards share an index.
+func (b *Sharded) Walk() []backend.Group { return b.shards[0].Walk() }
+
+// WalkOwn implements backend.Owner.
+func (b *Sharded) WalkOwn() []backend.Group {
+	first := b.shards[0]
+	first.mu.Lock()
+	x := first.mine
+	if x == nil {
+		x = newOwnIndex()
+		first.listMine(x)
+	}
+	first.mu.Unlock()
+	for _, s := range b.shards[1:] {
+		s.mu.Lock()
+		if s.mine == nil {
+			s.listMine(x)
+		}
+		s.mu.Unlock()
+	}
+	return x.Walk()
+}
+
+// Sync implements backend.Backend: it fails if any store cannot be read.
+func (b *Sharded) Sync(ctx context.Context) error {
+	return b.each(ctx, (*Syncer).Sync)
+}
+
+// Flush implements backend.Backend: it returns when all stores have acknowledged what was counted before.
+func (b *Sharded) Flush(ctx context.Context) error {
+	return b.each(ctx, (*Syncer).Flush)
+}
+
+// Close implements backend.Backend.
+func (b *Sharded) Close(ctx context.Context) error {
+	return b.each(ctx, (*Syncer).Close)
+}
+
+// Unpublished implements backend.Publisher.
+func (b *Sharded) Unpublished() (words int, lag time.Duration) {
+	for _, s := range b.shards {
+		w, l := s.Unpublished()
+		words, lag = words+w, max(lag, l)
+	}
+	return words, lag
+}
+
+// each calls f for all shards at once, but for the first one alone until it has agreed about how many there are: nothing is
+// written to the others before.
+func (b *Sharded) each(ctx context.Context, f func(*Syncer, context.Context) error) error {
+	errs := make([]error, len(b.shards))
+	rest := b.shards
+	if first := b.shards[0]; !first.shard.hasAgreed() {
+		errs[0] = f(first, ctx)
+		rest = rest[1:]
+	}
+	failed := errs[0] != nil
+	var wait sync.WaitGroup
+	for _, s := range rest {
+		wait.Add(1)
+		go func() {
+			defer wait.Done()
+			err := f(s, ctx)
+			if err != nil && !(failed && errors.Is(err, errFirst)) { // else the first one's error says why
+				errs[s.shard.at] = fmt.Errorf("shard %d of %d: %w", s.shard.at, s.shard.of, err)
+			}
+		}()
+	}
+	wait.Wait()
+	return errors.Join(errs...)
+}

@@ -1,0 +1,72 @@
+package syncer_test
+
+import (
+	"bytes"
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/gotheus/gotheus/internal/backend"
+	"github.com/gotheus/gotheus/internal/backend/backendtest"
+	"github.com/gotheus/gotheus/internal/backend/syncer"
+)
+
+// What another process has put into the store, and no page may show, is left out and said.
+func TestStrange(t *testing.T) {
+	t.Parallel()
+	for what, put := range map[string]func(s *syncer.Syncer){
+		"label": func(s *syncer.Syncer) {
+			f := &backend.Family{Name: "c_total", Help: "C.", Kind: backend.Counter, Labels: []string{"l"}}
+			for _, labels := range []string{`l="a"`, "l=\"\"} 1\nevil_total{l=\"\""} {
+				w, err := s.Cells(f, labels)
+				if err != nil {
+					t.Fatal(err)
+				}
+				w[0].Store(1)
+			}
+		},
+		"exemplar": func(s *syncer.Syncer) {
+			f := &backend.Family{Name: "c_total", Help: "C.", Kind: backend.Counter}
+			aux := f.With(backend.Block{Role: backend.ExemplarRole, Size: 4})
+			w, err := s.Cells(aux, "")
+			if err != nil {
+				t.Fatal(err)
+			}
+			aux.WriteExemplar(w, 0, 1, &backend.Exemplar{Labels: "a=\"\x00\"", Value: 1, Time: 5})
+		},
+	} {
+		var store backendtest.Memory
+		var log bytes.Buffer
+		now := func() time.Time { return time.Unix(1e9, 0) }
+		neighbour := syncer.NewManual(&store, syncer.Options{}, now)
+		s := syncer.NewManual(&store, syncer.Options{Logger: slog.New(slog.NewTextHandler(&log, nil))}, now)
+		put(neighbour)
+		if err := neighbour.Publish(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		for range 3 {
+			if err := s.Sync(t.Context()); err != nil {
+				t.Fatalf("%s: %v", what, err)
+			}
+		}
+		groups := s.Walk()
+		s.Close(t.Context()) // what is said is said behind the call
+		neighbour.Close(t.Context())
+		if n := strings.Count(log.String(), "left out of pages"); n != 1 || !strings.Contains(log.String(), what) {
+			t.Errorf("%s: %d lines: %s", what, n, &log)
+		}
+		for _, g := range groups {
+			for _, row := range g.Series {
+				if strings.Contains(row.Labels, "evil") {
+					t.Errorf("%s is shown", row.Labels)
+				}
+				if g.Family.Block.Role == backend.ExemplarRole {
+					if e, ok := g.Family.ReadExemplar(row.Words, 0, 0); ok {
+						t.Errorf("%v is shown", e)
+					}
+				}
+			}
+		}
+	}
+}

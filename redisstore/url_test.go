@@ -1,0 +1,429 @@
+//go:build linux
+
+package redisstore_test
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/big"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/gotheus/gotheus"
+	"github.com/gotheus/gotheus/internal/backend/syncer"
+	"github.com/gotheus/gotheus/metrichttp"
+	"github.com/gotheus/gotheus/redisstore"
+)
+
+// What is wrong with a URL is said when it is opened, without its passwords.
+func TestURLs(t *testing.T) {
+	t.Parallel()
+	for url, want := range map[string]string{
+		"redis://h?interval=fast":                 "interval=fast",
+		"redis://h?interval=-1s":                  "interval=-1s",
+		"redis://h?interval=6s":                   "interval=6s with alive=10s: alive must be at least twice as long",
+		"redis://h?alive=500ms":                   "interval=500ms with alive=500ms",
+		"redis://h?alive=24h&expire=6h":           "expire=6h0m0s with alive=24h0m0s: expire must be at least as long",
+		"redis://h?alive=0s":                      "alive=0s",
+		"redis://h?timeout=":                      "timeout is empty",
+		"redis://h?stale=yes":                     "stale=yes: must be serve",
+		"redis://h?ns=a%20b":                      `namespace "a b"`,
+		"redis://h?ns=a/1":                        `namespace "a/1"`,
+		"redis://h?ns=":                           "ns is empty",
+		"redis://h?ns=a&ns=b":                     "ns is given twice",
+		"redis://h?expire=10s":                    "at least an hour",
+		"redis://h?shards=0":                      "shards=0: must be from 1 to 64",
+		"redis://h?shards=65":                     "shards=65",
+		"redis://h?shards=many":                   "shards=many",
+		"redis://h?cluster=true&master=m":         "either cluster or master",
+		"redis://u:secret@h?cluster=maybe":        "cluster=maybe: must be true",
+		"redis://h/3?cluster=true":                "no databases but 0",
+		"redis://h?cluster=true&db=3":             "no databases but 0",
+		"redis://h?cluster=true&read_only=true":   "read_only: a replica may be behind",
+		"redis://h?master=m&replica_only=true":    "replica_only: a replica may be behind",
+		"redis://h?master=m&route_randomly=true":  "route_randomly: a replica may be behind",
+		"redis://h?addr=h2:6379":                  "addr: further addresses",
+		"redis://h?cluster=true&addr=h2":          "h2",
+		"redis://h?cluster=true&addr=":            "addr is empty",
+		"redis://h?sentinel_password=secret":      "are for sentinels",
+		"redis://h?master=m&password=secret":      "in front of the host",
+		"redis://h?master=m&master_name=n":        "this is called master here",
+		"redis://h?master_name=n":                 "this is called master here",
+		"redis://u:secret@h?nosuch=1":             "nosuch",
+		"redis://u:secret@h?Interval=1s":          "Interval",
+		"redis://u:secret@h/notanumber":           "notanumber",
+		"redis://h/1?db=2":                        "the database is given twice",
+		"redis://u:secret#@h":                     "must be escaped",
+		"redis://h?skip_verify=true":              "skip_verify is for TLS",
+		"redis://u:secret@h#x":                    "behind #",
+		"http://u:secret@h":                       `scheme "http"`,
+		"redis://u:secret@h?ns=%z":                "%z",
+		"redis://u:secret@h:99999999x?ns=a":       "must be escaped",
+		"rediss://h?skip_verify=perhaps":          "skip_verify",
+		"redis://h?pool_size=big":                 "pool_size",
+		"redis://h?master=m&sentinel_password=":   "sentinel_password is empty",
+		"redis://h?cluster=true&ns=a&shards=4&x=": "x",
+	} {
+		_, err := redisstore.Open(url)
+		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "secret") {
+			t.Errorf("%s: %v, not %s", url, err, want)
+		}
+	}
+	for _, url := range []string{
+		"redis://u:p@h:1/3?ns=shop&interval=1s&alive=5s&timeout=2s&expire=48h&stale=serve&pool_size=3&shards=2", "redis://h/0?cluster=true",
+		"rediss://h", "redis://h/2?master=main&addr=h2:26379&sentinel_username=u&sentinel_password=p", "rediss://h?cluster=true&addr=h2:6379&addr=h3:6379&skip_verify=true",
+		"redis://[::1]:6379?db=2",
+	} {
+		s, err := redisstore.OpenStore(url)
+		if err != nil {
+			t.Errorf("%s: %v", url, err)
+			continue
+		}
+		s.Close()
+	}
+	// The registry's log line has no password, either.
+	var log strings.Builder
+	r := gotheus.NewRegistry(&gotheus.RegistryOptions{Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	if err := r.Bind(t.Context(), "redis://u:secret@h?master=m&sentinel_password=secret&nosuch=1"); err == nil {
+		t.Error("no error")
+	}
+	r.Close(t.Context())
+	if !strings.Contains(log.String(), "nosuch") || strings.Contains(log.String(), "secret") {
+		t.Errorf("logged: %s", log.String())
+	}
+}
+
+// A user with the least rights that there can be, in a database of its own.
+func TestUserAndDatabase(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	rights := []any{"ACL", "SETUSER", "metrics", "on", ">p@ss:word", "resetkeys"}
+	for _, command := range strings.Fields(rightsInDocs(t)) {
+		rights = append(rights, command)
+	}
+	if err := s.Do(t.Context(), rights...).Err(); err != nil {
+		t.Fatal(err)
+	}
+	url := "redis://metrics:p%40ss%3Aword@" + s.addr() + "/3?ns=shop&interval=10ms"
+	r := open(t, url)
+	r.NewCounter("c_total", "C.", nil).Add(2)
+	flush(t, r)
+	if err := r.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	contains(t, page(t, open(t, url)), "c_total 2")
+	if n := s.DBSize(t.Context()).Val(); n != 0 {
+		t.Errorf("%d keys in database 0", n)
+	}
+	other := redis.NewClient(&redis.Options{Addr: s.addr(), DB: 3})
+	defer other.Close()
+	if n, err := other.DBSize(t.Context()).Result(); n == 0 || err != nil {
+		t.Errorf("%d keys in database 3: %v", n, err)
+	}
+	store, err := redisstore.OpenStore(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	if n, err := store.Size(t.Context()); n == 0 || err != nil {
+		t.Errorf("%d bytes: %v", n, err)
+	}
+	if err := store.Remove(t.Context()); err != nil {
+		t.Error(err)
+	}
+	// Another user, another password.
+	bad := open(t, "redis://metrics:wrong@"+s.addr()+"/3?ns=shop")
+	for wait := 200 * time.Millisecond; ; wait *= 2 { // until an attempt had the time to fail
+		ctx, cancel := context.WithTimeout(t.Context(), wait)
+		err := bad.Flush(ctx)
+		cancel()
+		if isTimeout(err) && wait < time.Minute {
+			continue
+		}
+		if err == nil || !strings.Contains(err.Error(), "WRONGPASS") {
+			t.Errorf("with a wrong password: %v", err)
+		}
+		break
+	}
+}
+
+// isTimeout reports whether err says no more than that time was over, for a context or for its connection.
+func isTimeout(err error) bool {
+	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, os.ErrDeadlineExceeded)
+}
+
+// rightsInDocs returns the rights that the documentation lists.
+func rightsInDocs(t *testing.T) string {
+	t.Helper()
+	text, err := os.ReadFile("../docs/redis.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, ok := strings.Cut(string(text), "resetkeys ")
+	rights, _, ok2 := strings.Cut(rest, "\n")
+	if !ok || !ok2 {
+		t.Fatal("docs/redis.md does not say which rights are needed")
+	}
+	return rights
+}
+
+// Options that a program gives with a client of its own.
+func TestOptions(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	client := redis.NewUniversalClient(&redis.UniversalOptions{Addrs: []string{s.addr()}, ContextTimeoutEnabled: true})
+	defer client.Close()
+	bind := func(o *redisstore.Options) *gotheus.Registry {
+		t.Helper()
+		b, err := redisstore.New(client, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := newRegistry()
+		if err := r.BindBackend(t.Context(), b); err != nil {
+			t.Fatal(err)
+		}
+		return r
+	}
+	o := &redisstore.Options{StoreOptions: redisstore.StoreOptions{Namespace: "opt", Expire: time.Hour}, Shards: 2}
+	r := bind(o)
+	r.NewCounter("c_total", "C.", nil).Add(2)
+	if err := r.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	r = bind(o)
+	contains(t, page(t, r), "c_total 2")
+	r.Close(t.Context())
+	for _, k := range s.Client.Keys(t.Context(), "*").Val() {
+		if ttl := s.TTL(t.Context(), k).Val(); ttl <= 0 || !strings.HasPrefix(k, "gotheus:{opt}:") && !strings.HasPrefix(k, "gotheus:{opt/1}:") {
+			t.Errorf("%s expires in %v", k, ttl)
+		}
+	}
+	r = bind(nil)
+	if strings.Contains(page(t, r), "c_total") {
+		t.Error("another namespace has the same counts")
+	}
+	r.Close(t.Context())
+	for _, o := range []*redisstore.Options{
+		{Shards: 65}, {StoreOptions: redisstore.StoreOptions{Namespace: "a{b}"}}, {StoreOptions: redisstore.StoreOptions{Expire: time.Minute}},
+		{Syncer: syncer.Options{Interval: 6 * time.Second}}, {StoreOptions: redisstore.StoreOptions{Expire: time.Hour}, Syncer: syncer.Options{Alive: 2 * time.Hour}},
+	} {
+		if _, err := redisstore.New(client, o); err == nil {
+			t.Errorf("%+v: no error", o)
+		}
+	}
+}
+
+// A server that evicts is warned of, once.
+func TestEviction(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		policy, query string
+		warned        bool
+	}{
+		{"noeviction", "", false}, {"allkeys-lru", "", true}, {"volatile-ttl", "", false}, {"volatile-ttl", "&expire=1h", true},
+	} {
+		t.Run(c.policy+c.query, func(t *testing.T) {
+			t.Parallel()
+			s := startServer(t, "--maxmemory-policy", c.policy)
+			log := new(lockedBuilder)
+			client := redis.NewClient(&redis.Options{Addr: s.addr(), ContextTimeoutEnabled: true})
+			defer client.Close()
+			o := &redisstore.Options{Shards: 2}
+			o.Syncer.Logger = slog.New(slog.NewTextHandler(log, nil))
+			if c.query != "" {
+				o.Expire = time.Hour
+			}
+			b, err := redisstore.New(client, o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for range 2 {
+				if err := b.Sync(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			b.Close(t.Context())
+			if n := strings.Count(log.String(), "evicts keys"); n > 1 || n == 1 != c.warned {
+				t.Errorf("logged: %s", log)
+			}
+		})
+	}
+}
+
+type lockedBuilder struct {
+	mu sync.Mutex
+	b  strings.Builder
+}
+
+func (l *lockedBuilder) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuilder) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+// With stale=serve, what is known is shown while the server is away, but not by who cannot know whether it leads. What is
+// a process's own is always known.
+func TestStale(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	p := newProxy(t, s.addr())
+	for _, stale := range []string{"", "&stale=serve"} {
+		r := open(t, "redis://"+p.addr()+"?interval=10ms&timeout=10s&dial_timeout=10s&max_retries=-1"+stale)
+		r.NewCounter("c_total", "C.", nil).Inc()
+		flush(t, r)
+		ask := func(scope gotheus.Scope) int {
+			req := httptest.NewRequest("GET", "/metrics", nil)
+			rec := httptest.NewRecorder()
+			(&metrichttp.Handler{Registry: r, Scope: scope, Timeout: time.Minute}).ServeHTTP(rec, req)
+			if whole := strings.Contains(rec.Body.String(), "c_total "); whole != (rec.Code == http.StatusOK) {
+				t.Errorf("%d: %s", rec.Code, rec.Body)
+			}
+			return rec.Code
+		}
+		for _, scope := range []gotheus.Scope{gotheus.ScopeAll, gotheus.ScopeOwn, gotheus.ScopeLeader} {
+			if code := ask(scope); code != http.StatusOK {
+				t.Errorf("scope %v: %d", scope, code)
+			}
+		}
+		p.lead("")
+		all := http.StatusServiceUnavailable
+		if stale != "" {
+			all = http.StatusOK
+		}
+		for scope, want := range map[gotheus.Scope]int{gotheus.ScopeAll: all, gotheus.ScopeOwn: http.StatusOK, gotheus.ScopeLeader: http.StatusServiceUnavailable} {
+			if code := ask(scope); code != want {
+				t.Errorf("without the server, %q: scope %v: %d, not %d", stale, scope, code, want)
+			}
+		}
+		p.lead(s.addr())
+		if err := r.Close(t.Context()); err != nil { // so that the next one leads
+			t.Fatal(err)
+		}
+	}
+}
+
+func init() {
+	children["tls"] = func() {
+		r := gotheus.NewRegistry(nil)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		defer cancel()
+		err := r.Bind(ctx, os.Getenv("URL"))
+		r.NewCounter("c_total", "C.", nil).Inc()
+		if os.Getenv("FAILS") == "" {
+			fmt.Println(errors.Join(err, r.Close(ctx)))
+			return
+		}
+		for range 100 { // until an attempt had the time to fail
+			short, cancel := context.WithTimeout(context.Background(), time.Second)
+			err = r.Flush(short)
+			cancel()
+			if !isTimeout(err) {
+				break
+			}
+		}
+		fmt.Println(err)
+	}
+}
+
+// TLS with a certificate that is verified: a process that trusts its issuer counts, another one does not.
+func TestTLS(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	cert, key, ca := certificate(t, s.dir)
+	trusted := x509.NewCertPool()
+	pemCA, err := os.ReadFile(ca)
+	if err != nil || !trusted.AppendCertsFromPEM(pemCA) {
+		t.Fatal(err)
+	}
+	o, err := redis.ParseURL("rediss://localhost")
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.TLSConfig.RootCAs = trusted
+	s.run(o, "--port", "0", "--tls-port", s.port, "--bind", "127.0.0.1", "--save", "", "--dir", s.dir, "--loglevel", "warning",
+		"--tls-cert-file", cert, "--tls-key-file", key, "--tls-ca-cert-file", ca, "--tls-auth-clients", "no")
+	url := "rediss://localhost:" + s.port
+	for _, c := range []struct {
+		url, env, want string
+	}{
+		{url, "SSL_CERT_FILE=" + ca, "<nil>"},
+		{url + "?skip_verify=true", "SSL_CERT_FILE=/dev/null", "<nil>"},
+		{url, "SSL_CERT_FILE=/dev/null", "certificate"},
+	} {
+		fails := ""
+		if c.want != "<nil>" {
+			fails = "FAILS=1"
+		}
+		child := startChild(t, "tls", "URL="+c.url, c.env, "SSL_CERT_DIR=/nonexistent", fails)
+		var said []string
+		for child.lines.Scan() {
+			said = append(said, child.lines.Text())
+		}
+		if err := child.cmd.Wait(); err != nil || !strings.Contains(strings.Join(said, "\n"), c.want) {
+			t.Errorf("%s, %s: %v, %q", c.url, c.env, err, said)
+		}
+	}
+	contains(t, page(t, open(t, url+"?skip_verify=true")), "c_total 2")
+}
+
+// certificate makes one for localhost and 127.0.0.1, and the one of its issuer.
+func certificate(t *testing.T, dir string) (cert, key, ca string) {
+	t.Helper()
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	write := func(name, typ string, b []byte) string {
+		file := filepath.Join(dir, name)
+		must(os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: typ, Bytes: b}), 0o600))
+		return file
+	}
+	caKey, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	must(err)
+	issuer := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test CA"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, issuer, issuer, &caKey.PublicKey, caKey)
+	must(err)
+	ca = write("ca.pem", "CERTIFICATE", der)
+	own, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	must(err)
+	leaf := &x509.Certificate{
+		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: "localhost"}, NotBefore: issuer.NotBefore, NotAfter: issuer.NotAfter,
+		DNSNames: []string{"localhost"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, KeyUsage: x509.KeyUsageDigitalSignature,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	}
+	der, err = x509.CreateCertificate(rand.Reader, leaf, issuer, &own.PublicKey, caKey)
+	must(err)
+	cert = write("cert.pem", "CERTIFICATE", der)
+	der, err = x509.MarshalPKCS8PrivateKey(own)
+	must(err)
+	return cert, write("key.pem", "PRIVATE KEY", der), ca
+}
