@@ -1,19 +1,19 @@
 package gotheus
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
-	"slices"
-	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/gotheus/gotheus/internal/backend"
 	_ "github.com/gotheus/gotheus/internal/backend/shm" // scheme shm:
+	"github.com/gotheus/gotheus/internal/retry"
+	"github.com/gotheus/gotheus/internal/series"
 )
 
 // EnvBackend is the environment variable with the URL that the default registry is bound to if the
@@ -29,8 +29,7 @@ const (
 	// never scraped.
 	envDelay = 100 * time.Millisecond
 
-	reopenFirst, reopenMost   = time.Second, 30 * time.Second
-	promoteFirst, promoteMost = 5 * time.Millisecond, 5 * time.Second
+	reopenFirst, reopenLast = time.Second, 30 * time.Second
 
 	// flushWait is how long Flush and Close wait at most for room for what is postponed: a disk may
 	// stay full for ever, and programs close with a context that never ends.
@@ -40,6 +39,25 @@ const (
 	// GOTHEUS_BACKEND may take: a driver may hang.
 	turnWait = 10 * time.Second
 )
+
+// bindState is what binding a registry needs to remember.
+type bindState struct {
+	turn       sync.Mutex            // held by one Bind, BindBackend, retry or Close at a time
+	inProgress atomic.Bool           // a bind waits for scrapes to end
+	asked      atomic.Pointer[asked] // the backend that was asked for, also if it is not there yet
+	unsaved    atomic.Pointer[error] // why a Close has left something behind; nil: it has not, or r was bound since
+	reopen     retry.Queue           // opening a backend that could not be opened
+
+	env      bool // GOTHEUS_BACKEND applies
+	envTimer sync.Once
+	envDone  atomic.Bool // set while the turn is held, or by an explicit Bind
+}
+
+// asked is a request for a backend.
+type asked struct {
+	name string
+	err  atomic.Pointer[error] // why it could not be opened at first
+}
 
 // Bind moves all metrics of r, those there are and those to come, to the backend that the URL names:
 //
@@ -57,7 +75,7 @@ const (
 // already returns ErrBound, also if it is the default one and GOTHEUS_BACKEND has bound it: Bind
 // should be among the first things that main does.
 func (r *Registry) Bind(ctx context.Context, rawURL string) error {
-	r.envDone.Store(true) // an explicit Bind wins
+	r.bind.envDone.Store(true) // an explicit Bind wins
 	return r.bindURL(ctx, rawURL, false)
 }
 
@@ -67,42 +85,42 @@ func (r *Registry) bindURL(ctx context.Context, rawURL string, env bool) error {
 	if err := r.beginBind(ctx, name); err != nil {
 		return err
 	}
-	if env && r.envDone.Swap(true) {
+	if env && r.bind.envDone.Swap(true) {
 		r.endTurn()
 		return nil
 	}
-	r.reopen.halt(ctx)
+	r.bind.reopen.Halt(ctx)
 	request := &asked{name: name}
-	r.asked.Store(request)
+	r.bind.asked.Store(request)
 	r.startSelf()
 	err := r.openAndInstall(ctx, rawURL)
 	if err != nil {
 		request.err.Store(&err)
 		if !errors.Is(err, backend.ErrScheme) {
-			r.reopen.add(func(ctx context.Context) error { return r.openAgain(ctx, rawURL, request) }, err, reopenFirst, reopenMost)
+			r.bind.reopen.Add(func(ctx context.Context) error { return r.openAgain(ctx, rawURL, request) }, err, reopenFirst, reopenLast)
 		}
 	}
 	r.endTurn()
 	if err != nil {
-		r.log(slog.LevelError, "open", "the backend cannot be opened; counting goes on in the heap", "backend", name, "error", err)
+		r.home.Log.Log(slog.LevelError, "open", "the backend cannot be opened; counting goes on in the heap", "backend", name, "error", err)
 	}
 	return err
 }
 
 // beginBind takes the turn, unless r is bound.
 func (r *Registry) beginBind(ctx context.Context, name string) error {
-	r.reopen.interrupt()
+	r.bind.reopen.Interrupt()
 	if err := r.takeTurn(ctx); err != nil {
 		return fmt.Errorf("gotheus: not bound to %s: %w", name, err)
 	}
-	if old := r.asked.Load(); old != nil && !r.current().local {
+	if old := r.bind.asked.Load(); old != nil && !r.home.Current().Local {
 		r.endTurn()
 		return fmt.Errorf("%w: %s, so not to %s; Close comes first", ErrBound, old.name, name)
 	}
 	return nil
 }
 
-// openAndInstall opens a backend and makes it r's. opMu is held.
+// openAndInstall opens a backend and makes it r's. The turn is held.
 func (r *Registry) openAndInstall(ctx context.Context, rawURL string) error {
 	b, err := backend.Open(ctx, rawURL)
 	if err != nil {
@@ -113,7 +131,7 @@ func (r *Registry) openAndInstall(ctx context.Context, rawURL string) error {
 	}
 	if n, ok := b.(backend.Noticer); ok {
 		for _, notice := range n.Notices() {
-			r.logLater(func() { r.logger().Warn("gotheus: "+notice, "backend", backend.Redact(rawURL)) })
+			r.home.Log.Later(slog.LevelWarn, notice, "backend", backend.Redact(rawURL))
 		}
 	}
 	return nil
@@ -124,14 +142,14 @@ func (r *Registry) openAgain(ctx context.Context, rawURL string, request *asked)
 	if err := r.takeTurn(ctx); err != nil {
 		return err
 	}
-	if r.asked.Load() != request {
+	if r.bind.asked.Load() != request {
 		r.endTurn()
 		return nil
 	}
 	err := r.openAndInstall(ctx, rawURL)
 	r.endTurn()
 	if err == nil {
-		r.log(slog.LevelInfo, "opened", "the backend is open now", "backend", request.name)
+		r.home.Log.Log(slog.LevelInfo, "opened", "the backend is open now", "backend", request.name)
 	}
 	return err
 }
@@ -139,58 +157,54 @@ func (r *Registry) openAgain(ctx context.Context, rawURL string, request *asked)
 // BindBackend is Bind for a backend at hand, which r then owns: it is closed by Close. If ctx ends while
 // scrapes are in progress, nothing has happened.
 func (r *Registry) BindBackend(ctx context.Context, b backend.Backend) error {
-	r.envDone.Store(true)
+	r.bind.envDone.Store(true)
 	name := fmt.Sprintf("%T", b)
 	if err := r.beginBind(ctx, name); err != nil {
 		return err
 	}
 	defer r.endTurn()
-	before, own := r.asked.Load(), r.self.Load()
-	r.asked.Store(&asked{name: name})
+	before, own := r.bind.asked.Load(), r.self.Load()
+	r.bind.asked.Store(&asked{name: name})
 	r.startSelf()
 	if err := r.install(ctx, b); err != nil { // what was asked for before is tried again
-		r.asked.Store(before)
+		r.bind.asked.Store(before)
 		if own == nil {
 			r.stopSelf()
 		}
 		return err
 	}
-	r.reopen.halt(ctx)
+	r.bind.reopen.Halt(ctx)
 	return nil
 }
 
-// install makes b the backend of r, when no scrape is in progress. opMu is held.
+// install makes b the backend of r, when no scrape is in progress. The turn is held.
 func (r *Registry) install(ctx context.Context, b backend.Backend) error {
-	r.binding.Store(true) // no more scrapes begin
-	defer r.binding.Store(false)
-	if err := poll(ctx, r.scrapeMu.TryLock); err != nil {
+	r.bind.inProgress.Store(true) // no more scrapes begin
+	defer r.bind.inProgress.Store(false)
+	if err := retry.Lock(ctx, r.scrapeMu.TryLock); err != nil {
 		return fmt.Errorf("gotheus: waiting for scrapes in progress: %w", err)
 	}
 	defer r.scrapeMu.Unlock()
-	bound := &binding{Backend: b}
-	if n, ok := b.(backend.Numbered); ok {
-		bound.number = n.Number()
-	}
 	if c, ok := b.(backend.Clocked); ok {
 		c.SetClock(r.Now)
 	}
-	r.moveAll(bound)
-	r.unsaved.Store(nil)
-	for _, f := range r.allFamilies() {
-		f.watch()
+	r.home.MoveAll(series.Bound(b))
+	r.bind.unsaved.Store(nil)
+	for _, f := range r.home.Families() {
+		f.Watch()
 	}
-	r.sampler.start(r)
+	r.startSampling()
 	return nil
 }
 
 // tryScrape begins a scrape unless a bind is in progress. scrapeMu.RUnlock ends it.
-func (r *Registry) tryScrape() bool { return !r.binding.Load() && r.scrapeMu.TryRLock() }
+func (r *Registry) tryScrape() bool { return !r.bind.inProgress.Load() && r.scrapeMu.TryRLock() }
 
-// takeTurn takes opMu, unless a bind or Close is in progress until ctx ends.
+// takeTurn takes the turn, unless a bind or Close is in progress until ctx ends.
 func (r *Registry) takeTurn(ctx context.Context) error {
-	if err := poll(ctx, r.opMu.TryLock); err != nil {
+	if err := retry.Lock(ctx, r.bind.turn.TryLock); err != nil {
 		name := "a backend"
-		if request := r.asked.Load(); request != nil {
+		if request := r.bind.asked.Load(); request != nil {
 			name = request.name
 		}
 		return fmt.Errorf("a Bind to %s, or a Close of it, is in progress: %w", name, err)
@@ -198,137 +212,10 @@ func (r *Registry) takeTurn(ctx context.Context) error {
 	return nil
 }
 
-// endTurn gives opMu back, and logs what had to wait for that: a logger may flush.
+// endTurn gives the turn back, and logs what had to wait for that: a logger may flush.
 func (r *Registry) endTurn() {
-	r.opMu.Unlock()
-	r.mu.Lock()
-	held := r.heldLog
-	r.heldLog, r.holdLog = nil, false
-	r.mu.Unlock()
-	for _, log := range held {
-		log()
-	}
-}
-
-// logLater logs at the end of the turn. opMu is held.
-func (r *Registry) logLater(line func()) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.heldLog = append(r.heldLog, line)
-}
-
-// poll tries a lock until it is taken or ctx ends: those of package sync know no contexts.
-func poll(ctx context.Context, try func() bool) error {
-	for wait := 10 * time.Microsecond; !try(); wait = min(2*wait, time.Millisecond) {
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(wait):
-		}
-	}
-	return nil
-}
-
-// moveAll moves everything to another backend. New series go there from the first instruction on; a
-// series that is being made for the old one meanwhile is in its family's list before the family's lock
-// is free. What is logged waits for the end of the turn.
-func (r *Registry) moveAll(to *binding) {
-	r.mu.Lock()
-	r.holdLog = true
-	r.mu.Unlock()
-	r.current()
-	r.moveMu.Lock()
-	r.bound.Store(to)
-	r.moveMu.Unlock()
-	families := r.allFamilies()
-	// If there is not room for all, at least what says so has some.
-	slices.SortStableFunc(families, func(a, b *family) int { return cmp.Compare(b.rank(), a.rank()) })
-	for _, f := range families {
-		f.declare()
-		f.mu.Lock()
-		f.usual = nil // it would keep the backend that is left, with all that is in it
-		list := slices.Collect(f.all())
-		f.mu.Unlock()
-		for _, m := range list {
-			if err := r.settle(m); err != nil {
-				f.postpone(err, func() error { return r.settle(m) })
-				f.logPostponed(err)
-			}
-		}
-	}
-}
-
-// rank is 1 for the library's own families.
-func (f *family) rank() int {
-	if strings.HasPrefix(f.def.Name, f.reg.opts.Prefix+ownPrefix) {
-		return 1
-	}
-	return 0
-}
-
-func (r *Registry) allFamilies() []*family {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	list := make([]*family, 0, len(r.families)+len(r.hidden))
-	for _, f := range r.families {
-		list = append(list, f)
-	}
-	for _, f := range r.hidden {
-		list = append(list, f)
-	}
-	return list
-}
-
-// settle moves a series to the registry's backend, if it is not there.
-func (r *Registry) settle(m instrument) error {
-	s := m.base()
-	f := s.fam()
-	f.mu.Lock() // so that it is not deleted meanwhile
-	defer f.unlock()
-	for s.spot.Load().listed {
-		b := r.current()
-		words, refused, err := f.cells(b, s.row.Labels)
-		if err != nil {
-			s.wait(true) // the caller sees to it
-			return err
-		}
-		r.moveMu.Lock()
-		settled := r.current() == b // neither bound nor closed meanwhile
-		if at := s.spot.Load(); settled && at.home != b {
-			var from backend.Words
-			if at.private() {
-				from = s.words()
-			}
-			f.put(m, spot{listed: true, waiting: at.waiting, refused: refused, home: b}, words, from)
-		}
-		r.moveMu.Unlock()
-		f.begin(words)
-		if e := exponentials(m); e != nil {
-			e.carry(m)
-		}
-		if settled {
-			break
-		}
-	}
-	s.wait(false)
-	return nil
-}
-
-// postpone lets try be tried again until it succeeds. Until then the family's new series count in
-// the heap and are on no page, since pages of different processes must agree. It may be called
-// under any lock; logPostponed is to follow when none is held.
-func (f *family) postpone(err error, try func() error) {
-	f.reg.promote.add(func(context.Context) error { return try() }, err, promoteFirst, promoteMost)
-}
-
-// logPostponed says once why something of f was postponed.
-func (f *family) logPostponed(err error) {
-	cause := "postpone " + f.def.Name
-	if f.rank() > 0 {
-		cause = "postpone own" // one line for all of them
-	}
-	f.reg.log(slog.LevelWarn, cause, "the backend has no room for a series; it counts in the heap, unseen, until there is room",
-		"metric", f.def.Name, "error", err)
+	r.bind.turn.Unlock()
+	r.home.Log.Release()
 }
 
 // Flush returns when everything counted before the call is in the backend and durable there. It
@@ -344,8 +231,8 @@ func (r *Registry) Flush(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("gotheus: not flushed: %w", err)
 		}
-		err = errors.Join(missing, r.promote.drain(ctx, flushWait), b.Flush(ctx))
-		if r.current() == b { // otherwise what was postponed may have moved elsewhere
+		err = errors.Join(missing, r.home.Postponed.Drain(ctx, flushWait), b.Flush(ctx))
+		if r.home.Current() == b { // otherwise what was postponed may have moved elsewhere
 			return err
 		}
 	}
@@ -354,28 +241,28 @@ func (r *Registry) Flush(ctx context.Context) error {
 // settled returns the backend that all series are in, but for those that are postponed, and what
 // notThere says. It waits for a bind or Close in progress: meanwhile, series are still where they
 // were, though r has the new backend already.
-func (r *Registry) settled(ctx context.Context) (b *binding, missing, err error) {
+func (r *Registry) settled(ctx context.Context) (b *series.Binding, missing, err error) {
 	ctx, cancel := context.WithTimeout(ctx, turnWait)
 	defer cancel()
 	if err := r.takeTurn(ctx); err != nil {
 		return nil, nil, err
 	}
 	defer r.endTurn()
-	return r.current(), r.notThere(), nil
+	return r.home.Current(), r.notThere(), nil
 }
 
 // notThere is the error of a backend that was asked for and could not be opened yet, or that a
 // Close has left without having saved all.
 func (r *Registry) notThere() error {
-	if !r.current().local {
+	if !r.home.Current().Local {
 		return nil
 	}
-	if request := r.asked.Load(); request != nil {
+	if request := r.bind.asked.Load(); request != nil {
 		if err := request.err.Load(); err != nil {
 			return fmt.Errorf("gotheus: not in %s: %w", request.name, *err)
 		}
 	}
-	if err := r.unsaved.Load(); err != nil {
+	if err := r.bind.unsaved.Load(); err != nil {
 		return *err
 	}
 	return nil
@@ -394,56 +281,55 @@ func (r *Registry) Close(ctx context.Context) (err error) {
 	r.applyEnv(ctx)
 	limited, cancel := context.WithTimeout(ctx, turnWait)
 	defer cancel()
-	r.reopen.interrupt()
+	r.bind.reopen.Interrupt()
 	if err := r.takeTurn(limited); err != nil {
 		return fmt.Errorf("gotheus: not closed: %w", err)
 	}
 	defer r.endTurn()
 	defer func() {
 		if err != nil {
-			r.unsaved.Store(&err)
+			r.bind.unsaved.Store(&err)
 		}
 	}()
-	r.reopen.halt(limited)
-	r.sweeper.stop(limited)
-	r.windows.stop(limited)
-	b := r.current()
-	if b.local {
+	r.bind.reopen.Halt(limited)
+	r.home.StopWatching(limited)
+	b := r.home.Current()
+	if b.Local {
 		err = r.notThere()
-		r.asked.Store(nil)
+		r.bind.asked.Store(nil)
 		r.stopSelf()
 		return err
 	}
-	r.asked.Store(nil)
+	r.bind.asked.Store(nil)
 	r.sampleNow(ctx)
-	r.sampler.stop()
-	err = r.promote.drain(ctx, flushWait)
+	r.sampler.Stop(context.Background())
+	err = r.home.Postponed.Drain(ctx, flushWait)
 	// What is still waiting for room is carried to the heap, too. There it waits no longer: were it forgotten, a series
 	// that was deleted meanwhile would be taken for one that is tried again, when somebody who has kept it brings it back.
-	r.moveAll(newHeap())
-	r.promote.drain(context.WithoutCancel(ctx), flushWait)
-	r.promote.halt(context.Background())
-	r.candidate.stop() // not before: it stands in the current backend only
+	r.home.MoveAll(series.LocalHeap())
+	r.home.Postponed.Drain(context.WithoutCancel(ctx), flushWait)
+	r.home.Postponed.Halt(context.Background())
+	r.leader.Stop() // not before: it stands in the current backend only
 	r.stopSelf()
 	return errors.Join(err, b.Close(ctx))
 }
 
 // startEnv applies GOTHEUS_BACKEND a moment from now.
 func (r *Registry) startEnv() {
-	if r.env {
-		r.envTimer.Do(func() { time.AfterFunc(envDelay, func() { r.applyEnv(context.Background()) }) })
+	if r.bind.env {
+		r.bind.envTimer.Do(func() { time.AfterFunc(envDelay, func() { r.applyEnv(context.Background()) }) })
 	}
 }
 
 // applyEnv applies GOTHEUS_BACKEND unless that was done or an explicit Bind came first. If somebody
 // is at it, it waits for the end. Errors are logged and tried again by bindURL.
 func (r *Registry) applyEnv(ctx context.Context) {
-	if !r.env || r.envDone.Load() {
+	if !r.bind.env || r.bind.envDone.Load() {
 		return
 	}
 	rawURL := os.Getenv(EnvBackend)
 	if rawURL == "" {
-		r.envDone.Store(true)
+		r.bind.envDone.Store(true)
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, turnWait)
@@ -454,7 +340,11 @@ func (r *Registry) applyEnv(ctx context.Context) {
 // The default registry.
 var defaultRegistry atomic.Pointer[Registry]
 
-func init() { defaultRegistry.Store(&Registry{env: true}) }
+func init() {
+	r := new(Registry)
+	r.bind.env = true
+	defaultRegistry.Store(r)
+}
 
 // Default returns the registry that package-level functions use. Unless the program binds it, it is
 // bound to the URL in the environment variable GOTHEUS_BACKEND: at its first page, Flush or Close, or a
@@ -464,7 +354,7 @@ func Default() *Registry { return defaultRegistry.Load() }
 // SetDefault makes r the registry that package-level functions use from now on, and for which
 // GOTHEUS_BACKEND counts. Metrics that exist stay where they are. It is to be called before r is used.
 func SetDefault(r *Registry) {
-	r.env = true
+	r.bind.env = true
 	defaultRegistry.Store(r)
 }
 

@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+
+	"github.com/gotheus/gotheus/internal/page"
 )
 
 // Collector makes families from facts that live elsewhere, such as the length of a queue in a database: facts
@@ -58,24 +60,22 @@ func (r *Registry) Add(c Collector) (remove func()) {
 }
 
 func (r *Registry) add(entry *collector) (remove func()) {
-	if !r.opts.NoSelfMetrics {
-		entry.errors, _ = newOwn(r, collectorErrorsName, collectorErrorsHelp)
-	}
-	r.mu.Lock()
+	r.home.ShowCollectorErrors()
+	r.collectorsMu.Lock()
 	r.collectors = append(r.collectors, entry)
-	r.mu.Unlock()
+	r.collectorsMu.Unlock()
 	if entry.instance {
 		r.startEnv()
-		r.sampler.start(r)
+		r.startSampling()
 	}
 	return func() { r.remove(entry) }
 }
 
 func (r *Registry) remove(entry *collector) {
-	r.mu.Lock()
+	r.collectorsMu.Lock()
 	r.collectors = slices.DeleteFunc(slices.Clone(r.collectors), func(e *collector) bool { return e == entry })
-	delete(r.logged, entry.cause())
-	r.mu.Unlock()
+	r.collectorsMu.Unlock()
+	r.home.Log.Forget(entry.cause())
 	entry.storeMu.Lock()
 	defer entry.storeMu.Unlock()
 	if !entry.removed && entry.lost != nil {
@@ -85,8 +85,8 @@ func (r *Registry) remove(entry *collector) {
 }
 
 func (r *Registry) hasCollectors() bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
+	r.collectorsMu.Lock()
+	defer r.collectorsMu.Unlock()
 	return len(r.collectors) > 0
 }
 
@@ -101,10 +101,10 @@ const (
 
 // collect asks collectors, all at once. It returns the families of those that
 // answer before ctx ends, but for the instance's, which are in the backend then, and the errors of what is missing.
-func (r *Registry) collect(ctx context.Context, which whom) (families []*collected, missing error) {
-	r.mu.Lock()
+func (r *Registry) collect(ctx context.Context, which whom) (families []*page.Collected, missing error) {
+	r.collectorsMu.Lock()
 	all := slices.Clone(r.collectors)
-	r.mu.Unlock()
+	r.collectorsMu.Unlock()
 	var wait sync.WaitGroup
 	sinks := make([]*Sink, len(all))
 	errs := make([]error, len(all))
@@ -158,8 +158,8 @@ func (c *collector) cause() string { return fmt.Sprintf("collect %p", c) }
 
 // leftOut counts and logs something that is not on the page because of a collector.
 func (r *Registry) leftOut(c *collector, err error) {
-	if c.errors != nil {
-		c.errors.Inc()
+	if !c.own {
+		r.home.CountCollectorError()
 	}
 	args := []any{"collector", c.what, "error", err}
 	cause := c.cause()
@@ -168,14 +168,14 @@ func (r *Registry) leftOut(c *collector, err error) {
 		args = append([]any{"metric", f.name}, args...)
 		cause = "collect " + f.name
 	}
-	r.log(slog.LevelError, cause, "a collector's families were left out of the page", args...)
+	r.home.Log.Log(slog.LevelError, cause, "a collector's families were left out of the page", args...)
 }
 
 // merger puts together what several collectors give of one family.
 type merger struct {
 	r        *Registry
-	families []*collected
-	byName   map[string]*collected
+	families []*page.Collected
+	byName   map[string]*page.Collected
 }
 
 func (m *merger) add(c *collector, s *Sink) (missing error) {
@@ -183,21 +183,22 @@ func (m *merger) add(c *collector, s *Sink) (missing error) {
 		old := m.byName[f.Name]
 		if old == nil {
 			if m.byName == nil {
-				m.byName = make(map[string]*collected)
+				m.byName = make(map[string]*page.Collected)
 			}
 			// A copy, since other scrapes may share the sink.
-			shared := *f
+			shared := f.Collected
 			m.byName[f.Name] = &shared
 			m.families = append(m.families, &shared)
 			continue
 		}
-		rows, err := old.join(f)
+		rows, err := old.Join(&f.Collected)
 		if err != nil {
-			m.r.leftOut(c, err)
-			missing = errors.Join(missing, err)
+			f.fail("%w", err)
+			m.r.leftOut(c, f.err)
+			missing = errors.Join(missing, f.err)
 			continue
 		}
-		old.rows = rows
+		old.Rows = rows
 	}
 	return missing
 }

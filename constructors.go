@@ -1,5 +1,7 @@
 package gotheus
 
+import "github.com/gotheus/gotheus/internal/series"
+
 // Must returns v, or panics with err if that is not nil.
 func Must[T any](v T, err error) T {
 	if err != nil {
@@ -22,7 +24,7 @@ func newSingle[M Instrument](r *Registry, name, help string, o OptionsFor[M]) (*
 	if err != nil {
 		return nil, err
 	}
-	v := &Vec[M]{fam: f, table: f.table.(*table[M])}
+	v := &Vec[M]{fam: f, table: f.Table().(*series.Table[M])}
 	return v.TryWith()
 }
 

@@ -1,11 +1,15 @@
 package gotheus
 
 import (
+	"context"
 	"sync/atomic"
 	"time"
 
 	"github.com/gotheus/gotheus/expo"
 	"github.com/gotheus/gotheus/internal/backend"
+	"github.com/gotheus/gotheus/internal/page"
+	"github.com/gotheus/gotheus/internal/series"
+	"github.com/gotheus/gotheus/internal/word"
 )
 
 // Counter is a value that only goes up. All methods may be called concurrently; updates never block,
@@ -18,7 +22,7 @@ type Counter struct {
 	// Or, if there are stripes, it is the sum of their words, see spot, and n is nil. This never changes, and is not
 	// part of series, since Inc has but the budget for this.
 	striped bool
-	series
+	series  series.Series
 
 	// own is room for the words in the registry's own heap, see family.firstCells. Other counters, and what
 	// look-ups of this one read, are in other cache lines, see entry.
@@ -37,8 +41,8 @@ func (c *Counter) Inc() {
 //go:noinline
 func (c *Counter) incOtherwise() {
 	if c.striped {
-		s := &c.spot.Load().stripes
-		if s.words[s.at()+backend.CounterInt].Add(1) < backend.SealedInt {
+		s := c.series.Stripes()
+		if s.Words[s.Offset()+backend.CounterInt].Add(1) < backend.SealedInt {
 			return
 		}
 	}
@@ -49,18 +53,18 @@ func (c *Counter) incOtherwise() {
 
 func (c *Counter) integer() *atomic.Uint64 {
 	if c.striped {
-		s := &c.spot.Load().stripes
-		return &s.words[s.at()+backend.CounterInt]
+		s := c.series.Stripes()
+		return &s.Words[s.Offset()+backend.CounterInt]
 	}
 	return c.n.Load()
 }
 
 func (c *Counter) float() *atomic.Uint64 {
 	if c.striped {
-		s := &c.spot.Load().stripes
-		return &s.words[s.at()+backend.CounterFloat]
+		s := c.series.Stripes()
+		return &s.Words[s.Offset()+backend.CounterFloat]
 	}
-	return &c.words()[backend.CounterFloat]
+	return &c.series.Words()[backend.CounterFloat]
 }
 
 // Add adds v, which must be finite and not negative; otherwise the counter stays as it is, and the
@@ -70,10 +74,10 @@ func (c *Counter) Add(v float64) {
 	switch {
 	case v >= 0 && v < 1<<53 && v == float64(uint64(v)):
 		c.addInt(uint64(v))
-	case v > 0 && finite(v):
+	case v > 0 && word.Finite(v):
 		c.addFloat(v)
 	default:
-		c.fam().reject("Counter.Add", v, "must be finite and not negative")
+		c.series.Family().Reject("Counter.Add", v, "must be finite and not negative")
 	}
 }
 
@@ -88,7 +92,7 @@ func (c *Counter) addInt(n uint64) {
 		case old >= backend.SealedInt:
 			// If it has moved, the new pointer was published before the seal was set.
 			if c.striped || c.n.Load() == w {
-				c.escape(c, w)
+				series.Escape((*counterCore)(c), w)
 			}
 		case old+n >= backend.IntLimit:
 			c.addFloat(float64(n))
@@ -104,62 +108,45 @@ func (c *Counter) addInt(n uint64) {
 }
 
 func (c *Counter) addFloat(v float64) {
-	for w := c.float(); !addFloat(w, v); w = c.float() {
+	for w := c.float(); !word.AddFloat(w, v); w = c.float() {
 		if c.striped || c.float() == w {
-			c.escape(c, w)
+			series.Escape((*counterCore)(c), w)
 		}
 	}
+}
+
+// AddExemplar adds v as Add does, with an exemplar. Its labels can be any: they do not tell series
+// apart. They may have at most 128 code points, names and values together. Otherwise, or if a name
+// is empty, has control characters or begins with __, if a value has a NUL byte, if something is
+// not UTF-8, or if the backend has no room, v is added and the exemplar dropped, which is logged.
+// The page shows the newest of the series. It is kept in the backend, and forgotten when the
+// counter is bound to another one. It costs a few hundred nanoseconds.
+func (c *Counter) AddExemplar(v float64, labels Labels) {
+	c.Add(v)
+	if v >= 0 && word.Finite(v) {
+		c.series.Exemplify("Counter.AddExemplar", 0, v, labels)
+	}
+}
+
+// AddContext adds v as Add does, with the exemplar that RegistryOptions.Exemplar returns for ctx, if any. See
+// AddExemplar.
+func (c *Counter) AddContext(ctx context.Context, v float64) {
+	c.AddExemplar(v, c.series.Family().Home.ExemplarOf(ctx))
 }
 
 // AddSince adds the seconds that have passed since start by the registry's clock, whether the function
 // returns or panics, as in
 //
 //	defer busySeconds.AddSince(time.Now())
-func (c *Counter) AddSince(start time.Time) { c.Add(c.fam().reg.since(start)) }
+func (c *Counter) AddSince(start time.Time) { c.Add(c.series.Family().Home.Since(start)) }
 
 // Value returns the value: in shared memory that of all processes. Over a store, such as Redis, it is what this process
 // has counted, without what was taken over by others while they took it for dead; the total is on pages.
 func (c *Counter) Value() float64 {
-	c.fam().reg.moveMu.Lock()
-	defer c.fam().reg.moveMu.Unlock()
-	n := expo.Number{}
-	n.Int, n.Float = readCounter(c.fam().def, c.words())
+	f := c.series.Family()
+	f.Home.Moves.Lock()
+	defer f.Home.Moves.Unlock()
+	var n expo.Number
+	n.Int, n.Float = page.Counter(f.Def, c.series.Words())
 	return n.Value()
-}
-
-func (c *Counter) move(to, from backend.Words) {
-	if c.fam().def.Stripes == 0 {
-		c.n.Store(&to[backend.CounterInt])
-	} else if !c.striped {
-		c.striped = true // it has just been made, and nobody else has it
-	}
-	if from == nil {
-		return
-	}
-	for to, from := range c.fam().eachStripe(to, from) {
-		carryCounter(to, from)
-	}
-	c.fam().carryStart(to, from)
-}
-
-// carryCounter carries what one stripe, or the only one, holds.
-func carryCounter(to, from backend.Words) {
-	n, w := sealInt(&from[backend.CounterInt]), &to[backend.CounterInt]
-	// What cannot be carried because the series is being deleted belongs to the life that ends.
-	for n > 0 {
-		old := w.Load()
-		if old >= backend.SealedInt {
-			break
-		}
-		if old+n >= backend.IntLimit {
-			addFloat(&to[backend.CounterFloat], float64(n))
-			break
-		}
-		if w.CompareAndSwap(old, old+n) {
-			break
-		}
-	}
-	if v := sealFloat(&from[backend.CounterFloat]); v != 0 {
-		addFloat(&to[backend.CounterFloat], v)
-	}
 }

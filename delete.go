@@ -1,13 +1,10 @@
 package gotheus
 
 import (
-	"cmp"
-	"context"
 	"errors"
 	"log/slog"
-	"slices"
 
-	"github.com/gotheus/gotheus/internal/backend"
+	"github.com/gotheus/gotheus/internal/series"
 )
 
 // Delete deletes all series that have the values in match, and those that Partial has given; an empty match
@@ -24,7 +21,7 @@ func (v *Vec[M]) Delete(match Labels) int {
 		panic(err)
 	}
 	if err != nil {
-		v.fam.reg.log(slog.LevelWarn, "delete "+v.fam.def.Name, "perhaps not all series could be deleted", "metric", v.fam.def.Name, "error", err)
+		v.fam.Home.Log.Log(slog.LevelWarn, "delete "+v.fam.Def.Name, "perhaps not all series could be deleted", "metric", v.fam.Def.Name, "error", err)
 	}
 	return n
 }
@@ -44,161 +41,5 @@ func (v *Vec[M]) TryDelete(match Labels) (int, error) {
 			all[name] = v.fixed[at].value
 		}
 	}
-	return v.fam.delete(func(labels string) bool { return v.fam.owns(labels) && hasLabels(labels, all) })
-}
-
-// owns reports whether a series of the family is the registry's: another one may have other constant labels.
-func (f *family) owns(labels string) bool { return hasLabels(labels, f.reg.opts.Labels) }
-
-// hasLabels reports whether a label text has all of these labels.
-func hasLabels(text string, labels Labels) bool {
-	if len(labels) == 0 {
-		return true
-	}
-	found := 0
-	for name, value := range backend.ParseLabels(text) {
-		if want, ok := labels[name]; ok {
-			if want != value {
-				return false
-			}
-			found++
-		}
-	}
-	return found == len(labels)
-}
-
-// delete deletes series by their label texts, and forgets the instruments that this process has of them. A
-// kept one that is used again is listed again.
-func (f *family) delete(match func(labels string) bool) (int, error) {
-	b := f.reg.current()
-	n, err := f.deleteFrom(b, match)
-	for now := f.reg.current(); now != b; now = f.reg.current() { // bound or closed meanwhile
-		b = now
-		var more int
-		more, err = f.deleteFrom(b, match)
-		n += more
-	}
-	f.mu.Lock()
-	for labels := range f.idle {
-		if match(labels) {
-			delete(f.idle, labels) // a new life begins
-		}
-	}
-	for m := range f.all() {
-		if s := m.base(); match(s.row.Labels) {
-			f.reg.moveMu.Lock()
-			if s.spot.Load().home == nil { // not in the backend
-				f.def.Seal(s.words())
-			}
-			f.reg.moveMu.Unlock()
-		}
-	}
-	f.mu.Unlock()
-	f.drop(func(s *series) bool { return match(s.row.Labels) })
-	return n, err
-}
-
-// deleteFrom deletes series of a backend. Their further words go first: if they were left over by somebody who is
-// killed in between, they would count in the next life.
-func (f *family) deleteFrom(b *binding, match func(labels string) bool) (int, error) {
-	var err error
-	if !f.def.Parts() {
-		if _, remote := b.Backend.(backend.Remote); !remote {
-			ctx, cancel := context.WithTimeout(context.Background(), defaultTimeout)
-			err = b.Sync(ctx)
-			cancel()
-		}
-		for _, g := range named(b.Walk(), f.def.Name) {
-			if g.Family.Aids(f.def) {
-				_, more := b.Delete(g.Family, match)
-				err = cmp.Or(err, more)
-			}
-		}
-	}
-	n, more := b.Delete(f.def, match)
-	return n, cmp.Or(more, err)
-}
-
-// drop forgets the instruments of those series that do not exist any more, whoever has deleted them. It
-// reports whether there were any.
-func (f *family) drop(which func(*series) bool) bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	some := false
-	for m := range f.all() {
-		if which(m.base()) && f.dropped(m) {
-			some = true
-		}
-	}
-	if !some {
-		return false
-	}
-	f.returned = slices.DeleteFunc(f.returned, func(m instrument) bool { return !m.base().spot.Load().listed })
-	f.counted -= f.table.(lister).prune()
-	f.full.Store(false) // perhaps
-	f.age.Add(1)
-	return true
-}
-
-// dropped reports whether a series does not exist any more. Its instrument, which somebody may have kept, gets
-// sealed words of its own: its next update must come here, even if another instrument has brought the
-// series back, so that it is listed and moves along with the registry.
-func (f *family) dropped(m instrument) bool {
-	r, s := f.reg, m.base()
-	r.moveMu.Lock()
-	defer r.moveMu.Unlock()
-	if !f.def.Sealed(s.words()) {
-		return false
-	}
-	words := make(backend.Words, f.def.Words())
-	f.def.Seal(words)
-	f.put(m, spot{waiting: s.spot.Load().waiting}, words, nil)
-	return true
-}
-
-func (t *table[M]) each(yield func(instrument) bool) bool {
-	p := t.slots.Load()
-	if p == nil {
-		return true
-	}
-	for i := range *p {
-		if e := (*p)[i].Load(); e != nil && !yield(any(&e.m).(instrument)) {
-			return false
-		}
-	}
-	return true
-}
-
-// prune makes the table anew. The family's lock is held.
-func (t *table[M]) prune() (counted int64) {
-	p := t.slots.Load()
-	if p == nil {
-		return 0
-	}
-	fresh := &table[M]{text: t.text}
-	for i := range *p {
-		e := (*p)[i].Load()
-		switch {
-		case e == nil:
-		case any(&e.m).(instrument).base().spot.Load().listed:
-			fresh.add(e)
-		case t.free[e]:
-			delete(t.free, e)
-		default:
-			counted++
-		}
-	}
-	if e := t.overflow.Load(); e != nil && !any(&e.m).(instrument).base().spot.Load().listed {
-		t.overflow.Store(nil)
-	}
-	t.n.Store(fresh.n.Load())
-	t.slots.Store(fresh.slots.Load())
-	return counted
-}
-
-// expire deletes the series of f that have been idle for too long.
-func (f *family) expire(labels map[string]bool) {
-	if _, err := f.delete(func(l string) bool { return labels[l] }); err != nil {
-		f.reg.log(slog.LevelWarn, "expire "+f.def.Name, "series could not be removed after their time to live", "metric", f.def.Name, "error", err)
-	}
+	return v.fam.Delete(func(labels string) bool { return v.fam.Owns(labels) && series.HasLabels(labels, all) })
 }

@@ -12,21 +12,18 @@ import (
 // Sweep lets tests choose when series are looked at for their time to live, and when the windows of
 // quantiles move on.
 func Sweep(r *Registry, now time.Time) {
-	r.advance(now)
-	r.sweep(context.Background(), now)
+	r.home.AdvanceWindows(now)
+	r.home.Expire(context.Background(), now)
 }
 
 // Distributions returns the series of a family of r's page by label text: what an encoder is given.
 func Distributions(r *Registry, name string) map[string]expo.Distribution {
-	p := pages.Get().(*page)
-	defer p.release()
-	r.gather(context.Background(), p, new(WriteOptions)) // what is known will do
+	p, _ := r.scrape(context.Background(), new(WriteOptions)) // what is known will do
+	defer p.end()
 	c := &capture{found: map[string]expo.Distribution{}}
-	for i := range p.families {
-		if f := &p.families[i]; f.Name == name {
-			for g, i := range p.series(f) {
-				p.encode(nil, c, g, i)
-			}
+	for i := range p.page.Families {
+		if f := &p.page.Families[i]; f.Name == name {
+			p.page.Walk(f, c, func() bool { return false })
 		}
 	}
 	return c.found

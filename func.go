@@ -6,6 +6,8 @@ import (
 	"sync"
 
 	"github.com/gotheus/gotheus/internal/backend"
+	"github.com/gotheus/gotheus/internal/series"
+	"github.com/gotheus/gotheus/internal/word"
 )
 
 // NewFunc makes a metric whose value is what f returns, in r or, if that is nil, in the default registry, until
@@ -35,29 +37,28 @@ func NewFunc[M Counter | Gauge](r *Registry, name, help string, o OptionsFor[M],
 	if err != nil {
 		return nil, err
 	}
-	fam.from, fam.called = "a function", true
-	if fam.def.Kind == backend.Gauge && fam.def.Mode == Shared {
-		fam.def.Mode = PerInstance
+	fam.Source, fam.Called = "a function", true
+	if fam.Def.Kind == backend.Gauge && fam.Def.Mode == Shared {
+		fam.Def.Mode = PerInstance
 	}
 	if fam, err = r.enter(fam); err != nil {
 		return nil, err
 	}
-	fn := &function[M]{vec: &Vec[M]{fam: fam, table: fam.table.(*table[M])}, f: f}
-	entry := &collector{what: "the function of " + fam.def.Name, instance: true, collect: fn.call, store: fn.store}
-	if fam.def.Kind == backend.Gauge {
-		entry.lost = func() { fam.vanish(func(instrument) bool { return true }) }
+	fn := &function[M]{reg: r, vec: &Vec[M]{fam: fam, table: fam.Table().(*series.Table[M])}, f: f}
+	entry := &collector{what: "the function of " + fam.Def.Name, instance: true, collect: fn.call, store: fn.store}
+	if fam.Def.Kind == backend.Gauge {
+		entry.lost = func() { fam.Vanish(func(series.Instrument) bool { return true }) }
 	}
 	stop := r.add(entry)
 	return sync.OnceFunc(func() { // once: later on, the name may be another function's
 		stop()
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		fam.called = false
+		fam.SetCalled(false)
 	}), nil
 }
 
 // function is a function's metric.
 type function[M Instrument] struct {
+	reg   *Registry
 	vec   *Vec[M]
 	f     func() (float64, error)
 	known *M
@@ -67,8 +68,8 @@ type function[M Instrument] struct {
 
 func (fn *function[M]) call(context.Context, *Sink) error {
 	v, err := fn.f()
-	name := fn.vec.fam.def.Name
-	if err == nil && fn.vec.fam.def.Kind == backend.Counter && !(v >= 0 && finite(v)) {
+	name := fn.vec.fam.Def.Name
+	if err == nil && fn.vec.fam.Def.Kind == backend.Counter && !(v >= 0 && word.Finite(v)) {
 		err = fmt.Errorf("%s: the value of a counter is %v", name, v)
 	}
 	if err != nil {
@@ -85,7 +86,7 @@ func (fn *function[M]) store(*Sink) []error {
 	}
 	if m != fn.known {
 		fn.known = m
-		fn.vec.fam.reg.sampledNew.Add(1)
+		fn.reg.sampledNew.Add(1)
 	}
 	switch m := any(m).(type) {
 	case *Gauge:

@@ -1,11 +1,12 @@
 package gotheus
 
 import (
-	"math"
 	"sync/atomic"
 	"time"
 
 	"github.com/gotheus/gotheus/internal/backend"
+	"github.com/gotheus/gotheus/internal/series"
+	"github.com/gotheus/gotheus/internal/word"
 )
 
 // Gauge is a value that goes up and down. What it means in a backend that processes share is the mode in its
@@ -13,8 +14,8 @@ import (
 // methods may be called concurrently; updates never fail or allocate, and never block but for the instant
 // in which the gauge is bound to a backend. Gauges are made by [NewGauge], [New] or a [Vec].
 type Gauge struct {
-	cells atomic.Pointer[gaugeCells]
-	series
+	cells  atomic.Pointer[gaugeCells]
+	series series.Series
 }
 
 type gaugeCells struct {
@@ -39,7 +40,7 @@ const (
 
 // Set sets the value, which may also be infinite or NaN.
 func (g *Gauge) Set(v float64) {
-	bits := floatBits(v)
+	bits := word.Bits(v)
 	for {
 		c := g.cells.Load()
 		c.note(backend.GaugeIsSet)
@@ -47,7 +48,7 @@ func (g *Gauge) Set(v float64) {
 		w := &c.words[backend.GaugeValue]
 		old := w.Load()
 		if old == backend.SealedFloat {
-			g.escape(g, w)
+			series.Escape((*gaugeCore)(g), w)
 		} else if w.CompareAndSwap(old, bits) {
 			c.join()
 			return
@@ -91,11 +92,11 @@ func (g *Gauge) Add(v float64) {
 			c.note(0)
 		}
 		w := &c.words[backend.GaugeValue]
-		if addFloat(w, v) {
+		if word.AddFloat(w, v) {
 			c.join()
 			return
 		}
-		g.escape(g, w)
+		series.Escape((*gaugeCore)(g), w)
 	}
 }
 
@@ -113,7 +114,7 @@ func (g *Gauge) Dec() { g.Add(-1) }
 // SetToCurrentTime sets the value to the time in seconds since 1970, with a fraction, by the registry's
 // clock.
 func (g *Gauge) SetToCurrentTime() {
-	now := g.fam().reg.Now()
+	now := g.series.Family().Home.Now()
 	g.Set(float64(now.Unix()) + float64(now.Nanosecond())/1e9) // UnixNano has no year 1
 }
 
@@ -121,35 +122,13 @@ func (g *Gauge) SetToCurrentTime() {
 // the function returns or panics, as in
 //
 //	defer lastRun.SetSince(time.Now())
-func (g *Gauge) SetSince(start time.Time) { g.Set(g.fam().reg.since(start)) }
+func (g *Gauge) SetSince(start time.Time) { g.Set(g.series.Family().Home.Since(start)) }
 
 // Value returns the value: in mode Shared that of all processes, in other modes that of this one. Over a store, such as
 // Redis, it is in all modes what this process has set and added itself; what others did is on pages.
 func (g *Gauge) Value() float64 {
-	g.fam().reg.moveMu.Lock()
-	defer g.fam().reg.moveMu.Unlock()
-	return loadFloat(&g.words()[backend.GaugeValue])
-}
-
-func (g *Gauge) move(to, from backend.Words) {
-	c := &gaugeCells{words: to, parts: g.fam().def.Parts(), touch: g.fam().ttl > 0}
-	if g.fam().def.Mode == Latest {
-		c.tickets = g.fam().reg.current().Tickets()
-	}
-	if from != nil {
-		// What was sealed before belongs to a life that has ended.
-		if bits := from[backend.GaugeValue].Swap(backend.SealedFloat); bits != backend.SealedFloat {
-			v, flags := math.Float64frombits(bits), from[backend.GaugeFlags].Load()
-			to[backend.GaugeFlags].Or(flags & backend.GaugeIsSet)
-			if flags&backend.GaugeIsSet != 0 {
-				to[backend.GaugeValue].Store(floatBits(v))
-			} else if v != 0 {
-				addFloat(&to[backend.GaugeValue], v)
-			}
-			if flags&backend.GaugeJoined != 0 {
-				c.join()
-			}
-		}
-	}
-	g.cells.Store(c)
+	home := g.series.Family().Home
+	home.Moves.Lock()
+	defer home.Moves.Unlock()
+	return word.Float(&g.series.Words()[backend.GaugeValue])
 }

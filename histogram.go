@@ -1,37 +1,43 @@
 package gotheus
 
 import (
+	"context"
 	"math"
 	"sync/atomic"
 	"time"
 
+	"github.com/gotheus/gotheus/expo"
 	"github.com/gotheus/gotheus/internal/backend"
+	"github.com/gotheus/gotheus/internal/bounds"
+	"github.com/gotheus/gotheus/internal/page"
+	"github.com/gotheus/gotheus/internal/series"
+	"github.com/gotheus/gotheus/internal/word"
 )
 
 // Histogram counts observations in buckets and adds them up. All methods may be called concurrently;
 // updates never block, fail or allocate. Histograms are made by [NewHistogram], [New] or a [Vec].
 type Histogram struct {
-	cells atomic.Pointer[backend.Series] // has the words, see backend.HistogramSum; the row, unless the series has moved
-	how   *observing                     // the family's
-	exponents
-	series
+	cells     atomic.Pointer[backend.Series] // has the words, see backend.HistogramSum; the row, unless the series has moved
+	how       *observing                     // the family's
+	exponents series.Exponents
+	series    series.Series
 }
 
 // observing is what all histograms of a family do.
 type observing struct {
-	places  places // of buckets with bounds
-	classic bool   // there are such
-	native  bool   // there are exponential buckets
+	buckets bounds.Buckets // at given bounds
+	classic bool           // there are such
+	native  bool           // there are exponential buckets
 	striped bool
-	plain   bool // classic and nothing else, and places has a table
+	plain   bool // classic and nothing else, and buckets has a table
 }
 
 func observingOf(f *backend.Family) *observing {
 	o := &observing{classic: f.Classic(), native: f.Native != nil, striped: f.Stripes != 0}
 	if o.classic {
-		o.places = placesOf(f.Buckets)
+		o.buckets = bounds.Of(f.Buckets)
 	}
-	o.plain = o.places.cells != nil && !o.native && !o.striped
+	o.plain = o.buckets.HasTable() && !o.native && !o.striped
 	return o
 }
 
@@ -42,17 +48,17 @@ func observingOf(f *backend.Family) *observing {
 // kept on the stack in the meantime.
 func (h *Histogram) Observe(v float64) {
 	c, how := h.cells.Load(), h.how
-	if !how.plain || !finite(v) {
+	if !how.plain || !word.Finite(v) {
 		h.observe(v)
 		return
 	}
-	if c.Words[backend.HistogramBuckets+how.places.quick(v)].Add(1) >= backend.SealedInt {
+	if c.Words[backend.HistogramBuckets+how.buckets.Quick(v)].Add(1) >= backend.SealedInt {
 		h.observe(v) // this has not counted
 		return
 	}
 	sum := &c.Words[backend.HistogramSum]
 	old := sum.Load()
-	if old == backend.SealedFloat || !sum.CompareAndSwap(old, floatBits(math.Float64frombits(old)+v)) {
+	if old == backend.SealedFloat || !sum.CompareAndSwap(old, word.Bits(math.Float64frombits(old)+v)) {
 		h.addSum(c, v)
 	}
 }
@@ -61,8 +67,8 @@ func (h *Histogram) Observe(v float64) {
 //
 //go:noinline
 func (h *Histogram) observe(v float64) {
-	if !finite(v) {
-		h.fam().reject("Histogram.Observe", v, "must be finite")
+	if !word.Finite(v) {
+		h.series.Family().Reject("Histogram.Observe", v, "must be finite")
 		return
 	}
 	c := h.cells.Load()
@@ -71,14 +77,14 @@ func (h *Histogram) observe(v float64) {
 	}
 	words := h.pick(c)
 	for {
-		w := &words[backend.HistogramBuckets+h.how.places.bucket(v)]
+		w := &words[backend.HistogramBuckets+h.how.buckets.Find(v)]
 		if w.Add(1) < backend.SealedInt {
 			break
 		}
 		c = h.elsewhere(c, w)
 		words = h.pick(c)
 	}
-	if !addFloat(&words[backend.HistogramSum], v) {
+	if !word.AddFloat(&words[backend.HistogramSum], v) {
 		h.addSum(c, v)
 	}
 }
@@ -86,8 +92,8 @@ func (h *Histogram) observe(v float64) {
 // pick returns the words to add to, those of c unless there are stripes.
 func (h *Histogram) pick(c *backend.Series) backend.Words {
 	if h.how.striped {
-		s := &h.spot.Load().stripes
-		return s.words[s.at():]
+		s := h.series.Stripes()
+		return s.Words[s.Offset():]
 	}
 	return c.Words
 }
@@ -95,8 +101,8 @@ func (h *Histogram) pick(c *backend.Series) backend.Words {
 // observeNative counts v in its exponential bucket, before the others, which must not add up to more. If there are
 // no others, it adds v to the sum as well and reports true: that was all.
 func (h *Histogram) observeNative(c *backend.Series, v float64) bool {
-	if w := h.at.Load().quick(v); w == nil || int64(w.Add(1)) < 0 {
-		h.add(h, v, 1)
+	if !h.exponents.Quick(v) {
+		h.exponents.Add((*histogramCore)(h), v, 1)
 	}
 	if !h.how.classic {
 		h.addSum(c, v)
@@ -109,7 +115,7 @@ func (h *Histogram) observeNative(c *backend.Series, v float64) bool {
 func (h *Histogram) addSum(c *backend.Series, v float64) {
 	for {
 		w := &h.pick(c)[backend.HistogramSum]
-		if addFloat(w, v) {
+		if word.AddFloat(w, v) {
 			return
 		}
 		c = h.elsewhere(c, w)
@@ -120,7 +126,7 @@ func (h *Histogram) addSum(c *backend.Series, v float64) {
 // pointer was published before the seal was set.
 func (h *Histogram) elsewhere(c *backend.Series, w *atomic.Uint64) *backend.Series {
 	if h.cells.Load() == c {
-		h.escape(h, w)
+		series.Escape((*histogramCore)(h), w)
 	}
 	return h.cells.Load()
 }
@@ -132,7 +138,7 @@ func (h *Histogram) elsewhere(c *backend.Series, w *atomic.Uint64) *backend.Seri
 // The same goes for a bucket that has no room for n more: each has an equal share of 2^62 observations. If there are
 // exponential buckets, all together have 2^62.
 func (h *Histogram) ObserveN(v float64, n uint64) {
-	if !h.fam().countable("Histogram.ObserveN", v, n) {
+	if !countable(h.series.Family(), "Histogram.ObserveN", v, n) {
 		return
 	}
 	c := h.cells.Load()
@@ -140,17 +146,17 @@ func (h *Histogram) ObserveN(v float64, n uint64) {
 		if !h.reserve(n) {
 			return
 		}
-		h.add(h, v, n)
+		h.exponents.Add((*histogramCore)(h), v, n)
 	}
 	for added := !h.how.classic; !added; {
-		w := &h.pick(c)[backend.HistogramBuckets+h.how.places.bucket(v)]
-		switch addCount(w, n, h.limit()) {
-		case countAdded:
+		w := &h.pick(c)[backend.HistogramBuckets+h.how.buckets.Find(v)]
+		switch word.AddCount(w, n, h.limit()) {
+		case word.Added:
 			added = true
-		case countFull:
-			h.fam().reject("Histogram.ObserveN", float64(n), "the bucket has no room for so many more observations")
+		case word.Full:
+			h.series.Family().Reject("Histogram.ObserveN", float64(n), "the bucket has no room for so many more observations")
 			return
-		case countSealed:
+		case word.Sealed:
 			c = h.elsewhere(c, w)
 		}
 	}
@@ -161,24 +167,47 @@ func (h *Histogram) ObserveN(v float64, n uint64) {
 func (h *Histogram) reserve(n uint64) bool {
 	for {
 		c := h.cells.Load()
-		w := h.fam().def.Many(c.Words)
-		switch addCount(w, n, backend.IntLimit) {
-		case countAdded:
+		w := h.series.Family().Def.Many(c.Words)
+		switch word.AddCount(w, n, backend.IntLimit) {
+		case word.Added:
 			return true
-		case countFull:
-			h.fam().reject("Histogram.ObserveN", float64(n), "the histogram has no room for so many more observations")
+		case word.Full:
+			h.series.Family().Reject("Histogram.ObserveN", float64(n), "the histogram has no room for so many more observations")
 			return false
-		case countSealed:
+		case word.Sealed:
 			h.elsewhere(c, w)
 		}
 	}
+}
+
+// ObserveExemplar counts v as Observe does, with an exemplar; see Counter.AddExemplar. The page shows the newest of
+// each bucket, or if there are exponential buckets alone, of ten values of different magnitude.
+func (h *Histogram) ObserveExemplar(v float64, labels Labels) {
+	h.Observe(v)
+	if !word.Finite(v) {
+		return
+	}
+	slot := 0
+	if h.how.classic {
+		slot = h.how.buckets.Find(v)
+	} else if _, exp := math.Frexp(v); exp != 0 {
+		n := h.series.Family().Def.ExemplarSlots()
+		slot = (exp%n + n) % n
+	}
+	h.series.Exemplify("Histogram.ObserveExemplar", slot, v, labels)
+}
+
+// ObserveContext counts v as Observe does, with the exemplar that RegistryOptions.Exemplar returns for ctx, if any.
+// See ObserveExemplar.
+func (h *Histogram) ObserveContext(ctx context.Context, v float64) {
+	h.ObserveExemplar(v, h.series.Family().Home.ExemplarOf(ctx))
 }
 
 // ObserveSince observes the seconds that have passed since start by the registry's clock, whether the
 // function returns or panics, as in
 //
 //	defer latency.ObserveSince(time.Now())
-func (h *Histogram) ObserveSince(start time.Time) { h.Observe(h.fam().reg.since(start)) }
+func (h *Histogram) ObserveSince(start time.Time) { h.Observe(h.series.Family().Home.Since(start)) }
 
 // Count returns the number of observations: in shared memory those of all processes. Over a store, such as Redis, those of
 // this process, see [Counter.Value].
@@ -188,50 +217,36 @@ func (h *Histogram) Count() uint64 { return h.read().Count }
 // 1.8e308, it is infinite and stays so.
 func (h *Histogram) Sum() float64 { return h.read().Sum }
 
-func (h *Histogram) read() *distribution {
-	h.fam().reg.moveMu.Lock()
-	defer h.fam().reg.moveMu.Unlock()
-	d := new(distribution)
-	p := new(scratch)
-	p.further = h.everywhere(h)
-	p.readHistogram(d, h.fam().def, h.words())
+func (h *Histogram) read() *expo.Distribution {
+	f := h.series.Family()
+	f.Home.Moves.Lock()
+	defer f.Home.Moves.Unlock()
+	d := new(expo.Distribution)
+	r := page.Reader{Blocks: series.Blocks((*histogramCore)(h))}
+	r.Histogram(d, f.Def, h.series.Words())
 	return d
-}
-
-func (h *Histogram) move(to, from backend.Words) {
-	def := h.fam().def
-	if h.how == nil {
-		h.how = h.fam().observing // it has just been made, and nobody else has it
-	}
-	if &to[0] == &h.row.Words[0] {
-		h.cells.Store(&h.row)
-	} else {
-		h.cells.Store(&backend.Series{Words: to})
-	}
-	h.exponents.move(&h.series, to, from)
-	if from == nil {
-		return
-	}
-	for to, from := range h.fam().eachStripe(to, from) {
-		for i := range len(def.Buckets) + 1 {
-			if i += backend.HistogramBuckets; h.how.classic {
-				carryCount(&to[i], sealInt(&from[i]), h.limit())
-			}
-		}
-		if v := sealFloat(&from[backend.HistogramSum]); v != 0 {
-			addFloat(&to[backend.HistogramSum], v)
-		}
-	}
-	if h.how.native {
-		sealInt(def.Many(from)) // what is carried over is counted there again
-	}
-	h.fam().carryStart(to, from)
 }
 
 // limit is what a bucket holds at most. Where there are exponential buckets, these have been limited together.
 func (h *Histogram) limit() uint64 {
-	if h.fam().def.Native != nil {
+	if h.series.Family().Def.Native != nil {
 		return backend.IntLimit
 	}
-	return h.fam().def.BucketLimit()
+	return h.series.Family().Def.BucketLimit()
+}
+
+// countable reports whether n observations of v can be counted, and rejects them if there are any.
+func countable(f *series.Family, op string, v float64, n uint64) bool {
+	switch {
+	case n == 0:
+	case !word.Finite(v):
+		f.Reject(op, v, "must be finite")
+	case n >= 1<<53:
+		f.Reject(op, float64(n), "the number of observations must be below 2^53")
+	case !word.Finite(v * float64(n)):
+		f.Reject(op, v, "must be finite also when multiplied by the number of observations")
+	default:
+		return true
+	}
+	return false
 }

@@ -5,6 +5,7 @@ import (
 	"sync"
 
 	"github.com/gotheus/gotheus/internal/backend"
+	"github.com/gotheus/gotheus/internal/series"
 )
 
 // Info is facts about the program as label values, such as its version: a series whose value is 1. It is on the page as
@@ -39,8 +40,8 @@ func newInfo(r *Registry, name, help string, facts Labels) (*Info, error) {
 	if err != nil {
 		return nil, err
 	}
-	f.def.Kind, f.def.Mode, f.from = backend.Info, backend.Max, "an info"
-	if err := f.def.Check(); err != nil {
+	f.Def.Kind, f.Def.Mode, f.Source = backend.Info, backend.Max, "an info"
+	if err := f.Def.Check(); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
 	if f, err = r.enter(f); err != nil {
@@ -71,8 +72,8 @@ func (i *Info) TrySet(facts Labels) error {
 		return err
 	}
 	g.Set(1)
-	if old := i.now; old != nil && old.row.Labels != g.row.Labels {
-		i.vec.fam.vanish(func(m instrument) bool { return m.base().row.Labels == old.row.Labels })
+	if old := i.now; old != nil && old.series.Row.Labels != g.series.Row.Labels {
+		i.vec.fam.Vanish(func(m series.Instrument) bool { return m.Series().Row.Labels == old.series.Row.Labels })
 	}
 	i.now = g
 	return nil

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/gotheus/gotheus/internal/backend"
+	"github.com/gotheus/gotheus/internal/word"
 )
 
 // Labels are label names with their values.
@@ -226,7 +227,7 @@ func (o *SummaryOptions) invalid() error {
 func (o *HistogramOptions) invalid() error {
 	switch {
 	case o == nil || o.Native == nil:
-	case o.Native.Factor != 0 && !(o.Native.Factor > 1 && finite(o.Native.Factor)):
+	case o.Native.Factor != 0 && !(o.Native.Factor > 1 && word.Finite(o.Native.Factor)):
 		return fmt.Errorf("Native.Factor %v must be above 1, or 0 for 1.1", o.Native.Factor)
 	case o.Native.MaxBuckets < 0 || o.Native.MaxBuckets > backend.MaxBlock:
 		return fmt.Errorf("Native.MaxBuckets %d must be from 1 to %d, or 0 for 160", o.Native.MaxBuckets, backend.MaxBlock)
@@ -282,7 +283,7 @@ func DefaultBuckets() []float64 {
 // LinearBuckets returns n bounds, the first being start and each being width above the one before. It
 // panics unless n is positive, width is positive, and all bounds are finite.
 func LinearBuckets(start, width float64, n int) []float64 {
-	if n < 1 || !(width > 0) || !finite(start+width*float64(n)) {
+	if n < 1 || !(width > 0) || !word.Finite(start+width*float64(n)) {
 		panic(fmt.Sprintf("gotheus: LinearBuckets(%v, %v, %d): width and n must be positive, bounds finite", start, width, n))
 	}
 	b := make([]float64, n)
@@ -295,7 +296,7 @@ func LinearBuckets(start, width float64, n int) []float64 {
 // ExponentialBuckets returns n bounds, the first being start and each being factor times the one
 // before. It panics unless n and start are positive, factor is above 1, and all bounds are finite.
 func ExponentialBuckets(start, factor float64, n int) []float64 {
-	if n < 1 || !(start > 0) || !(factor > 1) || !finite(start*math.Pow(factor, float64(n))) {
+	if n < 1 || !(start > 0) || !(factor > 1) || !word.Finite(start*math.Pow(factor, float64(n))) {
 		panic(fmt.Sprintf("gotheus: ExponentialBuckets(%v, %v, %d): start and n must be positive, factor above 1, bounds finite", start, factor, n))
 	}
 	b := make([]float64, n)
@@ -305,5 +306,3 @@ func ExponentialBuckets(start, factor float64, n int) []float64 {
 	}
 	return b
 }
-
-func finite(v float64) bool { return v-v == 0 }

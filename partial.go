@@ -14,7 +14,7 @@ func (o *Options) check(name string, labels []string) error {
 	}
 	for _, l := range sortedKeys(o.Defaults) {
 		switch {
-		case !contains(labels, l):
+		case !slices.Contains(labels, l):
 			return fmt.Errorf("%w: %s: Defaults: it has no label %q, only %q", ErrInvalid, name, l, labels)
 		case !utf8.ValidString(o.Defaults[l]):
 			return fmt.Errorf("%w: %s: Defaults: value %q of label %q is not UTF-8", ErrInvalid, name, o.Defaults[l], l)
@@ -22,7 +22,7 @@ func (o *Options) check(name string, labels []string) error {
 	}
 	for _, l := range sortedKeys(o.Normalize) {
 		switch {
-		case !contains(labels, l):
+		case !slices.Contains(labels, l):
 			return fmt.Errorf("%w: %s: Normalize: it has no label %q, only %q", ErrInvalid, name, l, labels)
 		case o.Normalize[l] == nil:
 			return fmt.Errorf("%w: %s: Normalize: the function of label %q is nil", ErrInvalid, name, l)
@@ -58,7 +58,7 @@ func (v *Vec[M]) fix(l Labels, given bool) error {
 			at := v.order[i]
 			value = strings.Clone(v.normalizeClone(at, value))
 			if !utf8.ValidString(value) {
-				return fmt.Errorf("%w: %s: value %q of label %q is not UTF-8", ErrLabels, v.fam.def.Name, value, name)
+				return fmt.Errorf("%w: %s: value %q of label %q is not UTF-8", ErrLabels, v.fam.Def.Name, value, name)
 			}
 			v.fixed[at] = fixed{value, true, given}
 		}
@@ -80,19 +80,6 @@ func (v *Vec[M]) Declare(sets ...Labels) *Vec[M] {
 			panic(err)
 		}
 	}
-	v.declare(all)
+	v.table.Pin(all)
 	return v
-}
-
-func (v *Vec[M]) declare(all [][]string) {
-	f := v.fam
-	f.mu.Lock()
-	defer f.unlock()
-	for _, values := range all {
-		m := v.uncounted(values)
-		if f.pinned == nil {
-			f.pinned = make(map[string]bool)
-		}
-		f.pinned[any(m).(instrument).base().row.Labels] = true
-	}
 }

@@ -4,24 +4,19 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"maps"
 	"runtime/debug"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/gotheus/gotheus/internal/backend"
+	"github.com/gotheus/gotheus/internal/page"
+	"github.com/gotheus/gotheus/internal/series"
 )
 
 // What the registry says about itself: log lines and the gotheus_* families.
 
 const (
-	rejectedName = "gotheus_rejected_updates_total"
-	rejectedHelp = "Updates that were ignored because of their value, by metric."
-
-	collectorErrorsName = "gotheus_collector_errors_total"
-	collectorErrorsHelp = "Collectors, or families of theirs, that were left out of a page because of an error."
-
 	backendUpName = "gotheus_backend_up"
 	backendUpHelp = "Whether the backend that this process was told to use is open."
 
@@ -56,103 +51,15 @@ const (
 	hiddenHelp = "Series in the backend that are not shown because their family clashes with another one."
 )
 
-// logEvery is how long a log line is not repeated for the same cause.
-const logEvery = time.Minute
-
-// mostCauses is how many causes are remembered; further ones within a minute are not logged.
-const mostCauses = 1000
-
-type logState struct {
-	last       time.Time
-	suppressed int
-}
-
 // SetLogger sends what r has to say to l from now on; nil: where its options say. It is for the default
 // registry, whose metrics are made before main could give it options.
-func (r *Registry) SetLogger(l *slog.Logger) { r.logTo.Store(l) }
-
-func (r *Registry) logger() *slog.Logger {
-	if l := r.logTo.Load(); l != nil {
-		return l
-	}
-	if r.opts.Logger != nil {
-		return r.opts.Logger
-	}
-	return slog.Default()
-}
-
-// log logs a line, at most once per cause and minute.
-func (r *Registry) log(level slog.Level, cause, msg string, args ...any) {
-	r.mu.Lock()
-	st := r.logged[cause]
-	now := time.Now()
-	if st == nil {
-		if r.logged == nil {
-			r.logged = make(map[string]*logState)
-		}
-		if len(r.logged) >= mostCauses { // names that collectors make up have no end
-			maps.DeleteFunc(r.logged, func(_ string, st *logState) bool { return now.Sub(st.last) >= logEvery })
-		}
-		if len(r.logged) >= mostCauses {
-			r.mu.Unlock()
-			return
-		}
-		st = new(logState)
-		r.logged[cause] = st
-	}
-	if now.Sub(st.last) < logEvery {
-		st.suppressed++
-		r.mu.Unlock()
-		return
-	}
-	if st.suppressed > 0 {
-		args = append(args, "suppressed", st.suppressed)
-	}
-	*st = logState{last: now}
-	line := func() { r.logger().Log(context.Background(), level, "gotheus: "+msg, args...) }
-	if r.holdLog {
-		r.heldLog = append(r.heldLog, line)
-		line = func() {}
-	}
-	r.mu.Unlock()
-	line()
-}
-
-// reject counts and logs an update that was ignored.
-func (f *family) reject(op string, v any, rule string) {
-	r := f.reg
-	if !r.opts.NoSelfMetrics && f.def.Name != r.opts.Prefix+rejectedName {
-		if vec, err := newOwnVec(r, rejectedName, rejectedHelp); err == nil {
-			vec.With(f.def.Name).Inc()
-		}
-	}
-	r.log(slog.LevelWarn, "reject "+f.def.Name, "an update was ignored", "metric", f.def.Name, "operation", op, "value", v, "rule", rule)
-}
-
-// ownPrefix is reserved for what the registry says about itself.
-const ownPrefix = "gotheus_"
+func (r *Registry) SetLogger(l *slog.Logger) { r.home.Log.SetLogger(l) }
 
 func checkName(name string) error {
-	if strings.HasPrefix(name, ownPrefix) {
-		return fmt.Errorf("%w: name %q: %s is reserved for the library's own metrics", ErrInvalid, name, ownPrefix)
+	if strings.HasPrefix(name, series.OwnPrefix) {
+		return fmt.Errorf("%w: name %q: %s is reserved for the library's own metrics", ErrInvalid, name, series.OwnPrefix)
 	}
 	return nil
-}
-
-// ownLabel is the label for a family's name.
-func (r *Registry) ownLabel() string {
-	if _, ok := r.opts.Labels["metric"]; ok {
-		return "gotheus_metric"
-	}
-	return "metric"
-}
-
-func newOwn(r *Registry, name, help string) (*Counter, error) {
-	return newSingle[Counter](r, name, help, nil)
-}
-
-func newOwnVec(r *Registry, name, help string) (*Vec[Counter], error) {
-	return newVecOn[Counter](r, name, help, &Options{MaxSeries: -1}, r.ownLabel())
 }
 
 // selfMetrics are there from when the registry is told to use a backend until it is closed: pages of plain heap
@@ -173,17 +80,17 @@ func (r *Registry) startSelf() {
 	var err [4]error
 	m.seconds, err[0] = newSingle[Summary](r, scrapeSecondsName, scrapeSecondsHelp, &SummaryOptions{Options: Options{Unit: "seconds"}})
 	m.bytes, err[1] = newSingle[Summary](r, scrapeBytesName, scrapeBytesHelp, &SummaryOptions{Options: Options{Unit: "bytes"}})
-	m.errors, err[2] = newOwn(r, scrapeErrorsName, scrapeErrorsHelp)
+	m.errors, err[2] = newSingle[Counter](r, scrapeErrorsName, scrapeErrorsHelp, nil)
 	_, err[3] = newInfo(r, buildName, buildHelp, Labels{"version": libraryVersion()})
 	for _, e := range err { // constant labels may be in the way
 		if e != nil {
-			r.log(slog.LevelError, "self", "the library's own metrics cannot be shown", "error", e)
+			r.home.Log.Log(slog.LevelError, "self", "the library's own metrics cannot be shown", "error", e)
 			return
 		}
 	}
-	r.mu.Lock()
+	r.collectorsMu.Lock()
 	r.collectors = append(r.collectors, m.state)
-	r.mu.Unlock()
+	r.collectorsMu.Unlock()
 	m.state.ask(context.Background(), r) // so that they have a place in the backend before all others
 	r.self.Store(m)
 }
@@ -199,12 +106,12 @@ func (r *Registry) backendState(s *Sink, groups []backend.Group) error {
 		}
 	}
 	up := 1.0
-	if r.current().local {
+	if r.home.Current().Local {
 		up = 0
 	}
 	put(backendUpName, backendUpHelp, up)
-	put(postponedName, postponedHelp, float64(r.promote.len()))
-	if p, ok := r.current().Backend.(backend.Publisher); ok {
+	put(postponedName, postponedHelp, float64(r.home.Postponed.Len()))
+	if p, ok := r.home.Current().Backend.(backend.Publisher); ok {
 		words, lag := p.Unpublished()
 		put(pendingName, pendingHelp, float64(words))
 		put(lagName, lagHelp, lag.Seconds())
@@ -250,19 +157,19 @@ func libraryVersion() string {
 }
 
 // selfFamilies are what the registry says about the backend, nearly always the same in all processes.
-func (r *Registry) selfFamilies(p *page, groups []backend.Group, hidden int, scope Scope) []*collected {
+func (r *Registry) selfFamilies(p *scrape, groups []backend.Group, hidden int) []*page.Collected {
 	if r.self.Load() == nil {
 		return nil
 	}
 	s := &Sink{reg: r, own: true}
-	if scope == ScopeLeader {
+	if p.o.Scope == ScopeLeader {
 		leads := 1.0
 		if p.follows {
 			leads = 0
 		}
 		s.Gauge(leaderName, leaderHelp).Put(leads)
 	}
-	families, series := 0, 0
+	families, count := 0, 0
 	for i := range groups {
 		if groups[i].Family.Block.Role != 0 {
 			continue // further words of another family's series
@@ -270,16 +177,16 @@ func (r *Registry) selfFamilies(p *page, groups []backend.Group, hidden int, sco
 		families++
 		for j := range groups[i].Series {
 			if groups[i].Exists(j) {
-				series++
+				count++
 			}
 		}
 	}
 	if !p.follows {
 		s.Gauge(familiesName, familiesHelp).Put(float64(families))
-		s.Gauge(seriesName, seriesHelp).Put(float64(series))
+		s.Gauge(seriesName, seriesHelp).Put(float64(count))
 		s.Gauge(hiddenName, hiddenHelp).Put(float64(hidden))
 	}
 	r.backendState(s, groups) // if there is no room for it in the backend
 	s.check()
-	return s.families
+	return s.collected()
 }

@@ -21,7 +21,6 @@ type collector struct {
 	collect  func(ctx context.Context, s *Sink) error
 	store    func(s *Sink) []error // of an instance's; storeMu is held
 	lost     func()                // store's opposite, after a failure; storeMu is held
-	errors   *Counter              // nil if there are no self-metrics
 
 	mu      sync.Mutex
 	current *run

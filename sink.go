@@ -4,10 +4,12 @@ import (
 	"fmt"
 	"math"
 	"slices"
-	"strings"
 
 	"github.com/gotheus/gotheus/expo"
 	"github.com/gotheus/gotheus/internal/backend"
+	"github.com/gotheus/gotheus/internal/names"
+	"github.com/gotheus/gotheus/internal/page"
+	"github.com/gotheus/gotheus/internal/series"
 )
 
 // Sink takes a collector's families during its Collect; it must not be used afterwards, nor by several
@@ -23,19 +25,11 @@ type Sink struct {
 	errs     []error
 }
 
-// collected is a family of a collector.
+// collected is a family while a collector gives it.
 type collected struct {
-	expo.Family
-	def  backend.Family // for its labels, and for storing it
-	open []int          // for each label the index of its value in Put's arguments; -1: constant
-	rows []row
+	page.Collected
+	open []int // for each label the index of its value in Put's arguments; -1: constant
 	err  error
-}
-
-type row struct {
-	labels string
-	number expo.Number
-	dist   expo.Distribution
 }
 
 // familyError is an error about one family of a collector.
@@ -111,7 +105,7 @@ func (p *Points) PutNumber(n expo.Number, values ...string) {
 	if p.s.instance && (n.Start != 0 || n.Time != 0 || n.Exemplar.Time != 0) {
 		p.f.failInstance()
 	}
-	p.f.put(p.s.reg, row{number: n}, values)
+	p.f.put(p.s.reg, page.Row{Number: n}, values)
 }
 
 // Infos is a family of facts.
@@ -121,7 +115,9 @@ type Infos struct {
 }
 
 // Put adds a fact: one value for each label.
-func (p *Infos) Put(values ...string) { p.f.put(p.s.reg, row{number: expo.Number{Int: 1}}, values) }
+func (p *Infos) Put(values ...string) {
+	p.f.put(p.s.reg, page.Row{Number: expo.Number{Int: 1}}, values)
+}
 
 // StateSets is a family of series with states.
 type StateSets struct {
@@ -133,14 +129,14 @@ type StateSets struct {
 func (p *StateSets) Put(on []string, values ...string) {
 	var bits uint64
 	for _, state := range on {
-		i := slices.Index(p.f.def.States, state)
+		i := slices.Index(p.f.Def.States, state)
 		if i < 0 {
-			p.f.fail("there is no state %q, there are %q", state, p.f.def.States)
+			p.f.fail("there is no state %q, there are %q", state, p.f.Def.States)
 			return
 		}
 		bits |= 1 << i
 	}
-	p.f.put(p.s.reg, row{number: expo.Number{Int: bits}}, values)
+	p.f.put(p.s.reg, page.Row{Number: expo.Number{Int: bits}}, values)
 }
 
 // Histograms is a family of histograms.
@@ -209,43 +205,44 @@ func (f *collected) putDistribution(s *Sink, d expo.Distribution, values []strin
 	if s.instance && d.Count >= backend.IntLimit {
 		f.fail("the count %d is not below 2^62", d.Count)
 	}
-	f.put(s.reg, row{dist: d}, values)
+	f.put(s.reg, page.Row{Dist: d}, values)
 }
 
 // family begins a family; more are the bounds, quantiles or states that it has.
 func (s *Sink) family(t expo.Type, name, help string, more any, labels []string) *collected {
-	f := &collected{Family: expo.Family{Name: s.reg.opts.Prefix + name, Help: help, Type: t}}
+	f := new(collected)
+	f.Family = expo.Family{Name: s.reg.opts.Prefix + name, Help: help, Type: t}
 	s.families = append(s.families, f)
-	f.def = backend.Family{Name: f.Name, Help: help, Kind: kindOf(t)}
+	f.Def = backend.Family{Name: f.Name, Help: help, Kind: names.KindOf(t)}
 	switch {
 	case s.instance:
-		f.def.Mode = backend.PerInstance
+		f.Def.Mode = backend.PerInstance
 	case t == expo.Untyped:
-		f.def.Kind = backend.Gauge // which has the same rules
+		f.Def.Kind = backend.Gauge // which has the same rules
 	case t == expo.Info:
-		f.def.Mode = backend.Max
+		f.Def.Mode = backend.Max
 	}
 	switch more := more.(type) {
 	case []string:
-		f.def.States = slices.Clone(more)
+		f.Def.States = slices.Clone(more)
 	case []float64:
 		f.Bounds = slices.Clone(more)
 		if t == expo.Histogram || s.instance {
-			f.def.Buckets = f.Bounds
-		} else if err := f.def.CheckQuantiles(f.Bounds); err != nil {
+			f.Def.Buckets = f.Bounds
+		} else if err := f.Def.CheckQuantiles(f.Bounds); err != nil {
 			f.fail("%w", err)
 		}
 	}
 	constant := sortedKeys(s.reg.opts.Labels)
 	var place []int
-	f.def.Labels, place = backend.SortLabels(append(slices.Clone(labels), constant...))
+	f.Def.Labels, place = backend.SortLabels(append(slices.Clone(labels), constant...))
 	for _, p := range place {
 		if p >= len(labels) {
 			p = -1
 		}
 		f.open = append(f.open, p)
 	}
-	if err := f.def.Check(); err != nil {
+	if err := f.Def.Check(); err != nil {
 		f.fail("%w", err)
 	}
 	if !s.own {
@@ -271,13 +268,13 @@ func (f *collected) checkExemplars(list ...expo.Exemplar) {
 		if x.Time == 0 {
 			continue
 		}
-		var names []string
+		var labels []string
 		for name := range backend.ParseLabels(x.Labels) {
-			names = append(names, name)
+			labels = append(labels, name)
 		}
 		err := (&backend.Exemplar{Labels: x.Labels, Value: x.Value}).Check()
 		if err == nil {
-			err = checkEscaped(names)
+			err = series.CheckEscaped(labels)
 		}
 		if err != nil {
 			f.fail("%w", err)
@@ -307,9 +304,9 @@ func (f *collected) checkNative(n *expo.Native, count uint64) {
 	f.checkExemplars(n.Exemplars...)
 }
 
-func (f *collected) put(r *Registry, w row, values []string) {
-	if len(values) != len(f.def.Labels)-len(r.opts.Labels) {
-		f.fail("%d label values given for labels %q", len(values), f.def.Labels)
+func (f *collected) put(r *Registry, w page.Row, values []string) {
+	if len(values) != len(f.Def.Labels)-len(r.opts.Labels) {
+		f.fail("%d label values given for labels %q", len(values), f.Def.Labels)
 	}
 	if f.err != nil {
 		return
@@ -317,27 +314,29 @@ func (f *collected) put(r *Registry, w row, values []string) {
 	all := make([]string, len(f.open))
 	for i, p := range f.open {
 		if p < 0 {
-			all[i] = r.opts.Labels[f.def.Labels[i]]
+			all[i] = r.opts.Labels[f.Def.Labels[i]]
 		} else {
 			all[i] = values[p]
 		}
 	}
 	var err error
-	if w.labels, err = f.def.LabelText(all...); err != nil {
+	if w.Labels, err = f.Def.LabelText(all...); err != nil {
 		f.fail("%w", err)
 	}
-	f.rows = append(f.rows, w)
+	f.Rows = append(f.Rows, w)
 }
 
 // check sorts what was put and drops families that cannot be exposed.
 func (s *Sink) check() {
-	names := make(map[string]bool)
+	given := make(map[string]bool)
 	s.families = slices.DeleteFunc(s.families, func(f *collected) bool {
-		f.sort()
-		if names[f.Name] {
+		if err := f.Sort(); err != nil {
+			f.fail("%w", err)
+		}
+		if given[f.Name] {
 			f.fail("the family is given twice")
 		}
-		names[f.Name] = true
+		given[f.Name] = true
 		if f.err != nil {
 			s.errs = append(s.errs, f.err)
 		}
@@ -345,50 +344,11 @@ func (s *Sink) check() {
 	})
 }
 
-func (f *collected) sort() {
-	slices.SortFunc(f.rows, func(a, b row) int { return strings.Compare(a.labels, b.labels) })
-	for i := 1; i < len(f.rows); i++ {
-		if f.rows[i].labels == f.rows[i-1].labels {
-			f.fail("the series {%s} is given twice", f.rows[i].labels)
-		}
+// collected returns what was given.
+func (s *Sink) collected() []*page.Collected {
+	list := make([]*page.Collected, len(s.families))
+	for i, f := range s.families {
+		list[i] = &f.Collected
 	}
-}
-
-// join returns the rows of f and of what another collector gives of the same family.
-func (f *collected) join(g *collected) ([]row, error) {
-	all := *f
-	all.rows = append(slices.Clone(f.rows), g.rows...)
-	all.sort()
-	if !f.def.Alike(&g.def) || f.Type != g.Type || f.Help != g.Help || !slices.Equal(f.Bounds, g.Bounds) {
-		all.fail("two collectors disagree about it")
-	}
-	return all.rows, all.err
-}
-
-func (w *row) encode(dst []byte, e expo.Encoder, f *collected) []byte {
-	switch f.Type {
-	case expo.Histogram, expo.Summary:
-		return e.Distribution(dst, w.labels, &w.dist)
-	case expo.StateSet:
-		return encodeStates(dst, e, &f.def, w.labels, w.number.Int)
-	}
-	return e.Number(dst, w.labels, &w.number)
-}
-
-func kindOf(t expo.Type) backend.Kind {
-	switch t {
-	case expo.Counter:
-		return backend.Counter
-	case expo.Gauge:
-		return backend.Gauge
-	case expo.Histogram:
-		return backend.Histogram
-	case expo.Summary:
-		return backend.Summary
-	case expo.Info:
-		return backend.Info
-	case expo.StateSet:
-		return backend.StateSet
-	}
-	return backend.Untyped
+	return list
 }

@@ -2,7 +2,6 @@ package gotheus
 
 import (
 	"fmt"
-	"math"
 	"slices"
 
 	"github.com/gotheus/gotheus/internal/backend"
@@ -40,12 +39,12 @@ func (o *StateSetOptions) common() *Options {
 // Set turns these states on and all others off. If one of them is not a state of s, nothing changes, which is
 // counted in gotheus_rejected_updates_total and logged.
 func (s *StateSet) Set(states ...string) {
-	def := s.gauge.fam().def
+	def := s.gauge.series.Family().Def
 	var on uint64
 	for _, state := range states {
 		i := slices.Index(def.States, state)
 		if i < 0 {
-			s.gauge.fam().reject("StateSet.Set", fmt.Sprintf("%q", state), fmt.Sprintf("must be one of %q", def.States))
+			s.gauge.series.Family().Reject("StateSet.Set", fmt.Sprintf("%q", state), fmt.Sprintf("must be one of %q", def.States))
 			return
 		}
 		on |= 1 << i
@@ -55,18 +54,6 @@ func (s *StateSet) Set(states ...string) {
 
 // Has reports whether a state is on: in mode Shared that of all processes, otherwise this one's.
 func (s *StateSet) Has(state string) bool {
-	i := slices.Index(s.gauge.fam().def.States, state)
-	return i >= 0 && stateBits(s.gauge.Value())>>i&1 != 0
+	i := slices.Index(s.gauge.series.Family().Def.States, state)
+	return i >= 0 && backend.StateBits(s.gauge.Value())>>i&1 != 0
 }
-
-// stateBits is the reverse of the conversion in Set, for whatever is in the word.
-func stateBits(v float64) uint64 {
-	if !(v >= 0 && v < 1<<backend.MaxStates) {
-		return 0
-	}
-	return uint64(math.Trunc(v))
-}
-
-func (s *StateSet) base() *series { return s.gauge.base() }
-
-func (s *StateSet) move(to, from backend.Words) { s.gauge.move(to, from) }

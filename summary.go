@@ -4,34 +4,36 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/gotheus/gotheus/expo"
 	"github.com/gotheus/gotheus/internal/backend"
+	"github.com/gotheus/gotheus/internal/page"
+	"github.com/gotheus/gotheus/internal/series"
+	"github.com/gotheus/gotheus/internal/word"
 )
 
 // Summary counts observations and adds them up. All methods may be called concurrently; updates never
 // block, fail or allocate. Summaries are made by [NewSummary], [New] or a [Vec].
 type Summary struct {
-	cells atomic.Pointer[[2]atomic.Uint64] // see backend.SummaryCount
-	exponents
-	series
+	cells     atomic.Pointer[[2]atomic.Uint64] // see backend.SummaryCount
+	exponents series.Exponents
+	series    series.Series
 }
 
 // Observe counts v, which must be finite; otherwise the summary stays as it is, and the attempt is
 // counted in gotheus_rejected_updates_total and logged.
 func (s *Summary) Observe(v float64) {
-	if !finite(v) {
-		s.fam().reject("Summary.Observe", v, "must be finite")
+	if !word.Finite(v) {
+		s.series.Family().Reject("Summary.Observe", v, "must be finite")
 		return
 	}
 	c := s.cells.Load()
 	for int64(c[backend.SummaryCount].Add(1)) < 0 {
 		c = s.elsewhere(c, &c[backend.SummaryCount])
 	}
-	if x := s.at.Load(); x != nil {
-		if w := x.quick(v); w == nil || int64(w.Add(1)) < 0 {
-			s.add(s, v, 1)
-		}
+	if s.exponents.InUse() && !s.exponents.Quick(v) {
+		s.exponents.Add((*summaryCore)(s), v, 1)
 	}
-	for !addFloat(&c[backend.SummarySum], v) {
+	for !word.AddFloat(&c[backend.SummarySum], v) {
 		c = s.elsewhere(c, &c[backend.SummarySum])
 	}
 }
@@ -40,7 +42,7 @@ func (s *Summary) Observe(v float64) {
 // was published before the seal was set.
 func (s *Summary) elsewhere(c *[2]atomic.Uint64, w *atomic.Uint64) *[2]atomic.Uint64 {
 	if s.cells.Load() == c {
-		s.escape(s, w)
+		series.Escape((*summaryCore)(s), w)
 	}
 	return s.cells.Load()
 }
@@ -51,26 +53,26 @@ func (s *Summary) elsewhere(c *[2]atomic.Uint64, w *atomic.Uint64) *[2]atomic.Ui
 //
 // The same goes for a summary that would hold more than 2^62 observations.
 func (s *Summary) ObserveN(v float64, n uint64) {
-	if !s.fam().countable("Summary.ObserveN", v, n) {
+	if !countable(s.series.Family(), "Summary.ObserveN", v, n) {
 		return
 	}
 	c := s.cells.Load()
 	for added := false; !added; {
 		w := &c[backend.SummaryCount]
-		switch addCount(w, n, backend.IntLimit) {
-		case countAdded:
+		switch word.AddCount(w, n, backend.IntLimit) {
+		case word.Added:
 			added = true
-		case countFull:
-			s.fam().reject("Summary.ObserveN", float64(n), "the summary has no room for so many more observations")
+		case word.Full:
+			s.series.Family().Reject("Summary.ObserveN", float64(n), "the summary has no room for so many more observations")
 			return
-		case countSealed:
+		case word.Sealed:
 			c = s.elsewhere(c, w)
 		}
 	}
-	if s.at.Load() != nil {
-		s.add(s, v, n)
+	if s.exponents.InUse() {
+		s.exponents.Add((*summaryCore)(s), v, n)
 	}
-	for v *= float64(n); !addFloat(&c[backend.SummarySum], v); {
+	for v *= float64(n); !word.AddFloat(&c[backend.SummarySum], v); {
 		c = s.elsewhere(c, &c[backend.SummarySum])
 	}
 }
@@ -79,7 +81,7 @@ func (s *Summary) ObserveN(v float64, n uint64) {
 // function returns or panics, as in
 //
 //	defer latency.ObserveSince(time.Now())
-func (s *Summary) ObserveSince(start time.Time) { s.Observe(s.fam().reg.since(start)) }
+func (s *Summary) ObserveSince(start time.Time) { s.Observe(s.series.Family().Home.Since(start)) }
 
 // Count returns the number of observations: in shared memory those of all processes. Over a store, such as Redis, those of
 // this process, see [Counter.Value].
@@ -89,24 +91,11 @@ func (s *Summary) Count() uint64 { return s.read().Count }
 // 1.8e308, it is infinite and stays so.
 func (s *Summary) Sum() float64 { return s.read().Sum }
 
-func (s *Summary) read() *distribution {
-	s.fam().reg.moveMu.Lock()
-	defer s.fam().reg.moveMu.Unlock()
-	d := new(distribution)
-	readSummary(d, s.words())
+func (s *Summary) read() *expo.Distribution {
+	home := s.series.Family().Home
+	home.Moves.Lock()
+	defer home.Moves.Unlock()
+	d := new(expo.Distribution)
+	page.Summary(d, s.series.Words())
 	return d
-}
-
-func (s *Summary) move(to, from backend.Words) {
-	c := (*[2]atomic.Uint64)(to)
-	s.cells.Store(c)
-	s.exponents.move(&s.series, to, from)
-	if from == nil {
-		return
-	}
-	carryCount(&c[backend.SummaryCount], sealInt(&from[backend.SummaryCount]), backend.IntLimit)
-	if v := sealFloat(&from[backend.SummarySum]); v != 0 {
-		addFloat(&c[backend.SummarySum], v)
-	}
-	s.fam().carryStart(to, from)
 }

@@ -8,6 +8,8 @@ import (
 	"sync"
 
 	"github.com/gotheus/gotheus/internal/backend"
+	"github.com/gotheus/gotheus/internal/labelstruct"
+	"github.com/gotheus/gotheus/internal/lookup"
 )
 
 // VecOf is a Vec whose label values are given as a struct, so that the compiler sees a label that does
@@ -32,10 +34,10 @@ import (
 // made of bytes for a look-up is allocated, which it is not for Vec.With.
 type VecOf[L comparable, M Instrument] struct {
 	vec    *Vec[M]
-	fields []field
-	direct direct
-	seen   seen[L, M] // of those that are not direct
-	reads  sync.Pool  // of *reading[L]
+	fields []labelstruct.Field
+	direct labelstruct.Direct
+	memo   lookup.Memo[L, M] // of structs that are not read in place
+	reads  sync.Pool         // of *reading[L]
 
 	// Of those made by Partial, in place of the fields above.
 	with   func(L) (*M, error)
@@ -50,17 +52,17 @@ func NewVecOf[L comparable, M Instrument](r *Registry, name, help string, o Opti
 	r = orDefault(r)
 	def := &backend.Family{Name: r.opts.Prefix + name}
 	optionsFor(o).define(def, nil)
-	fields, err := fieldsOf(reflect.TypeFor[L](), def)
+	fields, err := labelstruct.Fields(reflect.TypeFor[L](), def.CheckLabelName)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w: %s: %w", ErrInvalid, def.Name, err)
 	}
 	labels := make([]string, len(fields))
 	for i, f := range fields {
-		labels[i] = f.label
-		if common := optionsFor(o).common(); common != nil && f.how != asString {
-			if _, ok := common.Defaults[f.label]; ok {
+		labels[i] = f.Label
+		if common := optionsFor(o).common(); common != nil && f.Kind != labelstruct.String {
+			if _, ok := common.Defaults[f.Label]; ok {
 				return nil, fmt.Errorf("%w: %s: Defaults: label %q is field %s of type %v: only strings without a method String can have a default, which an empty one stands for",
-					ErrInvalid, def.Name, f.label, f.name, f.typ)
+					ErrInvalid, def.Name, f.Label, f.Name, f.Type)
 			}
 		}
 	}
@@ -69,11 +71,11 @@ func NewVecOf[L comparable, M Instrument](r *Registry, name, help string, o Opti
 		return nil, err
 	}
 	for i := range fields {
-		fields[i].at = vec.order[i]
+		fields[i].Place = vec.order[i]
 	}
 	v := &VecOf[L, M]{vec: vec, fields: fields}
 	if vec.normal == nil && len(vec.open) == len(fields) {
-		v.direct = directly(reflect.TypeFor[L](), fields)
+		v.direct = labelstruct.DirectOf(reflect.TypeFor[L](), fields)
 	}
 	return v, nil
 }
@@ -117,19 +119,19 @@ func (v *VecOf[L, M]) TryWith(l L) (*M, error) {
 
 // find returns the instrument for a struct that was seen before, or nil. It does not keep l.
 func (v *VecOf[L, M]) find(l *L) *M {
-	var e *entry[M]
-	switch v.direct.n {
+	var e *lookup.Entry[M]
+	switch v.direct.N {
 	case 2:
-		e = v.vec.table.find2(stringAt(&v.direct, l, 0), stringAt(&v.direct, l, 1))
+		e = v.vec.table.Find2(labelstruct.StringAt(&v.direct, l, 0), labelstruct.StringAt(&v.direct, l, 1))
 	case 1:
-		e = v.vec.table.find1(stringAt(&v.direct, l, 0))
+		e = v.vec.table.Find1(labelstruct.StringAt(&v.direct, l, 0))
 	default:
-		return v.seen.find(*l, v.vec.fam.age.Load())
+		return v.memo.Find(*l, v.vec.fam.Age())
 	}
 	if e == nil {
 		return nil
 	}
-	return &e.m
+	return &e.M
 }
 
 // Declare makes the series of these label sets, so that they are shown at zero before anything happened.
@@ -139,7 +141,7 @@ func (v *VecOf[L, M]) Declare(sets ...L) *VecOf[L, M] {
 	for i, l := range sets {
 		all[i] = Must(v.valuesOf(l))
 	}
-	v.vec.declare(all)
+	v.vec.table.Pin(all)
 	return v
 }
 
@@ -171,19 +173,19 @@ func (v *VecOf[L, M]) read(l L) *reading[L] {
 	if r == nil {
 		r = &reading[L]{full: make([]string, len(v.fields))}
 		for _, f := range v.fields {
-			r.fields = append(r.fields, reflect.ValueOf(&r.l).Elem().FieldByIndex(f.index))
+			r.fields = append(r.fields, reflect.ValueOf(&r.l).Elem().FieldByIndex(f.Index))
 		}
 	}
 	r.l = l
 	for i := range v.fields {
 		f := &v.fields[i]
 		text := r.text(f, r.fields[i])
-		if text == "" && f.how == asString && v.vec.fixed[f.at].set {
-			text = v.vec.fixed[f.at].value
+		if text == "" && f.Kind == labelstruct.String && v.vec.fixed[f.Place].set {
+			text = v.vec.fixed[f.Place].value
 		} else {
-			text = v.vec.normalize(&r.arena, f.at, text)
+			text = v.vec.normalize(&r.arena, f.Place, text)
 		}
-		r.full[f.at] = text
+		r.full[f.Place] = text
 	}
 	return r
 }
@@ -195,17 +197,17 @@ func (v *VecOf[L, M]) giveBack(r *reading[L]) {
 }
 
 // text returns a field's value, perhaps in the arena.
-func (r *reading[L]) text(f *field, value reflect.Value) string {
-	switch f.how {
-	case asString:
+func (r *reading[L]) text(f *labelstruct.Field, value reflect.Value) string {
+	switch f.Kind {
+	case labelstruct.String:
 		return value.String()
-	case asBool:
+	case labelstruct.Bool:
 		return strconv.FormatBool(value.Bool())
-	case asInt:
+	case labelstruct.Int:
 		r.digits = strconv.AppendInt(r.digits[:0], value.Int(), 10)
-	case asUint:
+	case labelstruct.Uint:
 		r.digits = strconv.AppendUint(r.digits[:0], value.Uint(), 10)
-	case asStringer:
+	case labelstruct.Stringer:
 		return value.Interface().(fmt.Stringer).String()
 	}
 	return r.arena.clone(string(r.digits)) // the compiler does not allocate this string
@@ -216,12 +218,12 @@ func (v *VecOf[L, M]) lookUp(l L) (*M, error) {
 	if v.with != nil {
 		return v.with(l)
 	}
-	age := v.vec.fam.age.Load()
+	age := v.vec.fam.Age()
 	r := v.read(l)
 	m, err := v.vec.lookUp(r.full)
 	v.giveBack(r)
-	// Those of the overflow series are many and may get series of their own by Declare.
-	if e := v.vec.table.overflow.Load(); err == nil && v.direct.n == 0 && (e == nil || m != &e.m) {
+	// Structs of the overflow series are many, and may get series of their own by Declare.
+	if err == nil && v.direct.N == 0 && !v.vec.table.IsOverflow(m) {
 		v.remember(l, m, age)
 	}
 	return m, err
@@ -240,28 +242,28 @@ func (v *VecOf[L, M]) valuesOf(l L) ([]string, error) {
 }
 
 const (
-	seenMore = 1000 // how many structs are remembered besides two for each series
-	seenText = 1000 // how many bytes their strings may have
+	memoSpare    = 1000 // how many structs are remembered besides two for each series
+	memoMaxBytes = 1000 // how many bytes the strings of one may have
 )
 
 // remember notes that m is the instrument for l, unless too many are remembered already: with
 // normalisers, any number of structs can lead to a few series.
 func (v *VecOf[L, M]) remember(l L, m *M, age uint64) {
-	if v.seen.n.Load() >= 2*v.vec.table.n.Load()+seenMore && !v.seen.forget(&v.vec.fam.mu, age) {
+	lock := v.vec.fam.Lock()
+	if v.memo.Len() >= 2*v.vec.table.Len()+memoSpare && !v.memo.Forget(lock, age) {
 		return
 	}
-	e := &seenEntry[L, M]{l: l, m: m, age: age}
-	text := 0
+	size := 0
 	for i := range v.fields {
-		if f := &v.fields[i]; f.text {
-			value := reflect.ValueOf(&e.l).Elem().FieldByIndex(f.index)
-			if text += value.Len(); text > seenText {
+		if f := &v.fields[i]; f.Text {
+			value := reflect.ValueOf(&l).Elem().FieldByIndex(f.Index)
+			if size += value.Len(); size > memoMaxBytes {
 				return
 			}
 			value.SetString(strings.Clone(value.String()))
 		}
 	}
-	v.vec.fam.mu.Lock()
-	defer v.vec.fam.mu.Unlock()
-	v.seen.add(e)
+	lock.Lock()
+	defer lock.Unlock()
+	v.memo.Add(l, m, age)
 }

@@ -8,6 +8,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/gotheus/gotheus/internal/backend"
+	"github.com/gotheus/gotheus/internal/lookup"
+	"github.com/gotheus/gotheus/internal/series"
 )
 
 // ErrLabels is wrapped by errors about a look-up's labels: their number, a name, a value that is not
@@ -28,8 +30,8 @@ var ErrLabels = errors.New("gotheus: wrong labels")
 // not seen before returns the overflow series: all its labels have the value OverflowValue. It costs
 // about as much as any other look-up, and is counted in gotheus_overflowed_lookups_total.
 type Vec[M Instrument] struct {
-	fam   *family
-	table *table[M]
+	fam   *series.Family
+	table *series.Table[M]
 	names []string // all, in the order in which they were declared
 	order []int    // places of names in the family's order
 
@@ -46,8 +48,8 @@ type fixed struct {
 	given bool // by Partial, not by Defaults
 }
 
-func newVec[M Instrument](f *family, o *Options, names []string) (*Vec[M], error) {
-	v := &Vec[M]{fam: f, table: f.table.(*table[M]), names: cloneAll(names), order: make([]int, len(names)), fixed: make([]fixed, len(names))}
+func newVec[M Instrument](f *series.Family, o *Options, names []string) (*Vec[M], error) {
+	v := &Vec[M]{fam: f, table: f.Table().(*series.Table[M]), names: cloneAll(names), order: make([]int, len(names)), fixed: make([]fixed, len(names))}
 	_, place := backend.SortLabels(v.names)
 	for sorted, declared := range place {
 		v.order[declared] = sorted
@@ -93,14 +95,14 @@ func (v *Vec[M]) settle() {
 // UTF-8; see TryWith.
 func (v *Vec[M]) With(values ...string) *M {
 	if len(values) == v.fast {
-		var e *entry[M]
+		var e *lookup.Entry[M]
 		if len(values) == 2 {
-			e = v.table.find2(values[0], values[1])
+			e = v.table.Find2(values[0], values[1])
 		} else {
-			e = v.table.find(values)
+			e = v.table.Find(values)
 		}
 		if e != nil {
-			return &e.m
+			return &e.M
 		}
 	}
 	return Must(v.with(values))
@@ -109,8 +111,8 @@ func (v *Vec[M]) With(values ...string) *M {
 // TryWith is With with an error in place of the panic.
 func (v *Vec[M]) TryWith(values ...string) (*M, error) {
 	if len(values) == v.fast {
-		if e := v.table.find(values); e != nil {
-			return &e.m, nil
+		if e := v.table.Find(values); e != nil {
+			return &e.M, nil
 		}
 	}
 	return v.with(values)
@@ -237,77 +239,20 @@ func (v *Vec[M]) complete(l Labels) []string {
 // lookUp finds or makes the series for values in the family's order, which are normalised. It clones
 // what it keeps and what it reports, so that callers' arguments can stay on their stacks.
 func (v *Vec[M]) lookUp(values []string) (*M, error) {
-	f, t := v.fam, v.table
-	// Whoever sees that the family is full sees all entries that were made before that.
-	full, before := f.full.Load(), t.state()
-	if e := t.find(values); e != nil {
-		return &e.m, nil
+	mark := v.table.Mark()
+	if e := v.table.Find(values); e != nil {
+		return &e.M, nil
 	}
 	if err := v.checkValues(values); err != nil {
 		return nil, err
 	}
-	if full {
-		return v.overflow(), nil
-	}
-	f.mu.Lock()
-	var m *M
-	if t.state() != before {
-		m = v.existing(values)
-	}
-	if m == nil {
-		m = v.create(values, true)
-	}
-	f.unlock()
-	if m == nil {
-		f.startOverflow()
-		return v.overflow(), nil
-	}
-	return m, nil
-}
-
-func (v *Vec[M]) existing(values []string) *M {
-	if e := v.table.find(values); e != nil {
-		return &e.m
-	}
-	return nil
-}
-
-// uncounted returns a series that does not count for the limit of series if it is new. The family's lock is held.
-func (v *Vec[M]) uncounted(values []string) *M {
-	if m := v.existing(values); m != nil {
-		return m
-	}
-	return v.create(values, false)
-}
-
-// create makes a series that does not exist, unless it is one that counts and there are too many of these. The
-// family's lock is held.
-func (v *Vec[M]) create(values []string, counts bool) *M {
-	f := v.fam
-	if counts {
-		if most := f.max.Load(); most >= 0 && f.counted >= most {
-			return nil
-		}
-		f.counted++
-	}
-	e := &entry[M]{identity: identify(values)}
-	if !counts {
-		if v.table.free == nil {
-			v.table.free = make(map[*entry[M]]bool)
-		}
-		v.table.free[e] = true
-	}
-	m := any(&e.m).(instrument)
-	f.begins(m.base(), v.table.text.write(values))
-	f.place(m)
-	v.table.add(e)
-	return &e.m
+	return v.table.Make(values, mark), nil
 }
 
 func (v *Vec[M]) checkValues(values []string) error {
 	for i, at := range v.order {
 		if !utf8.ValidString(values[at]) {
-			return fmt.Errorf("%w: %s: value %q of label %q is not UTF-8", ErrLabels, v.fam.def.Name, strings.Clone(values[at]), v.names[i])
+			return fmt.Errorf("%w: %s: value %q of label %q is not UTF-8", ErrLabels, v.fam.Def.Name, strings.Clone(values[at]), v.names[i])
 		}
 	}
 	return nil
@@ -318,7 +263,7 @@ func (v *Vec[M]) wrongNumber(values []string) error {
 	if len(v.open) < len(v.names) {
 		which = fmt.Sprintf(", values are to be given for %q", v.openNames())
 	}
-	return fmt.Errorf("%w: %s has labels %q%s: %d values given %q", ErrLabels, v.fam.def.Name, v.names, which, len(values), cloneAll(values))
+	return fmt.Errorf("%w: %s has labels %q%s: %d values given %q", ErrLabels, v.fam.Def.Name, v.names, which, len(values), cloneAll(values))
 }
 
 func (v *Vec[M]) wrongNames(l Labels) error {
@@ -333,7 +278,7 @@ func (v *Vec[M]) wrongNames(l Labels) error {
 
 func (v *Vec[M]) unknown(l Labels) (wrong []string) {
 	for _, name := range sortedKeys(l) {
-		if !contains(v.names, name) {
+		if !slices.Contains(v.names, name) {
 			wrong = append(wrong, fmt.Sprintf("%q is not one of them", strings.Clone(name)))
 		}
 	}
@@ -341,13 +286,13 @@ func (v *Vec[M]) unknown(l Labels) (wrong []string) {
 }
 
 func (v *Vec[M]) wrong(what []string) error {
-	return fmt.Errorf("%w: %s has labels %q: %s", ErrLabels, v.fam.def.Name, v.names, strings.Join(what, ", "))
+	return fmt.Errorf("%w: %s has labels %q: %s", ErrLabels, v.fam.Def.Name, v.names, strings.Join(what, ", "))
 }
 
 func (v *Vec[M]) openNames() []string {
 	names := make([]string, len(v.open))
 	for i, at := range v.open {
-		names[i] = v.fam.open[at]
+		names[i] = v.fam.Open[at]
 	}
 	return names
 }

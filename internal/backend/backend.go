@@ -182,3 +182,9 @@ type Noticer interface {
 	// Notices returns what an operator should know: sentences for a log.
 	Notices() []string
 }
+
+// IsRemote reports whether Sync of b waits for another machine.
+func IsRemote(b Backend) bool {
+	_, ok := b.(Remote)
+	return ok
+}

@@ -131,6 +131,16 @@ func (f *Family) Aids(g *Family) bool {
 	return f.Block.Role != 0 && g.Block.Role == 0 && f.Name == g.Name && f.Alike(g) && slices.Equal(f.Labels, g.Labels)
 }
 
+// View returns the exponential buckets in the words of a series of f, or of its auxiliary family.
+func (f *Family) View(w Words) sparse.Block {
+	return sparse.View(f.BucketBlock(w), f.PerDoubling(), f.Shift(), f.Snapshots())
+}
+
+// Oldest returns the first epoch of the window that ends in an epoch.
+func (s *Sketch) Oldest(epoch uint64) uint64 {
+	return max(epoch, uint64(s.Slots)) - uint64(s.Slots) + 1
+}
+
 func (f *Family) checkSparse() error {
 	if n := f.Native; n != nil {
 		switch {

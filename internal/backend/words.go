@@ -1,6 +1,7 @@
 package backend
 
 import (
+	"math"
 	"sync/atomic"
 
 	"github.com/gotheus/gotheus/internal/sparse"
@@ -139,6 +140,14 @@ func (f *Family) BucketBlock(w Words) Words {
 		return w[f.fixed():]
 	}
 	return nil
+}
+
+// StateBits returns which states of a state set are on, for any value: bit i is that of state i.
+func StateBits(v float64) uint64 {
+	if !(v >= 0 && v < 1<<MaxStates) {
+		return 0
+	}
+	return uint64(math.Trunc(v))
 }
 
 // seal returns the seal of word i of n words of a series of f, and false for words that are never sealed.

@@ -1,0 +1,44 @@
+package backend
+
+import "math"
+
+// MergeParts returns the value of a gauge over its live parts, in all modes but PerInstance; false if
+// there is nothing to show.
+func MergeParts(mode Mode, parts []Part) (v float64, ok bool) {
+	joined, ticket := 0, uint64(0)
+	for i := range parts {
+		p := &parts[i]
+		bits := p.Words[GaugeValue].Load()
+		if !p.Live() || bits == SealedFloat {
+			continue
+		}
+		ok = true
+		if p.Words[GaugeFlags].Load()&GaugeJoined == 0 {
+			continue
+		}
+		joined++
+		value := math.Float64frombits(bits)
+		switch at := p.Words[GaugeTicket].Load(); {
+		case mode == Sum, mode == Mean:
+			v += value
+		case joined == 1, mode == Latest && at > ticket,
+			mode == Min && (value < v || v != v), mode == Max && (value > v || v != v): // NaN is neither less nor greater than anything
+			v, ticket = value, at
+		}
+	}
+	if mode == Mean && joined > 1 {
+		v /= float64(joined)
+	}
+	// The sum over no process is zero, unless the series was deleted.
+	return v, ok || mode == Sum && !AllSealed(parts)
+}
+
+// AllSealed reports whether the value of every part is sealed.
+func AllSealed(parts []Part) bool {
+	for i := range parts {
+		if parts[i].Words[GaugeValue].Load() != SealedFloat {
+			return false
+		}
+	}
+	return true
+}

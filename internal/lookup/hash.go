@@ -1,0 +1,153 @@
+package lookup
+
+import (
+	"hash/maphash"
+	"math/bits"
+	"math/rand/v2"
+)
+
+// The seeds are random for every process, so that nobody can choose values that collide.
+var (
+	seed             = maphash.MakeSeed()
+	seedA, seedB     = rand.Uint64(), rand.Uint64()
+	seedLen, seedEnd = rand.Uint64() | 1, rand.Uint64()
+)
+
+// seedStep is between the seeds of neighbouring values.
+const seedStep = 0x9e3779b97f4a7c15
+
+// identity is what tells label values apart at first sight. Of one or two values that have at most 254 bytes
+// each, id has the lengths in its lower half, and a to d are the first and last bytes: if these are equal, so are
+// values of at most 16 bytes. Of others, id is a hash with a mark that no such length has, and a and b are
+// the lengths, or ones if these have no room there.
+type identity struct {
+	id         uint64 // the upper half is a hash
+	a, b, c, d uint64 // not an array, which the compiler keeps in memory
+}
+
+const (
+	shortMost  = 254 // bytes of a value whose length is in the id
+	wholeMost  = 16  // bytes of a value that its ends are all of
+	otherMark  = 0xff
+	lengthMost = 1<<16 - 2
+	lengths    = 8 // how many values have their lengths in a and b
+	noLengths  = 1<<64 - 1
+)
+
+func identify(values []string) (x identity) {
+	n := len(values)
+	if n != 1 && n != 2 || len(values[0]) > shortMost || len(values[n-1]) > shortMost {
+		return identifyMany(values)
+	}
+	x.a, x.b = ends(values[0])
+	if n == 1 {
+		x.id = identifyOne(values[0], x.a, x.b)
+	} else {
+		x.c, x.d = ends(values[1])
+		x.id = identifyTwo(values[0], values[1], x.a, x.b, x.c, x.d)
+	}
+	return x
+}
+
+// identifyOne returns the id of a value of at most shortMost bytes with these ends.
+func identifyOne(v string, a, b uint64) uint64 {
+	h := fold(a^seedA, b^seedB) + uint64(len(v))*seedLen
+	if len(v) > wholeMost {
+		h += hashMiddle(seedA, v)
+	}
+	return h&^(1<<32-1) | uint64(len(v))
+}
+
+// identifyTwo does so for two values.
+func identifyTwo(v, w string, a, b, c, d uint64) uint64 {
+	lengths := uint64(len(v))<<8 | uint64(len(w))
+	h := fold(a^seedA, b^seedB) + fold(c^(seedA+seedStep), d^seedB) + lengths*seedLen
+	if len(v) > wholeMost || len(w) > wholeMost {
+		h += hashMiddle(seedA, v) + hashMiddle(seedA+seedStep, w)
+	}
+	return h&^(1<<32-1) | lengths
+}
+
+func identifyMany(values []string) identity {
+	var h, most, high, low uint64
+	k := seedA
+	for _, v := range values {
+		n := uint64(len(v))
+		var a, b uint64
+		switch { // as ends does
+		case n >= 8:
+			a, b = load64(v), load64(v[n-8:])
+		case n >= 4:
+			a, b = load32(v), load32(v[n-4:])
+		case n > 0:
+			a, b = uint64(v[0])<<8|uint64(v[n>>1]), uint64(v[n-1])
+		}
+		h += fold(a^k, b^seedB^n*seedLen)
+		if n > wholeMost {
+			h += hashMiddle(k, v)
+		}
+		k += seedStep
+		high, low = high<<16|low>>48, low<<16|n
+		most = max(most, n)
+	}
+	if len(values) > lengths || most > lengthMost {
+		high, low = noLengths, noLengths
+	}
+	return identity{id: h | otherMark, a: high, b: low}
+}
+
+// ends returns the first and last bytes of v: 8 each, or as many as there are; the same length given, they are
+// all of a v of at most 16 bytes.
+func ends(v string) (first, last uint64) {
+	if n := len(v); n >= 8 {
+		return load64(v), load64(v[n-8:])
+	}
+	return endsOfFew(v)
+}
+
+func endsOfFew(v string) (first, last uint64) {
+	switch n := len(v); {
+	case n >= 4:
+		return load32(v), load32(v[n-4:])
+	case n > 0:
+		return uint64(v[0])<<8 | uint64(v[n>>1]), uint64(v[n-1])
+	}
+	return 0, 0
+}
+
+// hashMiddle hashes what is between the ends of a long v. It multiplies and folds like wyhash, which the runtime
+// uses for maps where the processor has no instruction for hashing; that is quicker than hash/maphash for strings as
+// short as label values are.
+//
+//go:noinline
+func hashMiddle(k uint64, v string) uint64 {
+	if len(v) <= wholeMost {
+		return 0
+	}
+	middle := v[8 : len(v)-8]
+	if len(middle) > 64 {
+		return fold(maphash.String(seed, middle)^k, seedEnd)
+	}
+	for ; len(middle) > 8; middle = middle[8:] {
+		k = fold(load64(middle)^seedEnd, k)
+	}
+	return fold(load64(v[len(v)-16:])^seedEnd, k)
+}
+
+func fold(a, b uint64) uint64 {
+	hi, lo := bits.Mul64(a, b)
+	return hi ^ lo
+}
+
+// load64 and load32 are one instruction each on machines that allow it.
+
+func load64(s string) uint64 {
+	_ = s[7]
+	return uint64(s[0]) | uint64(s[1])<<8 | uint64(s[2])<<16 | uint64(s[3])<<24 |
+		uint64(s[4])<<32 | uint64(s[5])<<40 | uint64(s[6])<<48 | uint64(s[7])<<56
+}
+
+func load32(s string) uint64 {
+	_ = s[3]
+	return uint64(uint32(s[0]) | uint32(s[1])<<8 | uint32(s[2])<<16 | uint32(s[3])<<24)
+}

@@ -1,0 +1,168 @@
+package lookup
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/gotheus/gotheus/internal/backend"
+)
+
+// Values that differ in little have different hashes, spread over all slots of a table.
+func TestIdentify(t *testing.T) {
+	t.Parallel()
+	seen := map[uint64]string{}
+	same := 0
+	const slots = 1 << 12
+	var used [slots]bool
+	add := func(values ...string) {
+		x, key := identify(values), strings.Join(values, "\xff")
+		if other, ok := seen[x.id]; ok && other != key {
+			if same++; same > 5 { // some 2^28 pairs of the same lengths, 32 bits: one in some twenty runs, by chance
+				t.Errorf("%s and %s have the same hash", other, key)
+			}
+		}
+		seen[x.id] = key
+		used[x.id>>32%slots] = true
+	}
+	for n := 0; n < 150; n += 1 + n/20 {
+		for i := range max(n, 1) {
+			s := []byte(strings.Repeat("x", n))
+			add(string(s))
+			for _, c := range "\x00yz\x7f" {
+				if n > 0 {
+					s[i] = byte(c)
+					add(string(s))
+					add("x", string(s))
+					add(string(s), "x")
+					add(string(s[:i]), string(s[i:]))
+					add("x", string(s), "x")
+				}
+			}
+		}
+	}
+	for i := range 20000 {
+		add("GET", fmt.Sprint("/api/v1/route/", i))
+		add(fmt.Sprint(i), "200")
+		add("GET", fmt.Sprint("/api/v1/route/", i), "200", "")
+	}
+	n := 0
+	for _, u := range used {
+		if u {
+			n++
+		}
+	}
+	if n < slots*95/100 {
+		t.Errorf("%d hashes use %d of %d slots", len(seen), n, slots)
+	}
+}
+
+// awkward are values of lengths at which something changes, and such as could be taken for others.
+func awkward() (values []string) {
+	for _, n := range []int{0, 1, 3, 4, 7, 8, 9, 16, 17, 24, 90, 254, 255} {
+		s := strings.Repeat("a", n)
+		values = append(values, s)
+		if n > 0 {
+			values = append(values, s[:n/2]+"b"+s[n/2+1:], s[:n-1]+`"`)
+		}
+	}
+	values = append(values, strings.Repeat("a", 1<<16))
+	return append(values, `\`, `\\`, `\n`, `n`, `"`, `\"`, `a",y="b`, `a",y="`, `",y="b`, `b`, "世界", "\x00")
+}
+
+type instrument struct{ labels string }
+
+// Whatever values are: the table finds what was added, nothing else, and the label text is the backend's.
+func TestTableIsExact(t *testing.T) {
+	t.Parallel()
+	values := awkward()
+	constant := map[string]string{"a": `x"`, "w": "1", "zz": "\n"}
+	for _, open := range [][]string{{"x"}, {"x", "y"}, {"v", "x", "y"}, {"b", "quoted name", "v", "x", "y"}, manyNames(18)} {
+		names, _ := backend.SortLabels(append(slices.Clone(open), "a", "w", "zz"))
+		open, _ = backend.SortLabels(open)
+		def := &backend.Family{Name: "n", Labels: names}
+		var tab Table[instrument]
+		tab.Init(TextOf(names, constant), func(m *instrument) string { return m.labels })
+		set := func(i, j int) []string { // one or two values are awkward, the others empty
+			s := make([]string, len(open))
+			s[i%len(s)] = values[i]
+			s[(i+1)%len(s)] = values[j]
+			return s
+		}
+		added := map[string]bool{}
+		for i := range values {
+			for j := i % 3; j < len(values); j += 3 {
+				s := set(i, j)
+				key := strings.Join(s, "\xff")
+				if e := tab.Find(s); added[key] != (e != nil) {
+					t.Fatalf("%.200q: found %v", key, e != nil)
+				} else if e != nil {
+					continue
+				}
+				text := tab.text.Write(s)
+				if len(open) < 10 && i%7 == 0 {
+					var all []string
+					for _, name := range names {
+						if at := slices.Index(open, name); at >= 0 {
+							all = append(all, s[at])
+						} else {
+							all = append(all, constant[name])
+						}
+					}
+					if want, err := def.LabelText(all...); err != nil || text != want {
+						t.Fatalf("%.200q: label text %.200q, want %.200q (%v)", s, text, want, err)
+					}
+				}
+				if (i+j)%2 == 0 { // others must not be found
+					e := NewEntry[instrument](s)
+					e.M.labels = text
+					tab.Add(e)
+					added[key] = true
+				}
+			}
+		}
+		for i := range values {
+			for j := i % 3; j < len(values); j += 3 {
+				s := set(i, j)
+				e := tab.Find(s)
+				if key := strings.Join(s, "\xff"); added[key] != (e != nil) || e != nil && e.M.labels != tab.text.Write(s) {
+					t.Fatalf("%.200q: found %v", key, e != nil)
+				}
+			}
+		}
+	}
+}
+
+// Entries with the same hash are told apart by their values.
+func TestTableCollisions(t *testing.T) {
+	t.Parallel()
+	values := awkward()
+	plan := TextOf([]string{"x", "y"}, nil)
+	for _, u := range values {
+		for _, v := range values {
+			for _, s := range [][]string{{u, ""}, {"", u}, {u, v}} {
+				text := plan.Write([]string{v, u})
+				x, y := identify([]string{v, u}), identify(s)
+				alike := len(s[0]) == len(v) && len(s[1]) == len(u)
+				want := s[0] == v && s[1] == u
+				if got := plan.same(text, s, alike); got != want {
+					t.Fatalf("%.100q and %.100q: same %v", s, []string{v, u}, got)
+				}
+				if want && x != y {
+					t.Fatalf("%.100q: two identities", s)
+				}
+				if x.a == y.a && x.b == y.b && x.c == y.c && x.d == y.d && x.id&0xffff == y.id&0xffff && x.id&otherMark != otherMark && len(u) <= wholeMost && len(v) <= wholeMost && !want {
+					t.Fatalf("%.100q and %.100q have the same words", s, []string{v, u})
+				}
+			}
+		}
+	}
+}
+
+func manyNames(n int) (names []string) {
+	for i := range n {
+		names = append(names, fmt.Sprintf("x%02d", i))
+	}
+	return names
+}

@@ -1,0 +1,279 @@
+// Package page turns groups of living words and what collectors gave into the bytes of a page. It
+// knows no registry.
+package page
+
+import (
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/gotheus/gotheus/expo"
+	"github.com/gotheus/gotheus/internal/backend"
+	"github.com/gotheus/gotheus/internal/index"
+	"github.com/gotheus/gotheus/internal/names"
+	"github.com/gotheus/gotheus/internal/report"
+)
+
+// Source is a backend's groups in ascending order of names.
+type Source struct {
+	Groups []backend.Group
+	Hidden func(*backend.Family) bool // says which families are not to be shown; nil: none
+}
+
+// Options say what a page is to show, and how.
+type Options struct {
+	Format expo.Format
+	Names  []string         // of families or samples; none: all families
+	Now    func() time.Time // for the windows of quantiles
+	Log    *report.Log
+}
+
+// Page is what is needed to make one page. It is used again for the next.
+type Page struct {
+	Families []Family // in ascending order of names, after Sort
+
+	o       Options
+	shown   names.Shown
+	name    []byte // scratch
+	omitted error  // the first thing that was left out
+	only    *backend.Instance
+	joined  []index.Joined
+	joiner  index.Joiner
+	next    []int // of each group, while several are merged
+	Reader
+	dist   expo.Distribution
+	number expo.Number
+
+	encoded  expo.Format
+	encoder  expo.Encoder // for the format encoded
+	noStarts bool         // the format does not show when series began
+	buf      []byte
+}
+
+// Family is a family of a page: a collector's, or one or several groups of a backend that differ only
+// in label names and help.
+type Family struct {
+	expo.Family
+	groups    []index.Joined
+	collected *Collected
+}
+
+var pages = sync.Pool{New: func() any {
+	return &Page{shown: make(names.Shown), name: make([]byte, 0, 256), buf: make([]byte, 0, pieceSize+8<<10)}
+}}
+
+// New returns an empty page. Release gives it back.
+func New(o Options) *Page {
+	p := pages.Get().(*Page)
+	p.o = o
+	return p
+}
+
+// Release gives the page back. It must not be used any more.
+func (p *Page) Release() {
+	clear(p.Families)
+	p.Families = p.Families[:0]
+	clear(p.joined)
+	p.joined = p.joined[:0]
+	p.joiner.Reset()
+	p.Reader.release()
+	p.number, p.noStarts = expo.Number{}, false
+	clear(p.shown)
+	p.omitted, p.only, p.o = nil, nil, Options{}
+	pages.Put(p)
+}
+
+// Omitted returns the first thing that was left out, if there is any.
+func (p *Page) Omitted() error { return p.omitted }
+
+// Omit notes that something is missing, unless err is nil.
+func (p *Page) Omit(err error) {
+	if p.omitted == nil {
+		p.omitted = err
+	}
+}
+
+// Only has the page show the parts of one instance alone, where each process has some; nil: those of all.
+func (p *Page) Only(i *backend.Instance) { p.only = i }
+
+// AddGroups adds the families of a backend that are asked for. Of several with one name, the newest is
+// shown together with those that differ only in labels and help. It returns how many series of the
+// others are not shown.
+func (p *Page) AddGroups(s Source) (hidden int) {
+	groups := s.Groups
+	before := len(p.Families)
+	for i := 0; i < len(groups); {
+		first := len(p.joined) // the newest group of this name that is shown
+		j := i
+		for ; j < len(groups) && groups[j].Family.Name == groups[i].Family.Name; j++ {
+			g := groups[j].Family
+			switch {
+			case g.Block.Role != 0 || s.Hidden != nil && s.Hidden(g) || !p.wants(names.TypeOf(g.Kind), g.Name):
+			case p.labelsClash(p.joined[first:], g):
+				hidden += existingSeries(&groups[j])
+			case len(p.joined) == first || p.joined[first].Family.Alike(g):
+				p.joined = append(p.joined, index.Joined{Group: groups[j]})
+			default:
+				n := existingSeries(&groups[j])
+				if hidden += n; n > 0 {
+					p.o.Log.Log(slog.LevelWarn, "schema "+g.Name,
+						"programs disagree about a metric; the page shows what a live process declared last, the other keeps counting",
+						"metric", g.Name, "shown", describe(p.joined[first].Family), "hidden", describe(g), "series", n)
+					p.Omit(fmt.Errorf("programs disagree about %s", g.Name))
+				}
+			}
+		}
+		if shown := p.joined[first:]; len(shown) > 0 {
+			for k := range shown {
+				shown[k] = p.joiner.Join(shown[k].Group, groups[i:j])
+			}
+			g := shown[0].Family
+			bounds := g.Buckets
+			if g.Sketch != nil {
+				bounds = g.Sketch.Quantiles
+			}
+			p.Families = append(p.Families, Family{
+				Family: expo.Family{Name: g.Name, Help: p.help(g), Unit: g.Unit, Type: names.TypeOf(g.Kind), Bounds: bounds,
+					ClassicLabels: classicGroups(shown)},
+				groups: shown[:len(shown):len(shown)],
+			})
+		}
+		i = j
+	}
+	added := slices.DeleteFunc(p.Families[before:], func(f Family) bool {
+		if !p.leaveOut(&f) {
+			return false
+		}
+		for _, g := range f.groups {
+			hidden += len(g.Series)
+		}
+		return true
+	})
+	p.Families = p.Families[:before+len(added)]
+	return hidden
+}
+
+// AddCollected adds the families of collectors that are asked for, unless they clash with a family that
+// is on the page. It returns how many were left out.
+func (p *Page) AddCollected(list []*Collected) (leftOut int) {
+	for _, c := range list {
+		f := Family{Family: c.Family, collected: c}
+		f.ClassicLabels = names.Classic(c.Def.Labels)
+		switch {
+		case !p.wants(f.Type, f.Name):
+		case p.leaveOut(&f):
+			leftOut++
+		default:
+			p.Families = append(p.Families, f)
+		}
+	}
+	return leftOut
+}
+
+// Sort brings the families into the order of the page.
+func (p *Page) Sort() {
+	slices.SortFunc(p.Families, func(a, b Family) int { return strings.Compare(a.Name, b.Name) })
+}
+
+func (p *Page) wants(t expo.Type, name string) bool {
+	return names.Selects(p.o.Names, p.o.Format.NameEscaping(), t, name)
+}
+
+// leaveOut reports whether f clashes with a family on the page, or two of its labels with each other.
+// If not, its names are taken from now on.
+func (p *Page) leaveOut(f *Family) bool {
+	escaping := p.o.Format.NameEscaping()
+	stem, s := names.Stem(f.Type, escaping.MetricName(f.Name))
+	what := p.shown.Clash(stem, s, p.name)
+	if what == "" && f.collected != nil && !f.ClassicLabels {
+		_, what = names.Escaped(escaping, f.collected.Def.Labels)
+	}
+	if what != "" {
+		p.clash(f.Name, what)
+		return true
+	}
+	p.shown[stem] = s
+	return false
+}
+
+// clash reports that a family, or a part of it, is not on the page.
+func (p *Page) clash(name, what string) {
+	p.o.Log.Log(slog.LevelError, "clash "+name, "a family was left out of the page", "metric", name, "clashes with", what)
+	p.Omit(fmt.Errorf("%s clashes with %s", name, what))
+}
+
+// help returns the help text of a family of the backend, where another process may have put anything.
+func (p *Page) help(f *backend.Family) string {
+	help := strings.ToValidUTF8(f.Help, "\ufffd")
+	if help != f.Help {
+		p.o.Log.Log(slog.LevelWarn, "help "+f.Name,
+			"a help text that another process has written is not UTF-8; the page shows it without what is wrong",
+			"metric", f.Name, "help", f.Help)
+	}
+	return help
+}
+
+// labelsClash reports whether labels of g could not be told apart on the page, from each other or from
+// those of the family's other groups.
+func (p *Page) labelsClash(others []index.Joined, g *backend.Family) bool {
+	labels, escaping := g.Labels, p.o.Format.NameEscaping()
+	if g.Kind == backend.StateSet {
+		labels = append(slices.Clone(labels), g.Name)
+	}
+	if escaping == expo.AllowUTF8 || names.Classic(labels) && len(others) == 0 {
+		return false
+	}
+	set, clash := names.Escaped(escaping, labels)
+	for i := 0; clash == "" && i < len(others); i++ {
+		labels := others[i].Family.Labels
+		if other, _ := names.Escaped(escaping, labels); other == set && g.Kind != backend.StateSet {
+			clash = strings.Join(labels, ", ")
+		}
+	}
+	if clash == "" {
+		return false
+	}
+	p.clash(g.Name, clash)
+	return true
+}
+
+// existingSeries returns how many of a group's series were not deleted.
+func existingSeries(g *backend.Group) (n int) {
+	for i := range g.Series {
+		if g.Parts != nil && !backend.AllSealed(g.Parts[i].List()) || g.Parts == nil && !g.Family.Sealed(g.Series[i].Words) {
+			n++
+		}
+	}
+	return n
+}
+
+// describe says in what families of one name may differ so that they cannot be shown together.
+func describe(f *backend.Family) string {
+	s := f.Kind.String()
+	if f.Mode != backend.Shared {
+		s += ", mode " + f.Mode.String()
+	}
+	if f.Unit != "" {
+		s += ", unit " + f.Unit
+	}
+	if f.Stripes != 0 {
+		s += fmt.Sprintf(", %d stripes", f.Stripes)
+	}
+	if f.Kind == backend.Histogram {
+		s += fmt.Sprintf(", buckets %v", f.Buckets)
+	}
+	return s
+}
+
+// classicGroups reports whether no label of a family's groups needs escaping.
+func classicGroups(groups []index.Joined) bool {
+	for i := range groups {
+		if f := groups[i].Family; !names.Classic(f.Labels) || f.Kind == backend.StateSet && !names.Classic([]string{f.Name}) {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,126 @@
+// Package report logs what a library has to say about its environment, without flooding the log.
+package report
+
+import (
+	"context"
+	"log/slog"
+	"maps"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// interval is how long a line is not repeated for the same cause.
+const interval = time.Minute
+
+// maxCauses is how many causes are remembered. Lines of further ones are dropped: names that come from
+// outside have no end.
+const maxCauses = 1000
+
+// Log writes lines to a logger, at most one per cause and minute. The zero value writes to
+// slog.Default(). All methods may be called concurrently, and none calls the logger while it holds a
+// lock: a logger may update metrics.
+type Log struct {
+	Default *slog.Logger // where lines go before SetLogger; nil: slog.Default() at that time
+
+	logger atomic.Pointer[slog.Logger]
+
+	mu      sync.Mutex
+	causes  map[string]*state
+	holding bool
+	held    []func() // lines that wait for Release
+}
+
+type state struct {
+	last       time.Time
+	suppressed int
+}
+
+// SetLogger sends further lines to l; nil: to the default.
+func (l *Log) SetLogger(to *slog.Logger) { l.logger.Store(to) }
+
+// Logger returns where lines go.
+func (l *Log) Logger() *slog.Logger {
+	if to := l.logger.Load(); to != nil {
+		return to
+	}
+	if l.Default != nil {
+		return l.Default
+	}
+	return slog.Default()
+}
+
+// Log logs a line, unless there was one of the same cause within the last minute.
+func (l *Log) Log(level slog.Level, cause, msg string, args ...any) {
+	line := l.line(level, cause, msg, args)
+	if line != nil {
+		line()
+	}
+}
+
+// line returns what writes the line; nil if it is suppressed or held.
+func (l *Log) line(level slog.Level, cause, msg string, args []any) func() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	st := l.causes[cause]
+	now := time.Now()
+	if st == nil {
+		if l.causes == nil {
+			l.causes = make(map[string]*state)
+		}
+		if len(l.causes) >= maxCauses {
+			maps.DeleteFunc(l.causes, func(_ string, st *state) bool { return now.Sub(st.last) >= interval })
+		}
+		if len(l.causes) >= maxCauses {
+			return nil
+		}
+		st = new(state)
+		l.causes[cause] = st
+	}
+	if now.Sub(st.last) < interval {
+		st.suppressed++
+		return nil
+	}
+	if st.suppressed > 0 {
+		args = append(args, "suppressed", st.suppressed)
+	}
+	*st = state{last: now}
+	line := func() { l.Logger().Log(context.Background(), level, "gotheus: "+msg, args...) }
+	if l.holding {
+		l.held = append(l.held, line)
+		return nil
+	}
+	return line
+}
+
+// Forget forgets a cause that will not come again.
+func (l *Log) Forget(cause string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.causes, cause)
+}
+
+// Hold keeps all further lines until Release: the caller holds locks that a logger may need.
+func (l *Log) Hold() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.holding = true
+}
+
+// Later adds a line that Release writes.
+func (l *Log) Later(level slog.Level, msg string, args ...any) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.held = append(l.held, func() { l.Logger().Log(context.Background(), level, "gotheus: "+msg, args...) })
+}
+
+// Release writes the lines that were held.
+func (l *Log) Release() {
+	l.mu.Lock()
+	held := l.held
+	l.held, l.holding = nil, false
+	l.mu.Unlock()
+	for _, line := range held {
+		line()
+	}
+}

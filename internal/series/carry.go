@@ -1,0 +1,101 @@
+package series
+
+import (
+	"iter"
+	"math"
+
+	"github.com/gotheus/gotheus/internal/backend"
+	"github.com/gotheus/gotheus/internal/word"
+)
+
+// Carrying over what words hold that a series leaves, kind by kind. What cannot be carried because the
+// series is being deleted at that moment belongs to the life that ends.
+
+// CarryCounter carries a counter.
+func (f *Family) CarryCounter(to, from backend.Words) {
+	for to, from := range f.eachStripe(to, from) {
+		n, w := word.SealInt(&from[backend.CounterInt]), &to[backend.CounterInt]
+		for n > 0 {
+			old := w.Load()
+			if old >= backend.SealedInt {
+				break
+			}
+			if old+n >= backend.IntLimit {
+				word.AddFloat(&to[backend.CounterFloat], float64(n))
+				break
+			}
+			if w.CompareAndSwap(old, old+n) {
+				break
+			}
+		}
+		carryFloat(to, from, backend.CounterFloat)
+	}
+	f.carryStart(to, from)
+}
+
+// CarryHistogram carries the buckets at bounds, and the sum, of a histogram. limit is what a bucket
+// holds at most.
+func (f *Family) CarryHistogram(to, from backend.Words, limit uint64) {
+	for to, from := range f.eachStripe(to, from) {
+		if f.Def.Classic() {
+			for i := backend.HistogramBuckets; i <= backend.HistogramBuckets+len(f.Def.Buckets); i++ {
+				word.CarryCount(&to[i], word.SealInt(&from[i]), limit)
+			}
+		}
+		carryFloat(to, from, backend.HistogramSum)
+	}
+	if f.Def.Native != nil {
+		word.SealInt(f.Def.Many(from)) // what is carried over is counted there again
+	}
+	f.carryStart(to, from)
+}
+
+// CarrySummary carries the count and the sum of a summary.
+func (f *Family) CarrySummary(to, from backend.Words) {
+	word.CarryCount(&to[backend.SummaryCount], word.SealInt(&from[backend.SummaryCount]), backend.IntLimit)
+	carryFloat(to, from, backend.SummarySum)
+	f.carryStart(to, from)
+}
+
+// CarryGauge carries a gauge. It reports whether this process has updated it, where that makes a
+// difference.
+func (f *Family) CarryGauge(to, from backend.Words) (joined bool) {
+	bits := from[backend.GaugeValue].Swap(backend.SealedFloat)
+	if bits == backend.SealedFloat { // it belongs to a life that has ended
+		return false
+	}
+	v, flags := math.Float64frombits(bits), from[backend.GaugeFlags].Load()
+	to[backend.GaugeFlags].Or(flags & backend.GaugeIsSet)
+	if flags&backend.GaugeIsSet != 0 {
+		to[backend.GaugeValue].Store(word.Bits(v))
+	} else if v != 0 {
+		word.AddFloat(&to[backend.GaugeValue], v)
+	}
+	return flags&backend.GaugeJoined != 0
+}
+
+func carryFloat(to, from backend.Words, i int) {
+	if v := word.SealFloat(&from[i]); v != 0 {
+		word.AddFloat(&to[i], v)
+	}
+}
+
+// carryStart lets new words, unless they have a start, begin when those did that are left behind.
+func (f *Family) carryStart(to, from backend.Words) {
+	if start := word.SealInt(f.Def.Start(from)); start != 0 {
+		f.Def.Start(to).CompareAndSwap(0, start)
+	}
+}
+
+// eachStripe ranges over the stripes of two series of f side by side; without stripes, over the words as
+// one.
+func (f *Family) eachStripe(to, from backend.Words) iter.Seq2[backend.Words, backend.Words] {
+	return func(yield func(to, from backend.Words) bool) {
+		each := f.Def.StripeWords()
+		for i := range max(f.Def.Stripes, 1) {
+			if !yield(to[i*each:], from[i*each:]) {
+				return
+			}
+		}
+	}
+}

@@ -1,0 +1,167 @@
+package series
+
+import (
+	"log/slog"
+	"maps"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"github.com/gotheus/gotheus/internal/backend"
+)
+
+// fault is something that the library counts about itself. It does so in words of its own: the
+// constructors and look-ups that a program uses may be what has failed.
+type fault int
+
+const (
+	rejectedUpdates fault = iota
+	overflowedLookups
+	collectorErrors
+	faultKinds
+)
+
+var faultFamilies = [faultKinds]struct {
+	name, help string
+	byMetric   bool // there is a series for each metric
+}{
+	rejectedUpdates:   {"gotheus_rejected_updates_total", "Updates that were ignored because of their value, by metric.", true},
+	overflowedLookups: {"gotheus_overflowed_lookups_total", "Look-ups of label values that got the overflow series, by metric.", true},
+	collectorErrors:   {"gotheus_collector_errors_total", "Collectors, or families of theirs, that were left out of a page because of an error.", false},
+}
+
+// faults has the families of faults that have happened.
+type faults struct {
+	mu       sync.Mutex
+	families [faultKinds]*tallies
+}
+
+// Reject counts and logs an update that was ignored.
+func (f *Family) Reject(op string, v any, rule string) {
+	f.Home.count(rejectedUpdates, f)
+	f.Home.Log.Log(slog.LevelWarn, "reject "+f.Def.Name, "an update was ignored",
+		"metric", f.Def.Name, "operation", op, "value", v, "rule", rule)
+}
+
+// CountCollectorError counts an error of a collector.
+func (h *Home) CountCollectorError() { h.count(collectorErrors, nil) }
+
+// ShowCollectorErrors makes the counter of collectors' errors, so that it is shown at zero.
+func (h *Home) ShowCollectorErrors() { h.tallyOf(collectorErrors, nil) }
+
+func (h *Home) count(k fault, f *Family) {
+	if t := h.tallyOf(k, f); t != nil {
+		t.add()
+	}
+}
+
+// tallyOf returns the tally of a fault that f, if it is given, has had. Nil: it is not counted.
+func (h *Home) tallyOf(k fault, f *Family) *tally {
+	if h.NoFaults || f != nil && f.Def.Name == h.Prefix+faultFamilies[k].name {
+		return nil
+	}
+	h.faults.mu.Lock()
+	if h.faults.families[k] == nil {
+		h.faults.families[k] = h.newTallies(k)
+	}
+	all := h.faults.families[k]
+	h.faults.mu.Unlock()
+	if _, err := h.Enter(all.family); err != nil {
+		return nil // constant labels are in the way
+	}
+	metric := ""
+	if f != nil {
+		metric = f.Def.Name
+	}
+	return all.find(metric)
+}
+
+func (h *Home) newTallies(k fault) *tallies {
+	def := &backend.Family{Name: h.Prefix + faultFamilies[k].name, Help: faultFamilies[k].help, Kind: backend.Counter}
+	labels := slices.Collect(maps.Keys(h.Labels))
+	var open []string
+	if faultFamilies[k].byMetric {
+		open = []string{"metric"}
+		if _, ok := h.Labels["metric"]; ok {
+			open = []string{OwnPrefix + "metric"}
+		}
+	}
+	def.Labels, _ = backend.SortLabels(append(labels, open...))
+	f := &Family{Home: h, Def: def, Constant: h.Labels, Open: open, IsVec: len(open) > 0, Source: "the library"}
+	f.max.Store(-1)
+	f.Prepare()
+	t := &tallies{family: f, byMetric: make(map[string]*tally)}
+	f.table = t
+	return t
+}
+
+// tallies is the table of a family of faults.
+type tallies struct {
+	family   *Family
+	byMetric map[string]*tally // guarded by the family's lock
+}
+
+// tally is a counter of faults.
+type tally struct {
+	series Series
+	word   atomic.Pointer[atomic.Uint64]
+}
+
+func (t *tallies) find(metric string) *tally {
+	f := t.family
+	f.mu.Lock()
+	defer f.unlock()
+	c := t.byMetric[metric]
+	if c == nil {
+		c = new(tally)
+		var values []string
+		if f.IsVec {
+			values = []string{metric}
+		}
+		f.initialize(&c.series, f.text.Write(values))
+		f.place(c)
+		t.byMetric[metric] = c
+	}
+	return c
+}
+
+func (t *tallies) each(yield func(Instrument) bool) bool {
+	for _, c := range t.byMetric {
+		if !yield(c) {
+			return false
+		}
+	}
+	return true
+}
+
+func (t *tallies) prune() int64 {
+	for metric, c := range t.byMetric {
+		if !c.series.placement.Load().listed {
+			delete(t.byMetric, metric)
+		}
+	}
+	return 0
+}
+
+func (c *tally) add() {
+	for {
+		w := c.word.Load()
+		if w.Add(1) < backend.SealedInt {
+			return
+		}
+		if c.word.Load() == w {
+			Escape(c, w)
+		}
+	}
+}
+
+func (c *tally) Series() *Series       { return &c.series }
+func (c *tally) Exponents() *Exponents { return nil }
+func (c *tally) Room() backend.Words   { return nil }
+
+func (c *tally) Move(to, from backend.Words) {
+	c.word.Store(&to[backend.CounterInt])
+	if from != nil {
+		c.series.Family().CarryCounter(to, from)
+	}
+}

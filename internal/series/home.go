@@ -1,0 +1,99 @@
+package series
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/gotheus/gotheus/internal/backend"
+	"github.com/gotheus/gotheus/internal/backend/heap"
+	"github.com/gotheus/gotheus/internal/periodic"
+	"github.com/gotheus/gotheus/internal/report"
+	"github.com/gotheus/gotheus/internal/retry"
+)
+
+// Home is what families need of the registry they belong to: the backend in use, the clock, the log,
+// and which other families there are. The zero value is ready and has a heap. Its exported fields are
+// set before it is used, but for those that are ready as they are.
+type Home struct {
+	Prefix   string                       // of the library's own families
+	Labels   Labels                       // constant labels of the library's own families
+	Clock    func() time.Time             // nil: time.Now
+	Exemplar func(context.Context) Labels // returns the exemplar for what happens in a context; nil: none
+	NoFaults bool                         // leaves out the families that count what went wrong
+
+	Log       report.Log
+	Moves     sync.Mutex  // held for the instructions in which one series moves, see the package
+	Postponed retry.Queue // families and series that the backend had no room for
+
+	bound     atomic.Pointer[Binding]
+	idle      periodic.Timer // looks for series whose time to live is over
+	windows   periodic.Timer // moves the windows of quantiles
+	directory directory
+	faults    faults
+}
+
+// Labels are label names with their values.
+type Labels = map[string]string
+
+// Binding is a backend while a registry uses it.
+type Binding struct {
+	backend.Backend
+	Local  bool // the registry's own heap: nobody else sees these words
+	Number int  // tells live processes apart
+}
+
+// Bound returns b as a binding.
+func Bound(b backend.Backend) *Binding {
+	bound := &Binding{Backend: b}
+	if n, ok := b.(backend.Numbered); ok {
+		bound.Number = n.Number()
+	}
+	return bound
+}
+
+// LocalHeap returns a heap of the registry's own.
+func LocalHeap() *Binding { return &Binding{Backend: heap.New(), Local: true} }
+
+// Current returns the backend in use, at first a heap.
+func (h *Home) Current() *Binding {
+	if b := h.bound.Load(); b != nil {
+		return b
+	}
+	h.bound.CompareAndSwap(nil, LocalHeap())
+	return h.bound.Load()
+}
+
+// Now returns the time by the registry's clock.
+func (h *Home) Now() time.Time {
+	if h.Clock != nil {
+		return h.Clock()
+	}
+	return time.Now()
+}
+
+// Since returns the seconds that have passed since start by the registry's clock.
+func (h *Home) Since(start time.Time) float64 {
+	if h.Clock != nil {
+		return h.Clock().Sub(start).Seconds()
+	}
+	return time.Since(start).Seconds() // cheaper than time.Now().Sub
+}
+
+// ExemplarOf returns the labels of the exemplar for what happens in ctx; none if there is none.
+func (h *Home) ExemplarOf(ctx context.Context) Labels {
+	if h.Exemplar == nil {
+		return nil
+	}
+	return h.Exemplar(ctx)
+}
+
+// nanoseconds returns t in nanoseconds since 1970, or 0 if it is before that or centuries after.
+func nanoseconds(t time.Time) int64 {
+	const maxSeconds = (1<<63 - 1) / int64(time.Second)
+	if s := t.Unix(); s < 0 || s >= maxSeconds {
+		return 0
+	}
+	return t.UnixNano()
+}

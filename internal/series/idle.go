@@ -1,0 +1,156 @@
+package series
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/gotheus/gotheus/internal/backend"
+	"github.com/gotheus/gotheus/internal/index"
+)
+
+// Time to live, without a clock on the path of updates: eight times within a TTL, the sweeper looks at the
+// words of all series of the family, also those that other processes made. A series whose words have not
+// changed for as long as this process has watched it, and for the TTL, is deleted for all. Every process
+// that declares the family does so; the words are the same for all of them, so none deletes what another
+// one has updated.
+
+// idleState is when a series was last seen to change.
+type idleState struct {
+	print uint64 // fingerprint of its words
+	since time.Time
+}
+
+// Watch has the family's time to live and the window of its quantiles watched, if it has them.
+func (f *Family) Watch() {
+	h := f.Home
+	if f.TTL > 0 {
+		h.idle.Start(f.TTL/8, Timeout, func(ctx context.Context) bool {
+			h.Expire(ctx, h.Now())
+			return true
+		})
+	}
+	if f.Def.Sketch != nil { // with a timer of its own, since Expire waits for backends
+		h.windows.Start(f.Def.Sketch.Slot()/4, Timeout, func(context.Context) bool {
+			h.AdvanceWindows(h.Now())
+			return true
+		})
+	}
+}
+
+// StopWatching ends what Watch has begun, and waits for what is in progress until ctx ends.
+func (h *Home) StopWatching(ctx context.Context) {
+	h.idle.Stop(ctx)
+	h.windows.Stop(ctx)
+}
+
+// Expire deletes the series whose time to live is over at a time.
+func (h *Home) Expire(ctx context.Context, now time.Time) {
+	var families []*Family
+	for _, f := range h.Families() {
+		if f.TTL > 0 {
+			families = append(families, f)
+		}
+	}
+	if len(families) == 0 {
+		return
+	}
+	b := h.Current()
+	if err := b.Sync(ctx); err != nil {
+		if ctx.Err() != nil || errors.Is(err, backend.ErrClosed) {
+			return
+		}
+		h.Log.Log(slog.LevelWarn, "sweep", "the backend cannot be read; times to live are judged by what is known", "error", err)
+	}
+	groups := b.Walk()
+	var joiner index.Joiner
+	for _, f := range families {
+		f.drop(func(*Series) bool { return true }) // what other processes have deleted
+		schema := f.Def.Schema()
+		groups := index.Named(groups, f.Def.Name)
+		for i := range groups {
+			if groups[i].Family.Schema() == schema {
+				idle, lost := f.look(joiner.Join(groups[i], groups), now)
+				if len(idle) > 0 {
+					f.expire(idle)
+				}
+				for _, labels := range lost {
+					b.Cells(f.Def, labels) // if there is no room, at the next look
+				}
+			}
+		}
+	}
+}
+
+// look notes which series have changed. It returns those that are idle, and the declared ones that somebody
+// has deleted who does not know that they are to stay.
+func (f *Family) look(g index.Joined, now time.Time) (idle map[string]bool, lost []string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	idle = make(map[string]bool)
+	watched := make(map[string]*idleState, len(g.Series))
+	var further []index.Block
+	for i := range g.Series {
+		s := g.Series[i]
+		print, exists := fingerprint(f.Def, &g.Group, i)
+		further = g.Blocks(further[:0], s.Labels)
+		for i := range further {
+			print = mix(print, further[i].Family, further[i].Words)
+		}
+		switch {
+		case f.pinned[s.Labels]:
+			if !exists {
+				lost = append(lost, s.Labels)
+			}
+			continue
+		case !exists || !f.Owns(s.Labels):
+			continue
+		}
+		st := f.idle[s.Labels]
+		if st == nil || st.print != print || inProgress(f.Def, &g.Group, i) {
+			st = &idleState{print, now}
+		}
+		if now.Sub(st.since) >= f.TTL {
+			idle[s.Labels] = true
+			continue
+		}
+		watched[s.Labels] = st
+	}
+	f.idle = watched
+	return idle, lost
+}
+
+// inProgress reports whether the series is a sum over processes that is not zero: what is going on is not
+// idle, however long it takes, and its end would take the sum below zero.
+func inProgress(f *backend.Family, g *backend.Group, i int) bool {
+	if f.Mode != backend.Sum || g.Parts == nil {
+		return false
+	}
+	v, _ := backend.MergeParts(f.Mode, g.Parts[i].List())
+	return v != 0
+}
+
+// fingerprint changes with any word of the series itself that an update changes.
+func fingerprint(f *backend.Family, g *backend.Group, i int) (print uint64, exists bool) {
+	if g.Parts == nil {
+		words := g.Series[i].Words
+		return mix(print, f, words), !f.Sealed(words)
+	}
+	for _, p := range g.Parts[i].List() {
+		exists = exists || !f.Sealed(p.Words)
+		print = mix(print, f, p.Words)
+	}
+	return print, exists
+}
+
+func mix(print uint64, f *backend.Family, w backend.Words) uint64 {
+	for i := range w {
+		if f.Snapshot(i, len(w)) { // the window moves on without updates
+			continue
+		}
+		print = (print ^ w[i].Load()) * 0x9e3779b97f4a7c15
+		print ^= print >> 29
+	}
+	return print
+}

@@ -1,0 +1,58 @@
+package series
+
+import (
+	"log/slog"
+	"sync/atomic"
+
+	"github.com/gotheus/gotheus/internal/backend"
+)
+
+// OverflowValue is the value of all labels of the series that a look-up returns when its family has as
+// many series as it may have.
+const OverflowValue = backend.OverflowValue
+
+// Limit is a family's limit of series from look-ups. Once it is reached, a look-up that finds nothing
+// learns so from one atomic load: it may be one of very many, made by somebody who means no good.
+type Limit struct {
+	max     atomic.Int64 // negative: none
+	counted int64        // series that look-ups have made; guarded by the family's lock
+	full    atomic.Bool  // counted has reached max: no more are made
+
+	overflowed atomic.Pointer[tally] // nil: not counted
+}
+
+// Max returns the limit; negative: there is none.
+func (l *Limit) Max() int64 { return l.max.Load() }
+
+// SetMax sets another limit.
+func (l *Limit) SetMax(n int64) {
+	l.max.Store(n)
+	l.full.Store(false)
+}
+
+// becomeFull is called by the first look-ups that find the family full.
+func (f *Family) becomeFull() {
+	if f.drop(func(*Series) bool { return true }) {
+		return // other processes have deleted some
+	}
+	f.overflowed.Store(f.Home.tallyOf(overflowedLookups, f))
+	f.mu.Lock()
+	if limit := f.max.Load(); limit >= 0 && f.counted >= limit {
+		f.full.Store(true)
+	}
+	f.mu.Unlock()
+	f.Home.Log.Log(slog.LevelWarn, "overflow "+f.Def.Name,
+		"a family has as many series as it may have; others are counted in one overflow series",
+		"metric", f.Def.Name, "max", f.max.Load(), "value of its labels", OverflowValue)
+}
+
+func (f *Family) overflowValues() []string {
+	values := make([]string, len(f.Open))
+	for i := range values {
+		values[i] = OverflowValue
+	}
+	return values
+}
+
+// overflowLabels returns the label text of the family's overflow series.
+func (f *Family) overflowLabels() string { return f.text.Write(f.overflowValues()) }

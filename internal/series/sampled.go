@@ -1,0 +1,135 @@
+package series
+
+import (
+	"github.com/gotheus/gotheus/expo"
+	"github.com/gotheus/gotheus/internal/backend"
+	"github.com/gotheus/gotheus/internal/word"
+)
+
+// Sampled is a family whose series are written as a whole, from what a collector gave about this
+// process. There is no instrument that code could update.
+type Sampled struct {
+	family *Family
+	series map[string]*sampled // by label text; guarded by the family's lock
+}
+
+// sampled is a series of a sampled family.
+type sampled struct {
+	series Series
+	owner  any    // the collector that gives it
+	round  uint64 // of the owner, in which it gave the series last
+}
+
+func (m *sampled) Series() *Series       { return &m.series }
+func (m *sampled) Exponents() *Exponents { return nil }
+func (m *sampled) Room() backend.Words   { return nil }
+
+func (m *sampled) Move(to, from backend.Words) {
+	def := m.series.Family().Def
+	if from == nil || def.Sealed(from) {
+		return
+	}
+	for i := range to {
+		to[i].Store(from[i].Load())
+	}
+	def.Seal(from)
+}
+
+// NewSampled gives f, which is prepared, a table of sampled series.
+func NewSampled(f *Family) { f.table = &Sampled{f, make(map[string]*sampled)} }
+
+// Value is what a collector gave of a series.
+type Value struct {
+	Labels string
+	Number float64
+	Dist   *expo.Distribution // of histograms and summaries
+}
+
+// Write sets a series, which belongs to owner from now on. It reports whether the series is new, and
+// false for ok if it belongs to another owner.
+func (t *Sampled) Write(owner any, round uint64, v *Value) (isNew, ok bool) {
+	f := t.family
+	f.mu.Lock()
+	defer f.unlock()
+	m := t.series[v.Labels]
+	switch {
+	case m == nil:
+		m, isNew = &sampled{owner: owner}, true
+		f.initialize(&m.series, v.Labels)
+		t.series[v.Labels] = m
+		f.place(m)
+	case m.owner != owner:
+		return false, false
+	}
+	m.round = round
+	f.Home.Moves.Lock()
+	defer f.Home.Moves.Unlock()
+	store(f.Def, m.series.Words(), v)
+	return isNew, true
+}
+
+// Forget takes the series of owner off the page that were not written in this round.
+func (t *Sampled) Forget(owner any, round uint64) {
+	t.family.Vanish(func(i Instrument) bool {
+		m := i.(*sampled)
+		return m.owner == owner && m.round != round
+	})
+}
+
+func (t *Sampled) each(yield func(Instrument) bool) bool {
+	for _, m := range t.series {
+		if !yield(m) {
+			return false
+		}
+	}
+	return true
+}
+
+func (t *Sampled) prune() int64 {
+	for labels, m := range t.series {
+		if !m.series.placement.Load().listed {
+			delete(t.series, labels)
+		}
+	}
+	return 0
+}
+
+// store sets the words of a series.
+func store(def *backend.Family, words backend.Words, v *Value) {
+	switch def.Kind {
+	case backend.Histogram:
+		words[backend.HistogramSum].Store(word.Bits(v.Dist.Sum))
+		below := uint64(0)
+		for i, n := range append(v.Dist.Buckets, v.Dist.Count) {
+			words[backend.HistogramBuckets+i].Store(n - below)
+			below = n
+		}
+	case backend.Summary:
+		words[backend.SummaryCount].Store(v.Dist.Count)
+		words[backend.SummarySum].Store(word.Bits(v.Dist.Sum))
+		for i, q := range v.Dist.Quantiles {
+			words[backend.SummaryQuantiles+i].Store(word.Bits(q))
+		}
+	default:
+		words[backend.GaugeValue].Store(word.Bits(v.Number))
+		words[backend.GaugeFlags].Store(backend.GaugeIsSet | backend.GaugeJoined)
+	}
+}
+
+// Vanish takes this process's part of series off the page, until they are written again.
+func (f *Family) Vanish(which func(Instrument) bool) {
+	some := false
+	f.mu.Lock()
+	for m := range f.all() {
+		if which(m) {
+			f.Home.Moves.Lock()
+			f.Def.Seal(m.Series().Words())
+			f.Home.Moves.Unlock()
+			some = true
+		}
+	}
+	f.mu.Unlock()
+	if some {
+		f.drop(func(*Series) bool { return true })
+	}
+}

@@ -1,0 +1,163 @@
+package series
+
+import (
+	"sync/atomic"
+
+	"github.com/gotheus/gotheus/internal/lookup"
+)
+
+// Table has the instruments of a family, and finds them by label values.
+type Table[M any] struct {
+	lookup.Table[M]
+	family   *Family
+	core     func(*M) Instrument
+	overflow atomic.Pointer[lookup.Entry[M]] // also in the table; nil until it is needed
+	free     map[*lookup.Entry[M]]bool       // entries that do not count for the limit; guarded by the family's lock
+}
+
+// NewTable gives f, which is prepared, its table. labels returns the label text of an instrument, core
+// the instrument as this package sees it.
+func NewTable[M any](f *Family, labels func(*M) string, core func(*M) Instrument) *Table[M] {
+	t := &Table[M]{family: f, core: core}
+	t.Init(f.text, labels)
+	f.table = t
+	return t
+}
+
+// Mark is what a look-up remembers of the time before its search.
+type Mark[M any] struct {
+	full  bool
+	state lookup.State[lookup.Entry[M]]
+}
+
+// Mark is called before Find: whoever sees that the family is full sees all entries that were made
+// before that.
+func (t *Table[M]) Mark() Mark[M] { return Mark[M]{t.family.full.Load(), t.State()} }
+
+// Make returns the instrument for values in the family's order, which Find has not found since mark. It
+// makes it, or returns the overflow series if there are as many as there may be. It does not keep the
+// values.
+func (t *Table[M]) Make(values []string, mark Mark[M]) *M {
+	f := t.family
+	if mark.full {
+		return t.overflowSeries()
+	}
+	f.mu.Lock()
+	var m *M
+	if t.State() != mark.state {
+		m = t.find(values)
+	}
+	if m == nil {
+		m = t.create(values, true)
+	}
+	f.unlock()
+	if m == nil {
+		f.becomeFull()
+		return t.overflowSeries()
+	}
+	return m
+}
+
+// Pin makes the series with these values, if there are none, and keeps them from expiring. They do not
+// count for the limit.
+func (t *Table[M]) Pin(all [][]string) {
+	f := t.family
+	f.mu.Lock()
+	defer f.unlock()
+	for _, values := range all {
+		m := t.uncounted(values)
+		if f.pinned == nil {
+			f.pinned = make(map[string]bool)
+		}
+		f.pinned[t.core(m).Series().Row.Labels] = true
+	}
+}
+
+// IsOverflow reports whether m is the overflow series.
+func (t *Table[M]) IsOverflow(m *M) bool {
+	e := t.overflow.Load()
+	return e != nil && m == &e.M
+}
+
+func (t *Table[M]) find(values []string) *M {
+	if e := t.Find(values); e != nil {
+		return &e.M
+	}
+	return nil
+}
+
+// uncounted returns a series that does not count for the limit if it is new. The family's lock is held.
+func (t *Table[M]) uncounted(values []string) *M {
+	if m := t.find(values); m != nil {
+		return m
+	}
+	return t.create(values, false)
+}
+
+// create makes a series that does not exist. It returns nil if the series counts for the limit and there
+// are too many of these. The family's lock is held.
+func (t *Table[M]) create(values []string, counts bool) *M {
+	f := t.family
+	if counts {
+		if limit := f.max.Load(); limit >= 0 && f.counted >= limit {
+			return nil
+		}
+		f.counted++
+	}
+	e := lookup.NewEntry[M](values)
+	if !counts {
+		if t.free == nil {
+			t.free = make(map[*lookup.Entry[M]]bool)
+		}
+		t.free[e] = true
+	}
+	m := t.core(&e.M)
+	f.initialize(m.Series(), f.text.Write(values))
+	f.place(m)
+	t.Add(e)
+	return &e.M
+}
+
+// overflowSeries returns the overflow series for a look-up, and counts it.
+func (t *Table[M]) overflowSeries() *M {
+	if c := t.family.overflowed.Load(); c != nil {
+		c.add()
+	}
+	if e := t.overflow.Load(); e != nil {
+		return &e.M
+	}
+	values := t.family.overflowValues()
+	t.family.mu.Lock()
+	defer t.family.unlock()
+	m := t.uncounted(values)
+	t.overflow.Store(t.Find(values))
+	return m
+}
+
+func (t *Table[M]) each(yield func(Instrument) bool) bool {
+	for e := range t.All() {
+		if !yield(t.core(&e.M)) {
+			return false
+		}
+	}
+	return true
+}
+
+func (t *Table[M]) prune() (counted int64) {
+	gone := func(e *lookup.Entry[M]) bool { return !t.core(&e.M).Series().placement.Load().listed }
+	t.Prune(func(e *lookup.Entry[M]) bool {
+		switch {
+		case !gone(e):
+			return false
+		case t.free[e]:
+			delete(t.free, e)
+		default:
+			counted++
+		}
+		return true
+	})
+	if e := t.overflow.Load(); e != nil && gone(e) {
+		t.overflow.Store(nil)
+	}
+	return counted
+}
