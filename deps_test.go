@@ -2,8 +2,11 @@ package gotheus_test
 
 import (
 	"encoding/json"
+	"go/parser"
+	"go/token"
 	"io"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -14,13 +17,16 @@ const module = "github.com/gotheus/gotheus"
 // allowed says what each package of the root module may import of this module's packages and of the
 // heavier parts of the standard library. Everything outside of the standard library is forbidden.
 var allowed = map[string][]string{
-	// reflect for structs with labels, and unsafe, which has a twin without, see direct.go
-	"":                             {"internal/backend", "internal/backend/heap", "internal/backend/shm", "expo", "internal/sparse", "internal/spread", "reflect", "unsafe"},
+	// reflect for structs with labels and nil pointers; unsafe has a twin without, see direct.go
+	"":                             {"store", "internal/open", "internal/backend", "internal/backend/heap", "expo", "internal/sparse", "internal/spread", "reflect", "unsafe"},
+	"store":                        {}, // is for everybody
+	"store/storetest":              {"store", "internal/backend", "internal/backend/backendtest", "internal/backend/syncer"},
+	"internal/open":                {"store", "internal/backend", "internal/backend/heap", "internal/backend/shm", "internal/backend/syncer"},
 	"internal/backend":             {"internal/sparse"},
 	"internal/backend/heap":        {"internal/backend", "internal/index"},
 	"internal/backend/shm":         {"internal/backend", "internal/index", "unsafe"},
-	"internal/backend/syncer":      {"internal/backend", "internal/index"},
-	"internal/backend/backendtest": {"internal/backend", "internal/backend/syncer", "internal/sparse"},
+	"internal/backend/syncer":      {"store", "internal/backend", "internal/index"},
+	"internal/backend/backendtest": {"store", "internal/backend", "internal/backend/syncer", "internal/sparse"},
 	"internal/index":               {"internal/backend"},
 	"internal/pagetest":            {"internal/backend", "expo"},                                                   // for tests
 	"internal/hostiletest":         {"", "internal/backend", "internal/backend/heap", "expo", "internal/pagetest"}, // likewise
@@ -78,6 +84,28 @@ func TestImports(t *testing.T) {
 		}
 		if seen != len(allowed) {
 			t.Errorf("%d packages, rules for %d", seen, len(allowed))
+		}
+	}
+}
+
+// Stores that are modules of their own use what anybody can use: they have versions of their own.
+func TestStoresImportNothingInternal(t *testing.T) {
+	t.Parallel()
+	for _, dir := range []string{"redisstore", "_examples/sqlite"} {
+		files, err := filepath.Glob(filepath.Join(dir, "*.go"))
+		if err != nil || len(files) == 0 {
+			t.Fatalf("%s: %d files, %v", dir, len(files), err)
+		}
+		for _, name := range files {
+			f, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.ImportsOnly)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, imported := range f.Imports {
+				if strings.Contains(imported.Path.Value, "/internal/") {
+					t.Errorf("%s imports %s", name, imported.Path.Value)
+				}
+			}
 		}
 	}
 }
