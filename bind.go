@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"github.com/gotheus/gotheus/internal/backend"
-	_ "github.com/gotheus/gotheus/internal/backend/shm" // scheme shm:
+	"github.com/gotheus/gotheus/internal/open"
 	"github.com/gotheus/gotheus/internal/retry"
 	"github.com/gotheus/gotheus/internal/series"
 )
@@ -65,6 +65,8 @@ type asked struct {
 //	shm:///dev/shm/shop?limit=64MiB    a file that all processes of the host share, see package shm
 //	redis://host:6379?ns=shop          Redis or Valkey, if the program imports module redisstore
 //
+// or any other scheme that a package of the program has registered, see store.Register.
+//
 // Bind may be called at any time, while metrics are being updated: what was counted before is carried
 // over, and nothing is lost or counted twice. It waits for scrapes, and for another Bind or Close,
 // in progress until ctx ends.
@@ -96,7 +98,7 @@ func (r *Registry) bindURL(ctx context.Context, rawURL string, env bool) error {
 	err := r.openAndInstall(ctx, rawURL)
 	if err != nil {
 		request.err.Store(&err)
-		if !errors.Is(err, backend.ErrScheme) {
+		if !errors.Is(err, ErrScheme) {
 			r.bind.reopen.Add(func(ctx context.Context) error { return r.openAgain(ctx, rawURL, request) }, err, reopenFirst, reopenLast)
 		}
 	}
@@ -122,11 +124,11 @@ func (r *Registry) beginBind(ctx context.Context, name string) error {
 
 // openAndInstall opens a backend and makes it r's. The turn is held.
 func (r *Registry) openAndInstall(ctx context.Context, rawURL string) error {
-	b, err := backend.Open(ctx, rawURL)
+	b, err := open.URL(ctx, rawURL, r.home.Log.Forward())
 	if err != nil {
 		return err
 	}
-	if err := r.install(ctx, b); err != nil {
+	if err := r.install(ctx, func() (backend.Backend, error) { return b, nil }); err != nil {
 		return errors.Join(err, b.Close(context.WithoutCancel(ctx)))
 	}
 	if n, ok := b.(backend.Noticer); ok {
@@ -155,10 +157,18 @@ func (r *Registry) openAgain(ctx context.Context, rawURL string, request *asked)
 }
 
 // BindBackend is Bind for a backend at hand, which r then owns: it is closed by Close. If ctx ends while
-// scrapes are in progress, nothing has happened.
-func (r *Registry) BindBackend(ctx context.Context, b backend.Backend) error {
+// scrapes are in progress, nothing has happened. The error wraps ErrInvalid if b is nil.
+func (r *Registry) BindBackend(ctx context.Context, b Backend) error {
+	if isNil(b) {
+		return fmt.Errorf("%w: BindBackend: the backend is nil", ErrInvalid)
+	}
+	return r.bindMade(ctx, fmt.Sprintf("%T", b), func() (backend.Backend, error) { return b, nil })
+}
+
+// bindMade binds r to the backend that making returns, which is called when nothing else can go
+// wrong.
+func (r *Registry) bindMade(ctx context.Context, name string, making func() (backend.Backend, error)) error {
 	r.bind.envDone.Store(true)
-	name := fmt.Sprintf("%T", b)
 	if err := r.beginBind(ctx, name); err != nil {
 		return err
 	}
@@ -166,7 +176,7 @@ func (r *Registry) BindBackend(ctx context.Context, b backend.Backend) error {
 	before, own := r.bind.asked.Load(), r.self.Load()
 	r.bind.asked.Store(&asked{name: name})
 	r.startSelf()
-	if err := r.install(ctx, b); err != nil { // what was asked for before is tried again
+	if err := r.install(ctx, making); err != nil { // what was asked for before is tried again
 		r.bind.asked.Store(before)
 		if own == nil {
 			r.stopSelf()
@@ -177,14 +187,18 @@ func (r *Registry) BindBackend(ctx context.Context, b backend.Backend) error {
 	return nil
 }
 
-// install makes b the backend of r, when no scrape is in progress. The turn is held.
-func (r *Registry) install(ctx context.Context, b backend.Backend) error {
+// install makes what making returns the backend of r, when no scrape is in progress. The turn is held.
+func (r *Registry) install(ctx context.Context, making func() (backend.Backend, error)) error {
 	r.bind.inProgress.Store(true) // no more scrapes begin
 	defer r.bind.inProgress.Store(false)
 	if err := retry.Lock(ctx, r.scrapeMu.TryLock); err != nil {
 		return fmt.Errorf("gotheus: waiting for scrapes in progress: %w", err)
 	}
 	defer r.scrapeMu.Unlock()
+	b, err := making()
+	if err != nil {
+		return err
+	}
 	if c, ok := b.(backend.Clocked); ok {
 		c.SetClock(r.Now)
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/gotheus/gotheus"
 	"github.com/gotheus/gotheus/internal/backend"
 	"github.com/gotheus/gotheus/internal/backend/heap"
+	"github.com/gotheus/gotheus/internal/open"
 )
 
 // Series that the backend has no room for are promoted in the background. Close may meet that at any moment,
@@ -94,7 +95,7 @@ type gated struct {
 var gates sync.Map // by host
 
 func init() {
-	backend.Register("test-gated", func(ctx context.Context, u *url.URL) (backend.Backend, error) {
+	open.Register("test-gated", func(ctx context.Context, u *url.URL) (backend.Backend, error) {
 		g, _ := gates.Load(u.Host)
 		return g.(*gated).open()
 	})

@@ -197,7 +197,7 @@ func TestBindFails(t *testing.T) {
 	if err := r2.Bind(t.Context(), "shm:///nonexistent/dir/x"); err == nil {
 		t.Error("no error")
 	}
-	if err := r2.Bind(t.Context(), "nosuch:"); !errors.Is(err, backend.ErrScheme) {
+	if err := r2.Bind(t.Context(), "nosuch:"); !errors.Is(err, gotheus.ErrScheme) {
 		t.Errorf("got %v", err)
 	}
 	pageHas(t, r2, "gotheus_backend_up 0")

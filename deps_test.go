@@ -1,9 +1,13 @@
 package gotheus_test
 
 import (
+	"bytes"
 	"encoding/json"
+	"go/parser"
+	"go/token"
 	"io"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -11,44 +15,48 @@ import (
 
 const module = "github.com/gotheus/gotheus"
 
-// allowed says what each package of the root module may import of this module's packages and of the
-// heavier parts of the standard library. Everything outside of the standard library is forbidden.
-var allowed = map[string][]string{
-	// reflect for structs with labels, and unsafe, which has a twin without, see direct.go
-	"":                             {"internal/backend", "internal/backend/heap", "internal/backend/shm", "expo", "internal/sparse", "internal/spread", "reflect", "unsafe"},
-	"internal/backend":             {"internal/sparse"},
-	"internal/backend/heap":        {"internal/backend", "internal/index"},
-	"internal/backend/shm":         {"internal/backend", "internal/index", "unsafe"},
-	"internal/backend/syncer":      {"internal/backend", "internal/index"},
-	"internal/backend/backendtest": {"internal/backend", "internal/backend/syncer", "internal/sparse"},
-	"internal/index":               {"internal/backend"},
-	"internal/pagetest":            {"internal/backend", "expo"},                                                   // for tests
-	"internal/hostiletest":         {"", "internal/backend", "internal/backend/heap", "expo", "internal/pagetest"}, // likewise
-	"internal/sparse":              {},
-	"internal/spread":              {"unsafe"}, // for go:linkname; there is a twin without
-	"expo":                         {},
-	"metrichttp":                   {"", "expo", "net/http"},
-	"collectors":                   {"", "internal/backend"},
-	"collectors/expvars":           {"", "expo"},
-	"examples/service":             {"", "metrichttp", "net/http"},
-	"metrictest":                   {"", "internal/backend", "net/http"},
+// floors are the packages of the root module, from the ground up. A package imports those of floors
+// below its own, and none beside it or above.
+var floors = [][]string{
+	{"expo", "store", "internal/bounds", "internal/labelstruct", "internal/report", "internal/retry", "internal/sparse", "internal/spread"},
+	{"internal/backend", "internal/periodic"},
+	{"internal/index", "internal/lookup", "internal/names", "internal/word"},
+	{"internal/backend/heap", "internal/backend/shm", "internal/backend/syncer", "internal/leader"},
+	{"internal/backend/backendtest", "internal/open", "internal/page", "internal/series"},
+	{""},
+	{"collectors", "collectors/expvars", "metrichttp", "metrictest", "store/storetest"},
+	{"examples/service", "internal/pagetest"},
+	{"internal/hostiletest"},
 }
 
-var restricted = []string{"net/http", "unsafe", "reflect", "C"}
+// heavy are packages of the standard library that not everybody may import, and who may.
+var heavy = map[string][]string{
+	"net/http": {"metrichttp", "metrictest", "examples/service"},
+	"reflect":  {"", "internal/labelstruct", "internal/open"}, // of structs with labels, and of nil pointers
+	// Of mapped memory, of strings in structs, and for go:linkname. The last two have twins without.
+	"unsafe": {"internal/backend/shm", "internal/labelstruct", "internal/spread"},
+	"C":      {},
+}
 
-// Imports are policy: they keep the layers apart and an application's dependencies at zero.
+// Imports are policy: they hold the floors, and keep an application's dependencies at zero.
 func TestImports(t *testing.T) {
 	t.Parallel()
+	floor := make(map[string]int)
+	for i, names := range floors {
+		for _, name := range names {
+			floor[name] = i
+		}
+	}
 	// For another platform, too: files for other systems count as well.
 	for _, env := range [][]string{{"GOOS=linux", "GOARCH=amd64"}, {"GOOS=windows", "GOARCH=amd64"}} {
-		cmd := exec.Command("go", "list", "-json=ImportPath,Imports,Standard", "./...")
+		cmd := exec.Command("go", "list", "-json=ImportPath,Imports", "./...")
 		cmd.Env = append(cmd.Environ(), env...)
 		out, err := cmd.Output()
 		if err != nil {
 			t.Fatal(err)
 		}
-		dec := json.NewDecoder(strings.NewReader(string(out)))
-		seen := 0
+		dec := json.NewDecoder(bytes.NewReader(out))
+		found := 0
 		for {
 			var p struct {
 				ImportPath string
@@ -60,24 +68,47 @@ func TestImports(t *testing.T) {
 				t.Fatal(err)
 			}
 			name := relative(p.ImportPath)
-			rules, ok := allowed[name]
-			if !ok {
-				t.Errorf("%s: no rule says what it may import", p.ImportPath)
+			if _, ok := floor[name]; !ok {
+				t.Errorf("%s is on no floor", p.ImportPath)
+				continue
 			}
-			seen++
+			found++
 			for _, imported := range p.Imports {
-				ours := imported == module || strings.HasPrefix(imported, module+"/")
-				switch {
-				case ours && !slices.Contains(rules, relative(imported)),
-					!ours && slices.Contains(restricted, imported) && !slices.Contains(rules, imported):
+				allowed, isHeavy := heavy[imported]
+				switch other, ours := floor[relative(imported)], imported == module || strings.HasPrefix(imported, module+"/"); {
+				case ours && other >= floor[name]:
+					t.Errorf("%s, on floor %d, must not import %s on floor %d", p.ImportPath, floor[name], imported, other)
+				case !ours && isHeavy && !slices.Contains(allowed, name):
 					t.Errorf("%s must not import %s", p.ImportPath, imported)
 				case !ours && strings.Contains(strings.Split(imported, "/")[0], "."):
 					t.Errorf("%s imports %s, which is not in the standard library", p.ImportPath, imported)
 				}
 			}
 		}
-		if seen != len(allowed) {
-			t.Errorf("%d packages, rules for %d", seen, len(allowed))
+		if found != len(floor) {
+			t.Errorf("%d packages, %d on floors", found, len(floor))
+		}
+	}
+}
+
+// Stores that are modules of their own use what anybody can use: they have versions of their own.
+func TestStoresImportNothingInternal(t *testing.T) {
+	t.Parallel()
+	for _, dir := range []string{"redisstore", "_examples/sqlite"} {
+		files, err := filepath.Glob(filepath.Join(dir, "*.go"))
+		if err != nil || len(files) == 0 {
+			t.Fatalf("%s: %d files, %v", dir, len(files), err)
+		}
+		for _, name := range files {
+			f, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.ImportsOnly)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, imported := range f.Imports {
+				if strings.Contains(imported.Path.Value, "/internal/") {
+					t.Errorf("%s imports %s", name, imported.Path.Value)
+				}
+			}
 		}
 	}
 }

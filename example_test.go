@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/gotheus/gotheus"
-	"github.com/gotheus/gotheus/internal/backend"
 	"github.com/gotheus/gotheus/internal/backend/heap"
 )
 
@@ -58,7 +57,7 @@ func ExampleRegistry_Bind() {
 func ExampleRegistry_Bind_error() {
 	r := gotheus.NewRegistry(&gotheus.RegistryOptions{Logger: quiet})
 	err := r.Bind(context.Background(), "nosuch://host/")
-	fmt.Println(errors.Is(err, backend.ErrScheme))
+	fmt.Println(errors.Is(err, gotheus.ErrScheme))
 	r.NewCounter("c_total", "Counts all the same.", nil).Inc()
 	// Output: true
 }

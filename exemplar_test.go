@@ -13,6 +13,7 @@ import (
 	"github.com/gotheus/gotheus/expo"
 	"github.com/gotheus/gotheus/internal/backend"
 	"github.com/gotheus/gotheus/internal/backend/heap"
+	"github.com/gotheus/gotheus/internal/open"
 )
 
 func TestExemplars(t *testing.T) {
@@ -110,7 +111,7 @@ func TestHostileNeighbour(t *testing.T) {
 				}
 				return place
 			}
-			b, err := backend.Open(t.Context(), join())
+			b, err := open.URL(t.Context(), join(), quiet)
 			if err != nil {
 				t.Fatal(err)
 			}

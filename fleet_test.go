@@ -10,9 +10,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/gotheus/gotheus/internal/backend"
 	"github.com/gotheus/gotheus/internal/backend/backendtest"
-	"github.com/gotheus/gotheus/internal/backend/syncer"
+	"github.com/gotheus/gotheus/store"
 )
 
 // fleets are stores in memory, each with the hosts that use it.
@@ -39,19 +38,15 @@ type fleetStore struct {
 
 func init() {
 	fleets.stores, fleets.hosts = make(map[string]*fleet), make(map[string]*fleetStore)
-	backend.Register("fleet", func(_ context.Context, u *url.URL) (backend.Backend, error) {
+	store.Register("fleet", func(_ context.Context, u *url.URL, _ store.DriverOptions) (*store.Config, error) {
 		fleets.Lock()
 		defer fleets.Unlock()
 		host := fleets.hosts[u.Opaque]
-		o := &syncer.Options{Logger: quiet, Alive: time.Hour}
-		if len(host.shards) == 1 {
-			return syncer.New(fleetShard{host, &host.shards[0]}, o), nil
-		}
-		var stores []backend.Store
+		c := &store.Config{Options: store.Options{Logger: quiet, Alive: time.Hour}}
 		for i := range host.shards {
-			stores = append(stores, fleetShard{host, &host.shards[i]})
+			c.Shards = append(c.Shards, fleetShard{host, &host.shards[i]})
 		}
-		return syncer.NewSharded(stores, o)
+		return c, nil
 	})
 }
 
@@ -111,7 +106,7 @@ type fleetShard struct {
 }
 
 // Heads lets the killed look as if they had been silent for long.
-func (h fleetShard) Heads(ctx context.Context) (map[string]backend.Head, error) {
+func (h fleetShard) Heads(ctx context.Context) (map[string]store.Head, error) {
 	if err := h.check(); err != nil {
 		return nil, err
 	}
@@ -127,7 +122,7 @@ func (h fleetShard) Heads(ctx context.Context) (map[string]backend.Head, error) 
 	return heads, err
 }
 
-func (h fleetShard) Commit(ctx context.Context, c *backend.Commit) error {
+func (h fleetShard) Commit(ctx context.Context, c *store.Commit) error {
 	h.mu.Lock()
 	if h.killed {
 		h.mu.Unlock()

@@ -19,6 +19,7 @@ import (
 	"github.com/gotheus/gotheus"
 	"github.com/gotheus/gotheus/internal/backend"
 	"github.com/gotheus/gotheus/internal/backend/heap"
+	"github.com/gotheus/gotheus/internal/open"
 )
 
 // What Flush and Close say is true at any moment of a bind, a retry and a close.
@@ -185,10 +186,10 @@ func TestJobFlushesUntilDone(t *testing.T) {
 
 func init() {
 	workers["job"] = job
-	backend.Register("test-job", func(ctx context.Context, u *url.URL) (backend.Backend, error) {
+	open.Register("test-job", func(ctx context.Context, u *url.URL) (backend.Backend, error) {
 		fmt.Println("binding")
 		close(jobBinds)
-		return backend.Open(ctx, os.Getenv("FILE"))
+		return open.URL(ctx, os.Getenv("FILE"), quiet)
 	})
 }
 
@@ -467,7 +468,7 @@ type noticed struct{ *heap.Backend }
 func (noticed) Notices() []string { return []string{"the file was damaged"} }
 
 func init() {
-	backend.Register("test-noticed", func(context.Context, *url.URL) (backend.Backend, error) { return noticed{heap.New()}, nil })
+	open.Register("test-noticed", func(context.Context, *url.URL) (backend.Backend, error) { return noticed{heap.New()}, nil })
 }
 
 // So it may when it is told how a backend was opened: the bind is over by then.

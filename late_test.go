@@ -14,6 +14,7 @@ import (
 	"github.com/gotheus/gotheus/internal/backend/backendtest"
 	"github.com/gotheus/gotheus/internal/backend/heap"
 	"github.com/gotheus/gotheus/internal/backend/syncer"
+	"github.com/gotheus/gotheus/store"
 )
 
 // deaf is a backend whose Sync does not heed its context.
@@ -42,12 +43,12 @@ func TestLateSync(t *testing.T) {
 		stale bool
 	}{
 		"a store that hangs": {func(hang *atomic.Bool, _ chan struct{}) backend.Backend {
-			return syncer.New(&backendtest.Faulty{Store: new(backendtest.Memory), Next: func() backendtest.Fault {
+			return gotheus.Must(syncer.New(&backendtest.Faulty{Store: new(backendtest.Memory), Next: func() backendtest.Fault {
 				if hang.Load() {
 					return backendtest.Hang
 				}
 				return backendtest.None
-			}}, &syncer.Options{Logger: quiet})
+			}}, &store.Options{Logger: quiet}))
 		}, true},
 		"a store that does not heed the deadline": {func(_ *atomic.Bool, release chan struct{}) backend.Backend {
 			return deafRemote{deaf{heap.New(), release}}
@@ -101,8 +102,8 @@ func TestCloseInTime(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			r := gotheus.NewRegistry(&gotheus.RegistryOptions{Logger: quiet})
 			c := r.NewCounter("c_total", "C.", nil)
-			r.BindBackend(t.Context(), syncer.New(&backendtest.Faulty{Store: new(backendtest.Memory), Next: func() backendtest.Fault { return backendtest.Hang }},
-				&syncer.Options{Logger: quiet}))
+			hanging := &backendtest.Faulty{Store: new(backendtest.Memory), Next: func() backendtest.Fault { return backendtest.Hang }}
+			r.BindStore(t.Context(), &store.Config{Shards: []store.Store{hanging}})
 			c.Inc()
 			ctx, cancel := context.WithTimeout(t.Context(), given)
 			defer cancel()

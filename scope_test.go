@@ -14,8 +14,8 @@ import (
 	"github.com/gotheus/gotheus"
 	"github.com/gotheus/gotheus/internal/backend"
 	"github.com/gotheus/gotheus/internal/backend/backendtest"
-	"github.com/gotheus/gotheus/internal/backend/syncer"
 	"github.com/gotheus/gotheus/metrichttp"
+	"github.com/gotheus/gotheus/store"
 )
 
 // count makes every worker count what it has alone and with others, and gauges with modes.
@@ -198,11 +198,9 @@ func TestScopeOwnIsLikeHeap(t *testing.T) {
 	count(local)
 	want := page(local)
 	stores := make([]backendtest.Memory, 3)
-	for name, open := range map[string]func() backend.Backend{
-		"syncer": func() backend.Backend { return syncer.New(&stores[0], nil) },
-		"sharded": func() backend.Backend {
-			return gotheus.Must(syncer.NewSharded([]backend.Store{&stores[0], &stores[1], &stores[2]}, nil))
-		},
+	for name, open := range map[string]func() []store.Store{
+		"syncer":  func() []store.Store { return []store.Store{&stores[0]} },
+		"sharded": func() []store.Store { return []store.Store{&stores[0], &stores[1], &stores[2]} },
 	} {
 		clear(stores)
 		var other *gotheus.Registry
@@ -211,7 +209,7 @@ func TestScopeOwnIsLikeHeap(t *testing.T) {
 			if !early {
 				count(r)
 			}
-			if err := r.BindBackend(t.Context(), open()); err != nil {
+			if err := r.BindStore(t.Context(), &store.Config{Shards: open()}); err != nil {
 				t.Fatal(err)
 			}
 			defer r.Close(context.Background())
@@ -241,8 +239,8 @@ func TestScopeOwnIsLikeHeap(t *testing.T) {
 // is a process's own is on its page.
 func TestScopeLeaderCollectors(t *testing.T) {
 	t.Parallel()
-	store := new(backendtest.Memory)
-	down := &failingStore{Store: store}
+	memory := new(backendtest.Memory)
+	down := &failingStore{Store: memory}
 	var list []*gotheus.Registry
 	asked := 0
 	for i := range 2 {
@@ -256,11 +254,11 @@ func TestScopeLeaderCollectors(t *testing.T) {
 			s.Gauge("mine", "M.").Put(float64(i))
 			return nil
 		}))
-		s := backend.Store(store)
+		s := store.Store(memory)
 		if i == 1 {
 			s = down
 		}
-		if err := r.BindBackend(t.Context(), syncer.New(s, &syncer.Options{Logger: quiet, ServeStale: true})); err != nil {
+		if err := r.BindStore(t.Context(), &store.Config{Shards: []store.Store{s}, Options: store.Options{ServeStale: true}}); err != nil {
 			t.Fatal(err)
 		}
 		defer r.Close(context.Background())
@@ -295,11 +293,11 @@ func TestScopeLeaderCollectors(t *testing.T) {
 }
 
 type failingStore struct {
-	backend.Store
+	store.Store
 	fail atomic.Bool
 }
 
-func (s *failingStore) Heads(ctx context.Context) (map[string]backend.Head, error) {
+func (s *failingStore) Heads(ctx context.Context) (map[string]store.Head, error) {
 	if s.fail.Load() {
 		return nil, errors.New("the network is down")
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/gotheus/gotheus"
 	"github.com/gotheus/gotheus/internal/backend"
+	"github.com/gotheus/gotheus/internal/open"
 	"github.com/gotheus/gotheus/redisstore"
 )
 
@@ -68,7 +69,7 @@ type instance struct {
 func labels(i int) string { return fmt.Sprintf(`method="GET",route="/api/v1/route/%06d"`, i) }
 
 func newInstance(e *env, s *server, ns string, f *backend.Family, series int) (*instance, error) {
-	b, err := redisstore.Open(s.url(ns))
+	b, err := open.URL(context.Background(), s.url(ns), nil)
 	if err != nil {
 		return nil, err
 	}
@@ -273,11 +274,11 @@ func bytesReport(e *env, w io.Writer, _ int) error {
 		{"histograms of 11 buckets, 0 to 1,000 in each", &backend.Family{Name: "seconds", Help: "Time.", Kind: backend.Histogram, Labels: []string{"method", "route"}, Buckets: bounds}, fewSeries},
 	} {
 		ns := string(f.family.Name[:1])
-		store, err := redisstore.OpenStore(s.url(ns))
+		used, err := redisstore.OpenNamespace(s.url(ns))
 		if err != nil {
 			return err
 		}
-		defer store.Close()
+		defer used.Close()
 		var sizes []int64
 		for range fleet {
 			x, err := newInstance(e, s, ns, f.family, f.series)
@@ -297,7 +298,7 @@ func bytesReport(e *env, w io.Writer, _ int) error {
 			if err := x.flush(); err != nil {
 				return err
 			}
-			n, err := store.Size(context.Background())
+			n, err := used.Size(context.Background())
 			if err != nil {
 				return err
 			}

@@ -8,18 +8,18 @@ import (
 
 	"github.com/gotheus/gotheus"
 	"github.com/gotheus/gotheus/internal/backend/backendtest"
-	"github.com/gotheus/gotheus/internal/backend/syncer"
 	"github.com/gotheus/gotheus/metrichttp"
+	"github.com/gotheus/gotheus/store"
 )
 
 // Two processes share a backend, and each is scraped as a target of its own.
 func ExampleHandler_scope() {
 	ctx := context.Background()
-	store := new(backendtest.Memory) // in place of a server
+	c := &store.Config{Shards: []store.Store{new(backendtest.Memory)}} // in place of a server
 	var processes []*gotheus.Registry
 	for i := range 2 {
 		r := gotheus.NewRegistry(nil)
-		if err := r.BindBackend(ctx, syncer.New(store, nil)); err != nil {
+		if err := r.BindStore(ctx, c); err != nil {
 			fmt.Println(err)
 			return
 		}

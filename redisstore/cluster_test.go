@@ -205,12 +205,12 @@ func (c *cluster) testShards(t *testing.T) {
 	ctx := t.Context()
 	l := startLoad(t, c.url("ns=spread&shards=8"))
 	l.settle("spread")
-	store, err := redisstore.OpenStore(c.url("ns=spread"))
+	ns, err := redisstore.OpenNamespace(c.url("ns=spread"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer store.Close()
-	keys, err := store.Keys(ctx)
+	defer ns.Close()
+	keys, err := ns.Keys(ctx)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -234,7 +234,7 @@ func (c *cluster) testShards(t *testing.T) {
 	if found != len(keys) {
 		t.Errorf("%d keys, %d are listed", found, len(keys))
 	}
-	if n, err := store.Size(ctx); err != nil || n < 5000 {
+	if n, err := ns.Size(ctx); err != nil || n < 5000 {
 		t.Errorf("%d bytes, %v", n, err)
 	}
 	for _, shards := range []int{1, 4, 9} {
@@ -254,23 +254,23 @@ func (c *cluster) testShards(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := store.Remove(ctx); err != nil {
+	if err := ns.Remove(ctx); err != nil {
 		t.Fatal(err)
 	}
 	// Whoever is left restores only what is its own.
-	if keys, err := store.Keys(ctx); err != nil || len(keys) > 0 && len(keys) > 8*6 {
+	if keys, err := ns.Keys(ctx); err != nil || len(keys) > 0 && len(keys) > 8*6 {
 		t.Errorf("%d keys are left: %v", len(keys), err)
 	}
 }
 
 // A program's own client will do.
 func (c *cluster) testClient(t *testing.T) {
-	b, err := redisstore.New(c.ClusterClient, &redisstore.Options{StoreOptions: redisstore.StoreOptions{Namespace: "client"}, Shards: 3})
+	config, err := redisstore.New(c.ClusterClient, &redisstore.Options{Namespace: "client", Shards: 3})
 	if err != nil {
 		t.Fatal(err)
 	}
 	r := newRegistry()
-	if err := r.BindBackend(t.Context(), b); err != nil {
+	if err := r.BindStore(t.Context(), config); err != nil {
 		t.Fatal(err)
 	}
 	r.NewCounter("c_total", "C.", nil).Add(3)

@@ -3,44 +3,42 @@
 package redisstore_test
 
 import (
-	"strings"
+	"fmt"
+	"sync/atomic"
 	"testing"
 
-	"github.com/gotheus/gotheus/internal/backend"
-	"github.com/gotheus/gotheus/internal/backend/backendtest"
 	"github.com/gotheus/gotheus/redisstore"
+	"github.com/gotheus/gotheus/store"
+	"github.com/gotheus/gotheus/store/storetest"
 )
 
-var conforming = backendtest.Backends{
-	Fresh: func(t testing.TB) string { return startServer(t).url("ns=kit") },
-	Open: func(place string) (backend.Backend, error) {
-		if strings.Contains(place, "shards=") {
-			return redisstore.Open(place)
-		}
-		return onFaultyNetwork(place)
-	},
+var conforming = storetest.Stores{
+	Fresh:     func(t testing.TB) string { return startServer(t).url("ns=kit") },
+	Open:      func(place string) (*store.Config, error) { return redisstore.Open(place) },
 	Processes: true,
 }
 
-var onFaultyNetwork = backendtest.OnStore(func(place string) (backend.Store, error) {
-	return redisstore.OpenStore(place)
-}, 20)
+func TestStore(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	for _, shards := range []int{1, 3} {
+		var n atomic.Int64
+		o := conforming
+		o.Fresh = func(testing.TB) string {
+			return s.url(fmt.Sprintf("ns=store%d_%d&shards=%d", shards, n.Add(1), shards))
+		}
+		t.Run(fmt.Sprint("shards=", shards), func(t *testing.T) { storetest.TestStore(t, o) })
+	}
+}
 
-// The rules for backends, with child processes, and a network that loses one call in twenty.
-func TestBackend(t *testing.T) { backendtest.TestBackend(t, conforming) }
+// What programs get to see, also in child processes, on a network that loses one call in twenty.
+func TestBackend(t *testing.T) { storetest.TestBackend(t, conforming) }
 
-// The same in a namespace of several shards, on a network without faults.
+// The same in a namespace of several shards.
 func TestShardedBackend(t *testing.T) {
 	o := conforming
-	o.Fresh = func(t testing.TB) string { return startServer(t).url("ns=kit&shards=3&interval=20ms&alive=5s") }
-	backendtest.TestBackend(t, o)
+	o.Fresh = func(t testing.TB) string { return startServer(t).url("ns=kit&shards=3") }
+	storetest.TestBackend(t, o)
 }
 
-func BenchmarkStore(b *testing.B) {
-	s, err := redisstore.OpenStore(startServer(b).url(""))
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer s.Close()
-	backendtest.BenchmarkStore(b, s)
-}
+func BenchmarkStore(b *testing.B) { storetest.BenchmarkStore(b, conforming) }

@@ -1,15 +1,18 @@
-// Package redisstore keeps metrics in Redis (6.2 or later) or Valkey, so that processes on any number of hosts
-// share them: any process's page is the exact total of all.
+// Package redisstore keeps metrics in Redis (6.2 or later) or Valkey, so that processes on any
+// number of hosts share them: any process's page is the exact total of all.
 //
-// Before anything else: a fleet whose every replica is scraped as a target of its own would count the total once
-// for each replica. Scrape one address for all, such as that of a service, or one process; or give
-// the handlers the scope Own or Leader, see gotheus.Scope.
+// Before anything else: a fleet whose every replica is scraped as a target of its own would count
+// the total once for each replica. Scrape one address for all, such as that of a service, or one
+// process; or give the handlers the scope Own or Leader, see gotheus.Scope.
 //
 // Importing the package makes these URLs known to gotheus.Bind and GOTHEUS_BACKEND:
 //
-//	redis://user:password@host:6379/0?ns=shop   one server; rediss:// with TLS
-//	redis://user:password@sentinel:26379/0?master=main&addr=sentinel2:26379   the server that sentinels name
-//	redis://user:password@host:6379?cluster=true&addr=host2:6379              a Cluster
+//	redis://user:password@host:6379/0?ns=shop
+//	        one server; rediss:// with TLS
+//	redis://user:password@sentinel:26379/0?master=main&addr=sentinel2:26379
+//	        the server that sentinels name
+//	redis://user:password@host:6379?cluster=true&addr=host2:6379
+//	        a Cluster
 //
 // The parameters of this package are
 //
@@ -17,123 +20,124 @@
 //	interval=500ms  between publications: what a killed process may lose
 //	alive=10s       how long a process counts as alive without a sign of life
 //	timeout=5s      for each contact with the server
-//	stale=serve     show what is known when the server cannot be reached; without it, a scrape fails,
-//	                because pages behind one address must not go backwards
-//	shards=4        over how many hash tags the namespace is spread, so that a Cluster's nodes share it (1); it
-//	                cannot be changed later, and all processes must say the same
-//	expire=720h     keys vanish when there was no process for so long (never); at least an hour, and alive
+//	stale=serve     show what is known when the server cannot be reached; without it, a
+//	                scrape fails, because pages behind one address must not go backwards
+//	shards=4        over how many hash tags the namespace is spread, so that a Cluster's
+//	                nodes share it (1); it cannot be changed later, and all processes must
+//	                say the same
+//	expire=720h     keys vanish when there was no process for so long (never); at least an
+//	                hour, and alive
 //	cluster=true    the server is a Cluster
 //	master=main     name of the master that the sentinels watch
-//	sentinel_username, sentinel_password   of the sentinels; user and password in front of the host are the server's
+//	sentinel_username, sentinel_password
+//	                of the sentinels; user and password in front of the host are the server's
 //
-// All others are go-redis', see its ParseURL, ParseClusterURL and ParseFailoverURL, but for those that let replicas be
-// read. Programs with a client of their own call New.
+// All others are go-redis', see its ParseURL, ParseClusterURL and ParseFailoverURL, but for those
+// that let replicas be read. Programs with a client of their own pass what New returns to
+// gotheus.BindStore.
 //
-// Nothing that counts ever waits for the server. Each process publishes what it has counted every 500 ms, as
-// absolute values; see package syncer for how that is exact whatever fails. A short-lived program calls
-// gotheus.Close before it ends.
+// Nothing that counts ever waits for the server. Each process publishes what it has counted every
+// 500 ms, as absolute values, so that everything counts once, whatever fails; docs/redis.md in the
+// repository says how far that goes. A short-lived program calls gotheus.Close before it ends.
 package redisstore
 
 import (
-	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/url"
+	"reflect"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/gotheus/gotheus/internal/backend"
-	"github.com/gotheus/gotheus/internal/backend/syncer"
+	"github.com/gotheus/gotheus/store"
 )
 
 func init() {
 	for _, scheme := range []string{"redis", "rediss"} {
-		backend.Register(scheme, func(_ context.Context, u *url.URL) (backend.Backend, error) { return Open(u.String()) })
+		store.Register(scheme, func(_ context.Context, u *url.URL, o store.DriverOptions) (*store.Config, error) {
+			return open(u.String(), o.Logger)
+		})
 	}
 }
 
 // Options are the options of New. The zero value is good.
 type Options struct {
-	StoreOptions
-	// Shards is over how many hash tags the namespace is spread, so that the nodes of a Cluster share load and
-	// memory; 0: 1, at most syncer.MaxShards. All processes must say the same, and it cannot be changed later: who says
-	// otherwise gets an error that wraps syncer.ErrShards, on every page and from Flush and Close.
+	// Namespace tells deployments apart that share a server; "": "default". It may hold
+	// letters, digits and any of . _ : -
+	Namespace string
+	// Shards is over how many hash tags the namespace is spread, so that the nodes of a Cluster
+	// share load and memory; 0: 1, at most store.MaxShards. All processes must say the same,
+	// and it cannot be changed later: who says otherwise gets an error that wraps
+	// store.ErrShards, on every page and from Flush and Close.
 	Shards int
-	Syncer syncer.Options
+	// Expire is after how long without any process the keys vanish; 0: never. Every publication
+	// of any process puts it off. It is at least an hour, and no less than Alive.
+	Expire time.Duration
+	// Options are those of all stores. Logger also gets a warning if the server evicts keys;
+	// where it is nil, that goes to slog.Default().
+	store.Options
 }
 
-// check finds what makes no sense, and times that do not go together.
-func (o *Options) check() error {
-	if o.Shards < 0 || o.Shards > syncer.MaxShards {
-		return fmt.Errorf("redis: shards=%d: must be from 1 to %d", o.Shards, syncer.MaxShards)
+// Check returns an error if a namespace cannot have this name, if a number makes no sense, or if
+// times do not go together.
+func (o *Options) Check() error {
+	if err := checkNamespace(o.Namespace); err != nil {
+		return err
 	}
-	interval, alive := orDefault(o.Syncer.Interval, syncer.DefaultInterval), orDefault(o.Syncer.Alive, syncer.DefaultAlive)
+	if o.Shards < 0 || o.Shards > store.MaxShards {
+		return fmt.Errorf("redis: shards=%d: must be from 1 to %d", o.Shards, store.MaxShards)
+	}
+	interval, alive := orDefault(o.Interval, store.DefaultInterval), orDefault(o.Alive, store.DefaultAlive)
 	if alive < 2*interval {
 		return fmt.Errorf("redis: interval=%v with alive=%v: alive must be at least twice as long, or a process looks dead between two publications", interval, alive)
+	}
+	if o.Expire != 0 && o.Expire < time.Hour {
+		return fmt.Errorf("redis: expire=%v: at least an hour, since the words of dead processes are kept for some time", o.Expire)
 	}
 	if o.Expire > 0 && o.Expire < alive {
 		return fmt.Errorf("redis: expire=%v with alive=%v: expire must be at least as long, or keys vanish between two signs of life", o.Expire, alive)
 	}
-	return nil
+	return o.Options.Check()
 }
 
-// New returns a backend that uses a client, which it does not close. It does not wait for the server. The
-// client must read from masters only, and should have ContextTimeoutEnabled, so that Close and Flush end in time.
-func New(client redis.UniversalClient, o *Options) (backend.Backend, error) {
+// New returns what gotheus.BindStore takes to keep metrics in the namespace that the options name.
+// It uses a client, which it does not close, and does not wait for the server. The client must read
+// from masters only, and should have ContextTimeoutEnabled, so that Close and Flush end in time.
+//
+// The error says that client is nil or that the options make no sense.
+func New(client redis.UniversalClient, o *Options) (*store.Config, error) {
+	if isNil(client) {
+		return nil, errNoClient
+	}
 	if o == nil {
 		o = new(Options)
 	}
-	if err := o.check(); err != nil {
+	if err := o.Check(); err != nil {
 		return nil, err
 	}
-	s, err := NewStore(client, &o.StoreOptions)
-	if err != nil {
-		return nil, err
-	}
-	return s.open(o)
+	return newConfig(client, o, nil), nil
 }
 
-// open returns the backend on the namespace that s is the first shard of.
-func (s *Store) open(o *Options) (backend.Backend, error) {
-	s.logger = cmp.Or(o.Syncer.Logger, slog.Default())
-	b, err := syncer.NewSharded(s.shards(max(o.Shards, 1)), &o.Syncer)
-	if err != nil {
-		return nil, fmt.Errorf("redis: %w", err)
-	}
-	return b, nil
+var errNoClient = errors.New("redis: the client is nil")
+
+func isNil(client redis.UniversalClient) bool {
+	v := reflect.ValueOf(client)
+	return client == nil || v.Kind() == reflect.Pointer && v.IsNil()
 }
 
-// Open returns the backend for a URL, see the package documentation. It does not wait for the server: an error
+// Open is New for a URL, see the package documentation. It does not wait for the server: an error
 // is about the URL.
-func Open(rawURL string) (backend.Backend, error) {
-	s, o, err := openURL(rawURL)
-	if err != nil {
-		return nil, err
-	}
-	return s.open(o)
-}
+func Open(rawURL string) (*store.Config, error) { return open(rawURL, nil) }
 
-// OpenStore returns the Store for a URL, to look after a namespace. Its Close closes its client.
-func OpenStore(rawURL string) (*Store, error) {
-	s, _, err := openURL(rawURL)
-	return s, err
-}
-
-func openURL(rawURL string) (*Store, *Options, error) {
+// open is Open with the logger of who has none.
+func open(rawURL string, l *slog.Logger) (*store.Config, error) {
 	client, o, err := parse(rawURL)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	s, err := NewStore(client, &o.StoreOptions)
-	if err == nil {
-		err = o.check()
-	}
-	if err != nil {
-		client.Close()
-		return nil, nil, err
-	}
-	s.owner = &owner{client: client}
-	s.owner.users.Store(1)
-	return s, o, nil
+	o.Logger = l
+	return newConfig(client, o, &owner{client: client}), nil
 }

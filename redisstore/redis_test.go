@@ -17,8 +17,6 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/gotheus/gotheus"
-	"github.com/gotheus/gotheus/internal/backend"
-	"github.com/gotheus/gotheus/internal/backend/backendtest"
 	"github.com/gotheus/gotheus/metrichttp"
 	"github.com/gotheus/gotheus/redisstore"
 )
@@ -127,12 +125,12 @@ func TestTotals(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	store, err := redisstore.OpenStore(url)
+	ns, err := redisstore.OpenNamespace(url)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer store.Close()
-	listed, err := store.Keys(t.Context())
+	defer ns.Close()
+	listed, err := ns.Keys(t.Context())
 	if err != nil || len(listed) != len(keys) {
 		t.Errorf("Keys lists %q, %v; there are %q", listed, err, keys)
 	}
@@ -144,7 +142,7 @@ func TestTotals(t *testing.T) {
 			t.Errorf("key %s expires in %v, %v", k, ttl, err)
 		}
 	}
-	if n, err := store.Size(t.Context()); err != nil || n < 500 || n > 20000 {
+	if n, err := ns.Size(t.Context()); err != nil || n < 500 || n > 20000 {
 		t.Errorf("size %d, %v", n, err)
 	}
 }
@@ -205,22 +203,22 @@ func TestRemove(t *testing.T) {
 	if err := left.Close(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	store, err := redisstore.OpenStore(url)
+	ns, err := redisstore.OpenNamespace(url)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer store.Close()
+	defer ns.Close()
 	before := len(s.Client.Keys(t.Context(), "gotheus:{ab}:*").Val())
-	if err := store.Remove(t.Context()); err != nil {
+	if err := ns.Remove(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if keys := s.Client.Keys(t.Context(), "gotheus:{a}:*").Val(); len(keys) > 0 {
 		t.Errorf("%q are left", keys)
 	}
-	if n, err := store.Size(t.Context()); n != 0 || err != nil {
+	if n, err := ns.Size(t.Context()); n != 0 || err != nil {
 		t.Errorf("size %d, %v", n, err)
 	}
-	if err := store.Remove(t.Context()); err != nil {
+	if err := ns.Remove(t.Context()); err != nil {
 		t.Errorf("of nothing: %v", err)
 	}
 	if after := len(s.Client.Keys(t.Context(), "gotheus:{ab}:*").Val()); before == 0 || after != before || s.Get(t.Context(), "gotheus:other").Val() != "stays" {
@@ -232,7 +230,7 @@ func TestRemove(t *testing.T) {
 	if p := page(t, r); strings.Contains(p, "left_total") {
 		t.Errorf("what was removed is back: %s", p)
 	}
-	if err := store.Remove(t.Context()); err != nil {
+	if err := ns.Remove(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	s.await("have again what a live process has counted", func() bool {
@@ -246,11 +244,11 @@ func TestSize(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
 	url := s.url("interval=1h&alive=4h")
-	store, err := redisstore.OpenStore(url)
+	ns, err := redisstore.OpenNamespace(url)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer store.Close()
+	defer ns.Close()
 	const series, processes = 10000, 4
 	var sizes []int64
 	for range processes {
@@ -260,7 +258,7 @@ func TestSize(t *testing.T) {
 			v.With(fmt.Sprintf("/api/v1/items/%05d", i)).Add(float64(1 + i))
 		}
 		flush(t, r)
-		n, err := store.Size(t.Context())
+		n, err := ns.Size(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -424,11 +422,11 @@ func TestLargeBase(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
 	url := s.url("interval=1h&alive=3h&expire=9h&timeout=1m")
-	store, err := redisstore.OpenStore(url)
+	ns, err := redisstore.OpenNamespace(url)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer store.Close()
+	defer ns.Close()
 	reader := open(t, url)
 	const series = 3500
 	value := func(i int) float64 { return 0.1 * float64(1+i) } // of eight bytes
@@ -455,7 +453,7 @@ func TestLargeBase(t *testing.T) {
 			t.Fatal(err)
 		}
 		slices.Sort(keys)
-		if listed, err := store.Keys(t.Context()); err != nil || !slices.Equal(listed, keys) {
+		if listed, err := ns.Keys(t.Context()); err != nil || !slices.Equal(listed, keys) {
 			t.Errorf("Keys lists %q, %v; there are %q", listed, err, keys)
 		}
 		bases := 0
@@ -473,7 +471,7 @@ func TestLargeBase(t *testing.T) {
 			t.Errorf("%d keys of bases: %q", bases, keys)
 		}
 	}
-	if err := store.Remove(t.Context()); err != nil {
+	if err := ns.Remove(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if keys := s.Client.Keys(t.Context(), "*").Val(); len(keys) > 0 {
@@ -481,46 +479,56 @@ func TestLargeBase(t *testing.T) {
 	}
 }
 
+// Closing a registry leaves the client that it was given, and closes that of a URL.
 func TestClosed(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
 	client := redis.NewClient(&redis.Options{Addr: s.addr(), ContextTimeoutEnabled: true})
 	defer client.Close()
-	b, err := redisstore.New(client, nil)
+	c, err := redisstore.New(client, &redisstore.Options{Shards: 2})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := b.Close(t.Context()); err != nil {
+	r := newRegistry()
+	if err := r.BindStore(t.Context(), c); err != nil {
 		t.Fatal(err)
 	}
-	f := &backend.Family{Name: "x", Kind: backend.Gauge}
-	if _, err := b.Cells(f, ""); !errors.Is(err, backend.ErrClosed) {
-		t.Errorf("Cells after Close: %v", err)
-	}
-	if err := b.Sync(t.Context()); !errors.Is(err, backend.ErrClosed) {
-		t.Errorf("Sync after Close: %v", err)
-	}
-	if err := b.Flush(t.Context()); !errors.Is(err, backend.ErrClosed) {
-		t.Errorf("Flush after Close: %v", err)
+	if err := r.Close(t.Context()); err != nil {
+		t.Fatal(err)
 	}
 	if err := client.Ping(t.Context()).Err(); err != nil {
 		t.Errorf("the user's client was closed: %v", err)
 	}
+	if c, err = redisstore.Open(s.url("shards=2")); err != nil {
+		t.Fatal(err)
+	}
+	for i, shard := range c.Shards {
+		if _, err := shard.Heads(t.Context()); err != nil {
+			t.Errorf("the client was closed with %d of 2 shards: %v", i, err)
+		}
+		if err := shard.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	if _, err := c.Shards[1].Heads(t.Context()); !errors.Is(err, redis.ErrClosed) {
+		t.Errorf("the client is still open: %v", err)
+	}
 }
 
-func TestStore(t *testing.T) {
+// Without a client there is nothing to bind.
+func TestNoClient(t *testing.T) {
 	t.Parallel()
-	s := startServer(t)
-	n := 0
-	backendtest.TestStore(t, func(t *testing.T) func() backend.Store {
-		n++
-		url := s.url(fmt.Sprint("ns=store", n))
-		return func() backend.Store {
-			store, err := redisstore.OpenStore(url)
-			if err != nil {
-				t.Fatal(err)
-			}
-			return store
+	for _, client := range []redis.UniversalClient{nil, (*redis.Client)(nil), (*redis.ClusterClient)(nil)} {
+		if _, err := redisstore.New(client, nil); err == nil || !strings.Contains(err.Error(), "the client is nil") {
+			t.Errorf("New(%#v): %v", client, err)
 		}
-	})
+		if _, err := redisstore.NewNamespace(client, "x"); err == nil || !strings.Contains(err.Error(), "the client is nil") {
+			t.Errorf("NewNamespace(%#v): %v", client, err)
+		}
+	}
+	client := redis.NewClient(&redis.Options{})
+	defer client.Close()
+	if _, err := redisstore.NewNamespace(client, "a/1"); err == nil || !strings.Contains(err.Error(), `namespace "a/1"`) {
+		t.Errorf("a name that cannot be: %v", err)
+	}
 }

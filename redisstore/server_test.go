@@ -20,7 +20,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/gotheus/gotheus/internal/backend/backendtest"
+	"github.com/gotheus/gotheus/store/storetest"
 )
 
 // server is a redis-server process of its own.
@@ -254,7 +254,7 @@ func TestMain(m *testing.M) {
 		children[name]()
 		return
 	}
-	backendtest.Worker(conforming.Open)
+	storetest.Worker(conforming)
 	os.Exit(m.Run())
 }
 

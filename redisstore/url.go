@@ -14,7 +14,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/gotheus/gotheus/internal/backend/syncer"
+	"github.com/gotheus/gotheus/store"
 )
 
 // params takes the parameters of this package from a query. The first error stays.
@@ -93,15 +93,15 @@ func parse(rawURL string) (redis.UniversalClient, *Options, error) {
 	}
 	p, o := &params{q: q}, new(Options)
 	o.Namespace = p.take("ns")
-	p.duration("interval", &o.Syncer.Interval)
-	p.duration("alive", &o.Syncer.Alive)
-	p.duration("timeout", &o.Syncer.Timeout)
+	p.duration("interval", &o.Interval)
+	p.duration("alive", &o.Alive)
+	p.duration("timeout", &o.Timeout)
 	p.duration("expire", &o.Expire)
-	o.Syncer.ServeStale = p.choice("stale", "serve")
+	o.ServeStale = p.choice("stale", "serve")
 	if v := p.take("shards"); v != "" {
 		n, err := strconv.Atoi(v)
-		if err != nil || n < 1 || n > syncer.MaxShards {
-			p.fail("shards=%s: must be from 1 to %d", v, syncer.MaxShards)
+		if err != nil || n < 1 || n > store.MaxShards {
+			p.fail("shards=%s: must be from 1 to %d", v, store.MaxShards)
 		}
 		o.Shards = n
 	}
@@ -137,6 +137,9 @@ func parse(rawURL string) (redis.UniversalClient, *Options, error) {
 		if slices.Contains(q[name], "") {
 			p.fail("%s is empty", name)
 		}
+	}
+	if p.err == nil {
+		p.err = o.Check()
 	}
 	if p.err != nil {
 		return nil, nil, p.err

@@ -27,9 +27,9 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/gotheus/gotheus"
-	"github.com/gotheus/gotheus/internal/backend/syncer"
 	"github.com/gotheus/gotheus/metrichttp"
 	"github.com/gotheus/gotheus/redisstore"
+	"github.com/gotheus/gotheus/store"
 )
 
 // What is wrong with a URL is said when it is opened, without its passwords.
@@ -91,12 +91,12 @@ func TestURLs(t *testing.T) {
 		"rediss://h", "redis://h/2?master=main&addr=h2:26379&sentinel_username=u&sentinel_password=p", "rediss://h?cluster=true&addr=h2:6379&addr=h3:6379&skip_verify=true",
 		"redis://[::1]:6379?db=2",
 	} {
-		s, err := redisstore.OpenStore(url)
+		n, err := redisstore.OpenNamespace(url)
 		if err != nil {
 			t.Errorf("%s: %v", url, err)
 			continue
 		}
-		s.Close()
+		n.Close()
 	}
 	// The registry's log line has no password, either.
 	var log strings.Builder
@@ -137,15 +137,15 @@ func TestUserAndDatabase(t *testing.T) {
 	if n, err := other.DBSize(t.Context()).Result(); n == 0 || err != nil {
 		t.Errorf("%d keys in database 3: %v", n, err)
 	}
-	store, err := redisstore.OpenStore(url)
+	ns, err := redisstore.OpenNamespace(url)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer store.Close()
-	if n, err := store.Size(t.Context()); n == 0 || err != nil {
+	defer ns.Close()
+	if n, err := ns.Size(t.Context()); n == 0 || err != nil {
 		t.Errorf("%d bytes: %v", n, err)
 	}
-	if err := store.Remove(t.Context()); err != nil {
+	if err := ns.Remove(t.Context()); err != nil {
 		t.Error(err)
 	}
 	// Another user, another password.
@@ -192,17 +192,17 @@ func TestOptions(t *testing.T) {
 	defer client.Close()
 	bind := func(o *redisstore.Options) *gotheus.Registry {
 		t.Helper()
-		b, err := redisstore.New(client, o)
+		c, err := redisstore.New(client, o)
 		if err != nil {
 			t.Fatal(err)
 		}
 		r := newRegistry()
-		if err := r.BindBackend(t.Context(), b); err != nil {
+		if err := r.BindStore(t.Context(), c); err != nil {
 			t.Fatal(err)
 		}
 		return r
 	}
-	o := &redisstore.Options{StoreOptions: redisstore.StoreOptions{Namespace: "opt", Expire: time.Hour}, Shards: 2}
+	o := &redisstore.Options{Namespace: "opt", Expire: time.Hour, Shards: 2}
 	r := bind(o)
 	r.NewCounter("c_total", "C.", nil).Add(2)
 	if err := r.Close(t.Context()); err != nil {
@@ -222,8 +222,8 @@ func TestOptions(t *testing.T) {
 	}
 	r.Close(t.Context())
 	for _, o := range []*redisstore.Options{
-		{Shards: 65}, {StoreOptions: redisstore.StoreOptions{Namespace: "a{b}"}}, {StoreOptions: redisstore.StoreOptions{Expire: time.Minute}},
-		{Syncer: syncer.Options{Interval: 6 * time.Second}}, {StoreOptions: redisstore.StoreOptions{Expire: time.Hour}, Syncer: syncer.Options{Alive: 2 * time.Hour}},
+		{Shards: 65}, {Namespace: "a{b}"}, {Expire: time.Minute},
+		{Options: store.Options{Interval: 6 * time.Second}}, {Options: store.Options{Timeout: -1}}, {Expire: time.Hour, Options: store.Options{Alive: 2 * time.Hour}},
 	} {
 		if _, err := redisstore.New(client, o); err == nil {
 			t.Errorf("%+v: no error", o)
@@ -247,24 +247,42 @@ func TestEviction(t *testing.T) {
 			client := redis.NewClient(&redis.Options{Addr: s.addr(), ContextTimeoutEnabled: true})
 			defer client.Close()
 			o := &redisstore.Options{Shards: 2}
-			o.Syncer.Logger = slog.New(slog.NewTextHandler(log, nil))
+			o.Logger = slog.New(slog.NewTextHandler(log, nil))
 			if c.query != "" {
 				o.Expire = time.Hour
 			}
-			b, err := redisstore.New(client, o)
+			config, err := redisstore.New(client, o)
 			if err != nil {
 				t.Fatal(err)
 			}
-			for range 2 {
-				if err := b.Sync(t.Context()); err != nil {
-					t.Fatal(err)
-				}
+			r := newRegistry()
+			if err := r.BindStore(t.Context(), config); err != nil {
+				t.Fatal(err)
 			}
-			b.Close(t.Context())
+			for range 2 {
+				page(t, r)
+			}
+			r.Close(t.Context())
 			if n := strings.Count(log.String(), "evicts keys"); n > 1 || n == 1 != c.warned {
 				t.Errorf("logged: %s", log)
 			}
 		})
+	}
+}
+
+// What a URL has opened logs to the registry's logger.
+func TestRegistryLogger(t *testing.T) {
+	t.Parallel()
+	s := startServer(t, "--maxmemory-policy", "allkeys-lru")
+	log := new(lockedBuilder)
+	r := gotheus.NewRegistry(&gotheus.RegistryOptions{Logger: slog.New(slog.NewTextHandler(log, nil))})
+	defer r.Close(context.Background())
+	if err := r.Bind(t.Context(), s.url("")); err != nil {
+		t.Fatal(err)
+	}
+	page(t, r)
+	if n := strings.Count(log.String(), "evicts keys"); n != 1 {
+		t.Errorf("logged: %s", log)
 	}
 }
 

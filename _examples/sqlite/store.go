@@ -1,5 +1,5 @@
-// Package sqlite keeps metrics in a file of SQLite: a backend.Store for the processes of one machine. It is the
-// subject of docs/store.md, and a start for a store of your own.
+// Package sqlite keeps metrics in a file of SQLite, which the processes of one machine share. It is
+// the subject of docs/store.md, and a start for a store of your own.
 package sqlite
 
 import (
@@ -13,26 +13,22 @@ import (
 
 	_ "modernc.org/sqlite" // the driver, in pure Go
 
-	"github.com/gotheus/gotheus/internal/backend"
-	"github.com/gotheus/gotheus/internal/backend/syncer"
+	"github.com/gotheus/gotheus/store"
 )
 
-// With this package imported, gotheus.Bind and GOTHEUS_BACKEND understand sqlite:///var/lib/shop/metrics.db.
+// With this package imported, gotheus.Bind and GOTHEUS_BACKEND understand
+// sqlite:///var/lib/shop/metrics.db.
 func init() {
-	backend.Register("sqlite", func(ctx context.Context, u *url.URL) (backend.Backend, error) {
+	store.Register("sqlite", func(ctx context.Context, u *url.URL, _ store.DriverOptions) (*store.Config, error) {
 		if u.Host != "" || u.Path == "" || u.RawQuery != "" {
-			return nil, fmt.Errorf("sqlite: URL %q: must be sqlite:// and the absolute path of a file", u)
+			return nil, fmt.Errorf("sqlite: URL %q: must be sqlite:// and the absolute path of a file", u.Redacted())
 		}
-		s, err := Open(ctx, u.Path)
-		if err != nil {
-			return nil, err
-		}
-		return syncer.New(s, nil), nil
+		return Open(ctx, u.Path)
 	})
 }
 
-// Store implements backend.Store.
-type Store struct{ db *sql.DB }
+// file is a store.Store.
+type file struct{ db *sql.DB }
 
 const schema = `
 CREATE TABLE IF NOT EXISTS heads (name TEXT PRIMARY KEY, value BLOB NOT NULL, put INTEGER NOT NULL) WITHOUT ROWID;
@@ -41,11 +37,13 @@ CREATE TABLE IF NOT EXISTS parts (grp TEXT, part INTEGER, value BLOB NOT NULL, P
 // now is in ms, by the clock of whoever executes the statement.
 const now = `CAST(unixepoch('subsec') * 1000 AS INTEGER)`
 
-// Open opens the file, which it creates if there is none. Any number of processes may have it open.
-func Open(ctx context.Context, file string) (*Store, error) {
-	// Transactions lock the file when they begin, so that commits take effect one after the other, and wait for the
-	// lock for a second at most. With a write-ahead log, they do not wait for readers, nor readers for them.
-	dsn := url.URL{Scheme: "file", Path: file, RawQuery: url.Values{
+// Open opens a file for gotheus.BindStore, and creates it if there is none. Any number of processes
+// may have it open.
+func Open(ctx context.Context, path string) (*store.Config, error) {
+	// Transactions lock the file when they begin, so that commits take effect one after the
+	// other, and wait for the lock for a second at most. With a write-ahead log, they do not
+	// wait for readers, nor readers for them.
+	dsn := url.URL{Scheme: "file", Path: path, RawQuery: url.Values{
 		"_txlock": {"immediate"},
 		"_pragma": {"busy_timeout(1000)", "journal_mode(WAL)", "synchronous(NORMAL)"},
 	}.Encode()}
@@ -54,22 +52,22 @@ func Open(ctx context.Context, file string) (*Store, error) {
 		return nil, err
 	}
 	if _, err := db.ExecContext(ctx, schema); err != nil {
-		return nil, errors.Join(fmt.Errorf("sqlite: %s: %w", file, err), db.Close())
+		return nil, errors.Join(fmt.Errorf("sqlite: %s: %w", path, err), db.Close())
 	}
-	return &Store{db}, nil
+	return &store.Config{Shards: []store.Store{&file{db}}}, nil
 }
 
-// Heads implements backend.Store. A statement sees the file as it was at one moment.
-func (s *Store) Heads(ctx context.Context) (map[string]backend.Head, error) {
+// Heads implements store.Store. A statement sees the file as it was at one moment.
+func (s *file) Heads(ctx context.Context) (map[string]store.Head, error) {
 	rows, err := s.db.QueryContext(ctx, `SELECT name, value, `+now+` - put FROM heads`)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	heads := make(map[string]backend.Head)
+	heads := make(map[string]store.Head)
 	for rows.Next() {
 		var name string
-		var h backend.Head
+		var h store.Head
 		var ms int64
 		if err := rows.Scan(&name, &h.Value, &ms); err != nil {
 			return nil, err
@@ -80,8 +78,8 @@ func (s *Store) Heads(ctx context.Context) (map[string]backend.Head, error) {
 	return heads, rows.Err()
 }
 
-// Get implements backend.Store.
-func (s *Store) Get(ctx context.Context, keys []backend.Key) ([][]byte, error) {
+// Get implements store.Store.
+func (s *file) Get(ctx context.Context, keys []store.Key) ([][]byte, error) {
 	get, err := s.db.PrepareContext(ctx, `SELECT value FROM parts WHERE grp = ? AND part = ?`)
 	if err != nil {
 		return nil, err
@@ -100,8 +98,8 @@ func (s *Store) Get(ctx context.Context, keys []backend.Key) ([][]byte, error) {
 	return parts, nil
 }
 
-// Commit implements backend.Store.
-func (s *Store) Commit(ctx context.Context, c *backend.Commit) error {
+// Commit implements store.Store.
+func (s *file) Commit(ctx context.Context, c *store.Commit) error {
 	tx, err := s.db.BeginTx(ctx, nil)
 	if err != nil {
 		return err
@@ -115,7 +113,7 @@ func (s *Store) Commit(ctx context.Context, c *backend.Commit) error {
 			return err
 		}
 		if exists != (want != nil) || !bytes.Equal(have, want) {
-			return fmt.Errorf("sqlite: head %s: %w", name, backend.ErrConflict)
+			return fmt.Errorf("sqlite: head %s: %w", name, store.ErrConflict)
 		}
 	}
 	if err := apply(ctx, tx, c); err != nil {
@@ -125,7 +123,7 @@ func (s *Store) Commit(ctx context.Context, c *backend.Commit) error {
 }
 
 // apply does what a commit says.
-func apply(ctx context.Context, tx *sql.Tx, c *backend.Commit) error {
+func apply(ctx context.Context, tx *sql.Tx, c *store.Commit) error {
 	for _, group := range c.Drop {
 		if _, err := tx.ExecContext(ctx, `DELETE FROM parts WHERE grp = ?`, group); err != nil {
 			return err
@@ -150,5 +148,5 @@ func apply(ctx context.Context, tx *sql.Tx, c *backend.Commit) error {
 	return nil
 }
 
-// Close implements backend.Store.
-func (s *Store) Close() error { return s.db.Close() }
+// Close implements store.Store.
+func (s *file) Close() error { return s.db.Close() }

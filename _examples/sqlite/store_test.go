@@ -2,53 +2,66 @@ package sqlite_test
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
+	"github.com/gotheus/gotheus"
 	"github.com/gotheus/gotheus/_examples/sqlite"
-	"github.com/gotheus/gotheus/internal/backend"
-	"github.com/gotheus/gotheus/internal/backend/backendtest"
+	"github.com/gotheus/gotheus/store"
+	"github.com/gotheus/gotheus/store/storetest"
 )
 
-// open opens the store in a file, as each process does.
-func open(file string) (backend.Store, error) { return sqlite.Open(context.Background(), file) }
-
-func fresh(t testing.TB) string { return filepath.Join(t.TempDir(), "metrics.db") }
-
-// A store keeps to the rules of backend.Store.
-func TestStore(t *testing.T) {
-	backendtest.TestStore(t, func(t *testing.T) func() backend.Store {
-		file := fresh(t)
-		return func() backend.Store {
-			s, err := open(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			return s
-		}
-	})
+var stores = storetest.Stores{
+	Fresh:     func(t testing.TB) string { return filepath.Join(t.TempDir(), "metrics.db") },
+	Open:      func(path string) (*store.Config, error) { return sqlite.Open(context.Background(), path) },
+	Processes: true, // others can open the file
 }
 
-var backends = backendtest.Backends{
-	Fresh:     fresh,
-	Open:      backendtest.OnStore(open, 20), // of whose calls one in twenty is lost
-	Processes: true,
-}
+// The store keeps to the rules of store.Store.
+func TestStore(t *testing.T) { storetest.TestStore(t, stores) }
 
-// Backends on it are exact, also in several processes, and when some of them are killed.
-func TestBackend(t *testing.T) { backendtest.TestBackend(t, backends) }
+// Metrics in it are exact, also those of several processes, and when some of them are killed.
+func TestBackend(t *testing.T) { storetest.TestBackend(t, stores) }
+
+func BenchmarkStore(b *testing.B) { storetest.BenchmarkStore(b, stores) }
 
 func TestMain(m *testing.M) {
-	backendtest.Worker(backends.Open)
+	storetest.Worker(stores)
 	os.Exit(m.Run())
 }
 
-func BenchmarkStore(b *testing.B) {
-	s, err := open(fresh(b))
-	if err != nil {
-		b.Fatal(err)
+// A program binds the file by its URL, or by itself.
+func TestBind(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "metrics.db")
+	count := func(bind func(*gotheus.Registry) error) {
+		t.Helper()
+		r := gotheus.NewRegistry(nil)
+		if err := bind(r); err != nil {
+			t.Fatal(err)
+		}
+		r.NewCounter("jobs_total", "Jobs.", nil).Inc()
+		if err := r.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
 	}
-	defer s.Close()
-	backendtest.BenchmarkStore(b, s)
+	count(func(r *gotheus.Registry) error { return r.Bind(t.Context(), "sqlite://"+path) })
+	count(func(r *gotheus.Registry) error {
+		c, err := sqlite.Open(t.Context(), path)
+		return errors.Join(err, r.BindStore(t.Context(), c))
+	})
+	r := gotheus.NewRegistry(nil)
+	defer r.Close(context.Background())
+	if err := r.Bind(t.Context(), "sqlite://"+path); err != nil {
+		t.Fatal(err)
+	}
+	var page strings.Builder
+	if err := r.WriteText(&page); err != nil || !strings.Contains(page.String(), "\njobs_total 2\n") {
+		t.Errorf("%v:\n%s", err, &page)
+	}
+	if err := new(gotheus.Registry).Bind(t.Context(), "sqlite:metrics.db"); err == nil || !strings.Contains(err.Error(), "the absolute path of a file") {
+		t.Errorf("a path that is not absolute: %v", err)
+	}
 }

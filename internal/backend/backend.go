@@ -29,6 +29,9 @@ var (
 	// ErrBusy says that something cannot be done at once because another process is at it. The caller
 	// goes on in the heap and asks again later.
 	ErrBusy = errors.New("backend: busy")
+	// ErrStale is wrapped by the error of Sync when what Walk knows must not be shown as a page: it
+	// is older than what another process may have shown.
+	ErrStale = errors.New("backend: what is known is out of date")
 )
 
 // Words are the live words of one series. Their number and meaning are the family's, see [Family.Words].
@@ -149,6 +152,10 @@ type Backend interface {
 // OverflowValue is the value of all labels of the series that counts for those there is no room for. Backends
 // keep some room for it.
 const OverflowValue = "gotheus_overflow"
+
+// Remote is implemented by backends whose Sync waits for another machine. It is called for pages,
+// and in the background, only.
+type Remote interface{ Remote() }
 
 // Numbered is implemented by backends that tell instances apart by small numbers.
 type Numbered interface {

@@ -1,21 +1,17 @@
 package backend_test
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"math"
-	"net/url"
 	"reflect"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 	"unicode/utf8"
 
 	"github.com/gotheus/gotheus/internal/backend"
-	"github.com/gotheus/gotheus/internal/backend/heap"
 	"github.com/gotheus/gotheus/internal/sparse"
 )
 
@@ -197,41 +193,6 @@ func TestSortLabels(t *testing.T) {
 	if !slices.Equal(sorted, []string{"a", "b", "c"}) || !slices.Equal(place, []int{1, 2, 0}) {
 		t.Errorf("got %q, %v", sorted, place)
 	}
-}
-
-var schemes atomic.Int64
-
-func TestOpen(t *testing.T) {
-	t.Parallel()
-	opened := heap.New()
-	scheme := fmt.Sprintf("test-open-%d", schemes.Add(1)) // there is no way to unregister one
-	backend.Register(scheme, func(_ context.Context, u *url.URL) (backend.Backend, error) {
-		if u.Path != "/x" {
-			t.Errorf("got path %q", u.Path)
-		}
-		return opened, nil
-	})
-	if b, err := backend.Open(t.Context(), scheme+":///x"); err != nil || b != backend.Backend(opened) {
-		t.Errorf("got %v, %v", b, err)
-	}
-	for url, want := range map[string]string{
-		"nosuch://u:secret@h/": `unknown scheme "nosuch"`,
-		"/dev/shm/x":           "a URL begins with a scheme",
-	} {
-		_, err := backend.Open(t.Context(), url)
-		if !errors.Is(err, backend.ErrScheme) || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "heap:") || strings.Contains(err.Error(), "secret") {
-			t.Errorf("%s: %v", url, err)
-		}
-	}
-	if _, err := backend.Open(t.Context(), "::"); err == nil {
-		t.Error("a bad URL was accepted")
-	}
-	defer func() {
-		if recover() == nil {
-			t.Error("a scheme could be registered twice")
-		}
-	}()
-	backend.Register(scheme, nil)
 }
 
 func TestSeals(t *testing.T) {

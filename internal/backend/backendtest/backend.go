@@ -1,3 +1,6 @@
+// Package backendtest is the conformance kit for backends: [TestBackend] says which rule of
+// backend.Backend each case checks, [BenchmarkBackend] measures what they cost. [Memory] is a store
+// to compare with, [Faulty] a network with faults. The rules of stores are in package storetest.
 package backendtest
 
 import (
@@ -15,11 +18,12 @@ import (
 
 	"github.com/gotheus/gotheus/internal/backend"
 	"github.com/gotheus/gotheus/internal/backend/syncer"
+	"github.com/gotheus/gotheus/store"
 )
 
 var (
-	histories = flag.Int("backendtest.histories", 4, "how many random histories TestBackend plays")
-	only      = flag.Uint64("backendtest.seed", 0, "the one history that TestBackend plays")
+	histories = flag.Int("kit.histories", 4, "how many random histories TestBackend plays")
+	only      = flag.Uint64("kit.seed", 0, "the one history that TestBackend plays")
 )
 
 // Backends says how to make the backends that [TestBackend] and [BenchmarkBackend] use.
@@ -41,18 +45,18 @@ type Backends struct {
 
 // OnStore returns the Open of a Backends that has the backends of package syncer on a store. Each of them
 // has a network that loses requests and answers, and delivers twice, one time in so many; 0: never.
-func OnStore(open func(place string) (backend.Store, error), faults int) func(place string) (backend.Backend, error) {
-	return OnStores(func(place string) ([]backend.Store, error) {
+func OnStore(open func(place string) (store.Store, error), faults int) func(place string) (backend.Backend, error) {
+	return OnStores(func(place string) ([]store.Store, error) {
 		s, err := open(place)
 		if err != nil {
 			return nil, err
 		}
-		return []backend.Store{s}, nil
+		return []store.Store{s}, nil
 	}, faults)
 }
 
 // OnStores is OnStore for series that are spread over several stores, see syncer.NewSharded.
-func OnStores(open func(place string) ([]backend.Store, error), faults int) func(place string) (backend.Backend, error) {
+func OnStores(open func(place string) ([]store.Store, error), faults int) func(place string) (backend.Backend, error) {
 	var mu sync.Mutex
 	rnd := rand.New(rand.NewPCG(1, 3))
 	next := func() Fault {
@@ -66,15 +70,13 @@ func OnStores(open func(place string) ([]backend.Store, error), faults int) func
 	return func(place string) (backend.Backend, error) {
 		stores, err := open(place)
 		if err != nil {
-			for _, s := range stores {
-				err = errors.Join(err, s.Close())
-			}
 			return nil, err
 		}
+		faulty := make([]store.Store, len(stores))
 		for i, s := range stores {
-			stores[i] = &Faulty{Store: s, Next: next}
+			faulty[i] = &Faulty{Store: s, Next: next}
 		}
-		return syncer.NewSharded(stores, &syncer.Options{
+		return syncer.NewSharded(faulty, &store.Options{
 			Interval: 20 * time.Millisecond, Alive: 5 * time.Second, Logger: slog.New(slog.DiscardHandler),
 		})
 	}
@@ -82,7 +84,7 @@ func OnStores(open func(place string) ([]backend.Store, error), faults int) func
 
 // TestBackend checks that backends keep to the contract of backend.Backend, by way of single rules, and of random
 // histories of several instances, some of them in child processes, which are compared with a model. The
-// histories have fixed seeds; -backendtest.histories plays more of them.
+// histories have fixed seeds; -kit.histories plays more of them.
 func TestBackend(t *testing.T, o Backends) {
 	for _, c := range []struct {
 		name, rule string

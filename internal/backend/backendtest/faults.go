@@ -7,7 +7,7 @@ import (
 	"slices"
 	"sync"
 
-	"github.com/gotheus/gotheus/internal/backend"
+	"github.com/gotheus/gotheus/store"
 )
 
 // Fault is what happens to one call of a Faulty.
@@ -28,12 +28,12 @@ var ErrFault = errors.New("backendtest: the connection was cut")
 
 // Faulty is a Store that fails as networks do.
 type Faulty struct {
-	backend.Store
+	store.Store
 	// Next says what is to happen to the next call; nil: nothing. It may block, and may be called concurrently.
 	Next func() Fault
 
 	mu   sync.Mutex
-	late []*backend.Commit
+	late []*store.Commit
 }
 
 func (f *Faulty) next() Fault {
@@ -55,24 +55,24 @@ func (f *Faulty) fail(ctx context.Context) error {
 	return ErrFault
 }
 
-// Heads implements backend.Store.
-func (f *Faulty) Heads(ctx context.Context) (map[string]backend.Head, error) {
+// Heads implements store.Store.
+func (f *Faulty) Heads(ctx context.Context) (map[string]store.Head, error) {
 	if err := f.fail(ctx); err != nil {
 		return nil, err
 	}
 	return f.Store.Heads(ctx)
 }
 
-// Get implements backend.Store.
-func (f *Faulty) Get(ctx context.Context, keys []backend.Key) ([][]byte, error) {
+// Get implements store.Store.
+func (f *Faulty) Get(ctx context.Context, keys []store.Key) ([][]byte, error) {
 	if err := f.fail(ctx); err != nil {
 		return nil, err
 	}
 	return f.Store.Get(ctx, keys)
 }
 
-// Commit implements backend.Store.
-func (f *Faulty) Commit(ctx context.Context, c *backend.Commit) error {
+// Commit implements store.Store.
+func (f *Faulty) Commit(ctx context.Context, c *store.Commit) error {
 	switch f.next() {
 	case LoseRequest:
 		return ErrFault
@@ -107,80 +107,8 @@ func (f *Faulty) Arrive(ctx context.Context) {
 	}
 }
 
-// past is what has been put into a store: with it, any store can be made to lose data, or to be a replica that has
-// not got the last of it.
-type past struct {
-	mu   sync.Mutex
-	keys map[backend.Key]bool
-}
-
-// witness is a Store that tells a past what it puts.
-type witness struct {
-	backend.Store
-	*past
-}
-
-func (w witness) Commit(ctx context.Context, c *backend.Commit) error {
-	w.mu.Lock()
-	for k := range c.Parts {
-		w.keys[k] = true
-	}
-	w.mu.Unlock()
-	return w.Store.Commit(ctx, c)
-}
-
-func (p *past) all() []backend.Key {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return slices.Collect(maps.Keys(p.keys))
-}
-
-// state returns a commit that puts all that is in a store now.
-func (p *past) state(ctx context.Context, s backend.Store) (*backend.Commit, error) {
-	c := &backend.Commit{Heads: make(map[string][]byte), Parts: make(map[backend.Key][]byte)}
-	heads, err := s.Heads(ctx)
-	if err != nil {
-		return nil, err
-	}
-	for name, h := range heads {
-		c.Heads[name] = h.Value
-	}
-	keys := p.all()
-	parts, err := s.Get(ctx, keys)
-	if err != nil {
-		return nil, err
-	}
-	for i, k := range keys {
-		if parts[i] != nil {
-			c.Parts[k] = parts[i]
-		}
-	}
-	return c, nil
-}
-
-// lose removes everything, but for what a former state had.
-func (p *past) lose(ctx context.Context, s backend.Store, but *backend.Commit) error {
-	now, err := p.state(ctx, s)
-	if err != nil {
-		return err
-	}
-	nothing := &backend.Commit{Heads: make(map[string][]byte)}
-	for name := range now.Heads {
-		nothing.Heads[name] = nil
-	}
-	groups := make(map[string]bool)
-	for _, k := range p.all() {
-		groups[k.Group] = true
-	}
-	nothing.Drop = slices.Collect(maps.Keys(groups))
-	if err := s.Commit(ctx, nothing); err != nil || but == nil {
-		return err
-	}
-	return s.Commit(ctx, but)
-}
-
-func cloneCommit(c *backend.Commit) *backend.Commit {
-	d := &backend.Commit{Drop: slices.Clone(c.Drop), If: maps.Clone(c.If), Heads: maps.Clone(c.Heads), Parts: maps.Clone(c.Parts)}
+func cloneCommit(c *store.Commit) *store.Commit {
+	d := &store.Commit{Drop: slices.Clone(c.Drop), If: maps.Clone(c.If), Heads: maps.Clone(c.Heads), Parts: maps.Clone(c.Parts)}
 	for _, m := range []map[string][]byte{d.If, d.Heads} {
 		for k, v := range m {
 			m[k] = slices.Clone(v)

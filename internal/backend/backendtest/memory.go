@@ -9,11 +9,11 @@ import (
 	"sync"
 	"time"
 
-	"github.com/gotheus/gotheus/internal/backend"
+	"github.com/gotheus/gotheus/store"
 )
 
-// Memory is a backend.Store in the memory of one process: the reference, and what to test a user of stores
-// with. It can lose what it has.
+// Memory is a store.Store in the memory of one process: the reference, and what to test a user of
+// stores with. It can lose what it has.
 type Memory struct {
 	// Now is the store's clock; nil: time.Now. It must not be changed while the store is used.
 	Now func() time.Time
@@ -25,7 +25,7 @@ type Memory struct {
 // Snapshot is a state of a Memory.
 type Snapshot struct {
 	heads map[string]memoryHead
-	parts map[backend.Key][]byte
+	parts map[store.Key][]byte
 }
 
 type memoryHead struct {
@@ -40,19 +40,19 @@ func (m *Memory) now() time.Time {
 	return time.Now()
 }
 
-// Heads implements backend.Store.
-func (m *Memory) Heads(ctx context.Context) (map[string]backend.Head, error) {
+// Heads implements store.Store.
+func (m *Memory) Heads(ctx context.Context) (map[string]store.Head, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	heads := make(map[string]backend.Head)
+	heads := make(map[string]store.Head)
 	for name, h := range m.state.heads {
-		heads[name] = backend.Head{Value: slices.Clone(h.value), Age: m.now().Sub(h.put)}
+		heads[name] = store.Head{Value: slices.Clone(h.value), Age: m.now().Sub(h.put)}
 	}
 	return heads, ctx.Err()
 }
 
-// Get implements backend.Store.
-func (m *Memory) Get(ctx context.Context, keys []backend.Key) ([][]byte, error) {
+// Get implements store.Store.
+func (m *Memory) Get(ctx context.Context, keys []store.Key) ([][]byte, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	parts := make([][]byte, len(keys))
@@ -62,8 +62,8 @@ func (m *Memory) Get(ctx context.Context, keys []backend.Key) ([][]byte, error) 
 	return parts, ctx.Err()
 }
 
-// Commit implements backend.Store.
-func (m *Memory) Commit(ctx context.Context, c *backend.Commit) error {
+// Commit implements store.Store.
+func (m *Memory) Commit(ctx context.Context, c *store.Commit) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if ctx.Err() != nil {
@@ -72,14 +72,14 @@ func (m *Memory) Commit(ctx context.Context, c *backend.Commit) error {
 	for name, want := range c.If {
 		h, ok := m.state.heads[name]
 		if ok != (want != nil) || !bytes.Equal(h.value, want) {
-			return fmt.Errorf("memory: head %s: %w", name, backend.ErrConflict)
+			return fmt.Errorf("memory: head %s: %w", name, store.ErrConflict)
 		}
 	}
 	if m.state.heads == nil {
-		m.state = Snapshot{make(map[string]memoryHead), make(map[backend.Key][]byte)}
+		m.state = Snapshot{make(map[string]memoryHead), make(map[store.Key][]byte)}
 	}
 	for _, group := range c.Drop {
-		maps.DeleteFunc(m.state.parts, func(k backend.Key, _ []byte) bool { return k.Group == group })
+		maps.DeleteFunc(m.state.parts, func(k store.Key, _ []byte) bool { return k.Group == group })
 	}
 	for k, v := range c.Parts {
 		m.state.parts[k] = bytes.Clone(v)
@@ -94,7 +94,7 @@ func (m *Memory) Commit(ctx context.Context, c *backend.Commit) error {
 	return nil
 }
 
-// Close implements backend.Store. The data stays, for other users.
+// Close implements store.Store. The data stays, for other users.
 func (m *Memory) Close() error { return nil }
 
 // Snapshot returns the present state, as a replica may have it that gets no more.

@@ -4,23 +4,12 @@ package heap
 
 import (
 	"context"
-	"fmt"
-	"net/url"
 	"sync"
 	"sync/atomic"
 
 	"github.com/gotheus/gotheus/internal/backend"
 	"github.com/gotheus/gotheus/internal/index"
 )
-
-func init() {
-	backend.Register("heap", func(_ context.Context, u *url.URL) (backend.Backend, error) {
-		if u.String() != "heap:" {
-			return nil, fmt.Errorf("heap: URL %q: must be heap: and nothing else", u.Redacted())
-		}
-		return New(), nil
-	})
-}
 
 // Backend implements backend.Backend in the heap. Its methods never fail.
 type Backend struct {

@@ -112,18 +112,13 @@ var ErrFormat = errors.New("shm: not a usable gotheus file")
 // ErrUnsupported says that the system or architecture lacks what shared memory needs.
 var ErrUnsupported = errors.New("shm: not supported here")
 
-func init() {
-	backend.Register("shm", func(ctx context.Context, u *url.URL) (backend.Backend, error) {
-		path, o, err := parseURL(u)
-		if err != nil {
-			return nil, err
-		}
-		b, err := OpenContext(ctx, path, o)
-		if err != nil {
-			return nil, err
-		}
-		return b, nil
-	})
+// OpenURL is OpenContext for what a URL asks for, see ParseURL.
+func OpenURL(ctx context.Context, u *url.URL) (*Backend, error) {
+	path, o, err := parseURL(u)
+	if err != nil {
+		return nil, err
+	}
+	return OpenContext(ctx, path, o)
 }
 
 // Open opens the file for path, which it makes if there is none. See OpenContext.

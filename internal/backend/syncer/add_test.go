@@ -14,7 +14,7 @@ import (
 func TestAddFast(t *testing.T) {
 	t.Parallel()
 	rnd := rand.New(rand.NewPCG(1, 7))
-	s := New(nil, &Options{manual: true})
+	s := newAlone(nil, options{manual: true})
 	var rows []*row
 	for _, def := range fuzzFamilies() {
 		fam := s.family(def)

@@ -5,7 +5,7 @@ import (
 	"context"
 	"slices"
 
-	"github.com/gotheus/gotheus/internal/backend"
+	"github.com/gotheus/gotheus/store"
 )
 
 // The base, which has what the dead have counted: reading it, and whether one that is found in the store has all that was in
@@ -13,7 +13,7 @@ import (
 
 // readBase brings the base up to date: every process knows it, so that the dead survive as long as anybody
 // does.
-func (s *Syncer) readBase(ctx context.Context, heads map[string]backend.Head) error {
+func (s *Syncer) readBase(ctx context.Context, heads map[string]store.Head) error {
 	raw := heads[headBase].Value
 	if s.base.raw != nil && bytes.Equal(raw, s.base.raw) {
 		return nil
@@ -85,7 +85,7 @@ func (h *baseHead) continues(old *baseHead) bool {
 // unfolds reports whether h lacks nothing that old has: who was folded into old, and is not in h, is in the store as
 // before. It is a base that has come to be when the store had gone back, or that somebody has restored who knew more
 // of it. Without that, two processes that have folded others would go on for ever to replace each other's bases.
-func (h *baseHead) unfolds(old *baseHead, heads map[string]backend.Head) bool {
+func (h *baseHead) unfolds(old *baseHead, heads map[string]store.Head) bool {
 	if len(old.folds) == 0 {
 		return false // there is no telling
 	}
@@ -95,7 +95,7 @@ func (h *baseHead) unfolds(old *baseHead, heads map[string]backend.Head) bool {
 // prevails reports whether h stays in place of old, although that was restored once already and somebody has undone it: each
 // has folds that are nowhere else any more. That with more of these stays, or with the highest id among them. All processes
 // must agree, or they would go on for ever to replace each other's bases.
-func (h *baseHead) prevails(old *baseHead, heads map[string]backend.Head) bool {
+func (h *baseHead) prevails(old *baseHead, heads map[string]store.Head) bool {
 	var n, other int
 	var last, otherLast uint64
 	for _, f := range h.missing(old) {
@@ -112,7 +112,7 @@ func (h *baseHead) prevails(old *baseHead, heads map[string]backend.Head) bool {
 }
 
 // isThere reports whether a head with a prefix has what was folded.
-func (f fold) isThere(heads map[string]backend.Head, prefix string) bool {
+func (f fold) isThere(heads map[string]store.Head, prefix string) bool {
 	var h instanceHead
 	return h.decode(heads[prefix+instanceName(f.id)].Value) == nil && h.seq >= f.seq
 }

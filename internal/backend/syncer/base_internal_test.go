@@ -3,7 +3,7 @@ package syncer
 import (
 	"testing"
 
-	"github.com/gotheus/gotheus/internal/backend"
+	"github.com/gotheus/gotheus/store"
 )
 
 // foldsOf returns a base into which instances from..to-1 were folded, and then more.
@@ -20,10 +20,10 @@ func foldsOf(from, to uint64, more ...fold) *baseHead {
 // Which bases have all that another one has, when they no longer remember all that was folded into them.
 func TestBases(t *testing.T) {
 	t.Parallel()
-	heads := make(map[string]backend.Head)
+	heads := make(map[string]store.Head)
 	for id := uint64(2000); id < 2010; id++ { // are there again
 		live := instanceHead{seq: 1}
-		heads[livePfx+instanceName(id)] = backend.Head{Value: live.encode()}
+		heads[livePfx+instanceName(id)] = store.Head{Value: live.encode()}
 	}
 	many := func(from, to uint64) []fold { return foldsOf(from, to).folds }
 	for i, c := range []struct {

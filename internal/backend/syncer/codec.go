@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/gotheus/gotheus/internal/backend"
+	"github.com/gotheus/gotheus/store"
 )
 
 // How records are encoded. All numbers are unsigned varints unless a size is given. Changing any of this
@@ -330,4 +330,4 @@ func baseGroup(gen uint64) string {
 
 func instanceName(id uint64) string { return fmt.Sprintf("%016x", id) }
 
-func partKey(group string, part uint32) backend.Key { return backend.Key{Group: group, Part: part} }
+func partKey(group string, part uint32) store.Key { return store.Key{Group: group, Part: part} }

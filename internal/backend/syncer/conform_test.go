@@ -6,8 +6,8 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"github.com/gotheus/gotheus/internal/backend"
 	"github.com/gotheus/gotheus/internal/backend/backendtest"
+	"github.com/gotheus/gotheus/store"
 )
 
 var (
@@ -23,7 +23,7 @@ func TestBackend(t *testing.T) {
 			memories.Store(place, new(backendtest.Memory))
 			return place
 		},
-		Open: backendtest.OnStore(func(place string) (backend.Store, error) {
+		Open: backendtest.OnStore(func(place string) (store.Store, error) {
 			m, _ := memories.Load(place)
 			return m.(*backendtest.Memory), nil
 		}, 20),
@@ -38,7 +38,7 @@ func TestShardedBackend(t *testing.T) {
 			memories.Store(place, new([4]backendtest.Memory))
 			return place
 		},
-		Open: backendtest.OnStores(func(place string) (list []backend.Store, err error) {
+		Open: backendtest.OnStores(func(place string) (list []store.Store, err error) {
 			m, _ := memories.Load(place)
 			for i := range m.(*[4]backendtest.Memory) {
 				list = append(list, &m.(*[4]backendtest.Memory)[i])

@@ -5,13 +5,12 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/gotheus/gotheus/internal/backend"
+	"github.com/gotheus/gotheus/store"
 )
 
 // NewManual returns a Syncer that does nothing by itself.
-func NewManual(store backend.Store, o Options, now func() time.Time) *Syncer {
-	o.manual, o.now = true, now
-	return New(store, &o)
+func NewManual(st store.Store, o store.Options, now func() time.Time) *Syncer {
+	return newAlone(st, options{Options: o, manual: true, now: now})
 }
 
 // SetPiece says about how much one commit puts.

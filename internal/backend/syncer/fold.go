@@ -8,7 +8,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/gotheus/gotheus/internal/backend"
+	"github.com/gotheus/gotheus/store"
 )
 
 // retention is how many times Alive the words of a folded instance stay in the store: should the store go back to
@@ -32,7 +32,7 @@ func (s *Syncer) maintain(ctx context.Context) error {
 	for _, f := range []func(context.Context) error{s.restoreBase, s.restoreOrphans, s.recovered, s.checkLives, s.foldDead, s.forgetDead, s.forgetGenerations} {
 		if err := f(ctx); err != nil {
 			s.sure = false
-			if !errors.Is(err, backend.ErrConflict) { // else somebody else was at it
+			if !errors.Is(err, store.ErrConflict) { // else somebody else was at it
 				return err
 			}
 			return nil
@@ -49,7 +49,7 @@ func (s *Syncer) recovered(ctx context.Context) error {
 	m := s.meta
 	m.recovering, m.recovered = false, true
 	raw := m.encode()
-	err := s.commit(ctx, &backend.Commit{Heads: map[string][]byte{headMeta: raw}})
+	err := s.commit(ctx, &store.Commit{Heads: map[string][]byte{headMeta: raw}})
 	if err == nil {
 		s.meta, s.metaRaw = m, raw
 	}
@@ -172,7 +172,7 @@ func (s *Syncer) fold(ctx context.Context, c *contributor) error {
 			fresh[n] = s.encode(n, base, h.version)
 		}
 	}
-	commit := &backend.Commit{
+	commit := &store.Commit{
 		If:    map[string][]byte{c.group(): c.raw},
 		Heads: map[string][]byte{c.group(): nil, deadPfx + instanceName(c.id): c.raw},
 	}
@@ -194,7 +194,7 @@ func (s *Syncer) forgetDead(ctx context.Context) error {
 			continue
 		}
 		name := instanceName(id)
-		err := s.commit(ctx, &backend.Commit{
+		err := s.commit(ctx, &store.Commit{
 			If:    map[string][]byte{deadPfx + name: h.Value},
 			Heads: map[string][]byte{deadPfx + name: nil},
 			Drop:  []string{livePfx + name},
@@ -230,11 +230,11 @@ func (s *Syncer) leave(ctx context.Context) error {
 			s.left = true
 			return nil
 		}
-		if !errors.Is(err, backend.ErrConflict) {
+		if !errors.Is(err, store.ErrConflict) {
 			break
 		}
 	}
-	if errors.Is(err, backend.ErrConflict) {
+	if errors.Is(err, store.ErrConflict) {
 		return nil // everything is in the store; others will fold it
 	}
 	return err
@@ -286,7 +286,7 @@ func (s *Syncer) wordsAt(ctx context.Context, seq uint64, deadRaw []byte) ([]ent
 		if err == nil {
 			return s.entries(&old), nil
 		}
-		if !errors.Is(err, backend.ErrConflict) {
+		if !errors.Is(err, store.ErrConflict) {
 			return nil, err
 		}
 	}
@@ -310,7 +310,7 @@ func (s *Syncer) restoreBase(ctx context.Context) error {
 	h.stamp = max(h.stamp, s.baseHead.stamp)
 	h.chunks = make(chunkSeqs)
 	fresh := s.encodeAll(o.entries, h.version)
-	commit := &backend.Commit{If: make(map[string][]byte), Heads: make(map[string][]byte)}
+	commit := &store.Commit{If: make(map[string][]byte), Heads: make(map[string][]byte)}
 	for id, dead := range s.dead {
 		if _, ok := h.find(id); !ok {
 			name := instanceName(id)
@@ -344,7 +344,7 @@ func (s *Syncer) restoreOrphans(ctx context.Context) error {
 		}
 		c := contributor{id: id, head: o.head}
 		c.head.chunks = make(chunkSeqs)
-		commit := &backend.Commit{If: map[string][]byte{c.group(): nil}, Heads: make(map[string][]byte), Parts: make(map[backend.Key][]byte)}
+		commit := &store.Commit{If: map[string][]byte{c.group(): nil}, Heads: make(map[string][]byte), Parts: make(map[store.Key][]byte)}
 		if now := s.others[id]; now != nil {
 			commit.If[c.group()] = now.raw
 		}
@@ -447,9 +447,9 @@ func (h *baseHead) next() baseHead {
 }
 
 // put adds to a commit that the base has these chunks from now on, in a group.
-func (h *baseHead) put(c *backend.Commit, group string, fresh map[uint32]chunk) {
+func (h *baseHead) put(c *store.Commit, group string, fresh map[uint32]chunk) {
 	if c.Parts == nil {
-		c.Parts = make(map[backend.Key][]byte)
+		c.Parts = make(map[store.Key][]byte)
 	}
 	for n, ch := range fresh {
 		h.chunks[n] = ch.seq

@@ -7,7 +7,7 @@ import (
 	"math/rand/v2"
 	"slices"
 
-	"github.com/gotheus/gotheus/internal/backend"
+	"github.com/gotheus/gotheus/store"
 )
 
 // A large change of the base would hold up the store's other users if it was one commit. All parts of the base are then
@@ -16,7 +16,7 @@ import (
 // group that others remove after some time; the head of the generation says that it exists.
 
 // commitBase does c, and with it replaces the base by one with head h, some of whose chunks are fresh.
-func (s *Syncer) commitBase(ctx context.Context, c *backend.Commit, h *baseHead, fresh map[uint32]chunk) error {
+func (s *Syncer) commitBase(ctx context.Context, c *store.Commit, h *baseHead, fresh map[uint32]chunk) error {
 	c.If[headBase] = s.base.rawOrNil()
 	size := 0
 	for n, ch := range fresh {
@@ -58,7 +58,7 @@ func (s *Syncer) commitBase(ctx context.Context, c *backend.Commit, h *baseHead,
 func (s *Syncer) writeGeneration(ctx context.Context, name string, h *baseHead, fresh map[uint32]chunk) (token []byte, err error) {
 	token = binary.LittleEndian.AppendUint64(nil, rand.Uint64())
 	var before []byte // value of the head
-	group, parts, size := baseGroup(h.gen), make(map[backend.Key][]byte), 0
+	group, parts, size := baseGroup(h.gen), make(map[store.Key][]byte), 0
 	numbers := slices.Sorted(maps.Keys(h.chunks))
 	for i, n := range numbers {
 		ch, ok := fresh[n]
@@ -69,7 +69,7 @@ func (s *Syncer) writeGeneration(ctx context.Context, name string, h *baseHead, 
 		if size += len(ch.data); size < s.piece && i+1 < len(numbers) {
 			continue
 		}
-		err := s.store.Commit(ctx, &backend.Commit{
+		err := s.store.Commit(ctx, &store.Commit{
 			If:    map[string][]byte{headBase: s.base.rawOrNil(), name: before},
 			Heads: map[string][]byte{name: token},
 			Parts: parts,
@@ -90,7 +90,7 @@ func (s *Syncer) forgetGenerations(ctx context.Context) error {
 			continue
 		}
 		name := genPfx + instanceName(gen)
-		err := s.commit(ctx, &backend.Commit{
+		err := s.commit(ctx, &store.Commit{
 			If:    map[string][]byte{name: h.Value, headBase: s.base.rawOrNil()},
 			Heads: map[string][]byte{name: nil},
 			Drop:  []string{baseGroup(gen)},

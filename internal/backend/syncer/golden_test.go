@@ -14,7 +14,7 @@ import (
 // format.
 func TestGolden(t *testing.T) {
 	t.Parallel()
-	s := New(nil, &Options{manual: true})
+	s := newAlone(nil, options{manual: true})
 	counter := &backend.Family{Name: "c_total", Help: "C.", Kind: backend.Counter, Labels: []string{"x"}}
 	native := &backend.Family{Name: "n", Help: "N.", Kind: backend.Histogram, Native: &backend.Native{Schema: 3, MaxBuckets: 160}}
 	var w chunkWriter

@@ -9,6 +9,7 @@ import (
 	"github.com/gotheus/gotheus/internal/backend"
 	"github.com/gotheus/gotheus/internal/backend/backendtest"
 	"github.com/gotheus/gotheus/internal/backend/syncer"
+	"github.com/gotheus/gotheus/store"
 )
 
 // Whatever changes of counters is published, though most of the time they are only looked at.
@@ -97,7 +98,7 @@ func TestLook(t *testing.T) {
 
 // BenchmarkLook is the search for what is to be published, where nothing is.
 func BenchmarkLook(b *testing.B) {
-	s := syncer.NewManual(new(backendtest.Memory), syncer.Options{}, time.Now)
+	s := syncer.NewManual(new(backendtest.Memory), store.Options{}, time.Now)
 	for i := range 100_000 {
 		w, err := s.Cells(counter, fmt.Sprintf("x=%q", fmt.Sprint(i)))
 		if err != nil {

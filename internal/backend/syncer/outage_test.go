@@ -20,15 +20,16 @@ import (
 	"github.com/gotheus/gotheus/internal/backend"
 	"github.com/gotheus/gotheus/internal/backend/backendtest"
 	"github.com/gotheus/gotheus/internal/backend/syncer"
+	"github.com/gotheus/gotheus/store"
 )
 
 // values returns what a process that knows nothing reads of a counter's series, and how many heads there are besides
 // meta and base.
 func values(t *testing.T, of *backendtest.Memory) (n map[string]uint64, instances int) {
 	t.Helper()
-	store := new(backendtest.Memory) // a copy, which it joins
-	store.Restore(of.Snapshot())
-	heads, err := store.Heads(t.Context())
+	mem := new(backendtest.Memory) // a copy, which it joins
+	mem.Restore(of.Snapshot())
+	heads, err := mem.Heads(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -37,7 +38,7 @@ func values(t *testing.T, of *backendtest.Memory) (n map[string]uint64, instance
 			instances++
 		}
 	}
-	s := syncer.NewManual(store, syncer.Options{}, time.Now)
+	s := syncer.NewManual(mem, store.Options{}, time.Now)
 	if err := s.Refresh(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -55,13 +56,13 @@ func values(t *testing.T, of *backendtest.Memory) (n map[string]uint64, instance
 func TestOutage(t *testing.T) { // not parallel: it looks at the heap
 	synctest.Test(t, func(t *testing.T) {
 		var (
-			store    = new(backendtest.Memory)
+			mem      = new(backendtest.Memory)
 			mu       sync.Mutex
 			attempts []time.Time
 			down     = false
 			log      lineCount
 		)
-		net := &backendtest.Faulty{Store: store, Next: func() backendtest.Fault {
+		net := &backendtest.Faulty{Store: mem, Next: func() backendtest.Fault {
 			mu.Lock()
 			defer mu.Unlock()
 			if !down {
@@ -70,7 +71,7 @@ func TestOutage(t *testing.T) { // not parallel: it looks at the heap
 			attempts = append(attempts, time.Now())
 			return backendtest.LoseRequest
 		}}
-		s := syncer.New(net, &syncer.Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
+		s := newSyncer(t, net, &store.Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
 		var words []backend.Words
 		for i := range 100 {
 			w, err := s.Cells(counter, fmt.Sprintf(`x="%d"`, i))
@@ -128,7 +129,7 @@ func TestOutage(t *testing.T) { // not parallel: it looks at the heap
 			t.Errorf("%d words unpublished for %v", w, lag)
 		}
 		time.Sleep(2 * most)
-		n, _ := values(t, store)
+		n, _ := values(t, mem)
 		for i := range words {
 			if got := n[fmt.Sprintf(`x="%d"`, i)]; got != total {
 				t.Fatalf("series %d is %d, of %d", i, got, total)
@@ -164,15 +165,15 @@ func TestCloseLeavesAll(t *testing.T) {
 	for _, fault := range faults {
 		for at, more := 0, true; more; at++ {
 			synctest.Test(t, func(t *testing.T) {
-				store := new(backendtest.Memory)
+				mem := new(backendtest.Memory)
 				calls := 0
-				net := &backendtest.Faulty{Store: store, Next: func() backendtest.Fault {
+				net := &backendtest.Faulty{Store: mem, Next: func() backendtest.Fault {
 					if calls++; calls == at+1 {
 						return fault
 					}
 					return backendtest.None
 				}}
-				s := syncer.New(net, &syncer.Options{Interval: time.Hour, Alive: 2 * time.Hour, Logger: slog.New(slog.DiscardHandler)})
+				s := newSyncer(t, net, &store.Options{Interval: time.Hour, Alive: 2 * time.Hour, Logger: slog.New(slog.DiscardHandler)})
 				w, err := s.Cells(counter, `x="job"`)
 				if err != nil {
 					t.Fatal(err)
@@ -183,7 +184,7 @@ func TestCloseLeavesAll(t *testing.T) {
 				}
 				check := func(when string) {
 					t.Helper()
-					if n, instances := values(t, store); n[`x="job"`] != 7 || instances != 0 {
+					if n, instances := values(t, mem); n[`x="job"`] != 7 || instances != 0 {
 						t.Errorf("fault %d in call %d, %s: %v, and %d instances", fault, at, when, n, instances)
 					}
 				}
@@ -204,7 +205,7 @@ func TestCloseDuringFlush(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		net := &backendtest.Faulty{Store: new(backendtest.Memory), Next: func() backendtest.Fault { return backendtest.Hang }}
-		s := syncer.New(net, &syncer.Options{Interval: time.Hour, Alive: 2 * time.Hour, Logger: slog.New(slog.DiscardHandler)})
+		s := newSyncer(t, net, &store.Options{Interval: time.Hour, Alive: 2 * time.Hour, Logger: slog.New(slog.DiscardHandler)})
 		flushed := make(chan error)
 		go func() { flushed <- s.Flush(context.Background()) }()
 		synctest.Wait()

@@ -14,6 +14,7 @@ import (
 	"github.com/gotheus/gotheus/internal/backend/backendtest"
 	"github.com/gotheus/gotheus/internal/backend/syncer"
 	"github.com/gotheus/gotheus/metrictest"
+	"github.com/gotheus/gotheus/store"
 )
 
 // What is not yet published is counted word by word, for values of every kind, and for as long as it is so at most.
@@ -105,14 +106,14 @@ func TestCollectors(t *testing.T) {
 	var (
 		seconds atomic.Int64
 		now     = func() time.Time { return time.Unix(1e9+seconds.Load(), 0) }
-		store   = &backendtest.Memory{Now: now}
+		mem     = &backendtest.Memory{Now: now}
 		values  [2]atomic.Int64
 		failing atomic.Bool
 		ss      []*syncer.Syncer
 		rs      []*gotheus.Registry
 	)
 	for i := range values {
-		s := syncer.NewManual(store, syncer.Options{Alive: alive}, now)
+		s := syncer.NewManual(mem, store.Options{Alive: alive}, now)
 		r := gotheus.NewRegistry(&gotheus.RegistryOptions{SampleInterval: time.Hour, Logger: slog.New(slog.DiscardHandler)})
 		r.Add(gotheus.InstanceCollectorFunc(func(_ context.Context, s *gotheus.Sink) error {
 			if failing.Load() {

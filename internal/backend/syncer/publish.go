@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/gotheus/gotheus/internal/backend"
+	"github.com/gotheus/gotheus/store"
 )
 
 const (
@@ -34,7 +35,7 @@ func (s *Syncer) publish(ctx context.Context) error {
 			return nil
 		}
 		s.sure = false
-		if !errors.Is(err, backend.ErrConflict) {
+		if !errors.Is(err, store.ErrConflict) {
 			return err
 		}
 	}
@@ -65,13 +66,13 @@ func (s *Syncer) publishOnce(ctx context.Context) error {
 		r.mayStamp = true
 	}
 	if s.unlisted { // since the heads were read again: what is published now would lack series
-		return backend.ErrConflict
+		return store.ErrConflict
 	}
 	return r.publishWords(ctx)
 }
 
 // commit does c if meta is still what is known, and notes when the outcome is not known.
-func (s *Syncer) commit(ctx context.Context, c *backend.Commit) error {
+func (s *Syncer) commit(ctx context.Context, c *store.Commit) error {
 	if c.If == nil {
 		c.If = make(map[string][]byte)
 	}
@@ -102,11 +103,11 @@ func (s *Syncer) appendDirectory(ctx context.Context) error {
 
 // nextEntries returns a commit that appends some families or series, and what is to be done after it; nil if
 // there is nothing to append.
-func (s *Syncer) nextEntries() (*backend.Commit, func()) {
+func (s *Syncer) nextEntries() (*store.Commit, func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	m := s.meta
-	c := &backend.Commit{Parts: make(map[backend.Key][]byte)}
+	c := &store.Commit{Parts: make(map[store.Key][]byte)}
 	var fams []declaration
 	for i := range s.declared {
 		d := &s.declared[i]
@@ -216,7 +217,7 @@ func (s *Syncer) publishDeletes(ctx context.Context) error {
 			return nil
 		}
 		h := s.baseHead.next()
-		c := &backend.Commit{Parts: make(map[backend.Key][]byte)}
+		c := &store.Commit{Parts: make(map[store.Key][]byte)}
 		fresh := make(map[uint32]chunk)
 		for n, deleted := range lives {
 			m, err := s.decode(n, &s.base)
@@ -291,7 +292,7 @@ func (r *round) publishWords(ctx context.Context) error {
 	if s.numberTaken() {
 		next.head.number = s.freeNumber()
 	}
-	parts, size := make(map[backend.Key][]byte), 0
+	parts, size := make(map[store.Key][]byte), 0
 	var payload []byte
 	for _, n := range numbers {
 		old, had := next.chunks[n]
@@ -379,9 +380,9 @@ func (l *look) add(word uint64) {
 }
 
 // put commits the next state of this instance.
-func (r *round) put(ctx context.Context, next *contributor, parts map[backend.Key][]byte) error {
+func (r *round) put(ctx context.Context, next *contributor, parts map[store.Key][]byte) error {
 	s := r.s
-	c := &backend.Commit{If: make(map[string][]byte), Heads: make(map[string][]byte), Parts: parts}
+	c := &store.Commit{If: make(map[string][]byte), Heads: make(map[string][]byte), Parts: parts}
 	m := s.meta
 	h := &next.head
 	if s.self.raw == nil {

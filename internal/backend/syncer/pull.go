@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	"github.com/gotheus/gotheus/internal/backend"
+	"github.com/gotheus/gotheus/store"
 )
 
 // refresh is what a page needs: publish, read what others have published, add up.
@@ -24,7 +25,7 @@ func (s *Syncer) refresh(ctx context.Context) error {
 				err = s.mergeAll(m)
 			}
 		}
-		if !errors.Is(err, backend.ErrConflict) {
+		if !errors.Is(err, store.ErrConflict) {
 			break
 		}
 	}
@@ -110,7 +111,7 @@ func (s *Syncer) ask(ctx context.Context, all *[]fetched) *question {
 	}
 	q := &question{asked: (*all)[:n], done: make(chan struct{})}
 	*all = (*all)[n:]
-	keys := make([]backend.Key, n)
+	keys := make([]store.Key, n)
 	for i, f := range q.asked {
 		keys[i] = partKey(f.c.group(), f.n)
 	}
@@ -134,7 +135,7 @@ func (q *question) match(parts [][]byte) (found []fetched, err error) {
 	found = q.asked[:0]
 	for i, f := range q.asked {
 		if parts[i] == nil {
-			err = backend.ErrConflict // folded and removed meanwhile
+			err = store.ErrConflict // folded and removed meanwhile
 			continue
 		}
 		c, bad := parsePart(parts[i])
@@ -142,7 +143,7 @@ func (q *question) match(parts [][]byte) (found []fetched, err error) {
 			return nil, bad
 		}
 		if c.seq != f.seq {
-			err = backend.ErrConflict // written again meanwhile
+			err = store.ErrConflict // written again meanwhile
 			continue
 		}
 		f.chunk = c

@@ -10,7 +10,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/gotheus/gotheus/internal/backend"
+	"github.com/gotheus/gotheus/store"
 )
 
 // remote is what is known of the store. It is guarded by op.
@@ -23,9 +23,9 @@ type remote struct {
 	base contributor
 	baseHead
 	others   map[uint64]*contributor
-	dead     map[uint64]backend.Head // heads of folded instances
-	gens     map[uint64]backend.Head // of generations of the base
-	lastGen  uint64                  // that this process has begun to write
+	dead     map[uint64]store.Head // heads of folded instances
+	gens     map[uint64]store.Head // of generations of the base
+	lastGen  uint64                // that this process has begun to write
 	self     contributor
 	anew     bool          // the store has lost something of self, which is published as a whole
 	unlisted bool          // own series may lack numbers: the store has lost its directory
@@ -89,7 +89,7 @@ type entry struct {
 
 func (r *remote) init(now time.Time) {
 	*r = remote{
-		others: make(map[uint64]*contributor), dead: make(map[uint64]backend.Head), gens: make(map[uint64]backend.Head),
+		others: make(map[uint64]*contributor), dead: make(map[uint64]store.Head), gens: make(map[uint64]store.Head),
 		orphans: make(map[uint64]*orphan), dirty: make(map[uint32]bool), suspect: make(map[uint32]bool), since: now,
 	}
 	r.base.chunks = make(map[uint32]chunk)
@@ -133,7 +133,7 @@ const rounds = 10 // of reading heads when others change them meanwhile
 func (s *Syncer) readHeads(ctx context.Context) error {
 	var err error
 	for range rounds {
-		if err = s.readHeadsOnce(ctx); !errors.Is(err, backend.ErrConflict) {
+		if err = s.readHeadsOnce(ctx); !errors.Is(err, store.ErrConflict) {
 			return err
 		}
 	}
@@ -148,13 +148,13 @@ func (s *Syncer) readHeadsOnce(ctx context.Context) error {
 	raw := heads[headMeta].Value
 	if raw == nil {
 		m := meta{epoch: rand.Uint64(), recovering: s.metaRaw != nil, shard: uint64(s.shard.at), shards: uint64(s.shard.of)}
-		err := s.store.Commit(ctx, &backend.Commit{
+		err := s.store.Commit(ctx, &store.Commit{
 			If: map[string][]byte{headMeta: nil}, Heads: map[string][]byte{headMeta: m.encode()},
 		})
 		if err != nil {
 			return err
 		}
-		return backend.ErrConflict // with what is known: read again
+		return store.ErrConflict // with what is known: read again
 	}
 	var m meta
 	if err := m.decode(raw); err != nil {
@@ -168,13 +168,13 @@ func (s *Syncer) readHeadsOnce(ctx context.Context) error {
 		s.lost()
 		if !m.recovering && !m.recovered { // a process that has begun since does not know
 			m.recovering = true
-			err := s.store.Commit(ctx, &backend.Commit{
+			err := s.store.Commit(ctx, &store.Commit{
 				If: map[string][]byte{headMeta: raw}, Heads: map[string][]byte{headMeta: m.encode()},
 			})
 			if err != nil {
 				return err
 			}
-			return backend.ErrConflict
+			return store.ErrConflict
 		}
 	}
 	if s.metaRaw == nil || m.epoch != s.meta.epoch {
@@ -204,7 +204,7 @@ func (s *Syncer) readDirectory(ctx context.Context, m *meta) error {
 	s.lost()
 	err := s.readLists(ctx, m)
 	if errors.Is(err, errLost) {
-		return backend.ErrConflict // others are faster
+		return store.ErrConflict // others are faster
 	}
 	return err
 }
@@ -242,7 +242,7 @@ func (s *Syncer) readList(ctx context.Context, list int, from, to uint64) error 
 		first = gaugeChunks
 	}
 	for from < to {
-		var keys []backend.Key
+		var keys []store.Key
 		for p := from / perPart; p*perPart < to && len(keys) < batch; p++ {
 			keys = append(keys, partKey(group, first+uint32(p)))
 		}
@@ -410,7 +410,7 @@ func (s *Syncer) setLife(r *row, life uint64) {
 }
 
 // readInstances notes the heads of all instances but this one.
-func (s *Syncer) readInstances(heads map[string]backend.Head) {
+func (s *Syncer) readInstances(heads map[string]store.Head) {
 	now := s.now()
 	if now.Sub(s.looked) > s.opt.Alive/2 { // nobody was watched
 		for _, c := range s.others {
@@ -506,7 +506,7 @@ func parseName(name, prefix string) (uint64, bool) {
 }
 
 // checkSelf finds out what became of the commits whose outcome is unknown, and of the own head.
-func (s *Syncer) checkSelf(ctx context.Context, heads map[string]backend.Head) error {
+func (s *Syncer) checkSelf(ctx context.Context, heads map[string]store.Head) error {
 	name := instanceName(s.self.id)
 	raw := heads[livePfx+name].Value
 	if raw != nil {

@@ -10,14 +10,8 @@ import (
 
 	"github.com/gotheus/gotheus/internal/backend"
 	"github.com/gotheus/gotheus/internal/index"
+	"github.com/gotheus/gotheus/store"
 )
-
-// ErrShards is wrapped by errors that say that a store was made for another number of shards. Nothing is read from it
-// or written to it.
-var ErrShards = errors.New("syncer: another number of shards")
-
-// MaxShards is how many stores NewSharded takes.
-const MaxShards = 64
 
 // shard is a Syncer's place among those that share an index.
 type shard struct {
@@ -46,7 +40,7 @@ func (s *shard) check(m *meta) error {
 		return nil
 	}
 	return fmt.Errorf("%w: this is shard %d of %d, not %d of %d: all processes must be told the same number, and what was begun with another one "+
-		"can only go on with that; a new namespace begins at zero", ErrShards, m.shard, m.shards, s.at, s.of)
+		"can only go on with that; a new namespace begins at zero", store.ErrShards, m.shard, m.shards, s.at, s.of)
 }
 
 // Sharded implements backend.Backend on several stores, between which series are distributed, so that no one
@@ -58,27 +52,19 @@ func (s *shard) check(m *meta) error {
 // it is, and does nothing for a process that thinks otherwise.
 type Sharded struct{ shards []*Syncer }
 
-// NewSharded returns a Backend on at most MaxShards stores, which it owns and closes. All processes must give as many
-// and in the same order. It does not wait for the stores. The error says that there are none or too many, or is that of
-// Options.Check; the stores are closed then.
-func NewSharded(stores []backend.Store, o *Options) (*Sharded, error) {
-	err := error(nil)
-	if o != nil {
-		err = o.Check()
-	}
-	if len(stores) == 0 || len(stores) > MaxShards {
-		err = fmt.Errorf("syncer: %d shards: there can be 1 to %d", len(stores), MaxShards)
-	}
+// NewSharded returns a Backend on at most store.MaxShards stores, which it owns and closes. All
+// processes must give as many and in the same order. It does not wait for the stores. The error is
+// that of store.Config.Check; the stores are the caller's then.
+func NewSharded(stores []store.Store, o *store.Options) (*Sharded, error) {
+	opt, err := check(stores, o)
 	if err != nil {
-		for _, store := range stores {
-			err = errors.Join(err, store.Close())
-		}
 		return nil, err
 	}
 	b := new(Sharded)
 	x, agreed, once, lastLog := new(index.Index), make(chan struct{}), new(sync.Once), new(atomic.Int64)
-	for i, store := range stores {
-		b.shards = append(b.shards, newSyncer(store, o, x, shard{at: i, of: len(stores), agreed: agreed, once: once}, lastLog))
+	for i, st := range stores {
+		place := shard{at: i, of: len(stores), agreed: agreed, once: once}
+		b.shards = append(b.shards, newSyncer(st, options{Options: opt}, x, place, lastLog))
 	}
 	return b, nil
 }

@@ -13,16 +13,17 @@ import (
 	"github.com/gotheus/gotheus/internal/backend"
 	"github.com/gotheus/gotheus/internal/backend/backendtest"
 	"github.com/gotheus/gotheus/internal/backend/syncer"
+	"github.com/gotheus/gotheus/store"
 )
 
 // sharded returns a backend on the first n of some stores.
 func sharded(t *testing.T, stores []backendtest.Memory, n int) *syncer.Sharded {
 	t.Helper()
-	var list []backend.Store
+	var list []store.Store
 	for i := range n {
 		list = append(list, &stores[i])
 	}
-	b, err := syncer.NewSharded(list, &syncer.Options{Interval: time.Hour, Alive: 2 * time.Hour, Logger: slog.New(slog.DiscardHandler)})
+	b, err := syncer.NewSharded(list, &store.Options{Interval: time.Hour, Alive: 2 * time.Hour, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -87,15 +88,15 @@ func TestSharded(t *testing.T) {
 		t.Errorf("%d series", got)
 	}
 	for i := range stores { // each has its share
-		alone, err := syncer.NewSharded([]backend.Store{&stores[i]}, &syncer.Options{Interval: time.Hour, Alive: 2 * time.Hour, Logger: slog.New(slog.DiscardHandler)})
+		alone, err := syncer.NewSharded([]store.Store{&stores[i]}, &store.Options{Interval: time.Hour, Alive: 2 * time.Hour, Logger: slog.New(slog.DiscardHandler)})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := alone.Sync(t.Context()); !errors.Is(err, syncer.ErrShards) || !errors.Is(err, backend.ErrStale) {
+		if err := alone.Sync(t.Context()); !errors.Is(err, store.ErrShards) || !errors.Is(err, backend.ErrStale) {
 			t.Errorf("store %d alone: %v", i, err)
 		}
 		alone.Close(t.Context())
-		keys, _ := stores[i].Get(t.Context(), []backend.Key{{Group: "d", Part: 0}})
+		keys, _ := stores[i].Get(t.Context(), []store.Key{{Group: "d", Part: 0}})
 		if got := strings.Count(string(keys[0]), "x="); got < n/8 {
 			t.Errorf("store %d has %d of %d series", i, got, n)
 		}
@@ -136,7 +137,7 @@ func TestShardsChanged(t *testing.T) {
 				if name == "Close" {
 					continue // last
 				}
-				if err := f(t.Context()); !errors.Is(err, syncer.ErrShards) || !strings.Contains(err.Error(), fmt.Sprintf("shard 0 of %d, not 0 of %d", first, second)) {
+				if err := f(t.Context()); !errors.Is(err, store.ErrShards) || !strings.Contains(err.Error(), fmt.Sprintf("shard 0 of %d, not 0 of %d", first, second)) {
 					t.Errorf("%d, then %d shards: %s: %v", first, second, name, err)
 				}
 			}
@@ -145,7 +146,7 @@ func TestShardsChanged(t *testing.T) {
 					t.Errorf("%d, then %d shards: something is in store %d", first, second, i)
 				}
 			}
-			if err := b.Close(t.Context()); !errors.Is(err, syncer.ErrShards) {
+			if err := b.Close(t.Context()); !errors.Is(err, store.ErrShards) {
 				t.Errorf("%d, then %d shards: Close: %v", first, second, err)
 			}
 			if err := a.Sync(t.Context()); err != nil {
@@ -180,10 +181,19 @@ type closes struct {
 
 func (c *closes) Close() error { c.n++; return nil }
 
-// Options that make no sense are refused, and stores that were handed over are closed.
+func newSyncer(t testing.TB, st store.Store, o *store.Options) *syncer.Syncer {
+	t.Helper()
+	s, err := syncer.New(st, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// Options that make no sense are refused, and stores stay open then.
 func TestOptions(t *testing.T) {
 	t.Parallel()
-	for want, o := range map[string]*syncer.Options{
+	for want, o := range map[string]*store.Options{
 		"Interval=-1s: must be a time above zero": {Interval: -time.Second},
 		"Alive=-1ns":   {Alive: -1},
 		"Timeout=-5ms": {Timeout: -5 * time.Millisecond},
@@ -191,27 +201,25 @@ func TestOptions(t *testing.T) {
 		"Interval=500ms with Alive=900ms: Alive must be at least twice as long": {Alive: 900 * time.Millisecond},
 	} {
 		a, b := new(closes), new(closes)
-		if _, err := syncer.NewSharded([]backend.Store{a, b}, o); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := syncer.NewSharded([]store.Store{a, b}, o); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%+v: error %v", o, err)
 		}
-		if a.n != 1 || b.n != 1 {
+		if _, err := syncer.New(a, o); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%+v: New: error %v", o, err)
+		}
+		if a.n != 0 || b.n != 0 {
 			t.Errorf("%+v: the stores were closed %d and %d times", o, a.n, b.n)
 		}
-		func() {
-			defer func() {
-				if err, _ := recover().(error); err == nil || !strings.Contains(err.Error(), want) {
-					t.Errorf("%+v: New panics with %v", o, err)
-				}
-			}()
-			syncer.New(a, o)
-		}()
 	}
-	many := make([]backend.Store, syncer.MaxShards+1)
+	if _, err := syncer.New(nil, nil); err == nil || !strings.Contains(err.Error(), "is nil") {
+		t.Errorf("without a store: %v", err)
+	}
+	many := make([]store.Store, store.MaxShards+1)
 	for i := range many {
 		many[i] = new(closes)
 	}
-	if _, err := syncer.NewSharded(many, nil); err == nil || !strings.Contains(err.Error(), "1 to 64") || many[syncer.MaxShards].(*closes).n != 1 {
-		t.Errorf("too many stores: %v, the last one was closed %d times", err, many[syncer.MaxShards].(*closes).n)
+	if _, err := syncer.NewSharded(many, nil); err == nil || !strings.Contains(err.Error(), "1 to 64") {
+		t.Errorf("too many stores: %v", err)
 	}
 }
 
@@ -220,8 +228,8 @@ func TestCloseInTime(t *testing.T) {
 	t.Parallel()
 	for _, given := range []time.Duration{time.Second, time.Minute} {
 		synctest.Test(t, func(t *testing.T) {
-			s := syncer.New(&backendtest.Faulty{Store: new(backendtest.Memory), Next: func() backendtest.Fault { return backendtest.Hang }},
-				&syncer.Options{Logger: slog.New(slog.DiscardHandler)})
+			s := newSyncer(t, &backendtest.Faulty{Store: new(backendtest.Memory), Next: func() backendtest.Fault { return backendtest.Hang }},
+				&store.Options{Logger: slog.New(slog.DiscardHandler)})
 			page := make(chan error)
 			go func() { page <- s.Sync(t.Context()) }()
 			synctest.Wait()
@@ -244,12 +252,12 @@ func TestFlushSaysWhy(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		calls := 0
-		s := syncer.New(&backendtest.Faulty{Store: new(backendtest.Memory), Next: func() backendtest.Fault {
+		s := newSyncer(t, &backendtest.Faulty{Store: new(backendtest.Memory), Next: func() backendtest.Fault {
 			if calls++; calls < 5 {
 				return backendtest.LoseRequest
 			}
 			return backendtest.Hang
-		}}, &syncer.Options{Interval: time.Hour, Alive: 2 * time.Hour, Logger: slog.New(slog.DiscardHandler)})
+		}}, &store.Options{Interval: time.Hour, Alive: 2 * time.Hour, Logger: slog.New(slog.DiscardHandler)})
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		if err := s.Flush(ctx); !errors.Is(err, backendtest.ErrFault) {

@@ -13,6 +13,7 @@ import (
 	"github.com/gotheus/gotheus/internal/backend"
 	"github.com/gotheus/gotheus/internal/backend/backendtest"
 	"github.com/gotheus/gotheus/internal/backend/syncer"
+	"github.com/gotheus/gotheus/store"
 )
 
 var (
@@ -93,7 +94,7 @@ func (m *sim) start() *proc {
 		return backendtest.None
 	}}
 	skew := time.Duration(m.n%5-2) * 7 * time.Hour // clocks of hosts are hours apart, and never compared
-	p.s = syncer.NewManual(p.net, syncer.Options{Alive: alive, Timeout: time.Hour}, func() time.Time { return m.now.Add(skew) })
+	p.s = syncer.NewManual(p.net, store.Options{Alive: alive, Timeout: time.Hour}, func() time.Time { return m.now.Add(skew) })
 	if m.rnd.IntN(2) == 0 {
 		p.s.SetPiece(1 + m.rnd.IntN(300)) // of very little, or less than a part
 	}

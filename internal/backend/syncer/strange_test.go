@@ -10,6 +10,7 @@ import (
 	"github.com/gotheus/gotheus/internal/backend"
 	"github.com/gotheus/gotheus/internal/backend/backendtest"
 	"github.com/gotheus/gotheus/internal/backend/syncer"
+	"github.com/gotheus/gotheus/store"
 )
 
 // What another process has put into the store, and no page may show, is left out and said.
@@ -36,11 +37,11 @@ func TestStrange(t *testing.T) {
 			aux.WriteExemplar(w, 0, 1, &backend.Exemplar{Labels: "a=\"\x00\"", Value: 1, Time: 5})
 		},
 	} {
-		var store backendtest.Memory
+		var mem backendtest.Memory
 		var log bytes.Buffer
 		now := func() time.Time { return time.Unix(1e9, 0) }
-		neighbour := syncer.NewManual(&store, syncer.Options{}, now)
-		s := syncer.NewManual(&store, syncer.Options{Logger: slog.New(slog.NewTextHandler(&log, nil))}, now)
+		neighbour := syncer.NewManual(&mem, store.Options{}, now)
+		s := syncer.NewManual(&mem, store.Options{Logger: slog.New(slog.NewTextHandler(&log, nil))}, now)
 		put(neighbour)
 		if err := neighbour.Publish(t.Context()); err != nil {
 			t.Fatal(err)

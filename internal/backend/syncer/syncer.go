@@ -1,4 +1,4 @@
-// Package syncer turns a [backend.Store], which keeps opaque records, into a [backend.Backend] that any
+// Package syncer turns a [store.Store], which keeps opaque records, into a [backend.Backend] that any
 // number of processes on any number of hosts share.
 //
 // Instruments update words in the memory of their process. A goroutine publishes these words from time
@@ -21,7 +21,6 @@
 package syncer
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -34,53 +33,20 @@ import (
 
 	"github.com/gotheus/gotheus/internal/backend"
 	"github.com/gotheus/gotheus/internal/index"
+	"github.com/gotheus/gotheus/store"
 )
 
-// What Options are if they say nothing.
-const (
-	DefaultInterval = 500 * time.Millisecond
-	DefaultAlive    = 10 * time.Second
-)
-
-// Options are the options of a Syncer. The zero value is good.
-type Options struct {
-	// Interval is the time between publications; 0: DefaultInterval. A process that is killed loses what it has
-	// counted since the last one.
-	Interval time.Duration
-	// Alive is how long an instance counts as alive after its last sign of life; 0: DefaultAlive. It gives one at
-	// least four times as often, or every Interval. All processes should agree on it. It must be at least twice as long as
-	// Interval.
-	Alive time.Duration
-	// Timeout is how long the background waits for the store, each time; 0: 5 s.
-	Timeout time.Duration
-	// ServeStale lets Sync report a store that cannot be read as an error with which a page may be shown,
-	// from what is known. Pages that are scraped behind one address can then go backwards.
-	ServeStale bool
-	// Logger gets a line a minute at most; nil: slog.Default().
-	Logger *slog.Logger
-
+// options are store.Options, and what only tests say.
+type options struct {
+	store.Options
 	manual bool             // tests make every step
-	now    func() time.Time // of tests
-}
-
-// Check finds times that make no sense, or do not go together.
-func (o *Options) Check() error {
-	for name, d := range map[string]time.Duration{"Interval": o.Interval, "Alive": o.Alive, "Timeout": o.Timeout} {
-		if d < 0 {
-			return fmt.Errorf("syncer: %s=%v: must be a time above zero, or 0 for the default", name, d)
-		}
-	}
-	interval, alive := cmp.Or(o.Interval, DefaultInterval), cmp.Or(o.Alive, DefaultAlive)
-	if alive < 2*interval {
-		return fmt.Errorf("syncer: Interval=%v with Alive=%v: Alive must be at least twice as long, or a process looks dead between two publications", interval, alive)
-	}
-	return nil
+	now    func() time.Time // nil: time.Now
 }
 
 // Syncer implements backend.Backend on a Store.
 type Syncer struct {
-	store backend.Store
-	opt   Options
+	store store.Store
+	opt   options
 	now   func() time.Time
 	piece int // about how much one commit puts; less in tests
 	index *index.Index
@@ -132,20 +98,34 @@ type call struct {
 	err  error
 }
 
-// New returns a Backend on a store, which it owns and closes. It does not wait for the store: while that
-// cannot be reached, counting goes on. It panics if the options do not pass Check.
-func New(store backend.Store, o *Options) *Syncer {
-	if o != nil {
-		if err := o.Check(); err != nil {
-			panic(err)
-		}
+// New returns a Backend on a store, which it owns and closes. It does not wait for the store: while
+// that cannot be reached, counting goes on. The error is that of store.Config.Check; the store is
+// the caller's then.
+func New(st store.Store, o *store.Options) (*Syncer, error) {
+	opt, err := check([]store.Store{st}, o)
+	if err != nil {
+		return nil, err
 	}
-	return newSyncer(store, o, new(index.Index), shard{of: 1, agreed: make(chan struct{}), once: new(sync.Once)}, new(atomic.Int64))
+	return newAlone(st, options{Options: opt}), nil
 }
 
-func newSyncer(store backend.Store, o *Options, x *index.Index, place shard, lastLog *atomic.Int64) *Syncer {
+// check returns the options for stores, unless it finds that they make no sense.
+func check(stores []store.Store, o *store.Options) (store.Options, error) {
+	c := &store.Config{Shards: stores}
+	if o != nil {
+		c.Options = *o
+	}
+	return c.Options, c.Check()
+}
+
+func newAlone(st store.Store, o options) *Syncer {
+	return newSyncer(st, o, new(index.Index), shard{of: 1, agreed: make(chan struct{}), once: new(sync.Once)}, new(atomic.Int64))
+}
+
+func newSyncer(st store.Store, o options, x *index.Index, place shard, lastLog *atomic.Int64) *Syncer {
 	s := &Syncer{
-		store:   store,
+		store:   st,
+		opt:     o,
 		piece:   pieceSize,
 		index:   x,
 		shard:   place,
@@ -159,12 +139,9 @@ func newSyncer(store backend.Store, o *Options, x *index.Index, place shard, las
 		rivals:  make(map[string][]*family),
 		ordered: make(map[string]bool),
 	}
-	if o != nil {
-		s.opt = *o
-	}
-	setDefault(&s.opt.Interval, DefaultInterval)
-	setDefault(&s.opt.Alive, DefaultAlive)
-	setDefault(&s.opt.Timeout, 5*time.Second)
+	setDefault(&s.opt.Interval, store.DefaultInterval)
+	setDefault(&s.opt.Alive, store.DefaultAlive)
+	setDefault(&s.opt.Timeout, store.DefaultTimeout)
 	if s.now = s.opt.now; s.now == nil {
 		s.now = time.Now
 	}
@@ -482,7 +459,7 @@ func (s *Syncer) persist(ctx context.Context, f func(context.Context) error) err
 		if cause == nil || ctx.Err() == nil { // else it has but run out of time
 			cause = err
 		}
-		if err == nil || errors.Is(err, backend.ErrClosed) || errors.Is(err, ErrShards) || errors.Is(err, errFirst) {
+		if err == nil || errors.Is(err, backend.ErrClosed) || errors.Is(err, store.ErrShards) || errors.Is(err, errFirst) {
 			return err
 		}
 		timer := time.NewTimer(wait + rand.N(wait))

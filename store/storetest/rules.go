@@ -1,7 +1,4 @@
-// Package backendtest is the conformance kit for stores and backends of one's own: [TestStore] and [TestBackend] say
-// which rule of backend.Store or backend.Backend each case checks, [BenchmarkStore] and [BenchmarkBackend] what they
-// cost. [Memory] is a store to compare with, [Faulty] a network with faults.
-package backendtest
+package storetest
 
 import (
 	"bytes"
@@ -15,16 +12,19 @@ import (
 	"time"
 
 	"github.com/gotheus/gotheus/internal/backend"
+	"github.com/gotheus/gotheus/internal/backend/backendtest"
 	"github.com/gotheus/gotheus/internal/backend/syncer"
+	"github.com/gotheus/gotheus/store"
 )
 
-// TestStore checks that a store keeps to the rules of backend.Store, and that the syncer's backends are exact on
-// it. fresh makes an empty place, and returns a function that opens it, which is called once for each
-// process that the test imagines. The test closes what it has opened.
-func TestStore(t *testing.T, fresh func(t *testing.T) (open func() backend.Store)) {
+// TestStore checks that a store keeps to the rules of store.Store, and that counting on it is
+// exact: over a network that loses requests and answers, delivers twice and late, and hangs, and
+// when the store loses what it has. The rules are checked in the first of the shards; if there are
+// several, they must not get into each other's way.
+func TestStore(t *testing.T, o Stores) {
 	for _, c := range []struct {
 		name, rule string
-		run        func(t *testing.T, a, b backend.Store)
+		run        func(t *testing.T, a, b store.Store)
 	}{
 		{"Empty", "an empty store has no heads, and no parts: Get answers nil for what does not exist", testEmpty},
 		{"Commit", "a Commit puts heads and parts, removes heads that are nil, and groups that are dropped; the next call of any process sees it", testCommit},
@@ -40,24 +40,58 @@ func TestStore(t *testing.T, fresh func(t *testing.T) (open func() backend.Store
 		{"Replica", "a store that goes back to what a replica had of it, without the last commits, gets these back from the processes that live", testReplica},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			open := fresh(t)
-			a, b := open(), open()
-			defer func() {
+			t.Cleanup(func() {
 				if t.Failed() {
 					t.Logf("the rule: %s", c.rule)
 				}
-				for _, s := range []backend.Store{a, b} {
-					if err := s.Close(); err != nil {
-						t.Errorf("Close: %v", err)
-					}
-				}
-			}()
-			c.run(t, a, b)
+			})
+			place := o.Fresh(t)
+			a, b := open(t, o, place), open(t, o, place)
+			c.run(t, a.Shards[0], b.Shards[0])
 		})
+	}
+	t.Run("Shards", func(t *testing.T) {
+		place := o.Fresh(t)
+		testShards(t, open(t, o, place).Shards, open(t, o, place).Shards)
+	})
+}
+
+// open opens a place, and closes its stores in the end.
+func open(t testing.TB, o Stores, place string) *store.Config {
+	t.Helper()
+	c, err := o.Open(place)
+	if err == nil {
+		err = c.Check()
+	}
+	if err != nil {
+		t.Fatalf("Open: %v", err)
+	}
+	t.Cleanup(func() {
+		for _, s := range c.Shards {
+			if err := s.Close(); err != nil {
+				t.Errorf("Close: %v", err)
+			}
+		}
+	})
+	return c
+}
+
+// testShards checks that each shard has its own records, and the same ones for all who open the
+// place.
+func testShards(t *testing.T, a, b []store.Store) {
+	if len(a) != len(b) {
+		t.Fatalf("Open has returned %d shards, then %d", len(a), len(b))
+	}
+	text := func(i int) []byte { return fmt.Append(nil, "shard ", i) }
+	for i, s := range a {
+		commit(t, s, &store.Commit{Heads: map[string][]byte{"meta": text(i)}, Parts: map[store.Key][]byte{key1: text(i)}})
+	}
+	for i, s := range b {
+		expect(t, s, map[string]string{"meta": string(text(i))}, map[store.Key][]byte{key1: text(i)})
 	}
 }
 
-func commit(t *testing.T, s backend.Store, c *backend.Commit) {
+func commit(t *testing.T, s store.Store, c *store.Commit) {
 	t.Helper()
 	if err := s.Commit(t.Context(), c); err != nil {
 		t.Fatalf("Commit: %v", err)
@@ -65,7 +99,7 @@ func commit(t *testing.T, s backend.Store, c *backend.Commit) {
 }
 
 // expect compares all heads, and the parts with some keys.
-func expect(t *testing.T, s backend.Store, heads map[string]string, parts map[backend.Key][]byte) {
+func expect(t *testing.T, s store.Store, heads map[string]string, parts map[store.Key][]byte) {
 	t.Helper()
 	got, err := s.Heads(t.Context())
 	if err != nil {
@@ -81,7 +115,7 @@ func expect(t *testing.T, s backend.Store, heads map[string]string, parts map[ba
 			t.Errorf("Heads has no %s", name)
 		}
 	}
-	var keys []backend.Key
+	var keys []store.Key
 	for k := range parts {
 		keys = append(keys, k)
 	}
@@ -97,30 +131,30 @@ func expect(t *testing.T, s backend.Store, heads map[string]string, parts map[ba
 }
 
 var (
-	key1 = backend.Key{Group: "d", Part: 0}
-	key2 = backend.Key{Group: "d", Part: 1<<32 - 1}
-	key3 = backend.Key{Group: "i0123456789abcdef", Part: 7}
+	key1 = store.Key{Group: "d", Part: 0}
+	key2 = store.Key{Group: "d", Part: 1<<32 - 1}
+	key3 = store.Key{Group: "i0123456789abcdef", Part: 7}
 )
 
-func testEmpty(t *testing.T, a, _ backend.Store) {
-	expect(t, a, nil, map[backend.Key][]byte{key1: nil, key3: nil})
+func testEmpty(t *testing.T, a, _ store.Store) {
+	expect(t, a, nil, map[store.Key][]byte{key1: nil, key3: nil})
 	expect(t, a, nil, nil)
 }
 
-func testCommit(t *testing.T, a, b backend.Store) {
-	commit(t, a, &backend.Commit{
+func testCommit(t *testing.T, a, b store.Store) {
+	commit(t, a, &store.Commit{
 		Heads: map[string][]byte{"meta": []byte("1"), "base": []byte("2")},
-		Parts: map[backend.Key][]byte{key1: []byte("x"), key2: []byte("y"), key3: []byte("z")},
+		Parts: map[store.Key][]byte{key1: []byte("x"), key2: []byte("y"), key3: []byte("z")},
 	})
 	heads := map[string]string{"meta": "1", "base": "2"}
-	parts := map[backend.Key][]byte{key1: []byte("x"), key2: []byte("y"), key3: []byte("z"), {Group: "d", Part: 1}: nil}
+	parts := map[store.Key][]byte{key1: []byte("x"), key2: []byte("y"), key3: []byte("z"), {Group: "d", Part: 1}: nil}
 	expect(t, b, heads, parts)
-	commit(t, b, &backend.Commit{Heads: map[string][]byte{"base": nil, "never": nil, "meta": []byte("3")}, Parts: map[backend.Key][]byte{key1: []byte("w")}, Drop: []string{key3.Group, "b"}})
-	expect(t, a, map[string]string{"meta": "3"}, map[backend.Key][]byte{key1: []byte("w"), key2: []byte("y"), key3: nil})
+	commit(t, b, &store.Commit{Heads: map[string][]byte{"base": nil, "never": nil, "meta": []byte("3")}, Parts: map[store.Key][]byte{key1: []byte("w")}, Drop: []string{key3.Group, "b"}})
+	expect(t, a, map[string]string{"meta": "3"}, map[store.Key][]byte{key1: []byte("w"), key2: []byte("y"), key3: nil})
 }
 
-func testConditions(t *testing.T, a, b backend.Store) {
-	commit(t, a, &backend.Commit{If: map[string][]byte{"meta": nil}, Heads: map[string][]byte{"meta": []byte("1"), "base": []byte("2")}})
+func testConditions(t *testing.T, a, b store.Store) {
+	commit(t, a, &store.Commit{If: map[string][]byte{"meta": nil}, Heads: map[string][]byte{"meta": []byte("1"), "base": []byte("2")}})
 	for name, cond := range map[string]map[string][]byte{
 		"a head that is another":       {"meta": []byte("2")},
 		"a head that is there":         {"meta": nil},
@@ -129,42 +163,42 @@ func testConditions(t *testing.T, a, b backend.Store) {
 		"a head that begins like it":   {"meta": []byte("11")},
 		"an empty one that is missing": {"x": {}},
 	} {
-		err := b.Commit(t.Context(), &backend.Commit{
+		err := b.Commit(t.Context(), &store.Commit{
 			If:    cond,
 			Heads: map[string][]byte{"meta": []byte("9"), "new": []byte("9"), "base": nil},
-			Parts: map[backend.Key][]byte{key1: []byte("9")},
+			Parts: map[store.Key][]byte{key1: []byte("9")},
 		})
-		if !errors.Is(err, backend.ErrConflict) {
+		if !errors.Is(err, store.ErrConflict) {
 			t.Errorf("If %s: %v", name, err)
 		}
-		expect(t, a, map[string]string{"meta": "1", "base": "2"}, map[backend.Key][]byte{key1: nil})
+		expect(t, a, map[string]string{"meta": "1", "base": "2"}, map[store.Key][]byte{key1: nil})
 	}
-	commit(t, b, &backend.Commit{If: map[string][]byte{"meta": []byte("1"), "base": []byte("2"), "x": nil}, Heads: map[string][]byte{"meta": []byte("2")}})
+	commit(t, b, &store.Commit{If: map[string][]byte{"meta": []byte("1"), "base": []byte("2"), "x": nil}, Heads: map[string][]byte{"meta": []byte("2")}})
 	expect(t, a, map[string]string{"meta": "2", "base": "2"}, nil)
 }
 
-func testBytes(t *testing.T, a, b backend.Store) {
+func testBytes(t *testing.T, a, b store.Store) {
 	all := make([]byte, 200_000)
 	for i := range all {
 		all[i] = byte(i * i >> 3)
 	}
-	commit(t, a, &backend.Commit{
+	commit(t, a, &store.Commit{
 		Heads: map[string][]byte{"meta": all[:5000], "base": {}},
-		Parts: map[backend.Key][]byte{key1: all, key2: {}, key3: {0}},
+		Parts: map[store.Key][]byte{key1: all, key2: {}, key3: {0}},
 	})
-	expect(t, b, map[string]string{"meta": string(all[:5000]), "base": ""}, map[backend.Key][]byte{key1: all, key2: {}, key3: {0}})
-	commit(t, b, &backend.Commit{If: map[string][]byte{"meta": all[:5000], "base": {}}, Heads: map[string][]byte{"base": []byte("1")}})
+	expect(t, b, map[string]string{"meta": string(all[:5000]), "base": ""}, map[store.Key][]byte{key1: all, key2: {}, key3: {0}})
+	commit(t, b, &store.Commit{If: map[string][]byte{"meta": all[:5000], "base": {}}, Heads: map[string][]byte{"base": []byte("1")}})
 }
 
-func testRandom(t *testing.T, a, b backend.Store) {
+func testRandom(t *testing.T, a, b store.Store) {
 	rnd := rand.New(rand.NewPCG(1, 1))
-	model := new(Memory)
+	model := new(backendtest.Memory)
 	names := []string{"meta", "base", "i0000000000000001", "x0000000000000001"}
 	groups := []string{"d", "b", "i0000000000000001"}
 	value := func() []byte { return []byte(fmt.Sprint(rnd.IntN(3))) }
-	keys := make(map[backend.Key][]byte)
+	keys := make(map[store.Key][]byte)
 	for range 300 {
-		c := &backend.Commit{If: make(map[string][]byte), Heads: make(map[string][]byte), Parts: make(map[backend.Key][]byte)}
+		c := &store.Commit{If: make(map[string][]byte), Heads: make(map[string][]byte), Parts: make(map[store.Key][]byte)}
 		for range rnd.IntN(3) {
 			name := names[rnd.IntN(len(names))]
 			c.If[name] = value()
@@ -184,13 +218,13 @@ func testRandom(t *testing.T, a, b backend.Store) {
 			c.Drop = []string{dropped}
 		}
 		for range rnd.IntN(4) {
-			if k := (backend.Key{Group: groups[rnd.IntN(len(groups))], Part: rnd.Uint32N(5)}); k.Group != dropped {
+			if k := (store.Key{Group: groups[rnd.IntN(len(groups))], Part: rnd.Uint32N(5)}); k.Group != dropped {
 				c.Parts[k], keys[k] = value(), nil
 			}
 		}
 		want := model.Commit(t.Context(), c)
-		got := []backend.Store{a, b}[rnd.IntN(2)].Commit(t.Context(), c)
-		if errors.Is(want, backend.ErrConflict) != errors.Is(got, backend.ErrConflict) || (want == nil) != (got == nil) {
+		got := []store.Store{a, b}[rnd.IntN(2)].Commit(t.Context(), c)
+		if errors.Is(want, store.ErrConflict) != errors.Is(got, store.ErrConflict) || (want == nil) != (got == nil) {
 			t.Fatalf("Commit: %v, want %v", got, want)
 		}
 	}
@@ -200,19 +234,19 @@ func testRandom(t *testing.T, a, b backend.Store) {
 		heads[name] = string(h.Value)
 	}
 	for k := range keys {
-		v, _ := model.Get(t.Context(), []backend.Key{k})
+		v, _ := model.Get(t.Context(), []store.Key{k})
 		keys[k] = v[0]
 	}
 	expect(t, a, heads, keys)
 }
 
-func testOneByOne(t *testing.T, a, b backend.Store) {
+func testOneByOne(t *testing.T, a, b store.Store) {
 	const workers, rounds = 4, 25
-	commit(t, a, &backend.Commit{Heads: map[string][]byte{"meta": {0}}})
+	commit(t, a, &store.Commit{Heads: map[string][]byte{"meta": {0}}})
 	var wg sync.WaitGroup
 	for i := range workers {
 		wg.Go(func() {
-			s := []backend.Store{a, b}[i%2]
+			s := []store.Store{a, b}[i%2]
 			for done := 0; done < rounds; {
 				heads, err := s.Heads(t.Context())
 				if err != nil {
@@ -220,15 +254,15 @@ func testOneByOne(t *testing.T, a, b backend.Store) {
 					return
 				}
 				n := heads["meta"].Value[0]
-				err = s.Commit(t.Context(), &backend.Commit{
+				err = s.Commit(t.Context(), &store.Commit{
 					If:    map[string][]byte{"meta": {n}},
 					Heads: map[string][]byte{"meta": {n + 1}},
-					Parts: map[backend.Key][]byte{{Group: "d", Part: uint32(n)}: {byte(i)}},
+					Parts: map[store.Key][]byte{{Group: "d", Part: uint32(n)}: {byte(i)}},
 				})
 				switch {
 				case err == nil:
 					done++
-				case !errors.Is(err, backend.ErrConflict):
+				case !errors.Is(err, store.ErrConflict):
 					t.Error(err)
 					return
 				}
@@ -242,8 +276,8 @@ func testOneByOne(t *testing.T, a, b backend.Store) {
 	}
 }
 
-func testAge(t *testing.T, a, b backend.Store) {
-	commit(t, a, &backend.Commit{Heads: map[string][]byte{"meta": []byte("1"), "base": []byte("1")}})
+func testAge(t *testing.T, a, b store.Store) {
+	commit(t, a, &store.Commit{Heads: map[string][]byte{"meta": []byte("1"), "base": []byte("1")}})
 	age := func(name string) time.Duration {
 		t.Helper()
 		heads, err := b.Heads(t.Context())
@@ -260,64 +294,73 @@ func testAge(t *testing.T, a, b backend.Store) {
 			t.Fatal("a head does not age")
 		}
 	}
-	commit(t, b, &backend.Commit{Heads: map[string][]byte{"meta": []byte("1")}})
+	commit(t, b, &store.Commit{Heads: map[string][]byte{"meta": []byte("1")}})
 	if meta, base := age("meta"), age("base"); meta >= base {
 		t.Errorf("a head that was put again is %v old, one that was not %v", meta, base)
 	}
 }
 
-func testContext(t *testing.T, a, _ backend.Store) {
+func testContext(t *testing.T, a, _ store.Store) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if _, err := a.Heads(ctx); err == nil {
 		t.Error("Heads heeds no context")
 	}
-	if _, err := a.Get(ctx, []backend.Key{key1}); err == nil {
+	if _, err := a.Get(ctx, []store.Key{key1}); err == nil {
 		t.Error("Get heeds no context")
 	}
-	if err := a.Commit(ctx, &backend.Commit{Heads: map[string][]byte{"meta": {1}}}); err == nil {
+	if err := a.Commit(ctx, &store.Commit{Heads: map[string][]byte{"meta": {1}}}); err == nil {
 		t.Error("Commit heeds no context")
 	}
 }
 
-func testOwnership(t *testing.T, a, b backend.Store) {
+func testOwnership(t *testing.T, a, b store.Store) {
 	value := []byte("abc")
-	commit(t, a, &backend.Commit{Heads: map[string][]byte{"meta": value}, Parts: map[backend.Key][]byte{key1: value}})
+	commit(t, a, &store.Commit{Heads: map[string][]byte{"meta": value}, Parts: map[store.Key][]byte{key1: value}})
 	value[0] = 'x'
 	for range 2 {
-		expect(t, b, map[string]string{"meta": "abc"}, map[backend.Key][]byte{key1: []byte("abc")})
+		expect(t, b, map[string]string{"meta": "abc"}, map[store.Key][]byte{key1: []byte("abc")})
 		heads, _ := b.Heads(t.Context())
-		parts, _ := b.Get(t.Context(), []backend.Key{key1})
+		parts, _ := b.Get(t.Context(), []store.Key{key1})
 		heads["meta"].Value[0], parts[0][0] = 'y', 'y'
 	}
 }
 
 // shield keeps a store open for another user.
-type shield struct{ backend.Store }
+type shield struct{ store.Store }
 
 func (shield) Close() error { return nil }
 
-func testTotals(t *testing.T, a, b backend.Store) {
+func newSyncer(t *testing.T, s store.Store, o *store.Options) *syncer.Syncer {
+	t.Helper()
+	b, err := syncer.New(s, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func testTotals(t *testing.T, a, b store.Store) {
 	ctx := t.Context()
 	f := &backend.Family{Name: "c_total", Kind: backend.Counter, Labels: []string{"x"}}
 	var wg sync.WaitGroup
 	const workers, each = 4, 200
 	for i := range workers {
-		s := &Faulty{Store: shield{[]backend.Store{a, b}[i%2]}}
+		s := &backendtest.Faulty{Store: shield{[]store.Store{a, b}[i%2]}}
 		var mu sync.Mutex
 		rnd := rand.New(rand.NewPCG(uint64(i), 2))
-		s.Next = func() Fault {
+		s.Next = func() backendtest.Fault {
 			mu.Lock()
 			defer mu.Unlock()
 			if rnd.IntN(10) == 0 {
-				return []Fault{LoseRequest, LoseReply, Duplicate, Late}[rnd.IntN(4)]
+				return []backendtest.Fault{backendtest.LoseRequest, backendtest.LoseReply, backendtest.Duplicate, backendtest.Late}[rnd.IntN(4)]
 			}
 			if rnd.IntN(100) == 0 {
-				return Hang
+				return backendtest.Hang
 			}
-			return None
+			return backendtest.None
 		}
-		p := syncer.New(s, &syncer.Options{Interval: 2 * time.Millisecond, Timeout: time.Second, Logger: slog.New(slog.DiscardHandler)})
+		p := newSyncer(t, s, &store.Options{Interval: 2 * time.Millisecond, Timeout: time.Second, Logger: slog.New(slog.DiscardHandler)})
 		wg.Go(func() {
 			for n := range each {
 				w, err := p.Cells(f, fmt.Sprintf(`x="%d"`, n%10))
@@ -337,7 +380,7 @@ func testTotals(t *testing.T, a, b backend.Store) {
 		})
 	}
 	wg.Wait()
-	p := syncer.New(shield{a}, nil)
+	p := newSyncer(t, shield{a}, nil)
 	defer p.Close(ctx)
 	if err := p.Sync(ctx); err != nil {
 		t.Fatal(err)
@@ -354,17 +397,18 @@ func testTotals(t *testing.T, a, b backend.Store) {
 	}
 }
 
-func testLoss(t *testing.T, a, b backend.Store)    { testHealing(t, a, b, false) }
-func testReplica(t *testing.T, a, b backend.Store) { testHealing(t, a, b, true) }
+func testLoss(t *testing.T, a, b store.Store)    { testHealing(t, a, b, false) }
+func testReplica(t *testing.T, a, b store.Store) { testHealing(t, a, b, true) }
 
-// testHealing lets two processes count, of which each has read all, and a third one that has ended. Then the store
-// loses data. No page shows anything but the total from then on, and in the end there is one.
-func testHealing(t *testing.T, a, b backend.Store, replica bool) {
+// testHealing lets two processes count, of which each has read all, and a third one that has ended.
+// Then the store loses data. No page shows anything but the total from then on, and in the end
+// there is one.
+func testHealing(t *testing.T, a, b store.Store, replica bool) {
 	ctx := t.Context()
 	f := &backend.Family{Name: "c_total", Kind: backend.Counter}
-	done := &past{keys: make(map[backend.Key]bool)}
-	start := func(s backend.Store) *syncer.Syncer {
-		return syncer.New(witness{shield{s}, done}, &syncer.Options{
+	done := &past{keys: make(map[store.Key]bool)}
+	start := func(s store.Store) *syncer.Syncer {
+		return newSyncer(t, witness{shield{s}, done}, &store.Options{
 			Interval: 5 * time.Millisecond, Alive: 400 * time.Millisecond, Logger: slog.New(slog.DiscardHandler),
 		})
 	}
@@ -384,7 +428,7 @@ func testHealing(t *testing.T, a, b backend.Store, replica bool) {
 	defer q.Close(ctx)
 	count(p, 1)
 	count(gone, 2)
-	var old *backend.Commit
+	var old *store.Commit
 	if replica {
 		var err error
 		if old, err = done.state(ctx, b); err != nil {

@@ -1,0 +1,177 @@
+// Package open makes a backend of a URL, or of stores.
+package open
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/gotheus/gotheus/internal/backend"
+	"github.com/gotheus/gotheus/internal/backend/heap"
+	"github.com/gotheus/gotheus/internal/backend/shm"
+	"github.com/gotheus/gotheus/internal/backend/syncer"
+	"github.com/gotheus/gotheus/store"
+)
+
+// ErrScheme says that the program has no driver for a URL's scheme.
+var ErrScheme = errors.New("gotheus: unknown scheme")
+
+// Opener opens a backend from a URL of its scheme.
+type Opener func(ctx context.Context, u *url.URL) (backend.Backend, error)
+
+var openers = struct {
+	sync.RWMutex
+	m map[string]Opener
+}{m: map[string]Opener{"heap": openHeap, "shm": openShm}}
+
+func openHeap(_ context.Context, u *url.URL) (backend.Backend, error) {
+	if u.String() != "heap:" {
+		return nil, fmt.Errorf("heap: URL %q: must be heap: and nothing else", backend.Redact(u.String()))
+	}
+	return heap.New(), nil
+}
+
+func openShm(ctx context.Context, u *url.URL) (backend.Backend, error) {
+	b, err := shm.OpenURL(ctx, u)
+	if err != nil {
+		return nil, err
+	}
+	return b, nil
+}
+
+// Register is for tests that need backends of their own behind a URL. It panics if the scheme is
+// taken.
+func Register(scheme string, open Opener) {
+	openers.Lock()
+	defer openers.Unlock()
+	if openers.m[scheme] != nil {
+		panic("open: scheme " + scheme + " is registered twice")
+	}
+	openers.m[scheme] = open
+}
+
+// URL opens the backend that rawURL names, such as "heap:" or "shm:///dev/shm/shop". Drivers of
+// stores are given logger. The error wraps ErrScheme if nobody knows the URL's scheme.
+func URL(ctx context.Context, rawURL string, logger *slog.Logger) (backend.Backend, error) {
+	u, err := url.Parse(rawURL)
+	if err != nil { // is not shown: it may name a part of a password
+		return nil, errors.New("gotheus: this is not a URL: special characters in a password must be escaped, as %23 for #")
+	}
+	openers.RLock()
+	open := openers.m[u.Scheme]
+	openers.RUnlock()
+	driver := store.Lookup(u.Scheme)
+	switch {
+	case open != nil:
+		return open(ctx, u)
+	case driver != nil:
+		b, err := drive(ctx, driver, u, logger)
+		if err != nil {
+			return nil, redacted(err, u)
+		}
+		return b, nil
+	}
+	hint := "import the package that registers it"
+	if u.Scheme == "" {
+		hint = "a URL begins with a scheme, as in shm:///dev/shm/shop"
+	}
+	return nil, fmt.Errorf("%w %q in %q (known: %s): %s", ErrScheme, u.Scheme, backend.Redact(rawURL), strings.Join(known(), " "), hint)
+}
+
+// known returns all schemes, each with a colon.
+func known() []string {
+	openers.RLock()
+	list := slices.Collect(maps.Keys(openers.m))
+	openers.RUnlock()
+	list = append(list, store.Schemes()...)
+	slices.Sort(list)
+	for i := range list {
+		list[i] += ":"
+	}
+	return list
+}
+
+// drive opens the stores that a URL names, and makes a backend of them.
+func drive(ctx context.Context, driver store.Driver, u *url.URL, logger *slog.Logger) (backend.Backend, error) {
+	v := *u // is the driver's
+	c, err := driver(ctx, &v, store.DriverOptions{Logger: cmp.Or(logger, slog.Default())})
+	if err == nil && c == nil {
+		err = fmt.Errorf("store: the driver for %s: has returned neither stores nor an error", u.Scheme)
+	}
+	if err != nil {
+		return nil, err
+	}
+	b, err := Stores(c, logger)
+	if err != nil {
+		for _, s := range c.Shards {
+			if s != nil {
+				err = errors.Join(err, s.Close())
+			}
+		}
+		return nil, err
+	}
+	return b, nil
+}
+
+// Stores returns a backend on stores, which it owns and closes. It does not wait for them. Where
+// the options name no logger, it uses this one. The error is that of Config.Check; the stores are
+// the caller's then.
+func Stores(c *store.Config, logger *slog.Logger) (backend.Backend, error) {
+	if err := c.Check(); err != nil {
+		return nil, err
+	}
+	o := c.Options
+	if o.Logger == nil {
+		o.Logger = logger
+	}
+	if len(c.Shards) == 1 {
+		b, err := syncer.New(c.Shards[0], &o)
+		if err != nil {
+			return nil, err
+		}
+		return b, nil
+	}
+	b, err := syncer.NewSharded(c.Shards, &o)
+	if err != nil {
+		return nil, err
+	}
+	return b, nil
+}
+
+// redacted returns an error whose text quotes the URL without its passwords, if it quotes the URL.
+func redacted(err error, u *url.URL) error {
+	text := err.Error()
+	if password, ok := u.User.Password(); ok && password != "" {
+		for _, p := range []string{password, strings.TrimPrefix(u.User.String(), url.User(u.User.Username()).String()+":")} {
+			text = strings.ReplaceAll(text, ":"+p+"@", ":xxxxx@")
+		}
+	}
+	for name, values := range u.Query() {
+		for _, v := range values {
+			if v != "" && strings.Contains(name, "password") {
+				text = strings.ReplaceAll(text, name+"="+v, name+"=xxxxx")
+				text = strings.ReplaceAll(text, name+"="+url.QueryEscape(v), name+"=xxxxx")
+			}
+		}
+	}
+	if text == err.Error() {
+		return err
+	}
+	return &redactedError{text, err}
+}
+
+// redactedError is an error with another text.
+type redactedError struct {
+	text string
+	error
+}
+
+func (e *redactedError) Error() string { return e.text }
+func (e *redactedError) Unwrap() error { return e.error }

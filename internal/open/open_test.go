@@ -1,0 +1,140 @@
+package open_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"strings"
+	"testing"
+
+	"github.com/gotheus/gotheus/internal/backend"
+	"github.com/gotheus/gotheus/internal/backend/backendtest"
+	"github.com/gotheus/gotheus/internal/backend/heap"
+	"github.com/gotheus/gotheus/internal/backend/syncer"
+	"github.com/gotheus/gotheus/internal/open"
+	"github.com/gotheus/gotheus/store"
+)
+
+var quiet = slog.New(slog.DiscardHandler)
+
+// memory is a Store that counts how often it was closed.
+type memory struct {
+	backendtest.Memory
+	closed int
+}
+
+func (m *memory) Close() error { m.closed++; return nil }
+
+func init() {
+	store.Register("test-stores", func(_ context.Context, u *url.URL, o store.DriverOptions) (*store.Config, error) {
+		o.Logger.Info("opening")
+		c := new(store.Config)
+		for range len(u.Query()["shard"]) {
+			c.Shards = append(c.Shards, new(memory))
+		}
+		return c, nil
+	})
+	store.Register("test-fails", func(_ context.Context, u *url.URL, _ store.DriverOptions) (*store.Config, error) {
+		return nil, fmt.Errorf("cannot open %q: %w", u, errNoServer)
+	})
+	store.Register("test-nothing", func(context.Context, *url.URL, store.DriverOptions) (*store.Config, error) { return nil, nil })
+	store.Register("test-bad", func(context.Context, *url.URL, store.DriverOptions) (*store.Config, error) {
+		return &store.Config{Shards: []store.Store{leftOpen, nil}}, nil
+	})
+	open.Register("test-opener", func(context.Context, *url.URL) (backend.Backend, error) { return opened, nil })
+}
+
+var (
+	errNoServer = errors.New("no server")
+	leftOpen    = new(memory)
+	opened      = heap.New()
+)
+
+func TestURL(t *testing.T) {
+	t.Parallel()
+	var log strings.Builder
+	logger := slog.New(slog.NewTextHandler(&log, nil))
+	for rawURL, want := range map[string]string{
+		"heap:":                        fmt.Sprintf("%T", new(heap.Backend)),
+		"test-stores:?shard=a":         fmt.Sprintf("%T", new(syncer.Syncer)),
+		"test-stores:?shard=a&shard=b": fmt.Sprintf("%T", new(syncer.Sharded)),
+	} {
+		b, err := open.URL(t.Context(), rawURL, logger)
+		if err != nil {
+			t.Errorf("%s: %v", rawURL, err)
+			continue
+		}
+		if got := fmt.Sprintf("%T", b); got != want {
+			t.Errorf("%s: a %s, not a %s", rawURL, got, want)
+		}
+		if err := b.Close(t.Context()); err != nil {
+			t.Errorf("%s: %v", rawURL, err)
+		}
+	}
+	if n := strings.Count(log.String(), "opening"); n != 2 {
+		t.Errorf("the drivers have logged %d lines: %s", n, &log)
+	}
+	if b, err := open.URL(t.Context(), "test-opener:", quiet); err != nil || b != backend.Backend(opened) {
+		t.Errorf("got %v, %v", b, err)
+	}
+}
+
+// What is wrong with a URL is said without its secrets.
+func TestErrors(t *testing.T) {
+	t.Parallel()
+	for rawURL, want := range map[string]string{
+		"nosuch://u:secret@h/":                   `unknown scheme "nosuch" in "nosuch://u:xxxxx@h/" (known: heap: shm: test-`,
+		"/dev/shm/x":                             "a URL begins with a scheme",
+		"":                                       "a URL begins with a scheme",
+		"::secret":                               "this is not a URL",
+		"heap://u:secret@h":                      "must be heap: and nothing else",
+		"heap:?password=secret":                  "must be heap: and nothing else",
+		"shm://u:secret@h/x":                     "the absolute path of a file",
+		"test-fails://u:secret@h/x":              `cannot open "test-fails://u:xxxxx@h/x": no server`,
+		"test-fails://u:sec%2Fret@h/x":           `"test-fails://u:xxxxx@h/x": no server`,
+		"test-fails://u@h?db_password=sec%26ret": `"test-fails://u@h?db_password=xxxxx": no server`,
+		"test-nothing:":                          "the driver for test-nothing: has returned neither stores nor an error",
+		"test-bad:":                              "Config.Shards[1] is nil",
+		"test-stores:":                           "Config.Shards is empty",
+	} {
+		b, err := open.URL(t.Context(), rawURL, quiet)
+		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "secret") || strings.Contains(err.Error(), "ret@") {
+			t.Errorf("%s: %v, not %s", rawURL, err, want)
+		}
+		if b != nil {
+			t.Errorf("%s: a backend beside the error %v", rawURL, err)
+		}
+		if unknown := strings.Contains(want, "scheme"); unknown != errors.Is(err, open.ErrScheme) {
+			t.Errorf("%s: %v", rawURL, err)
+		}
+		if strings.HasPrefix(rawURL, "test-fails") && !errors.Is(err, errNoServer) {
+			t.Errorf("%s: the driver's error is lost: %v", rawURL, err)
+		}
+	}
+	if leftOpen.closed != 1 {
+		t.Errorf("a store that nobody gets was closed %d times", leftOpen.closed)
+	}
+}
+
+// Stores that are refused stay the caller's.
+func TestStores(t *testing.T) {
+	t.Parallel()
+	m := new(memory)
+	for _, c := range []*store.Config{nil, {}, {Shards: []store.Store{m, nil}}, {Shards: []store.Store{m}, Options: store.Options{Alive: 1}}} {
+		if b, err := open.Stores(c, quiet); err == nil || b != nil {
+			t.Errorf("%+v: %v, %v", c, b, err)
+		}
+	}
+	if m.closed != 0 {
+		t.Error("a store was closed")
+	}
+	b, err := open.Stores(&store.Config{Shards: []store.Store{m}}, quiet)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Close(t.Context()); err != nil || m.closed != 1 {
+		t.Errorf("%v; the store was closed %d times", err, m.closed)
+	}
+}

@@ -1,0 +1,45 @@
+package report
+
+import (
+	"context"
+	"log/slog"
+	"slices"
+)
+
+// Forward returns a logger for what outlives a call of SetLogger: its lines go to whatever logger l has
+// at that moment.
+func (l *Log) Forward() *slog.Logger { return slog.New(&forwarder{log: l}) }
+
+// forwarder is the handler of whatever logger a Log has at that moment.
+type forwarder struct {
+	log  *Log
+	with []func(slog.Handler) slog.Handler // attributes and groups
+}
+
+func (f *forwarder) handler() slog.Handler {
+	h := f.log.Logger().Handler()
+	for _, with := range f.with {
+		h = with(h)
+	}
+	return h
+}
+
+func (f *forwarder) Enabled(ctx context.Context, l slog.Level) bool {
+	return f.handler().Enabled(ctx, l)
+}
+
+func (f *forwarder) Handle(ctx context.Context, r slog.Record) error {
+	return f.handler().Handle(ctx, r)
+}
+
+func (f *forwarder) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return f.and(func(h slog.Handler) slog.Handler { return h.WithAttrs(attrs) })
+}
+
+func (f *forwarder) WithGroup(name string) slog.Handler {
+	return f.and(func(h slog.Handler) slog.Handler { return h.WithGroup(name) })
+}
+
+func (f *forwarder) and(with func(slog.Handler) slog.Handler) slog.Handler {
+	return &forwarder{f.log, append(slices.Clip(f.with), with)}
+}

@@ -1,0 +1,134 @@
+package redisstore
+
+import (
+	"cmp"
+	"context"
+	"slices"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/gotheus/gotheus/store"
+)
+
+// Namespace is for looking after the keys of a namespace, with all its shards. It is safe for
+// concurrent use.
+type Namespace struct {
+	client redis.UniversalClient
+	name   string
+	owned  bool // the client
+}
+
+// NewNamespace returns the namespace with a name, "" being "default". It uses a client, which it
+// does not close. The error says that client is nil, or that no namespace can have this name.
+func NewNamespace(client redis.UniversalClient, name string) (*Namespace, error) {
+	if isNil(client) {
+		return nil, errNoClient
+	}
+	if err := checkNamespace(name); err != nil {
+		return nil, err
+	}
+	return &Namespace{client: client, name: cmp.Or(name, defaultNamespace)}, nil
+}
+
+// OpenNamespace returns the namespace of a URL, see the package documentation. It does not wait for
+// the server: an error is about the URL. Close closes its connections.
+func OpenNamespace(rawURL string) (*Namespace, error) {
+	client, o, err := parse(rawURL)
+	if err != nil {
+		return nil, err
+	}
+	return &Namespace{client: client, name: cmp.Or(o.Namespace, defaultNamespace), owned: true}, nil
+}
+
+// Close closes the connections that OpenNamespace has opened. The client that NewNamespace was
+// given stays open.
+func (n *Namespace) Close() error {
+	if !n.owned {
+		return nil
+	}
+	return n.client.Close()
+}
+
+// Keys returns all keys of the namespace that exist, those of all its shards, in ascending order.
+// It asks for no others.
+func (n *Namespace) Keys(ctx context.Context) ([]string, error) {
+	shards, err := n.keysByShard(ctx)
+	keys := slices.Concat(shards...)
+	slices.Sort(keys)
+	return keys, err
+}
+
+// keysByShard returns the keys of each shard, or of each that there could be.
+func (n *Namespace) keysByShard(ctx context.Context) ([][]string, error) {
+	var fields [store.MaxShards]*redis.StringSliceCmd
+	if _, err := n.client.Pipelined(ctx, func(p redis.Pipeliner) error {
+		for i := range fields {
+			fields[i] = p.HKeys(ctx, prefixOf(n.name, i)+"heads")
+		}
+		return nil
+	}); err != nil {
+		return nil, err
+	}
+	candidates, exist := make([][]string, len(fields)), make([][]*redis.IntCmd, len(fields))
+	if _, err := n.client.Pipelined(ctx, func(p redis.Pipeliner) error {
+		for i := range fields {
+			prefix := prefixOf(n.name, i)
+			list := []string{prefix + "heads", prefix + "f", prefix + "d", prefix + "b"}
+			for _, f := range fields[i].Val() {
+				switch {
+				case len(f) != 17:
+				case f[0] == 'g':
+					list = append(list, prefix+baseOf(f))
+				default: // an instance, alive or folded
+					list = append(list, prefix+"i"+f[1:])
+				}
+			}
+			slices.Sort(list)
+			candidates[i] = slices.Compact(list)
+			for _, k := range candidates[i] {
+				exist[i] = append(exist[i], p.Exists(ctx, k))
+			}
+		}
+		return nil
+	}); err != nil {
+		return nil, err
+	}
+	for i := range candidates {
+		all := candidates[i]
+		candidates[i] = nil
+		for j, k := range all {
+			if exist[i][j].Val() > 0 {
+				candidates[i] = append(candidates[i], k)
+			}
+		}
+	}
+	return candidates, nil
+}
+
+// Size returns how many bytes of memory the servers use for the namespace, by their own account.
+func (n *Namespace) Size(ctx context.Context) (bytes int64, err error) {
+	keys, err := n.Keys(ctx)
+	if err != nil {
+		return 0, err
+	}
+	for _, k := range keys {
+		used, err := n.client.MemoryUsage(ctx, k, 0).Result() // of all fields, not of a sample
+		if err != nil && err != redis.Nil {
+			return 0, err
+		}
+		bytes += used
+	}
+	return bytes, nil
+}
+
+// Remove removes the namespace with all its shards. Processes that are alive restore what they have
+// counted.
+func (n *Namespace) Remove(ctx context.Context) error {
+	shards, err := n.keysByShard(ctx)
+	for _, keys := range slices.Backward(shards) { // the first says how many there were, and goes last
+		if len(keys) > 0 && err == nil {
+			err = n.client.Unlink(ctx, keys...).Err()
+		}
+	}
+	return err
+}

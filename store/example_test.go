@@ -1,0 +1,98 @@
+package store_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/gotheus/gotheus"
+	"github.com/gotheus/gotheus/store"
+)
+
+// mapStore is a store.Store in maps: for the registries of one process only, but with everything
+// that a Store does.
+type mapStore struct {
+	mu    sync.Mutex
+	heads map[string][]byte
+	put   map[string]time.Time
+	parts map[store.Key][]byte
+}
+
+func newMapStore() *mapStore {
+	return &mapStore{heads: make(map[string][]byte), put: make(map[string]time.Time), parts: make(map[store.Key][]byte)}
+}
+
+func (s *mapStore) Heads(ctx context.Context) (map[string]store.Head, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	heads := make(map[string]store.Head)
+	for name, value := range s.heads {
+		heads[name] = store.Head{Value: slices.Clone(value), Age: time.Since(s.put[name])}
+	}
+	return heads, ctx.Err()
+}
+
+func (s *mapStore) Get(ctx context.Context, keys []store.Key) ([][]byte, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	parts := make([][]byte, len(keys))
+	for i, k := range keys {
+		parts[i] = slices.Clone(s.parts[k]) // nil if there is none
+	}
+	return parts, ctx.Err()
+}
+
+func (s *mapStore) Commit(ctx context.Context, c *store.Commit) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	for name, want := range c.If {
+		if have, ok := s.heads[name]; ok != (want != nil) || !bytes.Equal(have, want) {
+			return fmt.Errorf("mapstore: head %s: %w", name, store.ErrConflict)
+		}
+	}
+	for _, group := range c.Drop {
+		maps.DeleteFunc(s.parts, func(k store.Key, _ []byte) bool { return k.Group == group })
+	}
+	for k, part := range c.Parts {
+		s.parts[k] = slices.Clone(part)
+	}
+	for name, value := range c.Heads {
+		if delete(s.heads, name); value != nil {
+			s.heads[name], s.put[name] = slices.Clone(value), time.Now()
+		}
+	}
+	return nil
+}
+
+func (s *mapStore) Close() error { return nil }
+
+// A store, and two registries that keep their metrics in it as two processes do.
+func Example() {
+	ctx := context.Background()
+	mine := newMapStore()
+	for range 2 {
+		r := gotheus.NewRegistry(&gotheus.RegistryOptions{NoSelfMetrics: true})
+		if err := r.BindStore(ctx, &store.Config{Shards: []store.Store{mine}}); err != nil {
+			fmt.Println(err)
+			return
+		}
+		defer r.Close(ctx)
+		r.NewCounter("jobs_done_total", "Jobs that are done.", nil).Add(2)
+		r.WriteText(os.Stdout)
+	}
+	// Output:
+	// # HELP jobs_done_total Jobs that are done.
+	// # TYPE jobs_done_total counter
+	// jobs_done_total 2
+	// # HELP jobs_done_total Jobs that are done.
+	// # TYPE jobs_done_total counter
+	// jobs_done_total 4
+}

@@ -1,0 +1,82 @@
+package storetest
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"sync"
+
+	"github.com/gotheus/gotheus/store"
+)
+
+// past is what has been put into a store: with it, any store can be made to lose data, or to be a
+// replica that has not got the last of it.
+type past struct {
+	mu   sync.Mutex
+	keys map[store.Key]bool
+}
+
+// witness is a Store that tells a past what it puts.
+type witness struct {
+	store.Store
+	*past
+}
+
+func (w witness) Commit(ctx context.Context, c *store.Commit) error {
+	w.mu.Lock()
+	for k := range c.Parts {
+		w.keys[k] = true
+	}
+	w.mu.Unlock()
+	return w.Store.Commit(ctx, c)
+}
+
+func (p *past) all() []store.Key {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Collect(maps.Keys(p.keys))
+}
+
+// state returns a commit that puts all that is in a store now.
+func (p *past) state(ctx context.Context, s store.Store) (*store.Commit, error) {
+	c := &store.Commit{Heads: make(map[string][]byte), Parts: make(map[store.Key][]byte)}
+	heads, err := s.Heads(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for name, h := range heads {
+		c.Heads[name] = h.Value
+	}
+	keys := p.all()
+	parts, err := s.Get(ctx, keys)
+	if err != nil {
+		return nil, err
+	}
+	for i, k := range keys {
+		if parts[i] != nil {
+			c.Parts[k] = parts[i]
+		}
+	}
+	return c, nil
+}
+
+// lose removes everything, but for what a former state had.
+func (p *past) lose(ctx context.Context, s store.Store, but *store.Commit) error {
+	now, err := p.state(ctx, s)
+	if err != nil {
+		return err
+	}
+	nothing := &store.Commit{Heads: make(map[string][]byte)}
+	for name := range now.Heads {
+		nothing.Heads[name] = nil
+	}
+	groups := make(map[string]bool)
+	for _, k := range p.all() {
+		groups[k.Group] = true
+	}
+	nothing.Drop = slices.Collect(maps.Keys(groups))
+	if err := s.Commit(ctx, nothing); err != nil || but == nil {
+		return err
+	}
+	return s.Commit(ctx, but)
+}
