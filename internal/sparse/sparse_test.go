@@ -13,14 +13,14 @@ import (
 
 var scalesTested = []int{1, 2, 4, 8, 16, 35, 64, 128, 256, 347}
 
-// A bound is the float64 closest to 2^(i/m): that to the power of m is 2^i as nearly as floats allow.
+// A bound is the float64 closest to 2^(i/m): its m-th power is as close to 2^i as floats allow.
 func TestBounds(t *testing.T) {
 	t.Parallel()
 	for _, m := range scalesTested {
 		s := ScaleOf(m)
 		for i := range m + 1 {
 			bound := s.Bound(int32(i), 0)
-			// The exact bound is between the middles to the neighbours.
+			// The exact bound lies between the midpoints to the neighbouring floats.
 			if i == 0 || i == m {
 				if bound != float64(1+i/m) {
 					t.Errorf("m %d, bound %d: %v", m, i, bound)
@@ -46,7 +46,7 @@ func powAbove(v *big.Float, m, i int) bool {
 	return p.Cmp(new(big.Float).SetMantExp(big.NewFloat(1), i)) > 0
 }
 
-// Every value is above the lower bound of its bucket and not above the upper one, whatever it is.
+// Every value is above the lower bound of its bucket and at most its upper bound.
 func TestIndex(t *testing.T) {
 	t.Parallel()
 	rnd := rand.New(rand.NewPCG(1, 2))
@@ -56,7 +56,8 @@ func TestIndex(t *testing.T) {
 			t.Helper()
 			for shift := range CoarsestShift(m) + 1 {
 				i := coarser(s.Index(v), shift)
-				if lower, upper := s.Bound(i-1, shift), s.Bound(i, shift); !(v <= upper) || !(v > lower) && v >= 0x1p-1022 { // bounds below are rounded
+				if lower, upper := s.Bound(i-1, shift), s.Bound(i, shift); !(v <= upper) || !(v > lower) && v >= 0x1p-1022 {
+					// subnormal bounds are rounded
 					t.Fatalf("m %d, shift %d: %v is not in bucket %d, %v to %v", m, shift, v, i, lower, upper)
 				}
 			}
@@ -118,7 +119,8 @@ func sum(list []Bucket) (n uint64) {
 	return n
 }
 
-// Buckets side by side have their places; many goroutines take each in once; what has no room is told.
+// Neighbouring buckets do not collide, concurrent goroutines add each bucket once, and a full block
+// returns nil.
 func TestFind(t *testing.T) {
 	t.Parallel()
 	for _, n := range []int{2, 32, 128} {
@@ -150,12 +152,12 @@ func TestFind(t *testing.T) {
 			t.Error("there was room for another")
 		}
 		if b.Find(0, false) == nil {
-			t.Error("it does not find what it has")
+			t.Error("an existing bucket is not found")
 		}
 	}
 }
 
-// reference counts values as the coarse buckets would, one by one.
+// reference counts values one by one in coarse buckets.
 func reference(values []float64, m int, coarse uint64) (map[string]uint64, uint64) {
 	want, zeros := map[string]uint64{}, uint64(0)
 	shift := uint(min(coarse, uint64(CoarsestShift(m))))
@@ -169,7 +171,7 @@ func reference(values []float64, m int, coarse uint64) (map[string]uint64, uint6
 	return want, zeros
 }
 
-// A block that has no room for more becomes coarser, so that whatever is counted is right at its coarseness.
+// A full block becomes coarser, and its counts are right at its coarseness.
 func TestFindAnyhow(t *testing.T) {
 	t.Parallel()
 	rnd := rand.New(rand.NewPCG(3, 4))
@@ -201,7 +203,7 @@ func TestFindAnyhow(t *testing.T) {
 	}
 }
 
-// In the end everything is in the zero bucket.
+// At the greatest coarseness everything is in the zero bucket.
 func TestMostCoarse(t *testing.T) {
 	t.Parallel()
 	for _, m := range scalesTested {
@@ -212,8 +214,7 @@ func TestMostCoarse(t *testing.T) {
 	}
 }
 
-// Whatever another process has put into the words of a block, reading it comes to an end, and finds
-// buckets that there are.
+// Whatever another process has written to a block, reading terminates and returns valid buckets.
 func TestWildWords(t *testing.T) {
 	t.Parallel()
 	rnd := rand.New(rand.NewPCG(8, 9))
@@ -231,7 +232,7 @@ func TestWildWords(t *testing.T) {
 			coarse := b.Coarse()
 			for ; len(list) > 0; coarse++ {
 				if coarse > mostCoarse(m) {
-					t.Fatalf("m %d: %v is not united with zero at any coarseness", m, list)
+					t.Fatalf("m %d: %v is not merged into zero at any coarseness", m, list)
 				}
 				for _, x := range list {
 					if bound := ScaleOf(m).Bound(x.Index, uint(x.Shift)); !(bound > 0) {
@@ -258,7 +259,7 @@ func TestSealable(t *testing.T) {
 			}
 		}
 		if list, zeros := b.Append(nil); len(list) != 0 || zeros != 0 || b.Coarse() != 0 {
-			t.Error("something counts that is sealed")
+			t.Error("a sealed word counts")
 		}
 		if b.Find(3, false).Load() != Sealed {
 			t.Error("a bucket has lost its key")
@@ -291,19 +292,19 @@ func TestWindow(t *testing.T) {
 	if got := count(11, 13); got != 24 {
 		t.Errorf("since 11: %d", got)
 	}
-	// One that is stopped in the middle of its copying leaves it to the next.
+	// If a process is stopped while it copies, the next one completes the snapshot.
 	for _, mark := range []uint64{copying, copyingFirst} {
 		b.epochs[14%3].Store(mark)
 		if n := count(14, 14); n != 0 || b.epoch(14%3) != 14 {
 			t.Errorf("since 14: %d", n)
 		}
 	}
-	// Nobody was there to take the snapshot of 15: what was counted before that of 16 may be older.
+	// Nobody took the snapshot of 15, so what was counted before that of 16 may be older.
 	b.Find(5, true).Add(64)
 	if got := count(15, 16); got != 0 {
 		t.Errorf("since 15, of which there is no snapshot: %d", got)
 	}
-	// The clock goes back: nothing is lost for good.
+	// After the clock has gone back, counting recovers.
 	b.Advance(5)
 	b.Find(5, true).Add(32)
 	if got := count(5, 5); got < 32 {
@@ -311,7 +312,7 @@ func TestWindow(t *testing.T) {
 	}
 }
 
-// What is counted once in each epoch, in each bucket, is in the window once for each, also while
+// Each bucket counts once per epoch, so a window must show each bucket once per epoch, even while
 // snapshots are replaced: no bucket is read with the snapshot of another epoch.
 func TestWindowWhileItMoves(t *testing.T) {
 	t.Parallel()
@@ -348,12 +349,12 @@ func TestWindowWhileItMoves(t *testing.T) {
 		for _, x := range list {
 			least, most = min(least, x.Count), max(most, x.Count)
 		}
-		// The next epoch may have been counted in some of the buckets.
+		// Some buckets may include the next epoch.
 		if len(list) > 0 && (most > after+1-(before-slots) || most-least > after-before+1) {
 			t.Fatalf("since epoch %d, and it is %d: %v", before-slots+1, after, list)
 		}
 	}
-	for range slots { // the reader may have been so late that it undid a snapshot
+	for range slots { // the reader may have been so late that it replaced a newer snapshot
 		step()
 	}
 	if list, _ := b.AppendSince(nil, now.Load()-slots+1, now.Load()); sum(list) != slots*buckets {
@@ -361,7 +362,7 @@ func TestWindowWhileItMoves(t *testing.T) {
 	}
 }
 
-// Whoever is late by less than a window does not undo a snapshot.
+// A caller that is late by less than a window does not replace a newer snapshot.
 func TestLateAdvance(t *testing.T) {
 	t.Parallel()
 	_, b := newBlock(8, 8, 0, 3)
@@ -375,8 +376,8 @@ func TestLateAdvance(t *testing.T) {
 	}
 }
 
-// Whoever has been stopped while it took a snapshot copies no more when another one has taken its
-// place.
+// A process that was stopped while it took a snapshot does not overwrite a newer one when it
+// continues.
 func TestStaleCopy(t *testing.T) {
 	t.Parallel()
 	_, b := newBlock(8, 8, 0, 3)
@@ -388,7 +389,7 @@ func TestStaleCopy(t *testing.T) {
 	}
 }
 
-// Blocks are merged at any moment of a snapshot, and with buckets whose keys are yet to come.
+// Blocks can be merged while a snapshot is being taken, and before a bucket's key is stored.
 func TestMergeOfUnfinished(t *testing.T) {
 	t.Parallel()
 	w, begins := newBlock(8, 8, 0, 3)
@@ -420,7 +421,7 @@ func TestMergeOfUnfinished(t *testing.T) {
 	Subtract(keyless, make([]atomic.Uint64, Words(16, 0)), 8, 0, 0) // no former state of it
 }
 
-// What is taken while the window moves is that of one epoch.
+// Take returns counts of a single epoch, even while the window moves.
 func TestTakeWhileItMoves(t *testing.T) {
 	t.Parallel()
 	for round := range 3000 {
@@ -436,7 +437,8 @@ func TestTakeWhileItMoves(t *testing.T) {
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
-			for begun.Store(true); round%100 > 0; round-- { // begins at another moment in each round
+			for begun.Store(true); round%100 > 0; round-- {
+				// begins at another moment in each round
 				b.Coarse()
 			}
 			b.Advance(slots + 1)
@@ -456,8 +458,8 @@ func TestTakeWhileItMoves(t *testing.T) {
 	}
 }
 
-// The window over the blocks of several writers, some of which are not there all the time, has what
-// one writer's would have, at every moment, in whatever order they are merged.
+// The merged windows of several writers, some of which pause, equal the window of a single writer
+// at every moment, in any order of merging.
 func TestMergedWindows(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(300) {
@@ -467,7 +469,7 @@ func TestMergedWindows(t *testing.T) {
 		type writer struct {
 			w     []atomic.Uint64
 			b     Block
-			until uint64 // it is stopped
+			until uint64 // end of its pause
 			dead  bool
 		}
 		var writers []*writer
@@ -507,7 +509,7 @@ func TestMergedWindows(t *testing.T) {
 			for _, i := range rnd.Perm(len(writers)) {
 				merged = Merge(merged, writers[i].w, m, 0, slots)
 			}
-			if rnd.IntN(4) == 0 { // what the dead have left is merged once for all
+			if rnd.IntN(4) == 0 { // merge what dead writers have left for good
 				base := make([]atomic.Uint64, Words(32, slots))
 				kept := writers[:0]
 				for _, x := range writers {
@@ -543,7 +545,7 @@ func TestMergedWindows(t *testing.T) {
 	}
 }
 
-// Merging the blocks of several writers gives what one writer's would be.
+// Merging the blocks of several writers gives the same as a single writer's block.
 func TestMerge(t *testing.T) {
 	t.Parallel()
 	rnd := rand.New(rand.NewPCG(5, 6))
