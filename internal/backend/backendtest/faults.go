@@ -10,26 +10,29 @@ import (
 	"github.com/gotheus/gotheus/internal/backend"
 )
 
-// Fault is what happens to one call of a Faulty.
+// Fault is what happens to a call of a Faulty.
 type Fault int
 
-// The faults. All but None return ErrFault, Duplicate only if the second time fails, and Hang the context's error.
+// Faults. All but None return ErrFault, except that Duplicate does so only if the second call
+// fails, and Hang returns the context's error.
 const (
 	None        Fault = iota
-	LoseRequest       // nothing is done
-	LoseReply         // it is done
-	Duplicate         // it is done twice
-	Late              // a Commit is done later, at the next call of Arrive: after whatever came between
-	Hang              // nothing is done, and there is no answer until the context ends
+	LoseRequest       // the call is not executed
+	LoseReply         // the call is executed, but its reply is lost
+	Duplicate         // the call is executed twice
+	// a Commit is executed by the next call of Arrive, after any calls in between
+	Late
+	Hang // the call is not executed, and returns when the context ends
 )
 
-// ErrFault is the error of a call with a fault.
+// ErrFault is the error of a faulty call.
 var ErrFault = errors.New("backendtest: the connection was cut")
 
-// Faulty is a Store that fails as networks do.
+// Faulty is a Store that fails like networks do.
 type Faulty struct {
 	backend.Store
-	// Next says what is to happen to the next call; nil: nothing. It may block, and may be called concurrently.
+	// Next chooses the fault of the next call; nil means none. It may block and may be called
+	// concurrently.
 	Next func() Fault
 
 	mu   sync.Mutex
@@ -43,7 +46,7 @@ func (f *Faulty) next() Fault {
 	return f.Next()
 }
 
-// fail returns the error of a call that reads.
+// fail returns the error of a reading call.
 func (f *Faulty) fail(ctx context.Context) error {
 	switch f.next() {
 	case None, Duplicate:
@@ -96,7 +99,7 @@ func (f *Faulty) Commit(ctx context.Context, c *backend.Commit) error {
 	return f.Store.Commit(ctx, c)
 }
 
-// Arrive does what was late. The answers are lost.
+// Arrive executes the late calls. Their replies are lost.
 func (f *Faulty) Arrive(ctx context.Context) {
 	f.mu.Lock()
 	late := f.late
@@ -107,14 +110,14 @@ func (f *Faulty) Arrive(ctx context.Context) {
 	}
 }
 
-// past is what has been put into a store: with it, any store can be made to lose data, or to be a replica that has
-// not got the last of it.
+// past records what was put into a store. With it, any store can be made to lose data, or to become
+// a replica that lacks the latest data.
 type past struct {
 	mu   sync.Mutex
 	keys map[backend.Key]bool
 }
 
-// witness is a Store that tells a past what it puts.
+// witness is a Store that reports what it puts to a past.
 type witness struct {
 	backend.Store
 	*past
@@ -135,7 +138,7 @@ func (p *past) all() []backend.Key {
 	return slices.Collect(maps.Keys(p.keys))
 }
 
-// state returns a commit that puts all that is in a store now.
+// state returns a commit that puts everything that the store contains now.
 func (p *past) state(ctx context.Context, s backend.Store) (*backend.Commit, error) {
 	c := &backend.Commit{Heads: make(map[string][]byte), Parts: make(map[backend.Key][]byte)}
 	heads, err := s.Heads(ctx)
@@ -158,7 +161,7 @@ func (p *past) state(ctx context.Context, s backend.Store) (*backend.Commit, err
 	return c, nil
 }
 
-// lose removes everything, but for what a former state had.
+// lose removes everything except what a former state contained.
 func (p *past) lose(ctx context.Context, s backend.Store, but *backend.Commit) error {
 	now, err := p.state(ctx, s)
 	if err != nil {
