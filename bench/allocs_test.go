@@ -26,7 +26,7 @@ func onBoth(t *testing.T, f func(t *testing.T, r *gotheus.Registry)) {
 	})
 }
 
-// TestUpdatesDoNotAllocate: nor do look-ups of what was seen before.
+// TestUpdatesDoNotAllocate checks updates, and look-ups of known label sets.
 func TestUpdatesDoNotAllocate(t *testing.T) {
 	onBoth(t, func(t *testing.T, r *gotheus.Registry) {
 		counter := r.NewCounter("c_total", "Counter.", nil)
@@ -60,9 +60,9 @@ func TestUpdatesDoNotAllocate(t *testing.T) {
 	})
 }
 
-// TestPageAllocations: what a page allocates does not grow with the number of its series: nothing in the heap, and
-// what it takes to wait for the backend, but no longer than for a deadline, in shared memory. The race detector lets
-// pools drop some of what is put into them.
+// TestPageAllocations: what a page allocates does not grow with the number of its series: nothing
+// in the heap, and what it takes to wait for the backend, but no longer than for a deadline, in
+// shared memory. The race detector lets pools drop some of what is put into them.
 func TestPageAllocations(t *testing.T) {
 	onBoth(t, func(t *testing.T, r *gotheus.Registry) {
 		most := 40.0

@@ -21,7 +21,8 @@ import (
 // batch is how many updates are timed at once: one alone takes less than the clock.
 const batch = 100
 
-// disturbTable: updates while a page is scraped in a loop by another goroutine, and while it is not.
+// disturbTable: updates while a page is scraped in a loop by another goroutine, and while it is
+// not.
 func disturbTable(series int) *table {
 	return &table{
 		title:      fmt.Sprintf("Disturbance: Inc while a page of %d counters is scraped in a loop, 99.9th percentile of %d in a row", series, batch),
@@ -68,8 +69,8 @@ func disturbTable(series int) *table {
 	}
 }
 
-// percentile is a contender whose time is the 99.9th percentile of batches of updates, while beside is called again
-// and again.
+// percentile is a contender whose time is the 99.9th percentile of batches of updates, while beside
+// is called again and again.
 func percentile(name, floor string, update, beside func()) contender {
 	c := contender{name: name, floor: floor, time: new(atomic.Int64)}
 	c.run = func(n int) {
@@ -89,7 +90,8 @@ func percentile(name, floor string, update, beside func()) contender {
 			}
 			list = append(list, time.Since(start))
 			if len(list)%1000 == 0 {
-				runtime.Gosched() // where there is one processor, what is beside is to run, too
+				// where there is one processor, what is beside is to run, too
+				runtime.Gosched()
 			}
 		}
 		stop.Store(true)

@@ -13,8 +13,8 @@ import (
 	"time"
 )
 
-// Ten instances with many series. Nine of them are in another process, so that the one that is scraped has the heap
-// that it would have; and so is whoever watches the server.
+// Ten instances with many series. Nine of them are in another process, so that the one that is
+// scraped has the heap that it would have; and so is whoever watches the server.
 
 const fleetChild = "GOTHEUS_BENCH_FLEET" // the server of the process with the others
 
@@ -112,8 +112,8 @@ func beOthers(addr string) error {
 	return nil
 }
 
-// fleetReport is about scrapes of one of many instances, and about how long the server attends to nobody else
-// meanwhile.
+// fleetReport is about scrapes of one of many instances, and about how long the server attends to
+// nobody else meanwhile.
 func fleetReport(e *env, w io.Writer, rounds int) error {
 	s, err := e.redis()
 	if err != nil {
@@ -169,8 +169,8 @@ func fleetReport(e *env, w io.Writer, rounds int) error {
 	return r.err
 }
 
-// fleetRun takes down how long something takes. Half of the times, the server is watched; what happens once only is
-// timed while it is.
+// fleetRun takes down how long something takes. Half of the times, the server is watched; what
+// happens once only is timed while it is.
 type fleetRun struct {
 	w     io.Writer
 	o     *others

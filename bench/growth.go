@@ -83,7 +83,8 @@ func growthSizes(largest int) (sizes []int) {
 	return sizes
 }
 
-// newGrowthTable: families of different sizes, from nothing, by series. There is no peer: see the table of new label sets.
+// newGrowthTable: families of different sizes, from nothing, by series. There is no peer: see the
+// table of new label sets.
 func newGrowthTable(largest int) *table {
 	return &table{title: fmt.Sprintf("Growth: new label sets, up to %d in a row, each", largest), goroutines: 1, contenders: func(e *env) (list []contender, err error) {
 		routes := make([]string, largest)
@@ -104,7 +105,8 @@ func newGrowthTable(largest int) *table {
 	}}
 }
 
-// growthTable: pages of different sizes, by series. There is no peer: client_golang takes seconds for the largest.
+// growthTable: pages of different sizes, by series. There is no peer: client_golang takes seconds
+// for the largest.
 func growthTable(largest int) *table {
 	return &table{title: fmt.Sprintf("Growth: a page of up to %d counters, for each series", largest), goroutines: 1, large: true, contenders: func(e *env) (list []contender, err error) {
 		for _, series := range growthSizes(largest) {

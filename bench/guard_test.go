@@ -9,10 +9,10 @@ import (
 	"time"
 )
 
-// TestRatios guards what would be noticed by everybody: that a path has become several times slower. Bounds are three
-// times or more what is measured on a machine that does nothing else, and minima of interleaved rounds, short enough
-// that some of them are left alone, are compared with each other: what another program takes, it takes from both.
-// The race detector, under which nothing costs what it does, has no such test.
+// TestRatios fails if a path has become several times slower. Bounds are at least three times the
+// ratio on an idle machine. It compares the minima of interleaved rounds that are short enough for
+// some to run undisturbed, so other programs slow down both sides. It is skipped under the race
+// detector, which distorts all costs.
 func TestRatios(t *testing.T) {
 	for _, guard := range []struct {
 		table       *table

@@ -1,5 +1,5 @@
-// Command bench measures gotheus beside the libraries that Go programs use otherwise, and beside the
-// least that the hardware can do. See README.md.
+// Command bench compares gotheus with other libraries that Go programs use, and with the least that
+// the hardware can do. See README.md.
 package main
 
 import (
@@ -74,7 +74,7 @@ func run(rounds int, target time.Duration, only, dir string) error {
 	return nil
 }
 
-// tables are all tables in the order in which they are printed, with so many times fewer series: to be tested.
+// tables returns all tables in the order of printing. For tests, it divides the number of series.
 func tables(fewer int) []*table {
 	return []*table{
 		counterTable(1), counterTable(2), stripedCounterTable(1), stripedCounterTable(2),
@@ -106,7 +106,7 @@ func machine() string {
 		runtime.Version(), runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), cpu, runtime.GOMAXPROCS(0))
 }
 
-// versions says what was measured.
+// versions returns the versions of what was measured.
 func versions() string {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {

@@ -13,12 +13,14 @@ type contender struct {
 	floor string // name of the row that is the least this one could cost; "": none
 	// prepare makes what run needs for n operations; it is not timed. Nil: nothing.
 	prepare func(n int)
-	// run performs n operations in a loop of its own, so that calls are inlined as in users' code.
-	// If the table has several goroutines, each calls it, at the same time, for its share.
+	// run performs n operations in a loop of its own, so that calls are inlined as in users'
+	// code. If the table has several goroutines, each calls it, at the same time, for its
+	// share.
 	run func(n int)
 	// size is that of what run made last, in bytes. Nil: nothing that has one.
 	size *atomic.Int64
-	// time is what run says that an operation takes, in nanoseconds, where that is not the mean. Nil: it is.
+	// time is what run says that an operation takes, in nanoseconds, where that is not the
+	// mean. Nil: it is.
 	time *atomic.Int64
 	// per is how many things an operation is for; what is shown is for one of them. 0: one.
 	per int

@@ -15,8 +15,9 @@ import (
 	"github.com/gotheus/gotheus"
 )
 
-// memoryTables: what series take, which is the live heap after garbage collections, with all label values, by the number
-// of series. It needs no rounds: the figures are the same each time but for a few bytes.
+// memoryTables: what series take, which is the live heap after garbage collections, with all label
+// values, by the number of series. It needs no rounds: the figures are the same each time but for a
+// few bytes.
 func memoryTables() []*table {
 	return []*table{memoryTable("counter with 3 labels", false), memoryTable("histogram of 11 buckets with 1 label", true)}
 }

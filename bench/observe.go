@@ -15,8 +15,9 @@ import (
 // bounds are every library's default: 11 buckets and +Inf.
 var bounds = gotheus.DefaultBuckets()
 
-// observed are values for all buckets, few of them large, at random. They are so many that no processor learns
-// their order, as it does with a thousand: a program's observations are not predicted, either.
+// observed are values for all buckets, few of them large, at random. They are so many that no
+// processor learns their order, as it does with a thousand: a program's observations are not
+// predicted, either.
 var observed = func() (list [1 << 14]float64) {
 	random := rand.New(rand.NewPCG(1, 2))
 	for i := range list {

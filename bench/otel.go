@@ -8,8 +8,9 @@ import (
 	sdk "go.opentelemetry.io/otel/sdk/metric"
 )
 
-// OpenTelemetry's instruments have no handle of a series: an update names its attributes, as ready-made sets here,
-// which is the fastest way. Its pages are made by its exporter for client_golang's registry.
+// OpenTelemetry's instruments have no handle of a series: an update names its attributes, as
+// ready-made sets here, which is the fastest way. Its pages are made by its exporter for
+// client_golang's registry.
 
 const otel = "OpenTelemetry"
 

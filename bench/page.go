@@ -119,7 +119,8 @@ func gzipTable(series int, what string, make func(*env, int) (*page, error)) *ta
 	}}
 }
 
-// serve is a contender that asks a handler for its page in a coding; the page's size is that of the last one.
+// serve is a contender that asks a handler for its page in a coding; the page's size is that of the
+// last one.
 func serve(name string, h http.Handler, coding string) contender {
 	request, err := http.NewRequest(http.MethodGet, "/metrics", nil)
 	if err != nil {

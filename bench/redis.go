@@ -165,8 +165,8 @@ func redisPublish(e *env) ([]contender, error) {
 	}, nil
 }
 
-// redisPage: the page of 10 instances, beside that of libraries that keep one hash field for each series, with its
-// labels as JSON.
+// redisPage: the page of 10 instances, beside that of libraries that keep one hash field for each
+// series, with its labels as JSON.
 func redisPage(e *env) ([]contender, error) {
 	s, err := e.redis()
 	if err != nil {

@@ -68,7 +68,8 @@ type stall struct {
 	worst  time.Duration
 }
 
-// watch begins to ask for the least that a server can do, again and again, and takes down how long it takes at most.
+// watch begins to ask for the least that a server can do, again and again, and takes down how long
+// it takes at most.
 func (s *server) watch() (*stall, error) {
 	ctx := context.Background()
 	if err := s.ConfigSet(ctx, "slowlog-log-slower-than", "0").Err(); err != nil {
@@ -98,8 +99,8 @@ func (s *server) watch() (*stall, error) {
 	return w, nil
 }
 
-// end returns the longest that a command took in the server, by its own account, its name, and the longest
-// that a PING of another connection took, which includes what the machine does besides.
+// end returns the longest that a command took in the server, by its own account, its name, and the
+// longest that a PING of another connection took, which includes what the machine does besides.
 func (w *stall) end() (command time.Duration, name string, ping time.Duration, err error) {
 	close(w.stop)
 	<-w.done

@@ -15,11 +15,11 @@ type table struct {
 	contenders func(e *env) ([]contender, error)
 	// report prints figures that are not about contenders; nil: there are contenders.
 	report func(e *env, w io.Writer, rounds int) error
-	// limit is how many times its floor each of gotheus's rows may cost at most; a line below the
-	// table says whether it does. 0: there is none.
+	// limit is how many times its floor each of gotheus's rows may cost at most; a line below
+	// the table says whether it does. 0: there is none.
 	limit float64
-	// large says that contenders hold so much memory, and make so little garbage, that collecting it each time
-	// would take much longer than what is measured.
+	// large says that contenders hold so much memory, and make so little garbage, that
+	// collecting it each time would take much longer than what is measured.
 	large bool
 }
 
@@ -29,7 +29,8 @@ const (
 	peer = "client_golang"
 )
 
-// print prints medians, and their ratios: of a row to its floor, to client_golang's first row, and to the fastest of the peers.
+// print prints medians, and their ratios: of a row to its floor, to client_golang's first row, and
+// to the fastest of the peers.
 func (t *table) print(w io.Writer, results []result) {
 	sized := find(results, func(r *result) bool { return r.out > 0 }) != nil
 	fmt.Fprintf(w, "\n### %s\n\n", t.title)

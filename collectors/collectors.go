@@ -1,9 +1,10 @@
-// Package collectors has collectors of facts that Go programs have in common: the Go runtime, the process, the build
-// and connections to databases. Package collectors/expvars has the variables of package expvar.
+// Package collectors provides collectors for what Go programs have in common: the Go runtime, the
+// process, the build and database connections. Package collectors/expvars is for the variables of
+// package expvar.
 //
-// They speak of the process that they run in. Where processes share a backend, what each of them says is on the page
-// of all, told apart by the label "process"; see [gotheus.InstanceCollector]. Names and types are those that
-// dashboards for Go programs know.
+// They describe the process that they run in. If processes share a backend, each page shows the
+// values of all of them, distinguished by the label "process"; see [gotheus.InstanceCollector].
+// Names and types are those that dashboards for Go programs expect.
 package collectors
 
 import (
@@ -30,8 +31,8 @@ func Register(r *gotheus.Registry) (remove func()) {
 	}
 }
 
-// BuildInfo collects go_build_info: path, version and checksum of the program's main module, as
-// [debug.ReadBuildInfo] has them.
+// BuildInfo collects go_build_info: path, version and checksum of the program's main module, from
+// [debug.ReadBuildInfo].
 type BuildInfo struct{ instance }
 
 // Collect implements gotheus.Collector.
@@ -44,8 +45,8 @@ func (BuildInfo) Collect(_ context.Context, s *gotheus.Sink) error {
 	return nil
 }
 
-// DB collects go_sql_*, the statistics of a pool of connections, see [sql.DBStats]. Several may be added, with
-// different names.
+// DB collects go_sql_*, the statistics of a connection pool, see [sql.DBStats]. Several with
+// different names may be added.
 type DB struct {
 	instance
 	DB   interface{ Stats() sql.DBStats } // a *sql.DB

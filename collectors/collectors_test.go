@@ -19,7 +19,8 @@ import (
 
 var began = time.Now()
 
-// values returns the samples of a registry's page by name and labels, and the types of its families.
+// values returns the samples of a registry's page by name and labels, and the types of its
+// families.
 func values(t *testing.T, r *gotheus.Registry) (v map[string]float64, types map[string]string) {
 	t.Helper()
 	v, types = make(map[string]float64), make(map[string]string)
@@ -48,7 +49,7 @@ func registry(t *testing.T, c ...gotheus.Collector) *gotheus.Registry {
 	return r
 }
 
-// What is there by default is what dashboards for Go programs ask for, with these types.
+// The default families are those that dashboards for Go programs expect, with these types.
 func TestGoDefault(t *testing.T) {
 	runtime.GC()
 	v, types := values(t, registry(t, new(Go)))
@@ -84,7 +85,7 @@ func TestGoDefault(t *testing.T) {
 	}
 }
 
-// The page lies between what the runtime says before and afterwards.
+// Values on the page lie between those of the runtime before and afterwards.
 func TestGoValues(t *testing.T) {
 	r := registry(t, &Go{Choose: func(string, bool) bool { return true }})
 	var before, after runtime.MemStats
@@ -216,7 +217,7 @@ func equal[T comparable](a, b []T) bool {
 	return true
 }
 
-// The page agrees with what /proc says in other places.
+// The page agrees with other files in /proc.
 func TestProcess(t *testing.T) {
 	r := registry(t, new(Process))
 	if runtime.GOOS != "linux" {
@@ -273,7 +274,7 @@ func TestProcess(t *testing.T) {
 	}
 }
 
-// Values from files that are known.
+// Values from files with known content.
 func TestProcessFiles(t *testing.T) {
 	t.Parallel()
 	root := t.TempDir()

@@ -31,7 +31,7 @@ func ExampleRegister() {
 	// go_goroutines gauge
 }
 
-// Less of what is there by default, and two of the rest.
+// Some of the default families, and two others.
 func ExampleGo() {
 	r := new(gotheus.Registry)
 	r.Add(&collectors.Go{Choose: func(name string, byDefault bool) bool {

@@ -15,30 +15,33 @@ import (
 	"github.com/gotheus/gotheus/internal/backend"
 )
 
-// Go collects go_*, what the Go runtime says about itself. By default, these are go_goroutines, go_threads, go_info,
-// go_gc_duration_seconds, go_memstats_*, go_gc_gogc_percent, go_gc_gomemlimit_bytes and
-// go_sched_gomaxprocs_threads. Everything else in package runtime/metrics can be chosen, under names that are made
-// from the runtime's: /sched/latencies:seconds is go_sched_latencies_seconds, and what is cumulative ends in _total.
-// Nothing of it stops the program.
-// go_memstats_alloc_bytes_total is untyped, since OpenMetrics does not allow it beside go_memstats_alloc_bytes.
+// Go collects go_*, metrics of the Go runtime. By default these are go_goroutines, go_threads,
+// go_info, go_gc_duration_seconds, go_memstats_*, go_gc_gogc_percent, go_gc_gomemlimit_bytes and
+// go_sched_gomaxprocs_threads. All other metrics of package runtime/metrics can be chosen, under
+// names derived from the runtime's: /sched/latencies:seconds is go_sched_latencies_seconds, and
+// cumulative ones end in _total. Reading them does not stop the program.
+// go_memstats_alloc_bytes_total is untyped, since OpenMetrics does not allow it next to
+// go_memstats_alloc_bytes.
 //
-// Histograms have fewer buckets than the runtime's: powers of 2 for bytes, powers of 10 up to a second for seconds. Where
-// the runtime does not know their sum, it is estimated from the middles of the runtime's buckets.
+// Histograms have fewer buckets than the runtime's: powers of 2 for bytes, powers of 10 up to a
+// second for seconds. If the runtime does not provide their sum, it is estimated from the midpoints
+// of the runtime's buckets.
 type Go struct {
 	instance
 
-	// Choose decides about a family by its name, such as go_sched_latencies_seconds, and whether it is one of
-	// those that are there by default. Nil: these only. It must not be changed after the first scrape.
+	// Choose selects families by name, like go_sched_latencies_seconds, given whether a family
+	// is one of the default ones. Nil selects the default ones. It must not be changed after
+	// the first scrape.
 	Choose func(name string, byDefault bool) bool
 
 	once    sync.Once
-	samples []metrics.Sample // what is to be read
-	at      map[string]int   // of samples, by the runtime's names
+	samples []metrics.Sample // to be read
+	at      map[string]int   // index in samples, by the runtime's names
 	further []further
 	mu      sync.Mutex // guards samples and the memory of their histograms
 }
 
-// further is a metric of runtime/metrics that is shown under a name made from the runtime's.
+// further is a metric of runtime/metrics whose name is derived from the runtime's.
 type further struct {
 	metrics.Description
 	name string
@@ -71,8 +74,9 @@ const (
 	freesBySize    = "/gc/heap/frees-by-size:bytes"
 	memstatsPrefix = "go_memstats_"
 
-	// allocTotal is a counter, but for OpenMetrics a counter of this name and a gauge go_memstats_alloc_bytes are one
-	// family, which strict parsers reject. Dashboards ask for both names, and not for types.
+	// allocTotal is a counter, but OpenMetrics would take it and the gauge
+	// go_memstats_alloc_bytes for one family, which strict parsers reject. Dashboards need both
+	// names, but not the types.
 	allocTotal = "go_memstats_alloc_bytes_total"
 )
 
@@ -99,14 +103,14 @@ var memstats = []memstat{
 	{"next_gc_bytes", "Size of the heap at which the next collection is to end.", false, []string{"/gc/heap/goal:bytes"}},
 }
 
-// furtherByDefault are what is shown of the rest of runtime/metrics.
+// furtherByDefault are the other metrics of runtime/metrics that are shown by default.
 var furtherByDefault = map[string]bool{
 	"/gc/gogc:percent":          true,
 	"/gc/gomemlimit:bytes":      true,
 	"/sched/gomaxprocs:threads": true,
 }
 
-// exactSums are the sums of histograms whose sum the runtime knows.
+// exactSums are the metrics with the sums of histograms, where the runtime provides them.
 var exactSums = map[string]string{allocsBySize: allocBytes, freesBySize: freeBytes}
 
 func (g *Go) wants(name string, byDefault bool) bool {
@@ -116,7 +120,7 @@ func (g *Go) wants(name string, byDefault bool) bool {
 	return byDefault
 }
 
-// prepare finds out what is to be read: a name that this runtime does not know is left out.
+// prepare determines what to read. Names that this runtime does not have are skipped.
 func (g *Go) prepare() {
 	known := make(map[string]bool)
 	g.at = make(map[string]int)
@@ -151,7 +155,7 @@ func (g *Go) prepare() {
 	}
 }
 
-// runtimeName makes a family's name from that of a metric of the runtime.
+// runtimeName derives a family's name from that of a runtime metric.
 func runtimeName(d *metrics.Description) (string, bool) {
 	key, unit, _ := strings.Cut(d.Name, ":")
 	name := "go" + path.Dir(key) + "/" + path.Base(key) + "_" + strings.ReplaceAll(unit, "/", "_per_")
@@ -203,7 +207,7 @@ func (g *Go) Collect(_ context.Context, s *gotheus.Sink) error {
 	return nil
 }
 
-// pauses gives what the runtime/debug package knows of collections.
+// pauses emits what package runtime/debug knows about garbage collections.
 func (g *Go) pauses(s *gotheus.Sink) {
 	summary, last := g.wants("go_gc_duration_seconds", true), g.wants("go_memstats_last_gc_time_seconds", true)
 	if !summary && !last {
@@ -269,8 +273,8 @@ func (g *Go) put(s *gotheus.Sink, f *further) {
 	}
 }
 
-// coarse returns those of a runtime histogram's bounds that are to be the upper bounds of buckets: each is at least a
-// power of the base above the one before.
+// coarse selects the upper bounds of buckets from a runtime histogram's bounds: each is at least a
+// power of the base above the previous one.
 func coarse(bounds []float64, name string) (list []float64) {
 	base, most := 1.0, math.Inf(1)
 	switch {
@@ -292,7 +296,7 @@ func coarse(bounds []float64, name string) (list []float64) {
 	return list
 }
 
-// reduce counts a runtime histogram's observations at the given ones of its bounds.
+// reduce returns a runtime histogram's counts at a subset of its bounds.
 func reduce(h *metrics.Float64Histogram, bounds []float64) (count uint64, sum float64, cumulative []uint64) {
 	for i, n := range h.Counts {
 		low, high := h.Buckets[i], h.Buckets[i+1]

@@ -15,11 +15,12 @@ import (
 	"github.com/gotheus/gotheus"
 )
 
-// Process collects process_*: CPU time, memory, file descriptors and start time, on Linux from /proc; elsewhere
-// nothing. What cannot be read is left out. A limit that is not there is +Inf.
+// Process collects process_*: CPU time, memory, file descriptors and start time. It reads them from
+// /proc on Linux, and collects nothing on other systems. Values that cannot be read are omitted. A
+// missing limit is +Inf.
 type Process struct {
 	instance
-	root string // "": /proc
+	root string // "" for /proc
 }
 
 // ticks is the unit of times in /proc, USER_HZ, on all architectures that Go supports.
@@ -61,14 +62,14 @@ func (p *Process) Collect(_ context.Context, s *gotheus.Sink) error {
 	return nil
 }
 
-// stat is what there is in /proc/self/stat, see proc(5), in seconds and bytes; start is since boot.
+// stat is the content of /proc/self/stat, see proc(5), in seconds and bytes; start is since boot.
 type stat struct{ cpu, start, virtual, resident float64 }
 
 func parseStat(text []byte) (st stat, err error) {
-	// The name of the program, in parentheses, can be anything.
+	// The program's name, in parentheses, can contain anything.
 	i := bytes.LastIndexByte(text, ')')
 	fields := bytes.Fields(text[i+1:])
-	const first = 3 // number of the first field there
+	const first = 3 // number of the first field after it
 	number := func(n int) float64 {
 		if i < 0 || n-first >= len(fields) {
 			err = errors.Join(err, fmt.Errorf("collectors: field %d of /proc/self/stat is missing", n))
@@ -102,7 +103,8 @@ func bootTime(root string) (float64, bool) {
 	return 0, false
 }
 
-// openFiles counts the entries of a directory of file descriptors, but for the one that it is read by.
+// openFiles counts the entries of a directory of file descriptors, except for the one used for
+// reading it.
 func openFiles(dir string) (n int, err error) {
 	d, err := os.Open(dir)
 	if err != nil {

@@ -1,10 +1,12 @@
-// Package compress makes all handlers of metrichttp compress pages faster and better. Importing it is enough:
+// Package compress adds faster and better compression to all handlers of metrichttp. Import it for
+// its side effect:
 //
 //	import _ "github.com/gotheus/gotheus/compress"
 //
-// It registers zstd, for scrapers that accept it, and a gzip that is faster than the standard library's. It is a
-// module of its own because of what it depends on, github.com/klauspost/compress. Levels were chosen by
-// BenchmarkLevels: for pages, the higher ones take much more time for a few percent.
+// It registers zstd, for scrapers that accept it, and a gzip that is faster than the standard
+// library's. It is a separate module because it depends on github.com/klauspost/compress. Levels
+// were chosen with BenchmarkLevels: on pages, higher ones take much more time to save a few
+// percent.
 package compress
 
 import (
@@ -16,7 +18,7 @@ import (
 
 func init() {
 	metrichttp.RegisterCoding("gzip", newGzip)
-	metrichttp.RegisterCoding("zstd", newZstd) // the last one is preferred
+	metrichttp.RegisterCoding("zstd", newZstd) // registered last, so it is preferred
 }
 
 func newGzip() metrichttp.Compressor {
@@ -24,12 +26,12 @@ func newGzip() metrichttp.Compressor {
 	return z
 }
 
-// newZstd returns a compressor without goroutines, with a window that any client can hold.
+// newZstd returns a compressor without goroutines, with a window that every client supports.
 func newZstd() metrichttp.Compressor {
 	z, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1),
 		zstd.WithWindowSize(1<<20), zstd.WithLowerEncoderMem(true))
 	if err != nil {
-		panic(err) // the options are right
+		panic(err) // the options are valid
 	}
 	return z
 }

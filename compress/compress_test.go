@@ -37,8 +37,8 @@ func scrape(h http.Handler, accept string) *httptest.ResponseRecorder {
 	return rec
 }
 
-// TestCodings: what Prometheus asks for is what it gets, also from several scrapers at once, which share
-// compressors.
+// TestCodings checks that Prometheus gets the coding that it asks for, also with concurrent
+// scrapers, which share compressors.
 func TestCodings(t *testing.T) {
 	t.Parallel()
 	for name, r := range map[string]*gotheus.Registry{"empty": registry(0), "small": registry(3), "large": registry(20000)} {
@@ -74,7 +74,7 @@ func TestCodings(t *testing.T) {
 func decode(coding string, r io.Reader) ([]byte, error) {
 	switch coding {
 	case "gzip":
-		z, err := stdgzip.NewReader(r) // not the one that wrote it
+		z, err := stdgzip.NewReader(r) // another implementation than the one that wrote it
 		if err != nil {
 			return nil, err
 		}
@@ -90,7 +90,7 @@ func decode(coding string, r io.Reader) ([]byte, error) {
 	return io.ReadAll(r)
 }
 
-// BenchmarkLevels compares time and size of what could have been chosen: go test -bench Levels .
+// BenchmarkLevels compares time and size of the possible levels: go test -bench Levels .
 func BenchmarkLevels(b *testing.B) {
 	var page bytes.Buffer
 	if err := registry(100000).WriteText(&page); err != nil {

@@ -6,17 +6,18 @@ import (
 	"unicode/utf8"
 )
 
-// Escaping is what becomes of names that do not match the classic pattern, which is
+// Escaping says how names are shown that do not match the classic pattern, which is
 // [a-zA-Z_:][a-zA-Z0-9_:]* for metrics and the same without colons for labels. See
 // https://prometheus.io/docs/instrumenting/escaping_schemes/.
 type Escaping uint8
 
-// The escapings. Only Values can be undone, but scrapers ask for others.
+// Escapings. Only Values is reversible, but scrapers ask for others, too.
 const (
-	Underscores Escaping = iota // an underscore for each character that does not fit
-	AllowUTF8                   // names as they are, quoted where they need it
-	Dots                        // _dot_ for a point, two underscores for an underscore or another character
-	Values                      // U__ before the name, and the code point between underscores
+	Underscores Escaping = iota // an underscore for each invalid character
+	AllowUTF8                   // unchanged names, quoted where necessary
+	// _dot_ for a dot, two underscores for an underscore or any other invalid character
+	Dots
+	Values // U__ before the name, and the code point between underscores
 )
 
 // String returns the escaping's name in Accept and Content-Type headers.
@@ -24,7 +25,7 @@ func (e Escaping) String() string {
 	return [...]string{"underscores", "allow-utf-8", "dots", "values"}[e]
 }
 
-// MetricName returns the name of a metric as a page shows it.
+// MetricName returns a metric's name in this escaping.
 func (e Escaping) MetricName(name string) string {
 	if e == AllowUTF8 || e != Dots && classic(name, true) {
 		return name
@@ -32,7 +33,7 @@ func (e Escaping) MetricName(name string) string {
 	return string(e.append(nil, name, true))
 }
 
-// LabelName returns the name of a label as a page shows it.
+// LabelName returns a label's name in this escaping.
 func (e Escaping) LabelName(name string) string {
 	if e == AllowUTF8 || e != Dots && classic(name, false) {
 		return name
@@ -86,13 +87,13 @@ func isClassic(c byte, digits, colons bool) bool {
 	return c|0x20 >= 'a' && c|0x20 <= 'z' || c == '_' || c >= '0' && c <= '9' && digits || c == ':' && colons
 }
 
-// names is what the encoders have in common: the family, and how its names are shown.
+// names is shared by all encoders: the family, and how its names are written.
 type names struct {
 	escaping Escaping
 	family   *Family
-	name     string // as it is shown, without quotes
-	quoted   bool   // the name is between the braces
-	verbatim bool   // label texts are shown as they are
+	name     string // as written on the page, without quotes
+	quoted   bool   // the name is written between the braces
+	verbatim bool   // label texts are written unchanged
 }
 
 func (n *names) set(f *Family) {
@@ -112,10 +113,11 @@ func (n *names) appendName(dst []byte, name string) []byte {
 	return append(dst, '"')
 }
 
-// head is the name of a sample up to where its labels begin, made once for all series of a family.
+// head is a sample's name up to the beginning of its labels, created once for all series of a
+// family.
 type head []byte
 
-// set makes the head of samples called name with suffix.
+// set creates the head of samples with this name and suffix.
 func (h *head) set(n *names, name, suffix string) {
 	b := (*h)[:0]
 	if n.quoted {
@@ -129,12 +131,12 @@ func (h *head) set(n *names, name, suffix string) {
 	*h = append(b, '{')
 }
 
-// tail ends the labels of samples that have none of their own.
+// tail ends the labels of samples without a boundLabel.
 var tail = []byte("} ")
 
 // appendSeries appends a sample's head, its labels and a tail: that or a boundLabel.
 func (n *names) appendSeries(dst []byte, h head, labels string, tail []byte) []byte {
-	if n.verbatim && labels != "" { // as most are
+	if n.verbatim && labels != "" { // the common case
 		dst = append(append(dst, h...), labels...)
 		return append(dst, tail...)
 	}
@@ -145,13 +147,14 @@ func (n *names) appendSeries(dst []byte, h head, labels string, tail []byte) []b
 	return append(dst, tail[first:]...)
 }
 
-// open appends a sample's head and its labels, and returns where the boundLabel begins that comes behind them.
+// open appends a sample's head and its labels, and returns where the boundLabel begins that comes
+// behind them.
 func (n *names) open(dst []byte, h head, labels string) (after []byte, first int) {
 	switch {
 	case labels == "" && n.quoted:
-		return append(dst, h[:len(h)-1]...), 0 // without a comma
+		return append(dst, h[:len(h)-1]...), 0 // needs no comma
 	case labels == "":
-		return append(dst, h...), 1 // likewise
+		return append(dst, h...), 1 // needs no comma
 	case n.verbatim:
 		return append(append(dst, h...), labels...), 0
 	}
@@ -180,12 +183,14 @@ func (n *names) appendLabels(dst []byte, labels string) []byte {
 	return dst
 }
 
-// mayQuote reports whether a label text may have a quoted name. Where it is wrong, a value ends in a comma.
+// mayQuote reports whether a label text may contain a quoted name. False positives are values that
+// end in a comma.
 func mayQuote(labels string) bool {
 	return labels != "" && labels[0] == '"' || strings.Contains(labels, `,"`)
 }
 
-// cutLabel cuts the first label off a label text: its name, and its value as it is escaped there.
+// cutLabel splits a label text after the first label, and returns its name and its value, still
+// escaped.
 func cutLabel(text string) (name, value, rest string, ok bool) {
 	if text[0] == '"' {
 		end := endOfQuoted(text[1:])
@@ -206,7 +211,7 @@ func cutLabel(text string) (name, value, rest string, ok bool) {
 	return name, rest[:end], strings.TrimPrefix(rest[end+1:], ","), true
 }
 
-// endOfQuoted returns the place of the quote that ends a quoted text; -1 if there is none.
+// endOfQuoted returns the index of the closing quote, or -1 if there is none.
 func endOfQuoted(s string) int {
 	for i := 0; i < len(s); i++ {
 		switch s[i] {
@@ -242,7 +247,7 @@ func appendUnescaped(dst []byte, s string) []byte {
 	}
 }
 
-// appendEscaped escapes backslash, line feed and, if it is asked to, double quote.
+// appendEscaped escapes backslash, line feed and optionally double quote.
 func appendEscaped(dst []byte, s string, quote bool) []byte {
 	special := "\\\n"
 	if quote {

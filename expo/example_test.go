@@ -6,7 +6,7 @@ import (
 	"github.com/gotheus/gotheus/expo"
 )
 
-// The encoders need no registry. Here, a family is written in OpenMetrics with names as they are.
+// Encoders need no registry. This one writes a family in OpenMetrics with unescaped names.
 func ExampleEncoder() {
 	e := expo.NewEncoder(expo.Format{Syntax: expo.OpenMetrics1, Escaping: expo.AllowUTF8})
 	var page []byte

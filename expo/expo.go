@@ -4,10 +4,10 @@ package expo
 
 import "strconv"
 
-// Type is the type of a family as a page shows it.
+// Type is the type of a family on a page.
 type Type uint8
 
-// The types. Formats that have no infos and state sets show them as gauges.
+// Types. Formats without infos and state sets show these as gauges.
 const (
 	Untyped Type = iota
 	Counter
@@ -30,29 +30,32 @@ func (t Type) plain() Type {
 	return t
 }
 
-// Syntax is the language that a page is written in.
+// Syntax is the syntax of a page.
 type Syntax uint8
 
-// The syntaxes.
+// Syntaxes.
 const (
 	Text         Syntax = iota // Prometheus text format 0.0.4
-	Text1                      // Prometheus text format 1.0.0, which is 0.0.4 with any UTF-8 as names
+	Text1                      // Prometheus text format 1.0.0: 0.0.4 with UTF-8 names
 	OpenMetrics0               // OpenMetrics 0.0.1
 	OpenMetrics1               // OpenMetrics 1.0.0
-	OpenMetrics2               // OpenMetrics 2.0.0, an experimental draft (2.0.0-rc0) that may change
-	Protobuf                   // io.prometheus.client.MetricFamily, each behind its length
+	// OpenMetrics 2.0.0, an experimental draft (2.0.0-rc0) that may change
+	OpenMetrics2
+	// io.prometheus.client.MetricFamily messages, each preceded by its length
+	Protobuf
 )
 
-// Format is how a page is written. The zero value is the text format 0.0.4, which everybody reads.
+// Format is the format of a page. The zero value is the text format 0.0.4, which every scraper
+// understands.
 type Format struct {
 	Syntax   Syntax
 	Escaping Escaping // of names; AllowUTF8 means Underscores in Text and OpenMetrics0
-	// Created adds, in OpenMetrics 0.0.1 and 1.0, a line with the start time of each series that has one.
-	// OpenMetrics 2.0 and protobuf always have start times, text never.
+	// Created adds, in OpenMetrics 0.0.1 and 1.0, a line with the start time of each series
+	// that has one. OpenMetrics 2.0 and protobuf always have start times, text never.
 	Created bool
 }
 
-// NameEscaping returns what names get in this format.
+// NameEscaping returns the escaping of names in this format.
 func (f Format) NameEscaping() Escaping {
 	if f.Escaping == AllowUTF8 && (f.Syntax == Text || f.Syntax == OpenMetrics0) {
 		return Underscores
@@ -60,7 +63,7 @@ func (f Format) NameEscaping() Escaping {
 	return f.Escaping
 }
 
-// ContentType returns what the Content-Type header of a page must say.
+// ContentType returns the value of a page's Content-Type header.
 func (f Format) ContentType() string {
 	s := [...]string{
 		Text:         "text/plain; version=0.0.4; charset=utf-8",
@@ -70,57 +73,62 @@ func (f Format) ContentType() string {
 		OpenMetrics2: "application/openmetrics-text; version=2.0.0; charset=utf-8",
 		Protobuf:     "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited",
 	}[f.Syntax]
-	// Older formats do not know the parameter; it is absent unless somebody asked for it.
+	// Older formats do not have the parameter; it is omitted unless it was requested.
 	if e := f.NameEscaping(); e != Underscores || f.Syntax != Text && f.Syntax != OpenMetrics0 {
 		s += "; escaping=" + e.String()
 	}
 	return s
 }
 
-// Family describes the series that follow it. It must be one that backend.Family's Check would accept, and
-// its name and those of its samples must not clash with another family's of the page in the page's escaping.
+// Family describes the series that follow it. It must satisfy the rules of backend.Family's Check.
+// In the page's escaping, its name and those of its samples must not clash with those of another
+// family on the page.
 type Family struct {
 	Name, Help, Unit string
 	Type             Type
-	Bounds           []float64 // of a histogram's buckets without +Inf, or a summary's quantiles, ascending
-	// ClassicLabels promises that all label names match [a-zA-Z_][a-zA-Z0-9_]*, so that encoders need
-	// not look.
+	// of a histogram's buckets without +Inf, or a summary's quantiles, ascending
+	Bounds []float64
+	// ClassicLabels asserts that all label names match [a-zA-Z_][a-zA-Z0-9_]*, so that encoders
+	// need not check.
 	ClassicLabels bool
 }
 
-// Number is the value of a series other than a histogram's or summary's: Int + Float. Integers are encoded
-// to the last digit.
+// Number is the value of a series that is not a histogram or summary: Int + Float. Integers are
+// encoded exactly.
 type Number struct {
-	Int      uint64
-	Float    float64
-	Start    int64    // of a counter, in nanoseconds since 1970: when it began at zero; 0: not known
-	Time     int64    // of the value, in nanoseconds since 1970; 0: that of the scrape
+	Int   uint64
+	Float float64
+	// of a counter: when it began at zero, in nanoseconds since 1970; 0 if unknown
+	Start    int64
+	Time     int64    // of the value, in nanoseconds since 1970; 0 for the time of the scrape
 	Exemplar Exemplar // of a counter
 }
 
 // Distribution is the value of a histogram or summary.
 type Distribution struct {
-	Count     uint64
-	Sum       float64
-	Buckets   []uint64   // a histogram's cumulative count at each of the family's bounds
-	Exemplars []Exemplar // of a histogram: nil, or one for each of Buckets and at last that of the +Inf bucket
-	Native    *Native    // of a histogram: nil, or its exponential buckets
-	Quantiles []float64  // a summary's value at each of the family's bounds
-	Start     int64      // as in Number
-	Time      int64      // as in Number
+	Count   uint64
+	Sum     float64
+	Buckets []uint64 // a histogram's cumulative count at each of the family's bounds
+	// of a histogram: nil, or one for each of Buckets and then one for the +Inf bucket
+	Exemplars []Exemplar
+	Native    *Native   // of a histogram: nil, or its exponential buckets
+	Quantiles []float64 // a summary's value at each of the family's bounds
+	Start     int64     // as in Number
+	Time      int64     // as in Number
 }
 
-// Native holds the exponential buckets of a histogram, as Prometheus' native histograms have them. All of
-// them, with ZeroCount, add up to the Count of the distribution. Protobuf and OpenMetrics 2.0 show them.
+// Native holds the exponential buckets of a histogram, as in Prometheus' native histograms.
+// Together with ZeroCount, they add up to the distribution's Count. Protobuf and OpenMetrics 2.0
+// show them.
 type Native struct {
-	// Schema is from -4 to 8. The bucket with index i holds values above b^(i-1) and up to b^i, where b is
-	// 2^(2^-Schema); those of Negative the same for the values' negations.
+	// Schema is from -4 to 8. The bucket with index i holds values above b^(i-1) and up to b^i,
+	// where b is 2^(2^-Schema). Those of Negative hold negative values, by their negations.
 	Schema        int32
 	ZeroThreshold float64 // values from -ZeroThreshold to ZeroThreshold are in ZeroCount
 	ZeroCount     uint64
 	Positive      []NativeBucket // ascending by index, without empty ones
 	Negative      []NativeBucket // likewise
-	Exemplars     []Exemplar     // of whichever buckets
+	Exemplars     []Exemplar     // of any buckets
 }
 
 // NativeBucket is an exponential bucket that is not empty.
@@ -129,8 +137,8 @@ type NativeBucket struct {
 	Count uint64 // not cumulative
 }
 
-// spans ranges over runs of buckets without a gap: the distance from the run before, or of the first run
-// its index, and the buckets.
+// spans iterates over runs of consecutive buckets. It yields the distance from the previous run, or
+// the index of the first run, and the buckets.
 func spans(list []NativeBucket, yield func(offset int32, run []NativeBucket)) {
 	next := int32(0)
 	for len(list) > 0 {
@@ -144,21 +152,22 @@ func spans(list []NativeBucket, yield func(offset int32, run []NativeBucket)) {
 	}
 }
 
-// Exemplar is an example of what a series has counted.
+// Exemplar is an example of an event that a series has counted.
 type Exemplar struct {
-	// Labels is a label text. If its names and values, as the page has them, have more than 128
-	// code points, or two names are the same there, the exemplar is not shown.
+	// Labels is a label text. The exemplar is omitted if, in the page's escaping, its names and
+	// values have more than 128 code points in total or two names are equal.
 	Labels string
 	Value  float64
 	Time   int64 // nanoseconds since 1970; 0: there is no exemplar
 }
 
-// Encoder appends a page to a byte slice: for each family Family and then its series, at last End. After
-// that, it is ready for another page. Labels are label texts as backend.Family's LabelText returns them.
-// What a format has no place for is left out: exemplars and start times in text, a sum that is NaN or
-// negative in OpenMetrics 1.0, and with it the count of a histogram. An Encoder is used by one goroutine,
-// and keeps no argument beyond the next call of Family or End. Bytes of a family may be appended later than
-// by the call that made them.
+// Encoder appends a page to a byte slice: call Family for each family and then the methods for its
+// series, and End at the end, after which it is ready for another page. Labels are label texts as
+// returned by backend.Family's LabelText. It omits what a format does not support: exemplars and
+// start times in text; in OpenMetrics 1.0 a sum that is NaN or negative, and with it the count of a
+// histogram. An Encoder is not safe for concurrent use, and keeps no argument beyond the next call
+// of Family or End. It may append the bytes of a family in a later call than the one for the
+// series.
 type Encoder interface {
 	Family(dst []byte, f *Family) []byte
 	Number(dst []byte, labels string, n *Number) []byte
@@ -166,7 +175,7 @@ type Encoder interface {
 	End(dst []byte) []byte
 }
 
-// NewEncoder returns an encoder for f. Without a syntax that exists, that is the text format 0.0.4.
+// NewEncoder returns an encoder for f. If its syntax is unknown, it uses the text format 0.0.4.
 func NewEncoder(f Format) Encoder {
 	n := names{escaping: f.NameEscaping()}
 	switch f.Syntax {
@@ -180,8 +189,8 @@ func NewEncoder(f Format) Encoder {
 	return &text{names: n}
 }
 
-// AppendFloat appends v in the shortest form that reads back the same, as the text format has it:
-// NaN, +Inf, -Inf, and integers without a point.
+// AppendFloat appends v in the shortest form that reads back as v, in the syntax of the text
+// format: NaN, +Inf, -Inf, and integers without a decimal point.
 func AppendFloat(dst []byte, v float64) []byte {
 	if isInteger(v) {
 		return strconv.AppendInt(dst, int64(v), 10) // several times faster than AppendFloat
@@ -189,7 +198,8 @@ func AppendFloat(dst []byte, v float64) []byte {
 	return strconv.AppendFloat(dst, v, 'g', -1, 64)
 }
 
-// isInteger reports whether v is an integer, but not minus zero, that every digit of is certain.
+// isInteger reports whether v is an integer, other than minus zero, that a float64 represents
+// exactly.
 func isInteger(v float64) bool {
 	return v >= -1<<53 && v <= 1<<53 && v == float64(int64(v)) && (v != 0 || 1/v > 0)
 }

@@ -15,8 +15,8 @@ import (
 
 var update = flag.Bool("update", false, "write testdata instead of comparing it")
 
-// TestGolden compares pages with exemplars, exponential buckets and times in all syntaxes with those that were
-// looked at. What parsers make of them, and of much more, is tested by internal/judges.
+// TestGolden compares pages with exemplars, exponential buckets and times in all syntaxes with
+// reviewed ones. internal/judges tests how parsers read these and many other pages.
 func TestGolden(t *testing.T) {
 	t.Parallel()
 	p := pagetest.Exemplars()
@@ -43,7 +43,8 @@ func TestGolden(t *testing.T) {
 	}
 }
 
-// TestReuse: an encoder is as new after a page, and encodes a large family in pieces that do not grow.
+// TestReuse checks that an encoder can be reused after a page, and encodes a large family in pieces
+// of bounded size.
 func TestReuse(t *testing.T) {
 	t.Parallel()
 	p := pagetest.Corpus()

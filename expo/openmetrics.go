@@ -8,16 +8,17 @@ import (
 	"unicode/utf8"
 )
 
-// openMetrics writes OpenMetrics 0.0.1 and 1.0.0, see https://prometheus.io/docs/specs/om/open_metrics_spec/.
+// openMetrics writes OpenMetrics 0.0.1 and 1.0.0, see
+// https://prometheus.io/docs/specs/om/open_metrics_spec/.
 type openMetrics struct {
 	names
 	heads
 	created  bool
-	begun    head // of the lines that say when series began
+	begun    head // of the lines with start times
 	bounds   boundLabels
 	stem     string // the family's name: without _total or _info
 	typ      string
-	negative bool // there are negative bounds, so sums go up and down
+	negative bool // there are negative bounds, so sums can decrease
 }
 
 func (e *openMetrics) Family(dst []byte, f *Family) []byte {
@@ -29,8 +30,8 @@ func (e *openMetrics) Family(dst []byte, f *Family) []byte {
 	case Untyped:
 		e.typ = "unknown"
 	case Counter:
-		// Samples of counters must end in _total. One that does not keeps its name, so that it is the
-		// same in all formats, and loses its type.
+		// Counters' samples must end in _total. One that does not keeps its name, so that
+		// it is the same in all formats, but is shown without a type.
 		var ok bool
 		if e.stem, ok = strings.CutSuffix(e.name, "_total"); !ok {
 			e.typ = "unknown"
@@ -58,7 +59,7 @@ func appendMetadata(dst []byte, n *names, name, typ string) []byte {
 	dst = append(dst, ' ')
 	dst = append(dst, typ...)
 	if unit := n.family.Unit; classic(unit, true) && typ != "info" && typ != "stateset" {
-		// Dots change the name so that it may not end in the unit any more.
+		// With the escaping Dots, the name may no longer end in the unit.
 		if base, ok := strings.CutSuffix(strings.TrimSuffix(name, "_total"), unit); ok && strings.HasSuffix(base, "_") {
 			dst = append(dst, "\n# UNIT "...)
 			dst = n.appendName(dst, name)
@@ -73,8 +74,8 @@ func appendMetadata(dst []byte, n *names, name, typ string) []byte {
 	return append(dst, '\n')
 }
 
-// withoutReturns returns a help text with line feeds in place of carriage returns, which must not
-// be in a help text and cannot be escaped.
+// withoutReturns replaces carriage returns by line feeds, since a help text must not contain them
+// and they cannot be escaped.
 func withoutReturns(help string) string {
 	if !strings.Contains(help, "\r") {
 		return help
@@ -118,7 +119,7 @@ func (e *openMetrics) Distribution(dst []byte, labels string, d *Distribution) [
 			dst = e.appendBucket(dst, labels, bound, d.Buckets[i], i, d)
 		}
 		dst = e.appendBucket(dst, labels, infBucket, d.Count, len(e.bounds), d)
-		count = sum // there is one if and only if there is the other
+		count = sum // count and sum must occur together
 	case Summary:
 		for i, bound := range e.bounds {
 			if v := d.Quantiles[i]; !(v < 0) { // NaN is allowed
@@ -147,7 +148,7 @@ func (e *openMetrics) appendBucket(dst []byte, labels string, bound []byte, v ui
 	return append(dst, '\n')
 }
 
-// start appends the line that says when the series began.
+// start appends the line with the start time of the series.
 func (e *openMetrics) start(dst []byte, labels string, start, time int64) []byte {
 	if !e.created || start == 0 {
 		return dst
@@ -156,7 +157,7 @@ func (e *openMetrics) start(dst []byte, labels string, start, time int64) []byte
 	return append(appendTime(appendSeconds(dst, start), time), '\n')
 }
 
-// exemplar appends an exemplar, if there is one that can be shown.
+// exemplar appends an exemplar if it exists and can be shown.
 func (n *names) exemplar(dst []byte, x *Exemplar) []byte {
 	if x.Time == 0 || !n.shows(x.Labels) {
 		return dst
@@ -167,9 +168,9 @@ func (n *names) exemplar(dst []byte, x *Exemplar) []byte {
 	return appendTime(appendOMFloat(dst, x.Value), x.Time)
 }
 
-// shows reports whether an exemplar with these labels can be shown: as the page has them, their
-// names and values have at most 128 code points together, and no name is there twice or that of a
-// metric's name.
+// shows reports whether an exemplar with these labels can be shown: as written on the page, names
+// and values have at most 128 code points in total, no name occurs twice, and none is that of the
+// metric name's label.
 func (n *names) shows(labels string) bool {
 	asTheyAre := n.escaping == AllowUTF8 || n.escaping != Dots && !mayQuote(labels)
 	if asTheyAre && len(labels) <= 128 {
@@ -195,7 +196,7 @@ func (e *openMetrics) End(dst []byte) []byte {
 	return append(dst, "# EOF\n"...)
 }
 
-// appendOMFloat appends v so that it can be told from an integer.
+// appendOMFloat appends v in a form that differs from an integer.
 func appendOMFloat(dst []byte, v float64) []byte {
 	if isInteger(v) {
 		return append(strconv.AppendInt(dst, int64(v), 10), ".0"...)
@@ -218,7 +219,7 @@ func appendOMBound(dst []byte, v float64) []byte {
 	return append(dst, ".0"...)
 }
 
-// appendTime appends a space and a time, if there is one.
+// appendTime appends a space and a time, unless it is 0.
 func appendTime(dst []byte, time int64) []byte {
 	if time == 0 {
 		return dst
@@ -226,11 +227,11 @@ func appendTime(dst []byte, time int64) []byte {
 	return appendSeconds(append(dst, ' '), time)
 }
 
-// appendSeconds appends a time in seconds to the last digit, which a float64 would not hold.
+// appendSeconds appends a time in seconds with all digits, more than a float64 holds.
 func appendSeconds(dst []byte, ns int64) []byte {
 	if ns < 0 {
 		dst = append(dst, '-')
-		ns = max(-ns, 0) // the least of all has no positive
+		ns = max(-ns, 0) // the minimum has no positive counterpart
 	}
 	dst = strconv.AppendInt(dst, ns/1e9, 10)
 	dst = append(dst, '.')

@@ -5,8 +5,9 @@ import (
 	"strings"
 )
 
-// openMetrics2 writes the draft 2.0.0-rc0, see https://prometheus.io/docs/specs/om/open_metrics_spec_2_0/.
-// A series is one line, and its name is the family's.
+// openMetrics2 writes the draft 2.0.0-rc0, see
+// https://prometheus.io/docs/specs/om/open_metrics_spec_2_0/. Each series is one line that begins
+// with the family's name.
 type openMetrics2 struct {
 	names
 	plain head
@@ -49,7 +50,8 @@ func appendStart(dst []byte, start int64) []byte {
 
 func (e *openMetrics2) Distribution(dst []byte, labels string, d *Distribution) []byte {
 	if d.Native != nil && d.Count > 1<<53 {
-		// Parsers have counts as floats, of which that of all must be the sum of the others.
+		// Parsers read counts as floats, and require that the total is the sum of the
+		// others.
 		if len(e.family.Bounds) == 0 {
 			return dst
 		}

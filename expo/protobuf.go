@@ -6,21 +6,21 @@ import (
 	"slices"
 )
 
-// protobuf writes messages io.prometheus.client.MetricFamily, each behind its length as a varint, see
-// https://github.com/prometheus/client_model/blob/master/io/prometheus/client/metrics.proto.
-//
-// The length comes first, so a message is complete before any of it is appended. A family that is larger
-// than messageSize goes into several messages with the same head, so that memory does not grow with it.
+// protobuf writes messages io.prometheus.client.MetricFamily, each preceded by its length as a
+// varint, see
+// https://github.com/prometheus/client_model/blob/master/io/prometheus/client/metrics.proto. Since
+// the length comes first, a message is completed before any of it is appended. To bound memory, a
+// family larger than messageSize is split into several messages with the same head.
 type protobuf struct {
 	names
 	message []byte // of the family
-	head    int    // size of what is in front of the series
+	head    int    // size of what precedes the series
 	scratch []byte
 }
 
 const messageSize = 512 << 10
 
-// The types of a MetricFamily.
+// Types of a MetricFamily.
 var protobufTypes = [...]uint64{Untyped: 3, Counter: 0, Gauge: 1, Histogram: 4, Summary: 2, Info: 1, StateSet: 1}
 
 func (e *protobuf) Family(dst []byte, f *Family) []byte {
@@ -36,7 +36,7 @@ func (e *protobuf) Family(dst []byte, f *Family) []byte {
 	return dst
 }
 
-// send appends the message, if there is one.
+// send appends the message, unless it is empty.
 func (e *protobuf) send(dst []byte) []byte {
 	if e.family == nil {
 		return dst
@@ -51,7 +51,7 @@ func (e *protobuf) End(dst []byte) []byte {
 	return dst
 }
 
-// begin opens the Metric of a series, and makes room for it.
+// begin starts the Metric of a series, after sending the message if it is too large.
 func (e *protobuf) begin(dst []byte, labels string) (after []byte, start int) {
 	if len(e.message) > messageSize {
 		dst = e.send(dst)
@@ -155,7 +155,8 @@ func (e *protobuf) histogram(d *Distribution) {
 		b = appendSpans(b, 9, 10, h.Negative)
 		b = appendSpans(b, 12, 13, h.Positive)
 		if len(h.Negative)+len(h.Positive) == 0 {
-			b = append(b, 12<<3|2, 0) // an empty span tells readers that the histogram is a native one
+			// an empty span tells readers that the histogram is a native one
+			b = append(b, 12<<3|2, 0)
 		}
 		for i := range h.Exemplars {
 			b = e.appendExemplar(b, 16, &h.Exemplars[i])
@@ -175,7 +176,8 @@ func (e *protobuf) appendBucket(b []byte, d *Distribution, i int, bound float64,
 	return closeMessage(b, start)
 }
 
-// appendSpans appends where buckets are, and each count as the difference from the one before.
+// appendSpans appends the positions of buckets, and each count as the difference from the previous
+// one.
 func appendSpans(b []byte, spanField, deltaField uint64, list []NativeBucket) []byte {
 	spans(list, func(offset int32, run []NativeBucket) {
 		var start int
@@ -235,7 +237,7 @@ func appendBytes[S string | []byte](b []byte, field uint64, s S) []byte {
 	return append(b, s...)
 }
 
-// open begins a message within a message. The byte that it reserves for the length is enough for most.
+// open starts a nested message. The byte that it reserves for the length is usually enough.
 func open(b []byte, field uint64) (after []byte, start int) {
 	b = binary.AppendUvarint(b, field<<3|2)
 	return append(b, 0), len(b) + 1

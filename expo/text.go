@@ -22,7 +22,8 @@ func (h *heads) set(n *names) {
 	}
 }
 
-// boundLabels are the ends of samples' labels, such as `,le="0.1"} `, one for each of a family's bounds.
+// boundLabels are the ends of samples' labels, like `,le="0.1"} `, one for each of a family's
+// bounds.
 type boundLabels [][]byte
 
 var infBucket = []byte(`,le="+Inf"} `)
@@ -45,7 +46,8 @@ func (l *boundLabels) set(f *Family, appendBound func([]byte, float64) []byte) {
 	*l = list
 }
 
-// appendBound is not AppendFloat: 1e+06 must be the same label value as in other libraries.
+// appendBound differs from AppendFloat, so that 1e+06 is the same label value as in other
+// libraries.
 func appendBound(dst []byte, v float64) []byte { return strconv.AppendFloat(dst, v, 'g', -1, 64) }
 
 func (e *text) Family(dst []byte, f *Family) []byte {
@@ -64,7 +66,7 @@ func (e *text) Family(dst []byte, f *Family) []byte {
 }
 
 func (e *text) Number(dst []byte, labels string, n *Number) []byte {
-	if e.verbatim && labels != "" { // as most are
+	if e.verbatim && labels != "" { // the common case
 		dst = append(append(dst, e.plain...), labels...)
 		dst = append(dst, "} "...)
 	} else {
@@ -81,7 +83,8 @@ func (e *text) Distribution(dst []byte, labels string, d *Distribution) []byte {
 	switch e.family.Type {
 	case Histogram:
 		opened, first := e.open(dst, e.bucket, labels)
-		dst, opened = opened[:len(dst)], opened[len(dst):] // all buckets begin alike
+		// all buckets begin with the same bytes
+		dst, opened = opened[:len(dst)], opened[len(dst):]
 		for i, bound := range e.bounds {
 			dst = append(append(dst, opened...), bound[first:]...)
 			dst = strconv.AppendUint(dst, d.Buckets[i], 10)

@@ -68,7 +68,7 @@ func TestAllocations(t *testing.T) {
 	}
 }
 
-// FuzzText checks what any parser needs: help stays on one line, and numbers read back the same.
+// FuzzText checks that help stays on one line, and that numbers read back unchanged.
 func FuzzText(f *testing.F) {
 	f.Add("a\\nb\n", 1.5, uint64(3))
 	f.Add("", 1e300, uint64(1<<62))

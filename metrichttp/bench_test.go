@@ -8,7 +8,7 @@ import (
 	"github.com/gotheus/gotheus/metrichttp"
 )
 
-// discard is a ResponseWriter of a server, as far as handlers can see, that costs nothing.
+// discard is a ResponseWriter that looks like a server's to handlers, but costs nothing.
 type discard struct{ header http.Header }
 
 func (d *discard) Header() http.Header         { return d.header }

@@ -8,8 +8,8 @@ import (
 	"sync/atomic"
 )
 
-// Compressor compresses pages, one after the other; *gzip.Writer is one. After Reset, Write and Close put a
-// compressed page into the writer.
+// Compressor compresses one page after another, like *gzip.Writer. After Reset, Write and Close
+// write a compressed page to the given writer.
 type Compressor interface {
 	io.WriteCloser
 	Reset(w io.Writer)
@@ -21,8 +21,8 @@ type coding struct {
 	pool sync.Pool // of Compressor
 }
 
-// codings has the best first. gzip is there with its fastest level: compressing costs far more than
-// encoding, and the better levels gain little on pages.
+// codings lists the most preferred first. gzip uses its fastest level: compressing costs far more
+// than encoding, and better levels gain little on pages.
 var codings atomic.Pointer[[]*coding]
 
 var registering sync.Mutex
@@ -34,9 +34,9 @@ func init() {
 	})
 }
 
-// RegisterCoding makes all handlers offer a content coding such as "zstd", or replaces the one of that name.
-// Clients that accept several equally get the one that was registered last. make is called when no
-// compressor is left over from an earlier page, also concurrently. Importing the module compress
+// RegisterCoding makes all handlers offer a content coding like "zstd", or replaces the one with
+// that name. Clients that accept several equally get the one that was registered last. make is
+// called when no idle compressor is available, possibly concurrently. Importing the module compress
 // registers zstd and a faster gzip.
 func RegisterCoding(name string, make func() Compressor) {
 	registering.Lock()

@@ -25,7 +25,7 @@ func ExampleHandler_scope() {
 		}
 		defer r.Close(ctx)
 		r.NewCounter("jobs_done_total", "Jobs that are done.", nil).Add(float64(1 + i))
-		r.Flush(ctx) // what each of them does from time to time
+		r.Flush(ctx) // processes do this periodically
 		processes = append(processes, r)
 	}
 	for _, scope := range []gotheus.Scope{gotheus.ScopeAll, gotheus.ScopeOwn, gotheus.ScopeLeader} {

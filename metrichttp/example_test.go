@@ -16,7 +16,8 @@ func ExampleHandler() {
 	registry.NewCounter("jobs_done_total", "Jobs that are done.", nil).Add(3)
 
 	mux := http.NewServeMux()
-	mux.Handle("/metrics", &metrichttp.Handler{Registry: registry}) // new(metrichttp.Handler) serves the default registry
+	// new(metrichttp.Handler) serves the default registry
+	mux.Handle("/metrics", &metrichttp.Handler{Registry: registry})
 	server := httptest.NewServer(mux)
 	defer server.Close()
 

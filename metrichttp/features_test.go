@@ -29,7 +29,7 @@ func ask(h http.Handler, target string, header ...string) *httptest.ResponseReco
 	return rec
 }
 
-// TestHandlerFormats: the Content-Type is that of the page.
+// TestHandlerFormats checks that the Content-Type matches the page.
 func TestHandlerFormats(t *testing.T) {
 	t.Parallel()
 	r := newRegistry()
@@ -68,7 +68,7 @@ func TestHandlerNames(t *testing.T) {
 	h := &metrichttp.Handler{Registry: r}
 	for query, want := range map[string]string{
 		"?name[]=a_total":                 "a_total",
-		"?name[]=a":                       "a_total", // as it is called in OpenMetrics
+		"?name[]=a":                       "a_total", // its name in OpenMetrics
 		"?name[]=a_created":               "a_total",
 		"?name[]=b_bucket&name[]=a_total": "a_total b",
 		"?name%5B%5D=b":                   "b",
@@ -120,8 +120,8 @@ func TestHandlerMaxInFlight(t *testing.T) {
 	}
 }
 
-// TestHandlerShares: scrapes that come during a collector's run share the next one, and see what was so
-// when they came.
+// TestHandlerShares checks that scrapes that arrive during a collector's run share the next run,
+// and so see the state at their arrival or later.
 func TestHandlerShares(t *testing.T) {
 	t.Parallel()
 	r := newRegistry()
@@ -246,7 +246,7 @@ func errorText(err error) string {
 	return ""
 }
 
-// gateway notes what is pushed to it.
+// gateway records what is pushed to it.
 type gateway struct {
 	method, path, contentType, user, password, body string
 	status                                          int
@@ -308,7 +308,7 @@ func TestPusher(t *testing.T) {
 	}
 }
 
-// A client that goes away stops a collector that nobody else waits for.
+// When a client disconnects, a collector that no other scrape waits for is stopped.
 func TestHandlerClientGone(t *testing.T) {
 	t.Parallel()
 	r := newRegistry()

@@ -21,7 +21,7 @@ import (
 	"github.com/gotheus/gotheus/metrichttp"
 )
 
-// largeRegistry returns a registry with a page of about n × 64 KiB that costs little to make.
+// largeRegistry returns a registry with a page of about n × 64 KiB that is cheap to create.
 func largeRegistry(n int) *gotheus.Registry {
 	r := newRegistry()
 	filler := strings.Repeat("0123456789abcdef", 4<<10)
@@ -32,7 +32,7 @@ func largeRegistry(n int) *gotheus.Registry {
 	return r
 }
 
-// serveSlowly is serve with connections that hold little of what was not read yet.
+// serveSlowly is serve with connections that buffer little unread data.
 func serveSlowly(t testing.TB, h http.Handler) *httptest.Server {
 	t.Helper()
 	s := httptest.NewUnstartedServer(h)
@@ -57,7 +57,8 @@ func get(t testing.TB, c *http.Client, method, url string, header ...string) (*h
 		req.Header.Add(header[i], header[i+1])
 	}
 	if req.Header.Get("Accept-Encoding") == "" {
-		req.Header.Set("Accept-Encoding", "identity") // otherwise the client asks for gzip itself
+		// otherwise the client asks for gzip itself
+		req.Header.Set("Accept-Encoding", "identity")
 	}
 	resp, err := c.Do(req)
 	if err != nil {
@@ -153,7 +154,7 @@ func TestHandlerDefaults(t *testing.T) {
 	}
 }
 
-// gone is a client that goes away when a number of bytes have been written to it.
+// gone is a client that disconnects after a number of bytes.
 type gone struct {
 	*httptest.ResponseRecorder
 	after int
@@ -185,7 +186,7 @@ func aborts(f func()) (yes bool) {
 	return false
 }
 
-// TestHandlerStreams has clients go away when they have the beginning: no more may be written.
+// TestHandlerStreams has clients disconnect after the beginning of a page: no more may be written.
 func TestHandlerStreams(t *testing.T) {
 	t.Parallel()
 	r := largeRegistry(20)
@@ -197,7 +198,7 @@ func TestHandlerStreams(t *testing.T) {
 			req.Header.Set("Accept-Encoding", coding)
 			g := &gone{ResponseRecorder: httptest.NewRecorder(), leave: cancel, err: err}
 			if !aborts(func() { (&metrichttp.Handler{Registry: r}).ServeHTTP(g, req) }) {
-				t.Errorf("%s, %s: a part of a page ends in good order", coding, name)
+				t.Errorf("%s, %s: an incomplete page ends like a complete one", coding, name)
 			}
 			if n := g.Body.Len(); n > whole/2 || err == nil && n == 0 {
 				t.Errorf("%s, %s: %d of %d bytes were written", coding, name, n, whole)
@@ -207,7 +208,7 @@ func TestHandlerStreams(t *testing.T) {
 	}
 }
 
-// observed passes requests on and tells when they have been answered, and whether they were aborted.
+// observed passes requests on, and reports when they were answered and whether they were aborted.
 func observed(h http.Handler) (http.Handler, <-chan bool) {
 	done := make(chan bool, 1)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -232,7 +233,7 @@ func TestHandlerClientCloses(t *testing.T) {
 	}
 }
 
-// TestHandlerClientStalls has a client that does not read: it must not be waited for.
+// TestHandlerClientStalls checks that a client that does not read is not waited for.
 func TestHandlerClientStalls(t *testing.T) {
 	t.Parallel()
 	h, done := observed(&metrichttp.Handler{Registry: largeRegistry(100), Timeout: 200 * time.Millisecond, NoCompression: true})
@@ -247,7 +248,7 @@ func TestHandlerClientStalls(t *testing.T) {
 	<-done
 }
 
-// TestHandlerKeepsConnection checks that the limit of one scrape is not that of the next one.
+// TestHandlerKeepsConnection checks that the deadline of a scrape does not affect the next one.
 func TestHandlerKeepsConnection(t *testing.T) {
 	t.Parallel()
 	slow := make(chan struct{})
@@ -335,7 +336,7 @@ func TestHandlerBackendFails(t *testing.T) {
 	}
 }
 
-// TestHandlerOutOfTime has the time be over before the page begins.
+// TestHandlerOutOfTime has the time run out before the page begins.
 func TestHandlerOutOfTime(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -353,7 +354,8 @@ func TestHandlerOutOfTime(t *testing.T) {
 			if took := time.Since(start); took > time.Second {
 				t.Errorf("%s: took %v", coding, took)
 			}
-			// A backend that gives up early leaves time for a page of what is known.
+			// A backend that gives up early leaves time for a page with the known
+			// values.
 			if rec.Code == 200 && (coding == "gzip" || strings.Contains(rec.Body.String(), "there 1\n")) {
 				continue
 			}
@@ -364,7 +366,7 @@ func TestHandlerOutOfTime(t *testing.T) {
 	})
 }
 
-// TestHandlerGivenUp has the request be over before the page begins.
+// TestHandlerGivenUp has the request cancelled before the page begins.
 func TestHandlerGivenUp(t *testing.T) {
 	t.Parallel()
 	for _, coding := range []string{"identity", "gzip"} {

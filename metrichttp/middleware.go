@@ -13,55 +13,56 @@ import (
 // Middleware measures the requests of a net/http server in three histograms:
 //
 //	http_request_duration_seconds  from the call of the handler to its return
-//	http_request_size_bytes        the body received: its Content-Length, or else what was read of it
-//	http_response_size_bytes       the body sent, as the handler wrote it
+//	http_request_size_bytes        the request body: its Content-Length, or else the bytes read
+//	http_response_size_bytes       the response body, as the handler wrote it
 //
 // Each has the labels method, route and status_code. All values of method and status_code come from
-// fixed sets: GET, HEAD, POST, PUT, PATCH, DELETE, CONNECT, OPTIONS and TRACE; 100 to 599; anything else
-// is "other". Values of route come from the program, not from clients.
+// fixed sets: GET, HEAD, POST, PUT, PATCH, DELETE, CONNECT, OPTIONS and TRACE; 100 to 599; anything
+// else is "other". Values of route come from the program, not from clients. A request is counted
+// when its handler has returned, before the rest of the response is sent. A client that has
+// received a whole response can therefore rely on it being counted, unless the handler has sent all
+// of it by flushing or by filling the server's buffer. The status is the one sent, or 200 if the
+// handler sets none. Informational statuses are ignored, except 101, which is also the status of a
+// connection that is hijacked before any was sent; data sent after hijacking is not part of the
+// size. Responses to HEAD have size 0. A handler that panics is counted with status 500, whatever
+// it has sent, and the panic is not recovered.
 //
-// A request is counted when its handler has returned, before the rest of the response is sent. Whoever
-// has all of a response can rely on that, unless the handler has sent all of it by flushing or by
-// filling the server's buffer. The status is the one sent: 200 if the handler has chosen none.
-// Informational ones do not count, except 101, which is also the status of a connection that is hijacked
-// before any; what is sent past the ResponseWriter then is not part of the size. The answer to HEAD has
-// size 0. A handler that panics is counted with status 500, whatever it had sent before, and the panic
-// goes on as if nobody had seen it.
-//
-// The route is the pattern of the [http.ServeMux] that matched, which the mux notes in the request it is
-// given. Pass the wrapped handler to the server and the mux, or any mux within it, to Wrap. A handler
-// between the two that passes on a copy of the request hides the pattern: [http.TimeoutHandler],
-// [http.StripPrefix] and all that use [http.Request.WithContext]. The route is then the pattern of a mux
-// before it, or "404". Put such handlers outside of the middleware, or give a Route, which can ask a mux
-// with [http.ServeMux.Handler]. It is also possible to wrap each handler that is registered with a mux;
-// requests that match none are then not measured.
-//
-// The zero value is ready. Wrapped handlers may be called concurrently; a Middleware may be used for
-// several handlers, which then share the histograms.
+// The route is the pattern of the [http.ServeMux] that matched, which the mux notes in the request
+// it is given. Pass the wrapped handler to the server and the mux, or any mux within it, to Wrap. A
+// handler between the two that passes on a copy of the request hides the pattern:
+// [http.TimeoutHandler], [http.StripPrefix] and all that use [http.Request.WithContext]. The route
+// is then the pattern of a mux before it, or "404". Put such handlers outside of the middleware, or
+// give a Route, which can ask a mux with [http.ServeMux.Handler]. It is also possible to wrap each
+// handler that is registered with a mux; requests that match none are then not measured. The zero
+// value is ready to use. Wrapped handlers may be called concurrently. A Middleware may wrap several
+// handlers, which then share the histograms.
 type Middleware struct {
-	Registry *gotheus.Registry         // nil: gotheus.Default()
-	Prefix   string                    // put before http_request_… and http_response_…
-	Duration *gotheus.HistogramOptions // of durations in seconds; without Buckets: gotheus.DefaultBuckets()
-	Size     *gotheus.HistogramOptions // of both sizes in bytes; without Buckets: 10, 100, … 1e8
+	Registry *gotheus.Registry // nil: gotheus.Default()
+	Prefix   string            // prepended to http_request_… and http_response_…
+	// of durations in seconds; without Buckets: gotheus.DefaultBuckets()
+	Duration *gotheus.HistogramOptions
+	// of both sizes in bytes; without Buckets: 10, 100, … 1e8
+	Size *gotheus.HistogramOptions
 
-	// Route returns the route of a request. It is called when the handler has returned, or panicked,
-	// with the request that the handler was given. It must return few different values: each of them is
-	// kept, with three histograms for every method and status code. Nil means the pattern that matched,
-	// with its host and without its method ("GET example.com/items/{id}" is "example.com/items/{id}"),
-	// and "404" if none did, which includes 405 answers of a mux.
+	// Route returns the route of a request. It is called when the handler has returned, or
+	// panicked, with the request that the handler was given. It must return a small set of
+	// values: for each of them there are three histograms per method and status code, which are
+	// kept. Nil means the pattern that matched, with its host and without its method ("GET
+	// example.com/items/{id}" is "example.com/items/{id}"), and "404" if none did, which
+	// includes 405 answers of a mux.
 	Route func(*http.Request) string
 
-	// Skip says which requests are not to be measured; they are passed on as they are. Nil: none.
+	// Skip selects requests that are passed on without being measured. Nil means none.
 	Skip func(*http.Request) bool
 }
 
-// Wrap returns a handler that passes requests on to next and measures them. It makes the histograms,
-// so they exist before the first request, and panics with the error of [gotheus.NewVec] if one cannot
-// be made: it clashes with another family, or Prefix or buckets are invalid. Changes made to the
-// Middleware later have no effect.
+// Wrap returns a handler that passes requests on to next and measures them. It creates the
+// histograms, so they exist before the first request. It panics with the error of [gotheus.NewVec]
+// if one cannot be created, because it clashes with another family or because Prefix or the buckets
+// are invalid. Later changes to the Middleware have no effect.
 //
-// The ResponseWriter that next gets can be flushed, hijacked and used to push if the server's can, and
-// unwrapped by [http.ResponseController]. It may replace the Body of the request it is given.
+// The ResponseWriter that next gets can be flushed, hijacked and used to push if the server's can,
+// and unwrapped by [http.ResponseController]. It may replace the Body of the request it is given.
 func (m *Middleware) Wrap(next http.Handler) http.Handler {
 	labels := []string{"method", "route", "status_code"}
 	histogram := func(name, help string, o *gotheus.HistogramOptions, unit string, buckets []float64) *gotheus.Vec[gotheus.Histogram] {
@@ -101,7 +102,7 @@ func (h *measured) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.next.ServeHTTP(w, r)
 		return
 	}
-	// Not pooled: what a handler leaves running may still hold it.
+	// Not pooled: a goroutine that the handler has started may still use it.
 	e := &exchange{method: r.Method, length: r.ContentLength}
 	e.response.ResponseWriter = w
 	if r.ContentLength < 0 && r.Body != nil {
@@ -109,15 +110,15 @@ func (h *measured) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		r.Body = &e.body
 	}
 	start := time.Now()
-	// A panic is not recovered, so that it keeps its stack.
+	// Do not recover a panic, so that it keeps its stack.
 	returned := false
 	defer func() { h.observe(e, r, time.Since(start), returned) }()
-	// The request is not copied: this is the one in which a mux notes its pattern.
+	// Do not copy the request: a mux sets its pattern in this one.
 	h.next.ServeHTTP(e.response.like(w), r)
 	returned = true
 }
 
-// exchange is a request and its response: all that a measurement allocates.
+// exchange is a request and its response, the only allocation of a measurement.
 type exchange struct {
 	method   string
 	length   int64 // of the request's body, negative: unknown
@@ -156,7 +157,8 @@ func (h *measured) observe(e *exchange, r *http.Request, took time.Duration, ret
 // noRoute is the route of requests that match no pattern.
 const noRoute = "404"
 
-// patternRoute returns the path, with the host if there is one, of the pattern that a mux has noted in r.
+// patternRoute returns the path, with the host if there is one, of the pattern that a mux has set
+// in r.
 func patternRoute(r *http.Request, method string) string {
 	pattern := r.Pattern
 	if pattern == "" || method == http.MethodConnect && redirectedConnect(r) {
@@ -168,9 +170,9 @@ func patternRoute(r *http.Request, method string) string {
 	return pattern
 }
 
-// redirectedConnect reports whether a mux has redirected a CONNECT request for /tree to /tree/. Unlike
-// elsewhere, it then notes the path it redirects to in place of a pattern: clients could make up as
-// many routes as they like.
+// redirectedConnect reports whether a mux has redirected a CONNECT request for /tree to /tree/. In
+// this case it sets the path it redirects to in place of a pattern, so clients could create any
+// number of routes.
 func redirectedConnect(r *http.Request) bool {
 	if r.URL == nil {
 		return false
@@ -193,7 +195,7 @@ func methodLabel(method string) string {
 
 const minStatus, maxStatus = 100, 599
 
-// statuses has the digits of all from minStatus to maxStatus, one after the other.
+// statuses holds the digits of all codes from minStatus to maxStatus, one after another.
 var statuses = func() string {
 	var b strings.Builder
 	for s := minStatus; s <= maxStatus; s++ {

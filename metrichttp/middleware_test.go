@@ -109,8 +109,8 @@ func TestMiddlewareWithinMux(t *testing.T) {
 	want(t, r, map[string]sums{"GET /a/{x} 200": {requests: 2, sent: 2}, "GET /b 200": {requests: 1, sent: 1}})
 }
 
-// TestMiddlewareCopiedRequest shows what the documentation says about handlers between the middleware
-// and the mux.
+// TestMiddlewareCopiedRequest checks what the documentation says about handlers between the
+// middleware and the mux.
 func TestMiddlewareCopiedRequest(t *testing.T) {
 	t.Parallel()
 	mux := http.NewServeMux()
@@ -163,7 +163,8 @@ func TestMiddlewareSizes(t *testing.T) {
 	r := newRegistry()
 	mux := http.NewServeMux()
 	mux.HandleFunc("/all", func(w http.ResponseWriter, r *http.Request) {
-		body, _ := io.ReadAll(r.Body) // HTTP/1 may end the request's body when the response begins
+		// HTTP/1 may end the request's body when the response begins
+		body, _ := io.ReadAll(r.Body)
 		_, _ = w.Write(body)
 	})
 	mux.HandleFunc("/ten", func(w http.ResponseWriter, r *http.Request) {
@@ -320,7 +321,7 @@ func TestMiddlewareFamilies(t *testing.T) {
 			t.Errorf("%s has bounds %v, want %s", name, got, bounds)
 		}
 	}
-	m.Wrap(answer("y")) // shares them
+	m.Wrap(answer("y")) // shares the histograms
 
 	defer func() {
 		if err, _ := recover().(error); !errors.Is(err, gotheus.ErrConflict) {
@@ -377,8 +378,8 @@ func TestMiddlewareConcurrent(t *testing.T) {
 	want(t, r, expected)
 }
 
-// TestMiddlewareLateReader has a handler go on reading after the response was sent, as one may that
-// http.TimeoutHandler has given up on.
+// TestMiddlewareLateReader has a handler that reads after the response was sent, which can happen
+// when http.TimeoutHandler has given up on it.
 func TestMiddlewareLateReader(t *testing.T) {
 	t.Parallel()
 	r := newRegistry()

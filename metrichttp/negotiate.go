@@ -49,14 +49,15 @@ func parseAccept(headers []string) []accepted {
 	return list
 }
 
-// negotiateFormat returns the format that the client gives the greatest weight, of equals the one that it
-// names first; false if it accepts none. No header, and */* where it weighs most, mean text 0.0.4.
+// negotiateFormat returns the format with the greatest weight in the Accept header, of equal ones
+// the first, or false if the client accepts none. No header, or */* with the greatest weight, means
+// text 0.0.4.
 func negotiateFormat(headers []string, openMetrics2 bool) (expo.Format, bool) {
 	list := parseAccept(headers)
 	if len(list) == 0 {
 		return expo.Format{}, true
 	}
-	// Only the order of weights has a meaning: Prometheus' versions differ in their values.
+	// Only the order of weights matters: versions of Prometheus differ in their values.
 	slices.SortStableFunc(list, func(a, b accepted) int {
 		switch {
 		case a.q > b.q:
@@ -70,7 +71,7 @@ func negotiateFormat(headers []string, openMetrics2 bool) (expo.Format, bool) {
 		f, ok := a.format()
 		switch {
 		case a.q <= 0:
-			return expo.Format{}, false // so are all that follow
+			return expo.Format{}, false // all that follow are refused, too
 		case ok && (f.Syntax != expo.OpenMetrics2 || openMetrics2) && !a.refused(f, list):
 			return f, true
 		}
@@ -78,7 +79,7 @@ func negotiateFormat(headers []string, openMetrics2 bool) (expo.Format, bool) {
 	return expo.Format{}, false
 }
 
-// refused reports whether a is a wildcard that the list makes an exception to.
+// refused reports whether the list contains an exception to the wildcard a.
 func (a *accepted) refused(f expo.Format, list []accepted) bool {
 	return strings.HasSuffix(a.value, "/*") && slices.ContainsFunc(list, func(b accepted) bool {
 		named, ok := b.format()
@@ -86,7 +87,7 @@ func (a *accepted) refused(f expo.Format, list []accepted) bool {
 	})
 }
 
-// format returns the format that an element means; false if there is none.
+// format returns the format of an element, or false if there is none.
 func (a *accepted) format() (f expo.Format, ok bool) {
 	if charset := a.params["charset"]; charset != "" && charset != "utf-8" {
 		return f, false
@@ -121,7 +122,7 @@ func (a *accepted) format() (f expo.Format, ok bool) {
 		return f, false
 	}
 	switch a.params["escaping"] {
-	case "allow-utf-8", "allow-utf8": // documents have had both
+	case "allow-utf-8", "allow-utf8": // documents use both
 		f.Escaping = expo.AllowUTF8
 	case "dots":
 		f.Escaping = expo.Dots
@@ -132,10 +133,10 @@ func (a *accepted) format() (f expo.Format, ok bool) {
 	return f, true
 }
 
-// negotiateCoding returns the coding that the client gives the greatest weight, of equals the first; nil
-// for none. A client that refuses all gets none: a page that it may still understand is better than an error.
+// negotiateCoding returns the coding with the greatest weight, of equal ones our first, or nil for
+// none. A client that refuses all codings gets an uncompressed page, which is better than an error.
 func negotiateCoding(headers []string, codings []*coding) *coding {
-	// What is not named has the star's weight; without a star, identity is welcome and others are not.
+	// Codings that are not named have the weight of *; without it, only identity is acceptable.
 	star, identity := 0.0, 0.0001
 	list := parseAccept(headers)
 	for _, a := range list {

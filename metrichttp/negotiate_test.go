@@ -55,7 +55,8 @@ func TestNegotiateFormat(t *testing.T) {
 		{"text/plain;version=1.0.0;escaping=dots", expo.Format{Syntax: expo.Text1, Escaping: expo.Dots}, false},
 		{"text/plain;version=1.0.0;escaping=new", expo.Format{Syntax: expo.Text1}, false},
 		{"text/plain;version=2.0.0, */*;q=0.1", text, false},
-		{"text/plain;version=0.0.4;q=0, */*", text, true}, // the more specific element counts
+		// the more specific element counts
+		{"text/plain;version=0.0.4;q=0, */*", text, true},
 		{"text/*;q=0, */*", text, true},
 		{"*/*;q=0, text/plain", text, false},
 		{"*/*;q=0", text, true},

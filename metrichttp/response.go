@@ -9,7 +9,7 @@ import (
 )
 
 // countedBody counts the bytes read of a request's body. A handler may have left a goroutine behind
-// that still reads, hence the atomic.
+// that still reads, so it is atomic.
 type countedBody struct {
 	io.ReadCloser
 	n atomic.Int64
@@ -21,16 +21,17 @@ func (b *countedBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// response notes the status and counts the bytes of the body that are written to a ResponseWriter.
+// response records the status and counts the bytes of the body that are written to a
+// ResponseWriter.
 type response struct {
 	http.ResponseWriter
-	status int   // 0: none sent yet
+	status int   // 0 if none was sent yet
 	size   int64 // of the body, as accepted by the ResponseWriter
 }
 
 // The types below are pointers to a response for the server, so that making an interface of one
-// allocates nothing. Handlers find out by type assertions what the server can do, so a response must
-// not claim more than the ResponseWriter it stands for.
+// allocates nothing. Handlers find out by type assertions what the server can do, so a response
+// must not claim more than the ResponseWriter it stands for.
 type (
 	flushing struct{ *response }
 	hijacked struct{ flushing } // HTTP/1
@@ -50,7 +51,8 @@ func (w *response) like(inner http.ResponseWriter) http.ResponseWriter {
 	return flushing{w}
 }
 
-// has reports whether w, or a writer that it wraps, is a T. It looks where http.ResponseController does.
+// has reports whether w, or a writer that it wraps, is a T. It looks where http.ResponseController
+// does.
 func has[T any](w http.ResponseWriter) bool {
 	_, ok := find[T](w)
 	return ok
@@ -81,7 +83,7 @@ func (w *response) WriteHeader(status int) {
 	}
 }
 
-// sent notes the status of the header. Only the first one is sent.
+// sent records the status of the header. Only the first one is sent.
 func (w *response) sent(status int) {
 	if w.status == 0 {
 		w.status = status

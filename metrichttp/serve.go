@@ -8,10 +8,10 @@ import (
 	"time"
 )
 
-// ListenAndServe serves h (nil: the zero Handler) at /metrics of a TCP address such as "localhost:9100" until
-// ctx ends, and then shuts down in good order: scrapes in flight are answered, for at most five seconds. It is
-// for programs that have no HTTP server. It returns nil after ctx has ended, and an error at once if it
-// cannot listen.
+// ListenAndServe serves h (nil for the zero Handler) at /metrics of a TCP address like
+// "localhost:9100" until ctx ends. It then shuts down gracefully: it waits for scrapes in flight
+// for at most five seconds. It is for programs without an HTTP server. It returns nil after ctx has
+// ended, and an error at once if it cannot listen.
 func ListenAndServe(ctx context.Context, addr string, h *Handler) error {
 	l, err := new(net.ListenConfig).Listen(ctx, "tcp", addr)
 	if err != nil {
@@ -32,7 +32,7 @@ func Serve(ctx context.Context, l net.Listener, h *Handler) error {
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       10 * time.Second, // nobody sends a body
 		WriteTimeout:      max(h.Timeout, 10*time.Second) + 5*time.Second,
-		IdleTimeout:       5 * time.Minute, // longer than scrapes are apart
+		IdleTimeout:       5 * time.Minute, // longer than the usual scrape interval
 		MaxHeaderBytes:    64 << 10,
 	}
 	done := make(chan error, 1)

@@ -25,12 +25,12 @@ func pageOf(t testing.TB, r *gotheus.Registry) string {
 	return b.String()
 }
 
-// sums is what the histograms of a middleware say about requests with the same labels.
+// sums holds a middleware's measurements of requests with the same labels.
 type sums struct{ requests, received, sent int64 }
 
 var sample = regexp.MustCompile(`(?m)^http_(\w+){method="([^"]*)",route="([^"]*)",status_code="([^"]*)"} (\d+)$`)
 
-// measured returns what a registry's page says, by "METHOD ROUTE STATUS".
+// measured returns the measurements on a registry's page, by "METHOD ROUTE STATUS".
 func measured(t testing.TB, r *gotheus.Registry) map[string]sums {
 	t.Helper()
 	all := make(map[string]sums)

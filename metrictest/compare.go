@@ -8,10 +8,11 @@ import (
 	"github.com/gotheus/gotheus"
 )
 
-// Compare fails the test unless r's page is the expected one, and shows the difference. If names are given, only the
-// families of these names are compared; otherwise all but the library's own (gotheus_*), which differ from page to page.
-// Expected text is in the text format. Blank lines, indentation, and the order of families, series and labels do not
-// matter; HELP and TYPE need not be given.
+// Compare fails the test if r's page is not the expected one, and shows the difference. If names
+// are given, it compares only families with these names; otherwise all but the library's own
+// (gotheus_*), which vary from page to page. expected is in the text format. Blank lines,
+// indentation, and the order of families, series and labels do not matter; HELP and TYPE may be
+// omitted.
 func Compare(t TB, r *gotheus.Registry, want string, names ...string) {
 	t.Helper()
 	p, err := Read(r)
@@ -28,9 +29,9 @@ func Compare(t TB, r *gotheus.Registry, want string, names ...string) {
 	}
 }
 
-// Diff returns in what the page differs from the expected text, line by line, see [Compare]: "-" is before lines that were
-// expected and are not there, "+" before those that are there and were not expected. It is empty if nothing differs. The
-// error says what is wrong with the expected text.
+// Diff returns in what the page differs from the expected text, line by line, see [Compare]: "-" is
+// before lines that were expected and are not there, "+" before those that are there and were not
+// expected. It is empty if nothing differs. The error says what is wrong with the expected text.
 func (p *Page) Diff(want string, names ...string) (string, error) {
 	var lines []string
 	for line := range strings.Lines(want) {
@@ -46,8 +47,8 @@ func (p *Page) Diff(want string, names ...string) (string, error) {
 		}
 		return !strings.Contains(f.name, "gotheus_")
 	}
-	// What is expected without HELP or TYPE is compared without it; without TYPE, a histogram's lines are families
-	// of their own.
+	// What is expected without HELP or TYPE is compared without it; without TYPE, a histogram's
+	// lines are families of their own.
 	var d []string
 	expected := make(map[string]*family)
 	plain := make(map[string]bool) // lines that are expected
@@ -94,12 +95,14 @@ func (p *Page) Diff(want string, names ...string) (string, error) {
 		}
 	}
 	slices.SortFunc(d, func(a, b string) int {
-		return cmp.Or(strings.Compare(sortKey(a), sortKey(b)), cmp.Compare(b[0], a[0])) // - before +
+		// - before +
+		return cmp.Or(strings.Compare(sortKey(a), sortKey(b)), cmp.Compare(b[0], a[0]))
 	})
 	return strings.Join(d, "\n"), nil
 }
 
-// maybeOf reports whether the family, which may have no type, holds samples of the family with this name.
+// maybeOf reports whether the family, which may have no type, holds samples of the family with this
+// name.
 func (f *family) maybeOf(name string) bool {
 	suffix, ok := strings.CutPrefix(f.name, name)
 	return ok && contains([]string{"", "_bucket", "_sum", "_count"}, suffix)

@@ -20,7 +20,7 @@ func (printer) Helper()                           {}
 func (printer) Errorf(format string, args ...any) { fmt.Printf(format+"\n", args...) }
 func (printer) Fatalf(format string, args ...any) { panic(fmt.Sprintf(format, args...)) }
 
-// shop is what is to be tested: it takes the registry that its metrics are in.
+// shop is the code under test. It takes the registry for its metrics.
 type shop struct{ orders *gotheus.Vec[gotheus.Counter] }
 
 func newShop(r *gotheus.Registry) *shop {
@@ -45,7 +45,7 @@ func Example() {
 func ExampleDelta() {
 	r := new(gotheus.Registry)
 	s := newShop(r)
-	s.order("SE") // what was before does not matter
+	s.order("SE") // the value before does not matter
 	d := metrictest.Delta(s.orders.With("SE"), func() {
 		s.order("SE")
 		s.order("NO")
@@ -81,7 +81,7 @@ func ExampleWant() {
 	s := newShop(r)
 	s.order("SE")
 	s.order("NO")
-	metrictest.Want(t, r, `orders_total{country="SE"}`, 1) // is so
+	metrictest.Want(t, r, `orders_total{country="SE"}`, 1) // passes
 	metrictest.Want(t, r, `orders_total{country="DK"}`, 1)
 	// Output:
 	// orders_total{country="DK"} is not on the page; there are:
@@ -93,7 +93,7 @@ func ExampleLint() {
 	r := new(gotheus.Registry)
 	r.NewCounter("orders", "Orders.", nil)
 	r.NewGauge("old_ms", "Named long ago.", nil)
-	metrictest.Lint(t, r, "old_ms") // for which it is too late
+	metrictest.Lint(t, r, "old_ms") // too late to rename it
 	// Output: orders: the name of a counter should end in _total
 }
 
@@ -112,7 +112,7 @@ func ExampleRead() {
 	// Output: 2
 }
 
-// A page from anywhere, such as a program that is not written in Go.
+// A page from any source, like a program that is not written in Go.
 func ExampleParse() {
 	p, err := metrictest.Parse("# TYPE up gauge\nup{b=\"2\",a=\"1\"} 1\n")
 	if err != nil {
@@ -141,7 +141,8 @@ func ExamplePage_Value() {
 func ExamplePage_Series() {
 	r := new(gotheus.Registry)
 	newShop(r).order("SE")
-	r.NewHistogram("latency_seconds", "Latency.", nil).Observe(.2) // one, however many buckets it has
+	// one, however many buckets it has
+	r.NewHistogram("latency_seconds", "Latency.", nil).Observe(.2)
 	p, err := metrictest.Read(r)
 	if err != nil {
 		panic(err)
@@ -210,7 +211,7 @@ func ExamplePage_Lint() {
 	// wait_ms: use the base unit seconds instead of ms
 }
 
-// Time stands still, but for where the test moves it.
+// Time stands still except where the test advances it.
 func Example_clock() {
 	now := time.Unix(1000, 0)
 	r := gotheus.NewRegistry(&gotheus.RegistryOptions{Now: func() time.Time { return now }})

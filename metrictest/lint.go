@@ -9,15 +9,16 @@ import (
 	"github.com/gotheus/gotheus"
 )
 
-// Problem is something about a family that works but is not as users of Prometheus expect it.
+// Problem is a deviation of a working family from the conventions of Prometheus.
 type Problem struct {
 	Metric string
-	Text   string // what to do
+	Text   string // what to change
 }
 
 func (p Problem) String() string { return p.Metric + ": " + p.Text }
 
-// Lint fails the test for each problem of r's page but those of the metrics that are given, see [Page.Lint].
+// Lint fails the test for each problem of r's page, except for problems of the given metrics, see
+// [Page.Lint].
 func Lint(t TB, r *gotheus.Registry, but ...string) {
 	t.Helper()
 	p, err := Read(r)
@@ -32,8 +33,8 @@ func Lint(t TB, r *gotheus.Registry, but ...string) {
 	}
 }
 
-// Lint checks names, help texts and labels by the conventions at
-// https://prometheus.io/docs/practices/naming/ and returns what is not as they want it, by family.
+// Lint checks names, help texts and labels against the conventions at
+// https://prometheus.io/docs/practices/naming/ and returns the problems, sorted by family.
 func (p *Page) Lint() []Problem {
 	var list []Problem
 	for _, f := range p.families {
@@ -69,7 +70,7 @@ func lintCounter(f *family) []string {
 	return nil
 }
 
-// lintSuffix looks for names that belong to the samples of other types.
+// lintSuffix checks for name suffixes that are used by the samples of other types.
 func lintSuffix(f *family) (list []string) {
 	for _, suffix := range []string{"_bucket", "_count", "_sum", "_created"} {
 		if f.typ != "untyped" && strings.HasSuffix(f.name, suffix) {
@@ -79,7 +80,7 @@ func lintSuffix(f *family) (list []string) {
 	return list
 }
 
-// baseUnits are the units to use, by those not to use.
+// baseUnits maps discouraged units to base units.
 var baseUnits = map[string]string{
 	"milliseconds": "seconds", "microseconds": "seconds", "nanoseconds": "seconds", "minutes": "seconds", "hours": "seconds",
 	"days": "seconds", "weeks": "seconds", "ms": "seconds", "us": "seconds", "ns": "seconds", "secs": "seconds", "sec": "seconds",
@@ -111,7 +112,7 @@ func lintType(f *family) []string {
 
 var (
 	camel = regexp.MustCompile(`[a-z][A-Z]`)
-	// usual are labels that the ecosystem writes so.
+	// usual are labels whose spelling is established.
 	usual = []string{"le", "quantile"}
 )
 

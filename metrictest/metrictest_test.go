@@ -335,7 +335,7 @@ requests_by_code_total{code="1"} 1
 	}
 }
 
-// The library's own families obey the rules.
+// The library's own families follow the conventions.
 func TestLintOwn(t *testing.T) {
 	t.Parallel()
 	r := gotheus.NewRegistry(&gotheus.RegistryOptions{Logger: slog.New(slog.DiscardHandler)})
@@ -347,10 +347,11 @@ func TestLintOwn(t *testing.T) {
 	h := (&metrichttp.Middleware{Registry: r}).Wrap(http.NotFoundHandler())
 	h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/", nil))
 	collectors.Register(r)
-	metrictest.Lint(t, r, "go_memstats_alloc_bytes_total", "go_gc_gogc_percent") // names that dashboards know
+	// names that dashboards know
+	metrictest.Lint(t, r, "go_memstats_alloc_bytes_total", "go_gc_gogc_percent")
 }
 
-// clock is one that a test moves.
+// clock is advanced by a test.
 type clock struct{ now time.Time }
 
 func (c *clock) Now() time.Time { return c.now }

@@ -1,11 +1,12 @@
 // Package metrictest helps to test programs that have metrics.
 //
-// Every instrument has methods that return its value, which is often all that a test needs; [Delta] tells by how much a
-// piece of code has changed it. For everything else, a [Page] is read from a registry, an http.Handler or a URL: it knows
-// values, counts series, is compared with expected text, and is checked for bad style by [Page.Lint].
+// Every instrument has methods that return its value, which is often all that a test needs; [Delta]
+// returns by how much a piece of code changes it. For everything else, read a [Page] from a
+// registry, an http.Handler or a URL. It returns values, counts series, compares itself with
+// expected text, and checks naming conventions with [Page.Lint].
 //
-// Nothing here is global. A test gives a registry of its own to what it tests, with a clock of its own if times
-// matter:
+// Nothing here is global. A test gives the code under test its own registry, and a clock of its own
+// if times matter:
 //
 //	r := gotheus.NewRegistry(&gotheus.RegistryOptions{Now: clock.Now})
 package metrictest
@@ -25,11 +26,11 @@ import (
 	"github.com/gotheus/gotheus"
 )
 
-// Page is a page in the text format, as it was when it was read.
+// Page is the content of a page in the text format when it was read.
 type Page struct {
 	families []*family
 	samples  map[string]float64 // by name and sorted labels
-	lenient  bool               // families may be torn apart, as without TYPE those of histograms are
+	lenient  bool               // families may be split, like those of histograms without TYPE
 }
 
 // family is a family of a page.
@@ -47,11 +48,11 @@ type sample struct {
 	line  string // key, value and perhaps time
 }
 
-// readTimeout is what reading a page may take.
+// readTimeout limits the time to read a page.
 const readTimeout = 10 * time.Second
 
-// Read reads the page of a registry. The error is that of [gotheus.Registry.Write], or says what is wrong with the
-// page.
+// Read reads the page of a registry. It returns an error of [gotheus.Registry.Write], or one that
+// says what is wrong with the page.
 func Read(r *gotheus.Registry) (*Page, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), readTimeout)
 	defer cancel()
@@ -62,7 +63,7 @@ func Read(r *gotheus.Registry) (*Page, error) {
 	return Parse(b.String())
 }
 
-// ReadHandler reads the page that a handler answers a GET request for /metrics with.
+// ReadHandler reads the page with which a handler answers GET /metrics.
 func ReadHandler(h http.Handler) (*Page, error) {
 	w := httptest.NewRecorder()
 	h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
@@ -102,8 +103,9 @@ func fromResponse(resp *http.Response) (*Page, error) {
 	return Parse(string(text))
 }
 
-// Parse reads a page in the text format 0.0.4 from a string. It is strict: families must not be torn apart, nor
-// series be there twice. Names that the format does not allow are on a page with underscores.
+// Parse parses a page in the text format 0.0.4. It is strict: the samples of a family must be
+// contiguous, and series must not occur twice. Names that the format does not allow appear with
+// underscores.
 func Parse(text string) (*Page, error) { return parse(text, false) }
 
 func parse(text string, lenient bool) (*Page, error) {
@@ -194,7 +196,7 @@ func (p *Page) last() *family {
 	return p.families[len(p.families)-1]
 }
 
-// owns reports whether samples of that name belong to the family.
+// owns reports whether samples with that name belong to the family.
 func (f *family) owns(name string) bool {
 	suffix, ok := strings.CutPrefix(name, f.name)
 	switch {
@@ -234,7 +236,7 @@ func parseSample(line string) (s sample, err error) {
 	return s, nil
 }
 
-// splitSample takes name and labels off a line, or off what a caller gives for a sample.
+// splitSample splits a line, or a caller's sample, after the name and labels.
 func splitSample(line string) (name string, labels gotheus.Labels, rest string, err error) {
 	i := strings.IndexAny(line, "{ \t")
 	if i < 0 {
@@ -313,5 +315,5 @@ func unescapeHelp(text string) string {
 
 var classic = regexp.MustCompile(`^[a-zA-Z_:][a-zA-Z0-9_:]*$`)
 
-// validName reports whether a name can be on a page in the text format 0.0.4.
+// validName reports whether the text format 0.0.4 allows a name.
 func validName(name string) bool { return classic.MatchString(name) }

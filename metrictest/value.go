@@ -11,17 +11,17 @@ import (
 	"github.com/gotheus/gotheus/internal/backend"
 )
 
-// TB is what of a testing.TB is needed here.
+// TB is the part of testing.TB that this package needs.
 type TB interface {
 	Helper()
 	Fatalf(format string, args ...any)
 	Errorf(format string, args ...any)
 }
 
-// Valuer is an instrument with a single value, such as a *gotheus.Counter.
+// Valuer is an instrument with a single value, like a *gotheus.Counter.
 type Valuer interface{ Value() float64 }
 
-// Delta returns by how much f changes v: what has been there before does not matter. Others must not change it
+// Delta returns by how much f changes v, regardless of its value before. Others must not change it
 // meanwhile.
 func Delta(v Valuer, f func()) float64 {
 	before := v.Value()
@@ -29,20 +29,21 @@ func Delta(v Valuer, f func()) float64 {
 	return v.Value() - before
 }
 
-// Count is the number of observations of an instrument, as a value: a *gotheus.Histogram's, for instance.
+// Count returns a Valuer for an instrument's number of observations, for instance a
+// *gotheus.Histogram's.
 func Count(o interface{ Count() uint64 }) Valuer {
 	return valuer(func() float64 { return float64(o.Count()) })
 }
 
-// Sum is the sum of an instrument's observations, as a value.
+// Sum returns a Valuer for the sum of an instrument's observations.
 func Sum(o interface{ Sum() float64 }) Valuer { return valuer(o.Sum) }
 
 type valuer func() float64
 
 func (v valuer) Value() float64 { return v() }
 
-// Value returns the value of a sample, which is given as on a page: name{a="b"}, with the labels in any order. False
-// says that it is not there.
+// Value returns the value of a sample in the notation of a page, name{a="b"}, with the labels in
+// any order. It returns false if the page does not have it.
 func (p *Page) Value(sample string) (v float64, ok bool) {
 	name, labels, rest, err := splitSample(sample)
 	if err != nil || strings.TrimSpace(rest) != "" {
@@ -52,8 +53,8 @@ func (p *Page) Value(sample string) (v float64, ok bool) {
 	return v, ok
 }
 
-// Want fails the test unless a sample is on r's page and has this value; see [Page.Value]. It says which samples
-// of the name there are.
+// Want fails the test unless a sample is on r's page and has this value, see [Page.Value]. The
+// failure lists the samples with that name.
 func Want(t TB, r *gotheus.Registry, sample string, want float64) {
 	t.Helper()
 	p, err := Read(r)
@@ -75,7 +76,7 @@ func Want(t TB, r *gotheus.Registry, sample string, want float64) {
 	}
 }
 
-// list returns the samples of a name, a few at most.
+// list returns a few samples with a name.
 func (p *Page) list(name string) string {
 	var b strings.Builder
 	n := 0
@@ -98,8 +99,8 @@ func (p *Page) list(name string) string {
 	return b.String()
 }
 
-// Series returns how many series the families with these names have, or all families if none is given. A histogram or
-// summary counts once for each set of labels.
+// Series returns the number of series of the families with these names, or of all families if none
+// is given. A histogram or summary counts once for each label set.
 func (p *Page) Series(names ...string) int {
 	n := 0
 	for _, f := range p.families {

@@ -1,4 +1,5 @@
-// Command startup imports the library, does nothing with it, and prints how many goroutines there are.
+// Command startup imports the library, does nothing with it, and prints how many goroutines there
+// are.
 package main
 
 import (

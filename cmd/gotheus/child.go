@@ -19,8 +19,8 @@ import (
 //   - descriptor 3 is the listener that all workers share,
 //   - the worker's first line on stdout is wordReady with the address of its admin listener, or
 //     wordFailed with the quoted error,
-//   - it ends when its stdin does. If the last it read there is not wordStop, its parent died without
-//     a chance to clean up, and it removes the demo's directory.
+//   - it ends when its stdin does. If the last it read there is not wordStop, its parent died
+//     without a chance to clean up, and it removes the demo's directory.
 const (
 	workerCommand = "demo-worker"
 	envURL        = "GOTHEUS_DEMO_BACKEND" // not an argument, since everybody can read those
@@ -31,7 +31,8 @@ const (
 	wordFailed = "failed"
 	wordStop   = "stop"
 
-	// endLimit is for a worker that has been told to end. It is less than the stopLimit of its parent.
+	// endLimit is for a worker that has been told to end. It is less than the stopLimit of its
+	// parent.
 	endLimit = 15 * time.Second
 
 	dirPrefix = "gotheus-demo-"
@@ -39,8 +40,8 @@ const (
 
 // runWorker is main of a worker process.
 func runWorker(stdout, stderr io.Writer) int {
-	// A terminal sends its signals to all processes; the parent decides what they mean. When it is
-	// dead, writing to it must not kill either.
+	// A terminal sends its signals to all processes; the parent decides what they mean. When it
+	// is dead, writing to it must not kill either.
 	signal.Ignore(os.Interrupt, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGPIPE)
 	f := os.NewFile(listenerFD, "listener")
 	public, err := net.FileListener(f)

@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// compared are the samples that clients know the value of.
+// compared are the samples whose values clients know.
 var compared = []string{
 	"http_request_duration_seconds_count{",
 	"shop_orders_total{",
@@ -22,11 +22,12 @@ type reading struct {
 	Page page
 }
 
-// row is a sample with what clients and workers say about it.
+// row is a sample with its value according to clients and workers.
 type row struct {
-	Sample  string    `json:"sample"`
-	Clients uint64    `json:"clients"` // answers
-	Cut     uint64    `json:"cut"`     // requests without an answer, which may have been counted or not
+	Sample  string `json:"sample"`
+	Clients uint64 `json:"clients"` // answers
+	// requests without an answer, which may have been counted or not
+	Cut     uint64    `json:"cut"`
 	Metrics []float64 `json:"metrics"` // by worker
 	OK      bool      `json:"ok"`
 }
@@ -39,8 +40,8 @@ type verdict struct {
 	Problems     []string `json:"problems"`
 }
 
-// compare compares what clients counted with the workers' pages, less the page from before. The only
-// tolerance is for requests that were cut, and of those there can be no more than mostCut.
+// compare compares what clients counted with the workers' pages, less the page from before. The
+// only tolerance is for requests that were cut, and of those there can be no more than mostCut.
 func compare(t *tally, before page, readings []reading, mostCut uint64) verdict {
 	v := verdict{Problems: []string{}, WorkersAgree: len(readings) > 0, ClientsAgree: len(readings) > 0}
 	v.compareWorkers(readings)
@@ -89,8 +90,8 @@ func compare(t *tally, before page, readings []reading, mostCut uint64) verdict 
 	return v
 }
 
-// compareWorkers compares everything on the pages that does not depend on who writes it and when: not only what
-// clients know, but also sums and buckets. Requests for pages are left out.
+// compareWorkers compares everything on the pages that does not depend on the process and the time:
+// not only what clients know, but also sums and buckets. Requests for pages are ignored.
 func (v *verdict) compareWorkers(readings []reading) {
 	if len(readings) == 0 {
 		v.report([]string{"no worker was read"})
@@ -147,7 +148,8 @@ func isCompared(sample string) bool {
 	return false
 }
 
-// ofProcess reports whether a sample is about a process or the library, which changes from page to page.
+// ofProcess reports whether a sample is about a process or the library, which changes from page to
+// page.
 func ofProcess(sample string) bool {
 	for _, prefix := range []string{"gotheus_", "go_", "process_"} {
 		if strings.HasPrefix(sample, prefix) {

@@ -15,8 +15,8 @@ import (
 	"time"
 )
 
-// settleLimit is how long after the load the killed worker's replacement may take to be there, and all
-// workers to answer.
+// settleLimit is how long after the load the killed worker's replacement may take to be there, and
+// all workers to answer.
 const settleLimit = time.Minute
 
 // demo is one run.
@@ -67,7 +67,8 @@ func runDemo(args []string, stdout, stderr io.Writer) int {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), signals...)
 	defer stop()
-	context.AfterFunc(ctx, stop) // a second signal ends this process at once, and workers clean up
+	// a second signal ends this process at once, and workers clean up
+	context.AfterFunc(ctx, stop)
 	r, err := d.run(ctx)
 	if r != nil && r.Workers != nil {
 		r.OK = r.OK && err == nil // it may be the cleaning up that failed
@@ -108,16 +109,16 @@ func (d *demo) check(extra []string) error {
 	return nil
 }
 
-// run runs the demo. When it returns, there is no process and no file left. Without load there is no
-// result.
+// run runs the demo. When it returns, there is no process and no file left. Without load there is
+// no result.
 func (d *demo) run(ctx context.Context) (r *result, err error) {
 	l, err := net.Listen("tcp", d.listen)
 	if err != nil {
 		return nil, err
 	}
 	defer l.Close()
-	// Workers accept on it; this process only keeps it open, so that nobody is refused while a worker
-	// is being replaced.
+	// Workers accept on it; this process only keeps it open, so that nobody is refused while a
+	// worker is being replaced.
 	file, err := inheritable(l.(*net.TCPListener))
 	if err != nil {
 		return nil, err

@@ -179,8 +179,8 @@ func TestDemoCannotStart(t *testing.T) {
 	}
 }
 
-// The page of any worker tells what each of them says about its process; when one is killed, the next page has
-// nothing of it, and soon has its successor.
+// The page of any worker tells what each of them says about its process; when one is killed, the
+// next page has nothing of it, and soon has its successor.
 func TestDemoProcesses(t *testing.T) {
 	t.Parallel()
 	cmd, s, stderr := serveDemo(t, 4)
@@ -190,8 +190,9 @@ func TestDemoProcesses(t *testing.T) {
 			t.Errorf("%v\n%s", err, stderr)
 		}
 	}()
-	// started returns the processes that are on the page with all that they say, by the label that tells them apart,
-	// and when they were started. A page can be made while one that has just begun is saying it.
+	// started returns the processes that are on the page with all that they say, by the label
+	// that tells them apart, and when they were started. A page can be made while one that has
+	// just begun is saying it.
 	started := func(admin string) map[string]float64 {
 		p, err := fetchPage(t.Context(), admin)
 		if err != nil {

@@ -16,8 +16,8 @@ import (
 	"github.com/gotheus/gotheus/internal/backend/shm"
 )
 
-// The commands about shared-memory files. They take no place in a file, except for forget, and can be used
-// while processes count.
+// The commands for shared-memory files. Except for forget, they take no instance slot. All can run
+// while processes use the file.
 
 // fileArgs parses arguments of a command that takes a file and further ones.
 func fileArgs(name, usage, text string, args []string, least, most int, stderr io.Writer) (rest []string, status int, ok bool) {
@@ -114,7 +114,7 @@ on with its values or begins from zero.`, args, 1, 1, stderr)
 	return exitOK
 }
 
-// sayOutcome says what would become of the values, with and without start=fresh.
+// sayOutcome prints what opening the file would do with the values, with and without start=fresh.
 func sayOutcome(w io.Writer, path string, o *shm.Options) {
 	fresh := *o
 	fresh.Fresh = true

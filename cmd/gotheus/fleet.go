@@ -208,7 +208,8 @@ func (f *fleet) start(place int) (*process, error) {
 	return p, nil
 }
 
-// wait returns when all workers are ready; or with an error when the fleet has given up, or ctx ends.
+// wait returns when all workers are ready; or with an error when the fleet has given up, or ctx
+// ends.
 func (f *fleet) wait(ctx context.Context) ([]*process, error) {
 	for {
 		f.mu.Lock()
@@ -230,7 +231,7 @@ func (f *fleet) wait(ctx context.Context) ([]*process, error) {
 	}
 }
 
-// failed returns when the fleet has given up, or ctx ends.
+// failed waits until the fleet has given up or ctx ends.
 func (f *fleet) failed(ctx context.Context) error {
 	for {
 		f.mu.Lock()
@@ -256,7 +257,8 @@ func (f *fleet) kill(ctx context.Context) (*process, error) {
 	p := list[rand.IntN(len(list))]
 	f.change(func() {
 		if f.ready[p.place] == p {
-			f.ready[p.place] = nil // so that nobody takes it for alive until it has been waited for
+			// so that nobody takes it for alive until it has been waited for
+			f.ready[p.place] = nil
 		}
 	})
 	return p, p.cmd.Process.Kill()
@@ -269,7 +271,7 @@ func (f *fleet) dead() []int {
 	return append([]int(nil), f.deaths...)
 }
 
-// stop ends all workers and waits for that. The error says which of them did not end as they should.
+// stop ends all workers and waits for them. The error names those that did not end properly.
 func (f *fleet) stop() error {
 	f.mu.Lock()
 	f.stopping = true

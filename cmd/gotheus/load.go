@@ -22,8 +22,8 @@ const (
 	redial       = 20 * time.Millisecond
 )
 
-// kind is a request that clients make, with the samples that it must add 1 to. Which sample counts the
-// request itself follows from the answer's status.
+// kind is a request that clients make, with the samples that it must add 1 to. Which sample counts
+// the request itself follows from the answer's status.
 type kind struct {
 	path, route string
 	status      int // that is expected
@@ -50,11 +50,11 @@ func httpSample(route string, status int) string {
 	return fmt.Sprintf(`http_request_duration_seconds_count{method="GET",route=%q,status_code="%d"}`, route, status)
 }
 
-// count is what clients know about a sample: how often it must have been increased, and how often it may
-// have been in addition, for requests that were cut.
+// count is the clients' count of a sample: how many increments are certain, and how many more are
+// possible because requests were cut.
 type count struct{ done, cut uint64 }
 
-// tally is what clients know.
+// tally holds the counts of clients.
 type tally struct {
 	samples map[string]count
 	servers map[string]uint64 // answers, by Server header
@@ -69,7 +69,7 @@ func (t *tally) add(samples []string, c count) {
 	}
 }
 
-// load is a number of clients that are at work.
+// load is a number of running clients.
 type load struct {
 	addr      string
 	done, cut atomic.Uint64 // requests so far
@@ -135,7 +135,8 @@ func (l *load) work(ctx context.Context, t *tally) {
 }
 
 // client is an HTTP client that never sends a request twice. The Transport of net/http does if the
-// connection breaks, behind the caller's back, and then nobody knows how often it should be counted.
+// connection breaks, behind the caller's back, and then nobody knows how often it should be
+// counted.
 type client struct {
 	addr string
 	conn net.Conn
@@ -143,8 +144,8 @@ type client struct {
 	left int // requests until the next connection, which is perhaps with another worker
 }
 
-// get sends one request and reads the whole answer. After an error, sent says whether the server may have
-// got the request.
+// get sends one request and reads the whole answer. After an error, sent says whether the server
+// may have got the request.
 func (c *client) get(path string) (status int, server string, sent bool, err error) {
 	if c.conn == nil {
 		if c.conn, err = net.DialTimeout("tcp", c.addr, requestLimit); err != nil {

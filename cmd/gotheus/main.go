@@ -1,4 +1,4 @@
-// The command gotheus shows what the package gotheus does.
+// Command gotheus demonstrates package gotheus, and inspects shared-memory files.
 //
 //	gotheus demo       runs a small shop as several processes and checks what it counts
 //	gotheus check      verifies a file of shared memory
@@ -35,8 +35,8 @@ var commands = []command{
 }
 
 func main() {
-	// The shop's metrics are package-level variables, so that every sub-command has them. Only the
-	// workers may put them into a backend.
+	// The shop's metrics are package-level variables, so that every sub-command has them. Only
+	// the workers may put them into a backend.
 	os.Unsetenv(gotheus.EnvBackend)
 	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
 }

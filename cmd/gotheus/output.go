@@ -24,7 +24,7 @@ func (p *printer) printf(format string, args ...any) {
 }
 
 // output holds what a worker writes to its stderr until the worker is ready: if it never is, that
-// belongs into one error instead of a line per try.
+// goes into a single error instead of a line per attempt.
 type output struct {
 	mu     sync.Mutex
 	held   []byte

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// The demo reads pages as any scraper would, over HTTP and with a parser of its own, so that it does not
+// The demo reads pages like any scraper, over HTTP and with its own parser, so that it does not
 // check the library with itself.
 
 // page maps samples, as they are written with name and labels, to their values.

@@ -106,7 +106,8 @@ func (r *result) columns() []column {
 	return list
 }
 
-// shortName is a sample as the table shows it: method, route and status for those of the middleware.
+// shortName is a sample as the table shows it: method, route and status for those of the
+// middleware.
 func shortName(sample string) string {
 	if !strings.HasPrefix(sample, compared[0]) {
 		return sample

@@ -15,8 +15,9 @@ import (
 	"github.com/gotheus/gotheus/metrichttp"
 )
 
-// This file is a complete service with metrics. It runs as several processes at once and needs to know
-// nothing about that: the metrics are ordinary variables, and every process serves the total of all.
+// This file is a complete service with metrics. It runs as several processes at once and needs to
+// know nothing about that: the metrics are ordinary variables, and every process serves the total
+// of all.
 
 var (
 	orders = gotheus.NewCounterVec("shop_orders_total",
@@ -57,8 +58,8 @@ func sellNothing(w http.ResponseWriter, r *http.Request) {
 	http.Error(w, "The till is broken.", http.StatusInternalServerError)
 }
 
-// itemOf returns what the request asks for. Label values must not be made up by clients, or there will
-// be no end of series.
+// itemOf returns the requested item. Clients must not be able to choose label values freely, or the
+// number of series would be unbounded.
 func itemOf(r *http.Request) string {
 	switch item := r.FormValue("item"); item {
 	case "tea", "coffee", "cake":

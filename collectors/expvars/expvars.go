@@ -1,5 +1,5 @@
-// Package expvars collects the variables of package expvar. It is a package of its own since importing expvar
-// adds a handler for /debug/vars to http.DefaultServeMux.
+// Package expvars collects the variables of package expvar. It is a separate package since
+// importing expvar adds a handler for /debug/vars to http.DefaultServeMux.
 package expvars
 
 import (
@@ -15,13 +15,14 @@ import (
 	"github.com/gotheus/gotheus/expo"
 )
 
-// Collector collects variables of package expvar, which are facts about the process, see
-// [gotheus.InstanceCollector]. The zero value gives all of them that are numbers, booleans (1 or 0), or objects of
-// such, as untyped families: expvar_ and the name, in which what is not allowed is replaced by _; objects have a label
-// "key". Others are left out.
+// Collector collects variables of package expvar, which describe the process, see
+// [gotheus.InstanceCollector]. The zero value collects all that are numbers, booleans (1 or 0), or
+// objects of these, as untyped families. Their names are expvar_ and the variable's name, with
+// invalid characters replaced by _; objects have a label "key". Others are skipped.
 type Collector struct {
-	// Vars are the variables to give, by name, and how. Nil: all. One that does not exist is left out; one that
-	// is not as it was said to be costs its family, and is an error.
+	// Vars selects variables by name and says how to show them. Nil selects all. A variable
+	// that does not exist is skipped. One that does not match its Var is an error, and its
+	// family is omitted.
 	Vars map[string]Var
 }
 
@@ -29,8 +30,8 @@ type Collector struct {
 type Var struct {
 	Name, Help string
 	Type       expo.Type // Counter, Gauge or Untyped (zero)
-	// Labels are for the keys of the variable's objects, one for each level: none for a number, one for a
-	// [expvar.Map] of numbers.
+	// Labels are the label names for the keys of the variable's objects, one for each level:
+	// none for a number, one for an [expvar.Map] of numbers.
 	Labels []string
 }
 
@@ -71,11 +72,12 @@ func (c *Collector) Collect(_ context.Context, s *gotheus.Sink) error {
 func (c *Collector) all(s *gotheus.Sink) {
 	taken := make(map[string]bool)
 	var list []expvar.KeyValue
-	expvar.Do(func(kv expvar.KeyValue) { list = append(list, kv) }) // a function that hangs must not hold up Publish
+	// a variable that hangs must not block Publish
+	expvar.Do(func(kv expvar.KeyValue) { list = append(list, kv) })
 	for _, kv := range list {
 		name := "expvar_" + sanitize(kv.Key)
 		if taken[name] {
-			continue // two names that differ in what is not allowed only
+			continue // two names that differ only in invalid characters
 		}
 		help := fmt.Sprintf("The variable %q of package expvar.", kv.Key)
 		for depth, labels := range [][]string{nil, {"key"}} {
@@ -103,8 +105,8 @@ type row struct {
 	keys  []string
 }
 
-// read returns the numbers that are so many objects deep; it is an error if there is anything else, but in objects
-// if all need not be numbers.
+// read returns the numbers that are so many objects deep; it is an error if there is anything else,
+// but in objects if all need not be numbers.
 func read(v expvar.Var, depth int, strict bool) (rows []row, err error) {
 	defer func() {
 		if p := recover(); p != nil {

@@ -99,7 +99,8 @@ tree{branch="b",leaf="x"} 3
 	}
 }
 
-// A function that panics costs its own variable, and none is called while others could not be published.
+// A function that panics costs its own variable, and none is called while others could not be
+// published.
 func TestBroken(t *testing.T) { // not in parallel: for all others it is not broken
 	defer func() { broken = nil }()
 	broken = func() { panic("oops") }

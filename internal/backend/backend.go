@@ -1,10 +1,9 @@
-// Package backend is the contract between instruments and the place where their values live.
-//
-// Every value is made of ordinary 8-byte words ([Words]) that instruments update with atomic
-// operations. A [Backend] decides only where the words of a series are and what happens to them in
-// the background; no update ever calls it. A family ([Family]) fixes how many words each of its
-// series has and what they mean; a series is identified by its family and its label text
-// ([Family.LabelText]), which is the same in every process.
+// Package backend defines the contract between instruments and the storage of their values. Every
+// value consists of ordinary 8-byte words ([Words]) that instruments update with atomic operations.
+// A [Backend] only decides where the words of a series are and what happens to them in the
+// background; updates never call it. A [Family] defines the number and the meaning of its series'
+// words. A series is identified by its family and its label text ([Family.LabelText]), which is the
+// same in every process.
 //
 // The package imports nothing of gotheus, so that a backend can be written outside of it.
 package backend
@@ -20,49 +19,53 @@ import (
 var (
 	// ErrClosed is returned by calls on a closed backend.
 	ErrClosed = errors.New("backend: closed")
-	// ErrFull says that there is no room for another family or series: the configured limit, the
-	// disk or the memory is used up. The caller goes on in the heap and may ask again later.
+	// ErrFull means that there is no room for another family or series: the configured limit,
+	// the disk or the memory is exhausted. The caller counts in the heap and may try again
+	// later.
 	ErrFull = errors.New("backend: no room")
-	// ErrLimit is wrapped beside ErrFull if it is the configured limit that was reached: to ask again
-	// will hardly help.
+	// ErrLimit is wrapped in addition to ErrFull if the configured limit was reached, so that
+	// trying again will hardly help.
 	ErrLimit = errors.New("backend: limit reached")
-	// ErrBusy says that something cannot be done at once because another process is at it. The caller
-	// goes on in the heap and asks again later.
+	// ErrBusy means that another process prevents the operation at the moment. The caller
+	// counts in the heap and tries again later.
 	ErrBusy = errors.New("backend: busy")
 	// ErrStale is wrapped by the error of Sync when what Walk knows must not be shown as a page: it
 	// is older than what another process may have shown.
 	ErrStale = errors.New("backend: what is known is out of date")
 )
 
-// Words are the live words of one series. Their number and meaning are the family's, see [Family.Words].
+// Words are the live words of a series. The family defines their number and meaning, see
+// [Family.Words].
 type Words = []atomic.Uint64
 
 // Series is one row of a [Group].
 type Series struct {
 	Labels string // label text, see Family.LabelText
-	Words  Words  // live; only to be read atomically; nil if the family has Parts
+	Words  Words  // live, must be read atomically; nil if the family has Parts
 }
 
-// Instance is a process that uses a backend, for as long as it does.
+// Instance is one use of a backend by a process, from opening it to closing it or dying.
 type Instance struct {
-	Number int           // small, and unique among live instances; negative: there is but this one, which needs no label
-	ID     atomic.Uint64 // 0: it is dead, as far as the last Sync knows
+	// small, and unique among live instances; negative if it is the only one and needs no label
+	Number int
+	ID     atomic.Uint64 // 0 if it was dead at the last Sync
 }
 
-// Part is what one instance has of a series.
+// Part is the share that one instance has in a series.
 type Part struct {
 	Words    Words
 	Instance *Instance
-	Owner    *atomic.Uint64 // ID of the instance that the words belong to; nil: always Instance
+	// ID of the instance that owns the words; nil if that is always Instance
+	Owner *atomic.Uint64
 }
 
-// Live reports whether the part counts: its instance is alive, and it is not what a dead one left.
+// Live reports whether the part counts: its instance is alive and owns the words.
 func (p *Part) Live() bool {
 	id := p.Instance.ID.Load()
 	return id != 0 && (p.Owner == nil || p.Owner.Load() == id)
 }
 
-// Parts is a growing list of parts.
+// Parts is a growing list of parts. It is safe for one writer and concurrent readers.
 type Parts struct{ list atomic.Pointer[[]Part] }
 
 // Add adds a part. Calls must not be concurrent.
@@ -73,7 +76,8 @@ func (p *Parts) Add(part Part) {
 	p.list.Store(&list)
 }
 
-// List returns all parts by number, also those of dead instances. It must not be changed.
+// List returns all parts in the order of their instances' numbers, including those of dead
+// instances. The caller must not change it.
 func (p *Parts) List() []Part {
 	if list := p.list.Load(); list != nil {
 		return *list
@@ -81,15 +85,15 @@ func (p *Parts) List() []Part {
 	return nil
 }
 
-// Group is a family with its series, as [Backend.Walk] saw them. Series are in ascending order of
-// Labels. Neither the group nor its slices may be changed.
+// Group is a family with its series, as returned by [Backend.Walk]. Series are in ascending order
+// of Labels. Neither the group nor its slices may be changed.
 type Group struct {
 	Family *Family
 	Series []*Series
-	Parts  []*Parts // of each of Series, if the family has them; otherwise nil
+	Parts  []*Parts // parallel to Series if the family has parts; otherwise nil
 }
 
-// Exists reports whether any word of the i-th series counts.
+// Exists reports whether the i-th series exists: whether any of its words is not sealed.
 func (g *Group) Exists(i int) bool {
 	if g.Parts == nil {
 		return !g.Family.Sealed(g.Series[i].Words)
@@ -102,91 +106,95 @@ func (g *Group) Exists(i int) bool {
 	return false
 }
 
-// Backend places words. All methods may be called concurrently. None of them is called by an
-// update of a metric, so all of them may lock; only Sync, Flush and Close may take long, and must
-// then heed their context.
+// Backend provides words. All methods are safe for concurrent use. Updates of metrics call none of
+// them, so all may take locks. Only Sync, Flush and Close may take long, and must then respect
+// their context.
 type Backend interface {
-	// Declare makes a family known, so that every process shows its help and type even while it
+	// Declare announces a family, so that every process shows its help and type even while it
 	// has no series. Declaring an equal family again is free. f must be valid and must not be
 	// changed later. The error may wrap ErrFull, ErrBusy or ErrClosed.
 	Declare(f *Family) error
 
-	// Cells returns the words of a series, which it creates at zero if no process has done so yet.
-	// It declares the family. Two calls for equal families with the same labels return the same
-	// words in one process, and in others words of the same series: the backend may let processes share
-	// them, or add up those of each. If the family has Parts, each instance has its own. A series
-	// that was deleted comes back at zero: no word that is returned is sealed, unless the series is
-	// deleted again. Words stay valid as long as they are reachable, also after
-	// Close. labels is kept by the backend, the caller must not pass a string that may change.
-	// The error may wrap ErrFull, ErrBusy or ErrClosed.
+	// Cells returns the words of a series, and creates it at zero if no process has done so
+	// yet. It declares the family. Calls for equal families with the same labels return the
+	// same words within a process. In other processes they return words of the same series: the
+	// backend may share them between processes, or add up those of each. If the family has
+	// Parts, each instance has its own words. A deleted series comes back at zero: no word
+	// returned is sealed, unless the series is deleted again. Words stay valid as long as they
+	// are reachable, even after Close. The backend keeps labels, so it must be a string that
+	// does not change. The error may wrap ErrFull, ErrBusy or ErrClosed.
 	Cells(f *Family, labels string) (Words, error)
 
-	// Delete deletes the series of f whose label texts match, for all processes, by sealing their words,
-	// and returns how many there were. Those that are not in Walk need not be found.
+	// Delete deletes the series of f whose label texts match, for all processes, by sealing
+	// their words, and returns their number. It need not find series that Walk does not return
+	// yet.
 	Delete(f *Family, match func(labels string) bool) (int, error)
 
-	// Tickets returns a counter that all processes share, for the order of what they set.
+	// Tickets returns a counter shared by all processes, which orders what they set.
 	Tickets() *atomic.Uint64
 
-	// Sync brings Walk up to date with what other processes did. On error Walk has the last known
-	// state.
+	// Sync updates Walk's result with the changes of other processes. On error, Walk returns
+	// the last known state.
 	Sync(ctx context.Context) error
 
-	// Walk returns all groups by ascending name: also families and series that this process never
-	// asked for. Those of one name are in the order in which they were declared last, the latest
-	// one first; but what live processes have declared comes before what only dead ones have. The
-	// result is a snapshot of what exists; the words in it are live. It may hold series whose words
-	// are all sealed, which do not exist. Label texts that others may have written have passed
-	// Family.LabelValues: pages show them as they are.
+	// Walk returns all groups in ascending order of name, including families and series that
+	// this process never requested. Groups with the same name are in descending order of their
+	// last declaration, with those declared by live processes before the others. The result is
+	// a snapshot of the existing series; their words are live. It may contain series whose
+	// words are all sealed, which do not exist. Label texts that others may have written have
+	// passed Family.LabelValues, so pages show them as they are.
 	Walk() []Group
 
-	// Flush returns when everything counted before the call is durable by the backend's own
-	// definition.
+	// Flush returns when everything counted before the call is durable, as the backend defines
+	// it.
 	Flush(ctx context.Context) error
 
-	// Close flushes and leaves. Words remain usable; updates made to them after Close may be seen
-	// by nobody.
+	// Close flushes and releases the backend. Words stay usable, but nobody may see updates
+	// made after Close.
 	Close(ctx context.Context) error
 }
 
-// OverflowValue is the value of all labels of the series that counts for those there is no room for. Backends
-// keep some room for it.
+// OverflowValue is the value of all labels of the series that counts for series for which there is
+// no room. Backends reserve some room for it.
 const OverflowValue = "gotheus_overflow"
 
 // Remote is implemented by backends whose Sync waits for another machine. It is called for pages,
 // and in the background, only.
 type Remote interface{ Remote() }
 
-// Numbered is implemented by backends that tell instances apart by small numbers.
+// Numbered is implemented by backends that give instances small numbers.
 type Numbered interface {
-	// Number returns a number that no other live instance has; the least that was free.
+	// Number returns a number that no other live instance has: the lowest that was free.
 	Number() int
 }
 
-// Publisher is implemented by backends in which an update is seen by others only when it has been published.
+// Publisher is implemented by backends whose updates are visible to other processes only after
+// publishing.
 type Publisher interface {
-	// Unpublished returns how many words have changed since they were last published, as far as is known without
-	// looking at all of them, and for how long at most.
+	// Unpublished returns the number of words that have changed since they were last published,
+	// as far as known without looking at all of them, and an upper bound of how long ago the
+	// first change was.
 	Unpublished() (words int, lag time.Duration)
 }
 
-// Clocked is implemented by backends that unite what instances have of a window, see Sketch.
+// Clocked is implemented by backends that merge the windows of several instances, see Sketch.
 type Clocked interface {
-	// SetClock says what time it is for whoever uses the backend. It may be called by several
-	// goroutines, and must not call the backend.
+	// SetClock makes the backend use the clock of its user. now may be called concurrently and
+	// must not call the backend.
 	SetClock(now func() time.Time)
 }
 
 // Owner is implemented by backends that know what this instance alone has counted.
 type Owner interface {
-	// WalkOwn is Walk for the families and series of this instance, with what it has counted since the backend was
-	// opened. Where each instance has parts, there is but its own, with a negative number. It never waits.
+	// WalkOwn is Walk for the families and series of this instance, with what it has counted
+	// since the backend was opened. Families with parts have only this instance's, with a
+	// negative number. It never waits.
 	WalkOwn() []Group
 }
 
-// Noticer is implemented by backends that have something to say about how they were opened.
+// Noticer is implemented by backends that report how they were opened.
 type Noticer interface {
-	// Notices returns what an operator should know: sentences for a log.
+	// Notices returns messages for an operator: sentences for a log.
 	Notices() []string
 }
 

@@ -46,7 +46,7 @@ func TestFamilyCheck(t *testing.T) {
 		"bucket 2 is given twice":     func(f *backend.Family) { f.Buckets = []float64{1, 2, 2} },
 		"schema 9":                    func(f *backend.Family) { f.Native = &backend.Native{Schema: 9, MaxBuckets: 1} },
 		"0 exponential buckets":       func(f *backend.Family) { f.Native = new(backend.Native) },
-		"has no quantiles":            func(f *backend.Family) { f.Sketch = new(backend.Sketch) },
+		"cannot have quantiles":       func(f *backend.Family) { f.Sketch = new(backend.Sketch) },
 		"has no block":                func(f *backend.Family) { f.Block = backend.Block{Role: backend.BucketRole, Size: 128} },
 		"has no block {9":             func(f *backend.Family) { f.Block.Role = 9 },
 		"bucket 1 comes after 2":      func(f *backend.Family) { f.Buckets = []float64{2, 1} },
@@ -56,8 +56,8 @@ func TestFamilyCheck(t *testing.T) {
 			f.Kind, f.Buckets, f.Mode = backend.Summary, []float64{.5, .5}, backend.PerInstance
 		},
 		"a summary has no buckets": func(f *backend.Family) { f.Kind = backend.Summary },
-		"in front of _total":       func(f *backend.Family) { f.Name, f.Kind, f.Buckets = "_total", backend.Counter, nil },
-		"in front of _info":        func(f *backend.Family) { f.Name, f.Kind, f.Buckets = "_info", backend.Info, nil; f.Mode = backend.Max },
+		"something before _total":  func(f *backend.Family) { f.Name, f.Kind, f.Buckets = "_total", backend.Counter, nil },
+		"something before _info":   func(f *backend.Family) { f.Name, f.Kind, f.Buckets = "_info", backend.Info, nil; f.Mode = backend.Max },
 		"must end in _info":        func(f *backend.Family) { f.Kind, f.Buckets, f.Mode = backend.Info, nil, backend.Max },
 		"has no states":            func(f *backend.Family) { f.States = []string{"a"} },
 		"needs states":             func(f *backend.Family) { f.Kind, f.Buckets = backend.StateSet, nil },
@@ -208,7 +208,7 @@ func TestSeals(t *testing.T) {
 		if f.Sealed(w) || !f.Seal(w) || f.Seal(w) || !f.Sealed(w) {
 			t.Errorf("%v: wrong answers", f.Kind)
 		}
-		for i := range w { // an update that comes too late
+		for i := range w { // a late update
 			if w[i].Load() == backend.SealedInt {
 				w[i].Add(3)
 			}
@@ -227,7 +227,7 @@ func TestSeals(t *testing.T) {
 	}
 }
 
-// Merge adds up what instances have in words of their own.
+// Merge adds up the words of several instances.
 func TestMerge(t *testing.T) {
 	t.Parallel()
 	native := &backend.Native{Schema: 3, MaxBuckets: 160}
@@ -238,7 +238,7 @@ func TestMerge(t *testing.T) {
 	for _, f := range []*backend.Family{&counter, &classic, &both, &sketch, {Name: "s", Kind: backend.Summary}} {
 		to := make(backend.Words, f.Words())
 		floats := map[int]bool{}
-		for i := range to { // what is sealed as a float is one
+		for i := range to { // a word that is sealed as a float is a float
 			w := make(backend.Words, f.Words())
 			f.Seal(w)
 			floats[i] = w[i].Load() == backend.SealedFloat
@@ -270,7 +270,7 @@ func TestMerge(t *testing.T) {
 			}
 		}
 	}
-	// Buckets of several instances that have no room beside each other.
+	// Buckets of several instances that do not fit into one block.
 	to := make(backend.Words, both.Words())
 	for n := range 5 {
 		from := make(backend.Words, both.Words())
@@ -285,7 +285,7 @@ func TestMerge(t *testing.T) {
 	if list, _ := view.Append(nil); len(list) != 150 || len(to) <= both.Words() {
 		t.Errorf("%d buckets in %d words", len(list), len(to))
 	}
-	// A counter's integer word never gets to its seal.
+	// A counter's integer word never reaches its seal.
 	a, b := make(backend.Words, 3), make(backend.Words, 3)
 	a[backend.CounterInt].Store(backend.IntLimit - 1)
 	b[backend.CounterInt].Store(backend.IntLimit - 1)
@@ -293,7 +293,7 @@ func TestMerge(t *testing.T) {
 	if counter.SealedAt(a, backend.CounterInt) || math.Float64frombits(a[backend.CounterFloat].Load()) != 1<<62 {
 		t.Errorf("%x", a[backend.CounterInt].Load())
 	}
-	// The newest exemplar stays.
+	// The newest exemplar is kept.
 	ex := counter.With(backend.Block{Role: backend.ExemplarRole, Size: 12})
 	into := make(backend.Words, ex.Words())
 	for _, at := range []int64{5e9, 9e9, 7e9} {
@@ -306,8 +306,8 @@ func TestMerge(t *testing.T) {
 	}
 }
 
-// What was taken from words and counts elsewhere is, together with the rest, what there was: also in buckets that have
-// become coarser, and in the window of quantiles.
+// What Subtract leaves and what it has subtracted add up to the former counts, also in buckets that
+// have become coarser and in the window of quantiles.
 func TestSubtract(t *testing.T) {
 	t.Parallel()
 	for _, f := range []*backend.Family{
@@ -340,7 +340,7 @@ func TestSubtract(t *testing.T) {
 				return
 			}
 			b := sparse.View(block, f.PerDoubling(), f.Shift(), f.Snapshots())
-			for i := range int32(50) { // more than there is room for
+			for i := range int32(50) { // more than fit into the block
 				w, coarse := b.FindAnyhow(10*i, false)
 				w.Add(n)
 				b.KeepCoarse(coarse)
@@ -353,7 +353,8 @@ func TestSubtract(t *testing.T) {
 			}
 			if block != nil {
 				b := sparse.View(block, f.PerDoubling(), f.Shift(), f.Snapshots())
-				for e := range uint64(1 + f.Snapshots()) { // first since ever
+				for e := range uint64(1 + f.Snapshots()) {
+					// the first without a window
 					list, zeros := b.Append(nil)
 					if e > 0 {
 						list, zeros = b.AppendSince(nil, 6+e, 9)
@@ -382,7 +383,7 @@ func TestSubtract(t *testing.T) {
 		count(4)
 		whole := show(w)
 		f.Subtract(w, counted)
-		// What is left is less, and what was counted makes it whole.
+		// The rest is less than the whole, and merging what was subtracted restores it.
 		if slices.Equal(show(w), whole) {
 			t.Errorf("%s: nothing was taken", f.Name)
 		}
@@ -390,7 +391,7 @@ func TestSubtract(t *testing.T) {
 		if got := show(into); !slices.Equal(got, whole) {
 			t.Errorf("%s:\n%s\nwant\n%s", f.Name, strings.Join(got, "\n"), strings.Join(whole, "\n"))
 		}
-		// Seals stay.
+		// Seals are kept.
 		f.Seal(w)
 		f.Subtract(w, counted)
 		if !f.Sealed(w) {

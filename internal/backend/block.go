@@ -11,24 +11,24 @@ import (
 	"github.com/gotheus/gotheus/internal/sparse"
 )
 
-// Native says how the exponential buckets of a histogram are made.
+// Native configures the exponential buckets of a histogram.
 type Native struct {
-	// Schema is from -4 to 8: 2^Schema buckets per doubling of the value, at first. Those that hold many
-	// observations of very different size become coarser.
+	// Schema is from -4 to 8: initially there are 2^Schema buckets per doubling of the value.
+	// Series with values of very different magnitude become coarser.
 	Schema        int8
 	ZeroThreshold float64 // values from -ZeroThreshold to ZeroThreshold count as zero
 	MaxBuckets    uint32  // on a page
 }
 
-// Sketch says how the quantiles of a summary are made.
+// Sketch configures the quantiles of a summary.
 type Sketch struct {
 	Quantiles   []float64 // ascending, from 0 to 1
-	PerDoubling uint16    // buckets per doubling of the value: how exact it is
+	PerDoubling uint16    // buckets per doubling of the value, which determines the accuracy
 	Slots       uint16    // snapshots within MaxAge
 	MaxAge      time.Duration
 }
 
-// Epoch returns the number of the slot of the window that a time is in; 0 if there is no telling.
+// Epoch returns the number of the window's slot that contains a time, or 0 if it has none.
 func (s *Sketch) Epoch(t time.Time) uint64 {
 	if u := t.Unix(); u < 0 || u >= math.MaxInt64/int64(time.Second) {
 		return 0
@@ -39,22 +39,24 @@ func (s *Sketch) Epoch(t time.Time) uint64 {
 	return 0
 }
 
-// Slot returns how long a slot of the window is.
+// Slot returns the duration of a slot of the window.
 func (s *Sketch) Slot() time.Duration { return s.MaxAge / time.Duration(s.Slots) }
 
-// Block says that a family is an auxiliary one: its series are further words of the series that have the same
-// label text in the family without it. They are made when they are needed first, by an ordinary call of
-// Cells, and are not families of their own on a page. A backend need not know about them.
+// Block marks a family as auxiliary: its series hold further words of the series with the same
+// label text in the main family. They are created by an ordinary call of Cells when first needed,
+// and are not shown as families on a page. Backends need not know about them.
 type Block struct {
 	Role  Role
-	Shift uint8  // of BucketRole: how much coarser its buckets are than the scale's
-	Size  uint32 // of BucketRole: number of buckets, a power of two; of ExemplarRole: words for the labels of one
+	Shift uint8 // for BucketRole: by how much its buckets are coarser than the scale's
+	// for BucketRole: number of buckets, a power of two; for ExemplarRole: words for an
+	// exemplar's labels
+	Size uint32
 }
 
-// Role is what the words of an auxiliary family are for.
+// Role is the purpose of the words of an auxiliary family.
 type Role uint8
 
-// The roles. Their numbers are stored, so they never change.
+// Roles. Their numbers are stored and never change.
 const (
 	BucketRole   Role = iota + 1 // exponential buckets
 	ExemplarRole                 // exemplars, see WriteExemplar
@@ -62,7 +64,7 @@ const (
 
 const (
 	FirstBlock  = 32      // buckets among the words of the series itself
-	MaxBlock    = 1 << 16 // buckets in a block at most
+	MaxBlock    = 1 << 16 // maximum number of buckets in a block
 	maxExemplar = 1 << 10
 
 	nativeSize = 1 + 8 + 4
@@ -80,8 +82,8 @@ func (f *Family) Snapshots() int {
 	return 0
 }
 
-// EpochWords returns which words of a series of f say of which epochs it has snapshots, however
-// many words it has. In one that is IncompleteEpoch, there is none.
+// EpochWords returns the range of words that hold the epochs of snapshots in a series of f,
+// regardless of its number of words. IncompleteEpoch means that there is no snapshot.
 func (f *Family) EpochWords() (from, to int) {
 	if f.Sketch == nil || f.Block.Role > BucketRole {
 		return 0, 0
@@ -93,11 +95,11 @@ func (f *Family) EpochWords() (from, to int) {
 	return from, from + n
 }
 
-// IncompleteEpoch stands for the epoch of a snapshot that says nothing.
+// IncompleteEpoch is the epoch of a snapshot that is not usable.
 const IncompleteEpoch = sparse.Incomplete
 
-// PerDoubling returns the number of buckets per doubling of the value of the scale that f's exponential
-// buckets are made of.
+// PerDoubling returns the number of buckets per doubling of the value in the scale of f's
+// exponential buckets.
 func (f *Family) PerDoubling() int {
 	switch {
 	case f.Sketch != nil:
@@ -108,7 +110,7 @@ func (f *Family) PerDoubling() int {
 	return 0
 }
 
-// Shift returns how much coarser the exponential buckets in the words of f's series are than the scale's.
+// Shift returns by how much the exponential buckets of f are coarser than the scale's.
 func (f *Family) Shift() uint {
 	switch {
 	case f.Block.Role == BucketRole:
@@ -119,7 +121,7 @@ func (f *Family) Shift() uint {
 	return 0
 }
 
-// With returns the auxiliary family of f for a block.
+// With returns the auxiliary family of f for b.
 func (f *Family) With(b Block) *Family {
 	g := *f
 	g.Block = b
@@ -145,7 +147,7 @@ func (f *Family) checkSparse() error {
 	if n := f.Native; n != nil {
 		switch {
 		case f.Kind != Histogram || f.Parts():
-			return fmt.Errorf("%w: %s: a %v has no exponential buckets", ErrFamily, f.Name, f.Kind)
+			return fmt.Errorf("%w: %s: a %v cannot have exponential buckets", ErrFamily, f.Name, f.Kind)
 		case n.Schema < -4 || n.Schema > 8:
 			return fmt.Errorf("%w: %s: schema %d of its exponential buckets must be from -4 to 8", ErrFamily, f.Name, n.Schema)
 		case !(n.ZeroThreshold >= 0 && n.ZeroThreshold <= math.MaxFloat64) || math.Signbit(n.ZeroThreshold):
@@ -153,15 +155,15 @@ func (f *Family) checkSparse() error {
 		case n.MaxBuckets < 1 || n.MaxBuckets > MaxBlock:
 			return fmt.Errorf("%w: %s: %d exponential buckets: must be from 1 to %d", ErrFamily, f.Name, n.MaxBuckets, MaxBlock)
 		case f.Buckets != nil && len(f.Buckets) == 0:
-			return fmt.Errorf("%w: %s: beside exponential buckets there must be bounds or nil", ErrFamily, f.Name)
+			return fmt.Errorf("%w: %s: with exponential buckets, bounds must be nil or not empty", ErrFamily, f.Name)
 		}
 	}
 	if s := f.Sketch; s != nil {
 		switch {
 		case f.Kind != Summary || f.Parts():
-			return fmt.Errorf("%w: %s: a %v has no quantiles", ErrFamily, f.Name, f.Kind)
+			return fmt.Errorf("%w: %s: a %v cannot have quantiles", ErrFamily, f.Name, f.Kind)
 		case len(s.Quantiles) == 0:
-			return fmt.Errorf("%w: %s: quantiles are missing", ErrFamily, f.Name)
+			return fmt.Errorf("%w: %s: a sketch needs quantiles", ErrFamily, f.Name)
 		case s.PerDoubling < 1 || s.PerDoubling > sparse.MaxPerDoubling:
 			return fmt.Errorf("%w: %s: %d buckets per doubling must be from 1 to %d", ErrFamily, f.Name, s.PerDoubling, sparse.MaxPerDoubling)
 		case s.Slots < 1 || s.Slots > 60:

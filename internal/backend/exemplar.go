@@ -11,23 +11,24 @@ import (
 	"unicode/utf8"
 )
 
-// What the words of an auxiliary family with ExemplarRole are: for each slot a head, and then words for the
-// label text. A slot holds an exemplar of one bucket, or of a counter.
+// The words of an auxiliary family with ExemplarRole: each slot has a head and then words for the
+// label text. A slot holds an exemplar of a bucket or a counter.
 const (
-	exemplarClaim = iota // when its writer has claimed it, in nanoseconds since 1970; 0: nobody writes
-	exemplarStart        // start of the series, so that it is not shown in another life of the series
-	exemplarValue        // float64 bits
-	exemplarTime         // in nanoseconds since 1970
-	exemplarSize         // of the label text in bytes
-	exemplarSum          // checksum of all but the claim: what is torn does not have it
+	exemplarClaim = iota // when a writer claimed the slot, in nanoseconds since 1970, or 0
+	// start of the series, so that it is not shown after the series is recreated
+	exemplarStart
+	exemplarValue // float64 bits
+	exemplarTime  // in nanoseconds since 1970
+	exemplarSize  // of the label text in bytes
+	exemplarSum   // checksum of everything but the claim, to detect torn writes
 	exemplarHead
 )
 
-// nativeExemplars is how many exemplars a histogram without bounds has.
+// nativeExemplars is the number of exemplars of a histogram without explicit bounds.
 const nativeExemplars = 10
 
-// ExemplarSlots returns how many exemplars each series of f has: of a histogram one for each bucket with a bound and
-// of the +Inf bucket, or if there are exponential ones alone, a few for values of different magnitude.
+// ExemplarSlots returns how many exemplars each series of f can have: a histogram has one for each
+// bucket including +Inf or, with exponential buckets only, a few for values of different magnitude.
 func (f *Family) ExemplarSlots() int {
 	switch {
 	case f.Classic():
@@ -38,25 +39,24 @@ func (f *Family) ExemplarSlots() int {
 	return 1
 }
 
-// Exemplar is an example of what a series has counted.
+// Exemplar is an example of an event that a series has counted.
 type Exemplar struct {
 	Labels string // label text
 	Value  float64
 	Time   int64 // nanoseconds since 1970
 }
 
-// ErrExemplar is wrapped by errors about exemplars that no page may show.
+// ErrExemplar is wrapped by errors about exemplars that cannot be exposed.
 var ErrExemplar = errors.New("invalid exemplar")
 
-// maxExemplarRunes is what the names and values of an exemplar's labels may have together
-// (OpenMetrics 1.0).
+// maxExemplarRunes limits the total length of an exemplar's label names and values (OpenMetrics
+// 1.0).
 const maxExemplarRunes = 128
 
-// Check returns an error that wraps ErrExemplar if a page with e would be rejected, or have
-// something on it that is no exemplar: if its labels are no label text, as whoever writes to a file
-// or store may have put there; if a name could not be a label's, or is there twice; if names and
-// values have more than 128 code points together; if a label's value has a NUL byte, for which
-// Prometheus rejects all of an OpenMetrics page; or if its own value is not finite.
+// Check returns an error that wraps ErrExemplar if e cannot be exposed: if its labels are not a
+// label text, which another process may have written; if a name is not a valid label name or occurs
+// twice; if names and values have more than 128 code points in total; if a label value contains a
+// NUL byte, for which Prometheus rejects the whole OpenMetrics page; or if its value is not finite.
 func (e *Exemplar) Check() error {
 	if math.IsNaN(e.Value) || math.IsInf(e.Value, 0) {
 		return fmt.Errorf("%w: value %v must be finite", ErrExemplar, e.Value)
@@ -74,7 +74,7 @@ func (e *Exemplar) Check() error {
 		// ParseLabels is lenient.
 		var ok bool
 		if rest, ok = cutCanonical(rest, name, value, len(names) > 0); !ok {
-			return fmt.Errorf("%w: %q is no label text", ErrExemplar, e.Labels)
+			return fmt.Errorf("%w: %q is not a label text", ErrExemplar, e.Labels)
 		}
 		names, runes = append(names, name), runes+n
 	}
@@ -84,8 +84,8 @@ func (e *Exemplar) Check() error {
 	return checkExemplarRunes(runes)
 }
 
-// ExemplarLabels returns the label text of an exemplar with these labels, whose names are in ascending
-// order. The error is that of Check.
+// ExemplarLabels returns the label text of an exemplar with these labels, whose names must be in
+// ascending order. It returns the same errors as Check.
 func ExemplarLabels(names, values []string) (string, error) {
 	runes := 0
 	for i, name := range names {
@@ -101,7 +101,7 @@ func ExemplarLabels(names, values []string) (string, error) {
 	return (&Family{Name: "exemplar", Labels: names}).LabelText(values...)
 }
 
-// checkExemplarLabel checks a label, and returns how many code points it has.
+// checkExemplarLabel checks a label, and returns its number of code points.
 func checkExemplarLabel(name, value string) (runes int, err error) {
 	switch {
 	case !ValidName(name) || strings.HasPrefix(name, "__"):
@@ -121,14 +121,14 @@ func checkExemplarRunes(runes int) error {
 	return nil
 }
 
-// cutCanonical cuts a label off the front of a label text, if it is as LabelText writes it.
+// cutCanonical removes a label in canonical form from the beginning of a label text.
 func cutCanonical(text, name, value string, comma bool) (rest string, ok bool) {
 	if comma {
 		if text, ok = strings.CutPrefix(text, ","); !ok {
 			return "", false
 		}
 	}
-	if !classicName(name, false) || strings.ContainsAny(value, "\\\"\n") { // which is rare
+	if !classicName(name, false) || strings.ContainsAny(value, "\\\"\n") { // rare
 		return strings.CutPrefix(text, AppendLabel("", name, value))
 	}
 	for _, part := range [...]string{name, `="`, value, `"`} {
@@ -139,12 +139,12 @@ func cutCanonical(text, name, value string, comma bool) (rest string, ok bool) {
 	return text, true
 }
 
-// exemplarPatience is how far from now a claim must be for its writer to be taken for dead.
+// exemplarPatience is the distance from now at which a claim counts as that of a dead writer.
 const exemplarPatience = int64(time.Second)
 
-// WriteExemplar puts e into a slot of the words w of a series of f, an auxiliary family for exemplars. start is that of
-// the series, see Start. It reports whether it has done so: not if the label text is too long, or if somebody
-// else is writing there, for whom it does not wait.
+// WriteExemplar stores e in a slot of the words w of a series of f, an auxiliary family for
+// exemplars. start is the start of the series, see Start. It returns false if the label text is too
+// long or another writer is using the slot; it does not wait.
 func (f *Family) WriteExemplar(w Words, slot int, start uint64, e *Exemplar) bool {
 	size := exemplarHead + int(f.Block.Size)
 	s := w[slot*size:][:size]
@@ -153,11 +153,12 @@ func (f *Family) WriteExemplar(w Words, slot int, start uint64, e *Exemplar) boo
 	}
 	claim := uint64(max(e.Time, 1))
 	old := s[exemplarClaim].Load()
-	// A claim from the future is that of a dead writer whose clock was ahead.
+	// A claim far in the future is from a dead writer whose clock was ahead.
 	if age := int64(claim - old); old != 0 && -exemplarPatience < age && age < exemplarPatience || !s[exemplarClaim].CompareAndSwap(old, claim) {
 		return false
 	}
-	// The checksum is that of what should be there, not of what is: somebody may take this writer for dead.
+	// Compute the checksum from the intended content, not from the slot: another writer may
+	// have replaced this claim.
 	var buf [exemplarHead + maxExemplar]uint64
 	own := buf[:exemplarHead+(len(e.Labels)+7)/8]
 	own[exemplarStart], own[exemplarValue] = start, math.Float64bits(e.Value)
@@ -175,9 +176,9 @@ func (f *Family) WriteExemplar(w Words, slot int, start uint64, e *Exemplar) boo
 	return true
 }
 
-// ReadExemplar returns what is in a slot, if that is an exemplar of the series' life that began at start, or of what
-// began later and was merged with it. One that is being written, or was left half-written by whoever was killed, is none.
-// Another process may have written it: a page may show it if it passes Check.
+// ReadExemplar returns the exemplar in a slot, if it belongs to a series that began at start or
+// later. It returns false if there is none, or if it is being written or was left incomplete.
+// Another process may have written it, so expose it only if it passes Check.
 func (f *Family) ReadExemplar(w Words, slot int, start uint64) (e Exemplar, ok bool) {
 	size := exemplarHead + int(f.Block.Size)
 	s := w[slot*size:][:size]
@@ -200,7 +201,7 @@ func (f *Family) ReadExemplar(w Words, slot int, start uint64) (e Exemplar, ok b
 	return Exemplar{string(text[:n]), math.Float64frombits(own[exemplarValue]), int64(own[exemplarTime])}, true
 }
 
-// exemplarCheck returns the checksum of all but the claim.
+// exemplarCheck returns the checksum of everything but the claim.
 func exemplarCheck(s []uint64) uint64 {
 	sum := uint64(0x6f74686575736578)
 	for i, w := range s {

@@ -14,15 +14,15 @@ import (
 // Kind is the type of a family.
 type Kind uint8
 
-// The kinds. Their numbers are stored, so they never change.
+// Kinds. Their numbers are stored and never change.
 const (
 	Counter Kind = iota + 1
 	Gauge
 	Histogram
 	Summary
-	Info     // facts as label values; the value of a series is 1
-	StateSet // each series has States, some of which are on
-	Untyped  // a value of which nothing is known
+	Info     // facts in label values; the value of each series is 1
+	StateSet // each series has States, each of which is on or off
+	Untyped  // a value of unknown type
 )
 
 func (k Kind) String() string {
@@ -45,26 +45,26 @@ func (k Kind) String() string {
 	return "kind(" + strconv.Itoa(int(k)) + ")"
 }
 
-// Mode says what a gauge's value is when several processes have it. Families of all kinds can be PerInstance:
-// then each instance writes what it knows, as a whole, to words of its own.
+// Mode says how the values of several processes are combined into a gauge's value. Families of all
+// kinds can be PerInstance: each instance then writes its complete value to words of its own.
 type Mode uint8
 
-// The modes. All but Shared are over the live instances: what a dead one had is gone. Instances that have
-// never updated the gauge do not join Min, Max, Mean and Latest. The numbers are stored, so they never
-// change.
+// Modes. All but Shared combine the values of live instances; those of dead ones are dropped.
+// Instances that have never updated the gauge are ignored in Min, Max, Mean and Latest. The numbers
+// are stored and never change.
 const (
 	Shared      Mode = iota // one value: the last Set wins, Add adds
-	Sum                     // of the instances' values
-	Min                     // the least
-	Max                     // the greatest
+	Sum                     // the sum of the instances' values
+	Min                     // the minimum
+	Max                     // the maximum
 	Mean                    // the arithmetic mean
-	Latest                  // the one that was set last
-	PerInstance             // one series for each instance, told apart by the label InstanceLabel
+	Latest                  // the value that was set last
+	PerInstance             // a series per instance, distinguished by InstanceLabel
 )
 
-// InstanceLabel is the name of the label of series with mode PerInstance. Its values are small numbers that
-// are given to the next process when one has ended, so that there is no end of series. There is no such label
-// where there is but one instance, see Instance.Number.
+// InstanceLabel is the label of series with mode PerInstance. Its values are small numbers that are
+// reused when a process has ended, so that the number of series stays bounded. There is no such
+// label if there is only one instance, see Instance.Number.
 const InstanceLabel = "process"
 
 func (m Mode) String() string {
@@ -78,30 +78,34 @@ func (m Mode) String() string {
 // ErrFamily is wrapped by all errors about a family's definition.
 var ErrFamily = errors.New("invalid family")
 
-// Family is the schema of its series. All but Help takes part in its identity: two families that
-// differ in anything else never share words, even if they have the same name.
+// Family is the schema of its series. Everything but Help is part of its identity: two families
+// that differ in anything else never share words, even if they have the same name.
 type Family struct {
-	Name    string
-	Help    string
-	Unit    string // "" or a suffix of Name (before _total), such as "seconds"
-	Kind    Kind
-	Mode    Mode
-	Labels  []string  // in ascending order, constant ones included
-	Buckets []float64 // in ascending order: upper bounds of a histogram, without +Inf; quantiles of a summary with mode PerInstance
-	States  []string  // of a StateSet, at most MaxStates
-	Native  *Native   // of a histogram with exponential buckets, alone if Buckets is nil
-	Sketch  *Sketch   // of a summary with quantiles
-	Stripes int       // how many times a counter or histogram has its words, on cache lines of their own; 0: once
-	Block   Block     // of an auxiliary family: which further words of the series it has
+	Name   string
+	Help   string
+	Unit   string // "" or a suffix of Name (before _total), like "seconds"
+	Kind   Kind
+	Mode   Mode
+	Labels []string // in ascending order, constant ones included
+	// in ascending order: upper bounds of a histogram, without +Inf; quantiles of a summary
+	// with mode PerInstance
+	Buckets []float64
+	States  []string // of a StateSet, at most MaxStates
+	Native  *Native  // of a histogram with exponential buckets, alone if Buckets is nil
+	Sketch  *Sketch  // of a summary with quantiles
+	// copies of a counter's or histogram's words on separate cache lines; 0 for one
+	Stripes int
+	Block   Block // of an auxiliary family
 }
 
-// MaxStripes is how many stripes a counter or histogram can have.
+// MaxStripes is the maximum number of stripes of a counter or histogram.
 const MaxStripes = 64
 
-// MaxStates is how many states a StateSet can have: a float64 is exact as an integer of as many bits.
+// MaxStates is the maximum number of states of a StateSet: a float64 holds integers of so many bits
+// exactly.
 const MaxStates = 53
 
-// likeGauge reports whether the words of f mean what those of a gauge do.
+// likeGauge reports whether the words of f have the meaning of a gauge's.
 func (f *Family) likeGauge() bool {
 	switch f.Kind {
 	case Counter:
@@ -112,11 +116,11 @@ func (f *Family) likeGauge() bool {
 	return true
 }
 
-// Parts reports whether series of f have words for each instance.
+// Parts reports whether each instance has its own words for a series of f.
 func (f *Family) Parts() bool { return f.Mode != Shared }
 
-// Check returns an error that wraps ErrFamily if f cannot be exposed: it names the field, the value
-// and the rule, which are those of the Prometheus data model.
+// Check returns an error that wraps ErrFamily if f cannot be exposed. It names the field, the value
+// and the rule. The rules are those of the Prometheus data model.
 func (f *Family) Check() error {
 	if !ValidName(f.Name) {
 		return fmt.Errorf("%w: name %q: must be UTF-8 without control characters, and not empty", ErrFamily, f.Name)
@@ -131,8 +135,8 @@ func (f *Family) Check() error {
 		return fmt.Errorf("%w: %s: the name of an info must end in _info", ErrFamily, f.Name)
 	}
 	if f.Kind == Counter && f.Name == "_total" || f.Kind == Info && f.Name == "_info" {
-		// OpenMetrics and some parsers of text take the suffix off.
-		return fmt.Errorf("%w: %s: there must be something in front of %s in the name of a %v", ErrFamily, f.Name, f.Name, f.Kind)
+		// OpenMetrics and some parsers of the text format remove the suffix.
+		return fmt.Errorf("%w: %s: the name of a %[4]v must have something before %[3]s", ErrFamily, f.Name, f.Name, f.Kind)
 	}
 	if err := f.checkStates(); err != nil {
 		return err
@@ -257,9 +261,9 @@ func (f *Family) CheckLabelName(name string) error {
 	return nil
 }
 
-// ValidName reports whether s can be the name of a metric or label: UTF-8 without control characters. Names
-// other than [a-zA-Z_:][a-zA-Z0-9_:]*, for labels without the colon, are shown in quotes, or escaped where a
-// format has no quoted names.
+// ValidName reports whether s can be the name of a metric or label: UTF-8 without control
+// characters. Names other than [a-zA-Z_:][a-zA-Z0-9_:]*, for labels without the colon, are shown in
+// quotes, or escaped where a format has no quoted names.
 func ValidName(s string) bool {
 	for _, r := range s {
 		if r < ' ' || r == 0x7f {
@@ -269,7 +273,8 @@ func ValidName(s string) bool {
 	return s != "" && utf8.ValidString(s)
 }
 
-// classicName reports whether s needs no quotes as the name of a metric or, without colons, of a label.
+// classicName reports whether s needs no quotes as the name of a metric or, without colons, of a
+// label.
 func classicName(s string, colons bool) bool {
 	for i := range len(s) {
 		c := s[i]
@@ -304,9 +309,9 @@ const (
 )
 
 // Schema returns the identity of f as bytes: fields in ascending order, each a number, the length
-// of its content as uvarint, and the content. Labels, buckets and states are a field each. Numbers are in
-// little-endian order, floats as their bits. Help is not part of it. Equal families, and only they, have
-// equal schemas.
+// of its content as uvarint, and the content. Labels, buckets and states are a field each. Numbers
+// are in little-endian order, floats as their bits. Help is not part of it. Equal families, and
+// only they, have equal schemas.
 func (f *Family) Schema() string {
 	var b []byte
 	field := func(n byte, content string) {

@@ -8,13 +8,14 @@ import (
 	"unicode/utf8"
 )
 
-// LabelText returns the identity of a series: its labels as the text format has them between
-// braces, such as
+// LabelText returns the identity of a series: its labels as in the text format, without the braces,
+// such as
 //
 //	method="GET",route="/"
 //
-// with backslash, double quote and line feed of values escaped. Names that do not match
-// [a-zA-Z_][a-zA-Z0-9_]* are in double quotes and escaped likewise. values are in the order of f.Labels. It is an error if their number differs or one of them is not UTF-8.
+// In values, backslash, double quote and line feed are escaped. Names that do not match
+// [a-zA-Z_][a-zA-Z0-9_]* are in double quotes and escaped likewise. values are in the order of
+// f.Labels. It returns an error if their number differs or one is not UTF-8.
 func (f *Family) LabelText(values ...string) (string, error) {
 	if len(values) != len(f.Labels) {
 		return "", fmt.Errorf("%w: %s: %d values for labels %q", ErrFamily, f.Name, len(values), f.Labels)
@@ -53,7 +54,7 @@ func writeLabel(b *strings.Builder, name, value string) {
 	b.WriteByte('"')
 }
 
-// AppendLabel returns a label text with one more label at its end.
+// AppendLabel returns text with a label appended.
 func AppendLabel(text, name, value string) string {
 	var b strings.Builder
 	b.Grow(len(text) + len(name) + len(value) + len(`,""="",`))
@@ -65,20 +66,21 @@ func AppendLabel(text, name, value string) string {
 	return b.String()
 }
 
-// LabelValues is the reverse of LabelText. An error says that text is not a label text of f.
+// LabelValues is the inverse of LabelText. It returns an error if text is not a label text of f.
 func (f *Family) LabelValues(text string) ([]string, error) {
 	values := make([]string, 0, len(f.Labels))
 	for _, v := range ParseLabels(text) {
 		values = append(values, v)
 	}
-	// What ParseLabels is lenient about does not come back the same.
+	// ParseLabels is lenient: anything but a canonical text differs when it is written again.
 	if again, err := f.LabelText(values...); err != nil || again != text {
 		return nil, fmt.Errorf("%w: %s: %q is not the text of labels %q", ErrFamily, f.Name, text, f.Labels)
 	}
 	return values, nil
 }
 
-// ParseLabels ranges over names and values of a label text. It ends early if text is none.
+// ParseLabels iterates over the names and values of a label text. It stops early if text is
+// malformed.
 func ParseLabels(text string) iter.Seq2[string, string] {
 	return func(yield func(name, value string) bool) {
 		for text != "" {
@@ -95,7 +97,7 @@ func ParseLabels(text string) iter.Seq2[string, string] {
 	}
 }
 
-// cutName cuts a label's name, the equals sign and the quote behind it off a label text.
+// cutName splits a label text after the first label's name, equals sign and opening quote.
 func cutName(text string) (name, rest string, ok bool) {
 	quoted, isQuoted := strings.CutPrefix(text, `"`)
 	if !isQuoted {
@@ -109,7 +111,7 @@ func cutName(text string) (name, rest string, ok bool) {
 	return unescape(quoted[:end]), rest, ok
 }
 
-// endOfQuoted returns the place of the quote that ends a quoted text; -1 if there is none.
+// endOfQuoted returns the index of the closing quote, or -1 if there is none.
 func endOfQuoted(s string) int {
 	for i := 0; i < len(s); i++ {
 		switch s[i] {
@@ -122,8 +124,8 @@ func endOfQuoted(s string) int {
 	return -1
 }
 
-// SortLabels returns the names in ascending order, as Family.Labels has them, and for each of them
-// its place in names.
+// SortLabels returns the names in ascending order, as in Family.Labels, and for each of them its
+// index in names.
 func SortLabels(names []string) (sorted []string, place []int) {
 	place = make([]int, len(names))
 	for i := range place {

@@ -7,13 +7,15 @@ import (
 	"github.com/gotheus/gotheus/internal/sparse"
 )
 
-// Merge adds what is in the words of one series of f, which may be live, to those of another, which nobody else
-// uses, and returns these: for backends whose instances have words of their own. The words in to are as
-// many as f.Words says, zero at first, or what Merge has returned. Counts and sums add up, the earliest start
-// stays, exponential buckets are united, and of exemplars the newest stays. Where united buckets have no room in
-// to, larger words are returned; readers learn the size from the length. Sealed words count as zero.
+// Merge adds the words of a series of f, which may be live, to those of another, which nobody else
+// uses, and returns the result. It is for backends whose instances have words of their own. to must
+// have f.Words words, initially zero, or be a result of Merge. Counts and sums are added, the
+// earliest start is kept, exponential buckets are merged, and the newest exemplars are kept. If the
+// merged buckets have no room in to, the result is larger; readers derive the size from the length.
+// Sealed words count as zero.
 //
-// The values of gauges, and of all that have a mode, depend on it and on which instances live: Merge panics.
+// Merge panics if f is like a gauge or has a mode, since the result would depend on which instances
+// are alive.
 func (f *Family) Merge(to, from Words) Words {
 	if f.likeGauge() || f.Parts() {
 		panic("backend: what has a mode does not merge")
@@ -57,7 +59,7 @@ func (f *Family) addUp(to, from Words) {
 	}
 	switch f.Kind {
 	case Counter:
-		// What is more than the integer word holds goes to the float word, as in an update.
+		// Above IntLimit, use the float word, as updates do.
 		if n := loadInt(&from[CounterInt]); loadInt(&to[CounterInt])+n >= IntLimit {
 			addFloat(CounterFloat, float64(n))
 		} else {
@@ -80,15 +82,15 @@ func (f *Family) addUp(to, from Words) {
 	}
 }
 
-// BucketLimit is what a word of a histogram's bucket holds at most, so that the count, which is the sum of all, does
-// not wrap.
+// BucketLimit is the maximum of a histogram bucket's word, so that the count, which is the sum of
+// all, does not overflow.
 func (f *Family) BucketLimit() uint64 {
 	return IntLimit / uint64((len(f.Buckets)+1)*max(f.Stripes, 1))
 }
 
-// Subtract takes what is in counted, a former state of the words w, from w, which may be live: it counts elsewhere by
-// now. Starts and exemplars stay, as does what tells how exponential buckets have to be read; sealed words are left alone.
-// Like Merge, it panics if f has a mode.
+// Subtract subtracts counted, a former state of the words w that is counted elsewhere by now, from
+// w, which may be live. Starts, exemplars and the coarseness of exponential buckets stay; sealed
+// words are not changed. Like Merge, it panics if f is like a gauge or has a mode.
 func (f *Family) Subtract(w, counted Words) {
 	if f.likeGauge() || f.Parts() {
 		panic("backend: what has a mode does not merge")
@@ -120,9 +122,9 @@ func (f *Family) Subtract(w, counted Words) {
 	}
 }
 
-// MergeExemplars is Merge for an auxiliary family with ExemplarRole. It keeps the newer one of each
-// slot, unless no page may show it, so that it does not hide one that is good; the error is that of
-// the last one that was left out.
+// MergeExemplars is Merge for an auxiliary family with ExemplarRole. It keeps the newer exemplar of
+// each slot, but skips invalid ones, so that they do not hide valid ones. The error is that of the
+// last one skipped.
 func (f *Family) MergeExemplars(to, from Words) (err error) {
 	size := exemplarHead + int(f.Block.Size)
 	for slot := range len(to) / size {

@@ -7,55 +7,55 @@ import (
 	"github.com/gotheus/gotheus/internal/sparse"
 )
 
-// What the words of each kind mean. Changing any of this changes the meaning of stored data, hence
-// the major version of every stored format.
+// The meaning of the words of each kind. Changing it changes the meaning of stored data, and
+// therefore requires a new major version of every stored format.
 const (
-	// A counter is an integer word (a count below 2^62) and a float word (float64 bits); its value
-	// is their sum.
+	// A counter is an integer word (a count below 2^62) and a float word (float64 bits); its
+	// value is their sum.
 	CounterInt   = 0
 	CounterFloat = 1
 
-	// A gauge is a float word and a word of flags. So are an info, whose value is 1 as long as it holds, a
-	// state set, whose value is an integer with bit i for state i, and what has mode PerInstance and a single
-	// value. In modes other than Shared, it has these for each
-	// instance, and a third word with the ticket of the last Set, see Backend.Tickets.
+	// A gauge is a float word and a word of flags. So are an info, whose value is 1 as long as
+	// it holds; a state set, whose value is an integer with bit i for state i; and families of
+	// other kinds with a single value and mode PerInstance. In modes other than Shared, each
+	// instance has these words, and a third one with the ticket of the last Set, see
+	// Backend.Tickets.
 	GaugeValue  = 0
 	GaugeFlags  = 1
 	GaugeTicket = 2
 
-	// Flags of a gauge. The bits from GaugeTouch on count updates where they are to be noticed even if
+	// Flags of a gauge. From GaugeTouch on, the bits count updates that must be noticed even if
 	// they do not change the value.
 	GaugeIsSet  = 1 << 0 // has been set, and not only added to
-	GaugeJoined = 1 << 1 // has been set or added to, where that makes a difference
+	GaugeJoined = 1 << 1 // has been set or added to; used in modes where that matters
 	GaugeTouch  = 1 << 2
 
-	// A histogram is a float word with the sum, then, unless it has exponential buckets alone, a count for
-	// each bucket (not cumulative), the last one being the +Inf bucket. One with exponential buckets
-	// then has a word for what was counted by many at once, which limits them, see Many.
+	// A histogram is a float word with the sum, then, unless it has exponential buckets only, a
+	// count for each bucket (not cumulative), the last one for +Inf. With exponential buckets,
+	// a word follows that counts the observations made by ObserveN, see Many.
 	HistogramSum     = 0
 	HistogramBuckets = 1
 
-	// A summary is a count and a float word with the sum; with mode PerInstance, then a float word for each
-	// quantile.
+	// A summary is a count and a float word with the sum; with mode PerInstance, also a float
+	// word for each quantile.
 	SummaryCount     = 0
 	SummarySum       = 1
 	SummaryQuantiles = 2
 
-	// Counters, histograms and summaries that have no mode then have the start, see Start. Behind that, histograms
-	// and summaries with exponential buckets have the first block of them, see BucketBlock.
-	//
-	// What has stripes has the words of one without, once for each stripe, at a distance of Family.StripeWords. They
-	// add up; the start is in the first one.
+	// Counters, histograms and summaries without a mode then have the start, see Start. After
+	// it, histograms and summaries with exponential buckets have the first block of these, see
+	// BucketBlock. With stripes, these words are repeated for each stripe, Family.StripeWords
+	// apart, and added up. Only the first stripe has the start.
 )
 
 const lineWords = 8 // words in a cache line
 
-// Seals mark words that no longer count because their series moved elsewhere or was deleted. An update that
-// finds a seal in its own result has not been counted; it goes to where the series is now, or brings it
-// back from zero. A sealed word counts as zero; a series whose words are all sealed does not exist.
+// Seals mark words that no longer count because their series was moved or deleted. An update whose
+// result is sealed has not counted: it is repeated on the series' present words, or revives the
+// series at zero. A sealed word counts as zero. A series whose words are all sealed does not exist.
 //
 //	integer word   bit 63        sealed
-//	               bits 0..62    count, kept below 2^62 by diverting to the float word
+//	               bits 0..62    count, kept below 2^62 by using the float word
 //	float word     SealedFloat   sealed; a NaN that no update ever stores
 //	               other bits    float64
 //
@@ -64,13 +64,13 @@ const (
 	SealedInt   uint64 = 1 << 63
 	SealedFloat uint64 = 0x7ff8_6f74_6865_7573
 
-	// IntLimit is the value from which on a counter's integer word takes no further Add: what
-	// comes then goes to the float word, so that an integer word never runs into its seal.
+	// IntLimit is the value from which on updates of a counter use the float word instead of
+	// the integer word, so that an integer word never reaches its seal.
 	IntLimit uint64 = 1 << 62
 )
 
-// Words returns how many words each series of f has, or each part of a series, see Family.Parts. Words that
-// Merge returns can be more.
+// Words returns the number of words of each series of f, or of each part, see Family.Parts. Merge
+// may return more.
 func (f *Family) Words() int {
 	switch {
 	case f.Block.Role == BucketRole:
@@ -89,7 +89,8 @@ func (f *Family) Words() int {
 	return f.fixed()
 }
 
-// fixed returns the number of words up to the start, of a family that is not like a gauge.
+// fixed returns the number of words up to and including the start, of a family that is not like a
+// gauge.
 func (f *Family) fixed() int {
 	n := 2 // of counters
 	switch {
@@ -109,16 +110,17 @@ func (f *Family) fixed() int {
 	return n + 1
 }
 
-// StripeWords returns at what distance the words of a stripe follow those of the one before, if f has stripes: they
-// share no cache line.
+// StripeWords returns the distance in words from one stripe to the next. Stripes share no cache
+// line.
 func (f *Family) StripeWords() int { return (f.fixed() + lineWords - 1) / lineWords * lineWords }
 
-// Classic reports whether f is a histogram with buckets at given bounds.
+// Classic reports whether f is a histogram with explicit bucket bounds.
 func (f *Family) Classic() bool { return f.Kind == Histogram && (f.Native == nil || f.Buckets != nil) }
 
-// Start returns the word with the time when the series began at zero, in nanoseconds since 1970; 0 says that
-// it is not known. A backend whose instances have words of their own may round it down to ms. It is nil if there is none:
-// for gauges and the like, all that have a mode, and in auxiliary families.
+// Start returns the word with the time when the series began at zero, in nanoseconds since 1970, or
+// 0 if unknown. A backend whose instances have words of their own may round it down to
+// milliseconds. Start returns nil if there is no such word: for gauges and the like, families with
+// a mode, and auxiliary families.
 func (f *Family) Start(w Words) *atomic.Uint64 {
 	if f.likeGauge() || f.Parts() || f.Block.Role != 0 {
 		return nil
@@ -126,12 +128,12 @@ func (f *Family) Start(w Words) *atomic.Uint64 {
 	return &w[f.fixed()-1]
 }
 
-// Many returns the word of a histogram with exponential buckets that counts the observations that came several at
-// a time. It is kept below IntLimit, and with it the count of all.
+// Many returns the word of a histogram with exponential buckets that counts the observations made
+// several at a time. It is kept below IntLimit, which also limits the total count.
 func (f *Family) Many(w Words) *atomic.Uint64 { return &w[f.fixed()-2] }
 
-// BucketBlock returns the words of w that are a block of exponential buckets, as package internal/sparse has
-// it; nil if there are none.
+// BucketBlock returns the words of w that are a block of exponential buckets, see package
+// internal/sparse, or nil.
 func (f *Family) BucketBlock(w Words) Words {
 	switch {
 	case f.Block.Role == BucketRole:
@@ -150,7 +152,8 @@ func StateBits(v float64) uint64 {
 	return uint64(math.Trunc(v))
 }
 
-// seal returns the seal of word i of n words of a series of f, and false for words that are never sealed.
+// seal returns the seal of word i of n words of a series of f, or false if the word is never
+// sealed.
 func (f *Family) seal(i, n int) (uint64, bool) {
 	stripe := 0
 	if f.Stripes != 0 {
@@ -164,7 +167,7 @@ func (f *Family) seal(i, n int) (uint64, bool) {
 		return 0, false
 	case f.likeGauge():
 		return SealedFloat, i == GaugeValue
-	case stripe > 0 && i >= f.fixed()-1: // there is but one start
+	case stripe > 0 && i >= f.fixed()-1: // only the first stripe has a start
 		return 0, false
 	case f.Kind == Counter:
 		float = i == CounterFloat
@@ -178,7 +181,7 @@ func (f *Family) seal(i, n int) (uint64, bool) {
 	}
 	if fixed := f.fixed(); i >= fixed {
 		if f.Stripes != 0 {
-			return 0, false // fills the cache line
+			return 0, false // padding to the cache line
 		}
 		return SealedInt, sparse.Sealable(i-fixed, n-fixed, f.Snapshots())
 	}
@@ -186,11 +189,11 @@ func (f *Family) seal(i, n int) (uint64, bool) {
 }
 
 func isSealed(v, seal uint64) bool {
-	return v == seal || seal == SealedInt && v > seal // an update that came too late has added to it
+	return v == seal || seal == SealedInt && v > seal // a late update may have added to it
 }
 
-// Snapshot reports whether word i of n words of a series of f belongs to a snapshot, which changes with the time and
-// not with updates.
+// Snapshot reports whether word i of n words of a series of f belongs to a snapshot, which changes
+// with time and not with updates.
 func (f *Family) Snapshot(i, n int) bool {
 	switch {
 	case f.Sketch == nil:
@@ -202,13 +205,13 @@ func (f *Family) Snapshot(i, n int) bool {
 	return f.Block.Role == 0 && i >= fixed && sparse.Snapshot(i-fixed, n-fixed, f.Snapshots())
 }
 
-// SealedAt reports whether one word of a series of f is sealed.
+// SealedAt reports whether word i of a series of f is sealed.
 func (f *Family) SealedAt(w Words, i int) bool {
 	seal, ok := f.seal(i, len(w))
 	return ok && isSealed(w[i].Load(), seal)
 }
 
-// Seal seals the words of a series of f and reports whether any of them counted until then.
+// Seal seals the words of a series of f, and reports whether any of them was not sealed before.
 func (f *Family) Seal(w Words) (counted bool) {
 	for i := range w {
 		if seal, ok := f.seal(i, len(w)); ok && !isSealed(w[i].Swap(seal), seal) {
@@ -218,8 +221,8 @@ func (f *Family) Seal(w Words) (counted bool) {
 	return counted
 }
 
-// Unseal makes the sealed words of a series of f count again, from zero. It may be called by several
-// processes at once, and while others update the words.
+// Unseal resets the sealed words of a series of f to zero. Several processes may call it at once,
+// and while others update the words.
 func (f *Family) Unseal(w Words) {
 	for i := range w {
 		seal, ok := f.seal(i, len(w))
@@ -231,8 +234,8 @@ func (f *Family) Unseal(w Words) {
 	}
 }
 
-// Forget clears the words of a part of a series of f that are never sealed, as if it had never been updated. What
-// they say about when it was touched goes on, so that another life has other words.
+// Forget clears the words of a part of a series of f that are never sealed, as if it had never been
+// updated. The count of touches goes on, so that the part's next life has different words.
 func (f *Family) Forget(w Words) {
 	if f.likeGauge() {
 		w[GaugeFlags].And(^uint64(GaugeTouch - 1))
@@ -240,9 +243,10 @@ func (f *Family) Forget(w Words) {
 	}
 }
 
-// Sealed reports whether all words of a series of f are sealed: it does not exist.
+// Sealed reports whether all words of a series of f are sealed, so that it does not exist.
 func (f *Family) Sealed(w Words) bool {
-	// The first word can be sealed in all but auxiliary families, and most series are not.
+	// Fast path: except in auxiliary families, the first word can be sealed, and in most series
+	// it is not.
 	if len(w) > 0 && f.Block.Role == 0 { // a damaged file may have a series without words
 		if v := w[0].Load(); v < SealedInt && v != SealedFloat {
 			return false

@@ -1,5 +1,5 @@
-// Package hostiletest makes registries into which texts and words have come that would break a
-// page, were they taken as they are. It is used by tests only, of several modules.
+// Package hostiletest creates registries with texts and words that would break a page if they were
+// written unchecked. It is used only by tests, in several modules.
 package hostiletest
 
 import (
@@ -18,9 +18,9 @@ import (
 	"github.com/gotheus/gotheus/internal/pagetest"
 )
 
-// Texts has every byte but letters and digits, alone and within a text, what is no UTF-8 in all
-// ways, and what would end its field, were it taken as it is. A page on which a family called
-// evil_total is found was taken in.
+// Texts contains every byte except letters and digits, alone and within a text, all kinds of
+// invalid UTF-8, and texts that would end their field if written unescaped. A page with a family
+// evil_total was injected by one of them.
 func Texts() (texts []string) {
 	for b := range 256 {
 		if c := byte(b) | 0x20; c >= 'a' && c <= 'z' && b < 0x80 || b >= '0' && b <= '9' {
@@ -38,13 +38,13 @@ func Texts() (texts []string) {
 	)
 }
 
-// Fine is what every page has, too.
+// Fine are the samples that every page also contains.
 const Fine = "sound"
 
 const start = 1700000000_123456789 // nanoseconds
 
-// Check fails unless the samples that a parser has found on such a page have what is fine, and
-// nothing that was taken in.
+// Check fails the test unless the samples that a parser has found on such a page include Fine and
+// nothing that was injected.
 func Check(t testing.TB, f expo.Format, samples map[string]float64) {
 	t.Helper()
 	fine := 0
@@ -60,9 +60,8 @@ func Check(t testing.TB, f expo.Format, samples map[string]float64) {
 	}
 }
 
-// Registries returns registries in each of which texts and words that are hostile have come in by
-// another way: by each argument that there is, by collectors, and from a backend where another
-// process may write anything.
+// Registries returns registries with hostile texts and words, each from another source: each
+// argument of the API, collectors, and a backend to which another process can write anything.
 func Registries(t testing.TB) map[string]*gotheus.Registry {
 	all := make(map[string]*gotheus.Registry)
 	registry := func(name string, o *gotheus.RegistryOptions) *gotheus.Registry {
@@ -203,7 +202,7 @@ func neighbours(name, help string) []*backend.Family {
 	}
 }
 
-// wild puts any bits into the words of series of all kinds.
+// wild puts random bits into the words of series of all kinds.
 func wild(b *heap.Backend, rnd *rand.Rand) {
 	sketch := &backend.Sketch{Quantiles: []float64{0, .5, 1}, PerDoubling: 20, Slots: 3, MaxAge: time.Minute}
 	list := append(neighbours("w", "W."),

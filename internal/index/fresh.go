@@ -7,20 +7,20 @@ import (
 	"github.com/gotheus/gotheus/internal/backend"
 )
 
-// fresh are series that came after the last snapshot, in the order in which they came. They are never copied to
-// make room, since a new series must not cost more the more there are.
+// fresh holds the series that were added since the last snapshot, in the order of addition. They
+// are never copied to make room, so the cost of adding a series does not grow with their number.
 type fresh struct {
 	chunks [][]*backend.Series // all but the last one full
 	n      int
 
-	// found tells by a hash of the labels where a series is, by open addressing. It is made by the first find, and knows
-	// the first hashed of them.
-	found  []mark
+	// table finds a series by the hash of its labels, with open addressing. The first call of
+	// find creates it. It contains the first hashed series.
+	table  []slot
 	hashed int
 }
 
-// mark has what most look-ups need, so that they do not read series that they are not about.
-type mark struct{ hash, number uint32 } // number + 1; 0: none
+// slot holds the hash, which most look-ups need, so that they do not read other series.
+type slot struct{ hash, number uint32 } // number + 1, or 0 if the slot is free
 
 const (
 	firstChunk = 8
@@ -41,17 +41,17 @@ func (f *fresh) add(s *backend.Series) {
 
 func hashOf(labels string) uint32 { return uint32(maphash.String(seed, labels)) }
 
-// find returns the series with these labels, whose hash is given, or nil.
+// find returns the series with these labels and this hash, or nil.
 func (f *fresh) find(labels string, hash uint32) *backend.Series {
 	for ; f.hashed < f.n; f.hashed++ {
-		f.mark(hashOf(f.at(f.hashed).Labels), f.hashed)
+		f.addHash(hashOf(f.at(f.hashed).Labels), f.hashed)
 	}
-	if len(f.found) == 0 {
+	if len(f.table) == 0 {
 		return nil
 	}
-	mask := uint32(len(f.found) - 1)
+	mask := uint32(len(f.table) - 1)
 	for i := hash; ; i++ {
-		m := &f.found[i&mask]
+		m := &f.table[i&mask]
 		if m.number == 0 {
 			return nil
 		}
@@ -63,31 +63,31 @@ func (f *fresh) find(labels string, hash uint32) *backend.Series {
 	}
 }
 
-// mark notes the hash of the series with a number, which is that of those before it. The size of found is a power of two,
-// and a quarter of it is free.
-func (f *fresh) mark(hash uint32, number int) {
-	if number >= len(f.found)/4*3 {
-		old := f.found
-		f.found = make([]mark, max(2*firstChunk, 2*len(old)))
+// addHash adds the hash of a series to the table; number is the count of series before it. The
+// table's size is a power of two, and a quarter of it stays free.
+func (f *fresh) addHash(hash uint32, number int) {
+	if number >= len(f.table)/4*3 {
+		old := f.table
+		f.table = make([]slot, max(2*firstChunk, 2*len(old)))
 		for _, m := range old {
 			if m.number > 0 {
 				f.insert(m)
 			}
 		}
 	}
-	f.insert(mark{hash, uint32(number + 1)})
+	f.insert(slot{hash, uint32(number + 1)})
 }
 
-func (f *fresh) insert(m mark) {
-	mask := uint32(len(f.found) - 1)
-	i := m.hash
-	for f.found[i&mask].number != 0 {
+func (f *fresh) insert(s slot) {
+	mask := uint32(len(f.table) - 1)
+	i := s.hash
+	for f.table[i&mask].number != 0 {
 		i++
 	}
-	f.found[i&mask] = m
+	f.table[i&mask] = s
 }
 
-// at returns the series with a number.
+// at returns the i-th series.
 func (f *fresh) at(i int) *backend.Series {
 	for chunk := 0; ; chunk++ {
 		if n := cap(f.chunks[chunk]); i < n {
@@ -100,14 +100,14 @@ func (f *fresh) at(i int) *backend.Series {
 	}
 }
 
-// sorted returns all of them in order, without those whose labels another one has.
+// sorted returns all series in order, without duplicates.
 func (f *fresh) sorted() []*backend.Series {
 	list := slices.Concat(f.chunks...)
 	slices.SortFunc(list, byLabels)
 	return slices.CompactFunc(list, func(a, b *backend.Series) bool { return a.Labels == b.Labels })
 }
 
-// remove removes those that match.
+// remove removes the series that match.
 func (f *fresh) remove(match func(*backend.Series) bool) {
 	var kept fresh
 	for _, chunk := range f.chunks {

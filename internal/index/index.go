@@ -1,5 +1,5 @@
-// Package index keeps what a scrape walks: families by name, series by label text. Backends fill it
-// as they learn of families and series, and hand out its snapshots.
+// Package index holds what a scrape iterates over: families by name, series by label text. Backends
+// fill it as they learn about families and series, and hand out its snapshots.
 package index
 
 import (
@@ -11,32 +11,33 @@ import (
 	"github.com/gotheus/gotheus/internal/backend"
 )
 
-// Index holds families and series. The zero value is empty and ready. It is safe for concurrent use.
+// Index holds families and series. The zero value is empty and ready. It is safe for concurrent
+// use.
 type Index struct {
 	mu       sync.Mutex
 	schemas  map[string]*Family
 	families []*Family
 	snapshot []backend.Group
-	stale    bool             // snapshot lacks something
-	rows     []backend.Series // room for some more
+	stale    bool             // snapshot is outdated
+	rows     []backend.Series // preallocated rows, see newRow
 }
 
-// Family is a family's place in an Index.
+// Family is an entry of an Index.
 type Family struct {
 	family  *backend.Family
-	order   uint64            // age, the highest being the newest
-	help    uint64            // age of the help text
+	order   uint64            // the highest is the newest
+	help    uint64            // order of the help text
 	sorted  []*backend.Series // immutable while snapshots share it
-	aligned []*backend.Parts  // of each of sorted, if the family has parts; likewise
+	aligned []*backend.Parts  // parallel to sorted if the family has parts; also immutable
 	fresh   fresh             // not yet in sorted
-	mixed   bool              // some rows are where callers of FindOrAdd have them, or each by itself
-	shared  bool              // a snapshot has sorted
+	mixed   bool              // some rows were allocated by callers or separately
+	shared  bool              // sorted is part of a snapshot
 	parts   map[string]*backend.Parts
 }
 
-// Declare returns the place of the family with f's schema. Of families with the same name, the one
-// declared with the highest order is the newest. The first f given for a schema stays the one that is
-// shown.
+// Declare returns the entry of the family with f's schema, which it creates if necessary. Of
+// families with the same name, the one with the highest order is the newest. The first f given for
+// a schema is the one that snapshots show.
 func (x *Index) Declare(f *backend.Family, order uint64) *Family {
 	schema := f.Schema()
 	x.mu.Lock()
@@ -54,7 +55,7 @@ func (x *Index) Declare(f *backend.Family, order uint64) *Family {
 	return g
 }
 
-// SetOrder changes the order with which g was declared.
+// SetOrder changes the order that g was declared with.
 func (x *Index) SetOrder(g *Family, order uint64) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -64,7 +65,8 @@ func (x *Index) SetOrder(g *Family, order uint64) {
 	}
 }
 
-// SetHelp replaces the help text of g from the next snapshot on, unless it has one of a higher order.
+// SetHelp sets the help text of g from the next snapshot on, unless its present one has a higher
+// order.
 func (x *Index) SetHelp(g *Family, help string, order uint64) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -76,8 +78,8 @@ func (x *Index) SetHelp(g *Family, help string, order uint64) {
 	}
 }
 
-// FindOrAdd returns the series of g with the labels of row or, if there is none, adds row, which must not change from
-// then on, and returns nil.
+// FindOrAdd returns the series of g with the labels of row. If there is none, it adds row, which
+// must not change from then on, and returns nil.
 func (x *Index) FindOrAdd(g *Family, row *backend.Series) *backend.Series {
 	hash := hashOf(row.Labels)
 	x.mu.Lock()
@@ -86,28 +88,29 @@ func (x *Index) FindOrAdd(g *Family, row *backend.Series) *backend.Series {
 		return s
 	}
 	g.fresh.add(row)
-	g.fresh.mark(hash, g.fresh.n-1)
+	g.fresh.addHash(hash, g.fresh.n-1)
 	g.fresh.hashed = g.fresh.n
 	g.mixed = true
 	x.stale = true
 	return nil
 }
 
-// Add adds a series to g. Of several with the same label text, the first one counts.
+// Add adds a series to g. Of several with the same labels, the first one is used.
 func (x *Index) Add(g *Family, s backend.Series) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	g.fresh.add(x.keep(s))
+	g.fresh.add(x.newRow(s))
 	x.stale = true
 }
 
 // Replace gives the series of g with the labels of s other words, from the next snapshot on, or
-// adds it if there is none. Whoever has an earlier snapshot goes on reading the words in that.
+// adds it if there is none. Earlier snapshots keep the old words.
 func (x *Index) Replace(g *Family, s backend.Series) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.stale = true
-	g.mixed = true // each row is a piece of memory of its own, or it would keep the words of others
+	// rows are allocated separately, so that none keeps the words of others alive
+	g.mixed = true
 	if old := g.fresh.find(s.Labels, hashOf(s.Labels)); old != nil {
 		*old = s // it is in no snapshot yet
 		return
@@ -123,11 +126,11 @@ func (x *Index) Replace(g *Family, s backend.Series) {
 	g.sorted[i] = &s
 }
 
-// rowsAtOnce rows are one piece of memory, of a size that the runtime has.
+// rowsAtOnce rows fill an allocation size class of the runtime.
 const rowsAtOnce = 32
 
-// keep returns where a row is from now on. mu is held.
-func (x *Index) keep(s backend.Series) *backend.Series {
+// newRow stores s in a row of the index. The caller must hold mu.
+func (x *Index) newRow(s backend.Series) *backend.Series {
 	if len(x.rows) == 0 {
 		x.rows = make([]backend.Series, rowsAtOnce)
 	}
@@ -137,7 +140,7 @@ func (x *Index) keep(s backend.Series) *backend.Series {
 	return row
 }
 
-// Find returns the series of g with these labels, or nil. It must not be changed.
+// Find returns the series of g with these labels, or nil. The caller must not change it.
 func (x *Index) Find(g *Family, labels string) *backend.Series {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -162,7 +165,7 @@ func (x *Index) Parts(g *Family, labels string) *backend.Parts {
 	return g.parts[labels]
 }
 
-// AddPart adds a part to a series of g, which it adds if there is none.
+// AddPart adds a part to a series of g, which it creates if necessary.
 func (x *Index) AddPart(g *Family, labels string, part backend.Part) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -173,7 +176,7 @@ func (x *Index) AddPart(g *Family, labels string, part backend.Part) {
 			g.parts = make(map[string]*backend.Parts)
 		}
 		g.parts[labels] = parts
-		g.fresh.add(x.keep(backend.Series{Labels: labels}))
+		g.fresh.add(x.newRow(backend.Series{Labels: labels}))
 		x.stale = true
 	}
 	parts.Add(part)
@@ -193,13 +196,13 @@ func (x *Index) Remove(g *Family, match func(*backend.Series, *backend.Parts) bo
 	kept := slices.DeleteFunc(slices.Clone(g.sorted), drop)
 	if len(kept) < len(g.sorted) {
 		g.sorted, x.stale = kept, true
-		x.snapshot = nil // or it would keep what was removed until the next Walk
+		x.snapshot = nil // it would keep the removed series in memory until the next Walk
 		g.align()
 	}
 	g.fresh.remove(drop)
 }
 
-// Walk returns what backend.Backend's Walk promises. It costs nothing while nothing was added.
+// Walk implements the method of backend.Backend. It costs nothing if nothing has changed.
 func (x *Index) Walk() []backend.Group {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -219,7 +222,7 @@ func (x *Index) Walk() []backend.Group {
 	return snapshot
 }
 
-// merge moves fresh series into a new sorted slice, since snapshots hold the old one.
+// merge moves the fresh series into a new sorted slice, since snapshots hold the old one.
 func (g *Family) merge() {
 	if g.fresh.n == 0 {
 		return
@@ -246,8 +249,8 @@ func (g *Family) merge() {
 	g.arrange()
 }
 
-// arrange is called when sorted is new, and not yet shared. It puts the index's own rows in its order: a page that goes
-// through memory from one end to the other takes half the time.
+// arrange is called when sorted is new and not yet shared. It copies the index's own rows into a
+// new array in order: pages take half the time if they read memory sequentially.
 func (g *Family) arrange() {
 	g.align()
 	if g.mixed {
@@ -260,7 +263,7 @@ func (g *Family) arrange() {
 	}
 }
 
-// align makes aligned anew, since sorted is new.
+// align recreates aligned for a new sorted.
 func (g *Family) align() {
 	if !g.family.Parts() {
 		return
@@ -268,7 +271,8 @@ func (g *Family) align() {
 	g.aligned = make([]*backend.Parts, len(g.sorted))
 	for i, s := range g.sorted {
 		if g.aligned[i] = g.parts[s.Labels]; g.aligned[i] == nil {
-			g.aligned[i] = new(backend.Parts) // the labels are in a file that was damaged since
+			// the labels are in a file that was damaged after they were read
+			g.aligned[i] = new(backend.Parts)
 		}
 	}
 }

@@ -11,13 +11,13 @@ import (
 	"github.com/gotheus/gotheus/internal/backend"
 )
 
-// Series come, are looked for, go and are shown in any order; a map is the model.
+// Series are added, found, removed and listed in random order, and compared with a map.
 func TestIndex(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(20) {
 		rnd := rand.New(rand.NewPCG(seed, 1))
 		var x Index
-		rows := int(seed % 3) // are the index's own, the caller's, or some of both
+		rows := int(seed % 3) // allocated by the index, by the caller, or both
 		g := x.Declare(&backend.Family{Name: "c_total", Kind: backend.Counter, Labels: []string{"l"}}, 1)
 		model := map[string]backend.Words{}
 		var shown []*backend.Series // by the last Walk
@@ -47,7 +47,7 @@ func TestIndex(t *testing.T) {
 						t.Fatalf("wrong series %q", s.Labels)
 					}
 				}
-			case 2, 3: // other words, which a snapshot that somebody has does not show
+			case 2, 3: // replace the words; an earlier snapshot keeps the old ones
 				if rows != 0 {
 					continue
 				}

@@ -17,8 +17,8 @@ var (
 	seed      = flag.Uint64("seed", 1, "of TestCampaign's random pages")
 )
 
-// TestCampaign is FuzzEncoders and FuzzJudges without a search for new paths, which makes it about a hundred
-// times faster. The long campaign:
+// TestCampaign is FuzzEncoders and FuzzJudges without a search for new paths, which makes it about
+// a hundred times faster. The long campaign:
 //
 //	go test -run TestCampaign -encodings 10000000 -readings 200000 -timeout 1h ./internal/judges
 func TestCampaign(t *testing.T) {

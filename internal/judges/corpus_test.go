@@ -9,8 +9,8 @@ import (
 	"github.com/gotheus/gotheus"
 )
 
-// expected is the page that a registry with options o is to show. It is written down beside what is
-// done to the registry, and computed from nothing that the library says.
+// expected is the page that a registry with options o must show. It is built in parallel to the
+// operations on the registry, without using the library's output.
 type expected struct {
 	page
 	o gotheus.RegistryOptions
@@ -20,7 +20,7 @@ func (e *expected) family(name, typ, help string) {
 	e.page[e.o.Prefix+name] = &family{typ: typ, help: help}
 }
 
-// put expects a sample of a family; labels are names and values in turn.
+// put expects a sample of a family; labels are alternating names and values.
 func (e *expected) put(name, suffix string, value float64, labels ...string) {
 	s := sample{name: e.o.Prefix + name + suffix, labels: make(map[string]string), value: value}
 	for k, v := range e.o.Labels {
@@ -53,7 +53,7 @@ func (e *expected) histogram(name string, bounds, observed []float64, labels ...
 	e.put(name, "_count", float64(len(observed)), labels...)
 }
 
-// awkward are label values that need escaping, or look as if they did.
+// awkward are label values that need escaping or look as if they need it.
 var awkward = []string{
 	"", " ", "plain", `\`, `\\`, `"`, `\"`, "\n", `\n`, "a\nb\\n\"c\"", "Zürich, 東京 \U0001f980", `a="b",c="d`,
 	"{}", "# HELP x y", "tab\tand\rreturn", "nul\x00bell\a", "\u2028\ufeff", "trailing \\", "+Inf", "0.50",
@@ -70,8 +70,8 @@ var floats = []float64{
 	math.Inf(1), math.Inf(-1), math.NaN(),
 }
 
-// corpus does something of every kind to r, and makes many series of one family. It returns what r's
-// page is to show.
+// corpus uses every kind of metric in r, and creates many series of one family. It returns the
+// expected page.
 func corpus(r *gotheus.Registry, o gotheus.RegistryOptions, many int) *expected {
 	e := &expected{make(page), o}
 	counters(r, e)

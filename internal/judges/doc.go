@@ -1,3 +1,3 @@
-// Package judges has tests only: parsers that are not ours read the pages that we write. They are a
-// module of their own, so that the library does not depend on them.
+// Package judges contains only tests, in which third-party parsers read our pages. It is a separate
+// module, so that the library does not depend on them.
 package judges

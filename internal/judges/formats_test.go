@@ -28,8 +28,8 @@ import (
 	"github.com/gotheus/gotheus/internal/pagetest"
 )
 
-// escapers return prometheus/common's own escaping of metrics and labels. It leaves the colons of labels
-// as they are, which parsers do not take.
+// escapers return prometheus/common's own escaping of metrics and labels. It leaves the colons of
+// labels as they are, which parsers do not take.
 func escapers(e expo.Escaping) (metric, label func(string) string) {
 	scheme, err := model.ToEscapingScheme(e.String())
 	if err != nil {
@@ -60,7 +60,8 @@ func readSamples(contentType string, body []byte) (map[string]float64, error) {
 		if err != nil {
 			return nil, err
 		}
-		if entry == textparse.EntryHistogram { // invalid ones make Prometheus reject the page
+		if entry == textparse.EntryHistogram {
+			// invalid ones make Prometheus reject the page
 			if _, _, h, _ := p.Histogram(); h == nil {
 				return nil, errors.New("a histogram that does not count integers")
 			} else if err := h.Validate(); err != nil {
@@ -161,7 +162,8 @@ func flatten(list []*dto.MetricFamily) map[string]float64 {
 	return all
 }
 
-// judgeFormat has the Go judges that know a format read a page; false if there is none.
+// judgeFormat has the Go parsers that support a format read a page, or returns false if there is
+// none.
 func judgeFormat(t testing.TB, p pagetest.Page, f expo.Format) bool {
 	t.Helper()
 	if f.Syntax == expo.OpenMetrics2 {
@@ -210,7 +212,7 @@ func TestFormatsOfMany(t *testing.T) {
 	}
 }
 
-// TestExemplars: what Prometheus makes of exemplars, start times and exponential buckets.
+// TestExemplars checks what Prometheus reads of exemplars, start times and exponential buckets.
 func TestExemplars(t *testing.T) {
 	t.Parallel()
 	p := pagetest.Exemplars()
@@ -261,8 +263,8 @@ func TestExemplars(t *testing.T) {
 	}
 }
 
-// readPython reads a page by the parsers of the Python client; false if they do not know the
-// format. They know no quoted names.
+// readPython reads a page with the parsers of the Python client, or returns false if they do not
+// support the format. They do not support quoted names.
 func readPython(t *testing.T, f expo.Format, body []byte) (map[string]float64, bool) {
 	t.Helper()
 	kind := "text"
@@ -303,7 +305,8 @@ func readPython(t *testing.T, f expo.Format, body []byte) (map[string]float64, b
 			t.Fatal(err)
 		}
 		if base, ok := strings.CutSuffix(s.Name, "_suffix_total"); ok && kind == "text" {
-			s.Name = base + "_suffix" // the parser gives a counter the suffix that it lacks
+			// the parser gives a counter the suffix that it lacks
+			s.Name = base + "_suffix"
 		}
 		got[pagetest.Key(s.Name, pairs)] = v
 	}
@@ -326,7 +329,7 @@ func TestPython(t *testing.T) {
 	}
 }
 
-// TestLint: promlint finds nothing to blame in a page of well-named metrics.
+// TestLint checks that promlint finds no problem on a page of well-named metrics.
 func TestLint(t *testing.T) {
 	t.Parallel()
 	for _, p := range []pagetest.Page{pagetest.Exemplars()[:2], pagetest.Named(), pagetest.Many(10)} {
@@ -338,7 +341,7 @@ func TestLint(t *testing.T) {
 	}
 }
 
-// checkLines demands that a page consists of lines that are not empty, or of messages as long as they say.
+// checkLines checks that a page consists of nonempty lines, or of messages with correct lengths.
 func checkLines(t testing.TB, f expo.Format, page []byte) {
 	t.Helper()
 	if f.Syntax == expo.Protobuf {
@@ -357,7 +360,7 @@ func checkLines(t testing.TB, f expo.Format, page []byte) {
 	}
 }
 
-// FuzzEncoders: random pages through every encoder, in all escapings.
+// FuzzEncoders encodes random pages with every encoder and escaping.
 func FuzzEncoders(f *testing.F) {
 	fuzzPages(f, func(t *testing.T, p pagetest.Page) {
 		for _, format := range pagetest.Formats() {
@@ -371,7 +374,7 @@ func FuzzEncoders(f *testing.F) {
 	})
 }
 
-// FuzzJudges: random pages come back from every format by the judges.
+// FuzzJudges checks that the parsers read random pages correctly in every format.
 func FuzzJudges(f *testing.F) {
 	fuzzPages(f, func(t *testing.T, p pagetest.Page) {
 		for _, format := range pagetest.Formats() {

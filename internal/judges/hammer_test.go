@@ -17,8 +17,8 @@ import (
 	"github.com/gotheus/gotheus/internal/pagetest"
 )
 
-// TestHammered scrapes while everything is updated: each page must make sense by itself, and counters
-// must not go down from one page to the next, also not where the registry is bound in between.
+// TestHammered scrapes while everything is updated: each page must be consistent, and counters must
+// not decrease from one page to the next, even if the registry is bound in between.
 func TestHammered(t *testing.T) {
 	t.Parallel()
 	for _, backend := range []string{"heap", "shm", "bound meanwhile"} {
@@ -101,12 +101,14 @@ func hammer(r *gotheus.Registry, n int, stop *atomic.Bool, started func()) {
 			started()
 		}
 		if i%16 == 0 {
-			runtime.Gosched() // else the scraper seldom gets its turn where there are few processors
+			// else the scraper seldom gets its turn where there are few processors
+			runtime.Gosched()
 		}
 	}
 }
 
-// checkBuckets demands that the buckets of each histogram ascend, do not decrease, and end in its count.
+// checkBuckets checks that each histogram's bounds ascend, its counts do not decrease, and the last
+// one is its count.
 func (p page) checkBuckets(t testing.TB) {
 	t.Helper()
 	for name, f := range p {
@@ -133,8 +135,8 @@ func (p page) checkBuckets(t testing.TB) {
 	}
 }
 
-// checkGrowth demands that everything but gauges is there as it was before, or larger. The tests
-// observe nothing negative.
+// checkGrowth checks that nothing except gauges has disappeared or decreased. The tests observe no
+// negative values.
 func (p page) checkGrowth(t testing.TB, before page) {
 	t.Helper()
 	for name, old := range before {

@@ -12,8 +12,8 @@ import (
 	"github.com/gotheus/gotheus/internal/pagetest"
 )
 
-// TestHostile has the judges read pages of registries that hostile texts and words have come into,
-// by every way that there is.
+// TestHostile has the parsers read pages of registries with hostile texts and words from every
+// source.
 func TestHostile(t *testing.T) {
 	t.Parallel()
 	for name, r := range hostiletest.Registries(t) {
@@ -34,8 +34,8 @@ func TestHostile(t *testing.T) {
 					t.Errorf("%+v: textparse: %v", f, err)
 				}
 				hostiletest.Check(t, f, got)
-				// The Python client cannot read exemplars with a brace (0.16) or an escaped quote
-				// (0.26).
+				// The Python client cannot read exemplars with a brace (0.16) or an
+				// escaped quote (0.26).
 				exemplars := strings.Contains(name, "exemplar") || name == "collector" || name == "neighbour's texts"
 				if !f.Created && f.Escaping == expo.Underscores && !strings.Contains(name, `"`) && !exemplars {
 					if got, ok := readPython(t, f, body); ok {

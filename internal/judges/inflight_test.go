@@ -10,9 +10,10 @@ import (
 	"github.com/gotheus/gotheus"
 )
 
-// TestInFlight: goroutines observe one value again and again, so that a sum tells how many observations are in it.
-// It differs from the count by no more than what is being observed while the series is read: an observation of each
-// goroutine, and those that begin and end meanwhile, which the test counts.
+// TestInFlight: goroutines observe one value again and again, so that a sum tells how many
+// observations are in it. It differs from the count by no more than what is being observed while
+// the series is read: an observation of each goroutine, and those that begin and end meanwhile,
+// which the test counts.
 func TestInFlight(t *testing.T) {
 	t.Parallel()
 	for _, backend := range []string{"heap", "shm"} {

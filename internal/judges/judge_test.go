@@ -95,8 +95,8 @@ func judge(t testing.TB, contentType string, body []byte) page {
 
 func excerpt(body []byte) []byte { return body[:min(len(body), 4000)] }
 
-// readTextparse reads a page as Prometheus does: the parser is chosen by the Content-Type, without a
-// fallback. Unlike Prometheus it insists on help and type before a family's samples.
+// readTextparse reads a page as Prometheus does: the parser is chosen by the Content-Type, without
+// a fallback. Unlike Prometheus it insists on help and type before a family's samples.
 func readTextparse(contentType string, body []byte) (page, error) {
 	p, err := textparse.New(slices.Clone(body), contentType, labels.NewSymbolTable(), textparse.ParserOptions{})
 	if err != nil {
@@ -149,8 +149,8 @@ func readTextparse(contentType string, body []byte) (page, error) {
 	}
 }
 
-// trimHelp drops what not every judge reads at the beginning of a help text: expfmt skips blanks, and
-// textparse NUL.
+// trimHelp drops what not every judge reads at the beginning of a help text: expfmt skips blanks,
+// and textparse NUL.
 func trimHelp(help string) string { return strings.TrimLeft(help, " \t\x00") }
 
 func belongs(f *family, name, sample string) bool {
@@ -229,7 +229,8 @@ func (f *family) addMetric(name string, m *dto.Metric) error {
 
 func formatFloat(v float64) string { return strconv.FormatFloat(v, 'g', -1, 64) }
 
-// diff says in what two pages differ, at most ten things; "" if in nothing. Minus zero is not zero.
+// diff describes at most ten differences between two pages; "" if there is none. Minus zero is not
+// zero.
 func diff(got, want page) string {
 	var d []string
 	note := func(format string, args ...any) { d = append(d, fmt.Sprintf(format, args...)) }

@@ -44,7 +44,8 @@ func (p page) take(t testing.TB, name string, value float64) {
 	delete(p, name)
 }
 
-// takeOwn checks the library's own families about a backend that so many processes use, and takes them off.
+// takeOwn checks the library's own families about a backend that so many processes use, and takes
+// them off.
 func (p page) takeOwn(t testing.TB, prefix string, processes int) {
 	t.Helper()
 	p.take(t, prefix+"gotheus_hidden_series", 0)

@@ -23,8 +23,8 @@ import (
 	"github.com/gotheus/gotheus/metrichttp"
 )
 
-// TestPrometheus has a Prometheus server scrape this program, and compares what its API returns. Debian's
-// server asks for OpenMetrics, and for protobuf where native histograms are switched on.
+// TestPrometheus has a Prometheus server scrape this program, and compares what its API returns.
+// Debian's server asks for OpenMetrics, and for protobuf where native histograms are switched on.
 func TestPrometheus(t *testing.T) {
 	t.Parallel()
 	binary, err := exec.LookPath("prometheus")

@@ -40,7 +40,8 @@ const (
 	rounds     = 500 // of each goroutine
 )
 
-// work is what a worker does: it counts, serves its page, says where, and ends with its standard input.
+// work is what a worker does: it counts, serves its page, says where, and ends with its standard
+// input.
 func work(n int) error {
 	r := gotheus.Default() // bound by the environment
 	var wait sync.WaitGroup
@@ -88,7 +89,7 @@ func count(r *gotheus.Registry, n int) {
 	set.With(worker).Set(float64(n))
 }
 
-// workersPage is what the page of any of n workers is to show.
+// workersPage is the expected page of each of n workers.
 func workersPage(n int) *expected {
 	e := &expected{page: make(page)}
 	all := float64(n * goroutines * rounds)
@@ -163,8 +164,8 @@ func startWorker(t *testing.T, n int, backend string) (cmd *exec.Cmd, url func()
 	}
 }
 
-// TestWorkers: whichever of several processes is scraped, the page is the total of all, also of one that
-// was killed.
+// TestWorkers checks that the page of each process is the total of all, including one that was
+// killed.
 func TestWorkers(t *testing.T) {
 	t.Parallel()
 	backend := "shm://" + filepath.Join(t.TempDir(), "words") + "?fs=any&limit=16MiB"

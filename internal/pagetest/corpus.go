@@ -11,20 +11,20 @@ import (
 	"github.com/gotheus/gotheus/internal/backend"
 )
 
-// Awkward are texts that need escaping, or look as if they did.
+// Awkward are texts that need escaping or look as if they need it.
 var Awkward = []string{
 	"", " ", "plain", `\`, `\\`, `"`, `\"`, "\n", `\n`, "a\nb\\n\"c\"", "Zürich, 東京 \U0001f980", `a="b",c="d`,
 	"{}", "# HELP x y", "tab\tand\rreturn", "nul\x00bell\a", "\u2028\ufeff", "trailing \\", "+Inf", "comma,", `,"`, "# EOF",
 }
 
-// Floats are the extremes.
+// Floats are extreme values.
 var Floats = []float64{
 	0, math.Copysign(0, -1), 1, -1, 0.1, 1e21, 1e-9, 123456789, 1 << 53, 1<<53 + 2, -(1 << 53), 1 << 63, math.Pi,
 	math.SmallestNonzeroFloat64, -math.SmallestNonzeroFloat64, math.MaxFloat64, -math.MaxFloat64,
 	math.Inf(1), math.Inf(-1), math.NaN(),
 }
 
-// names are names of metrics that differ in all escapings.
+// names are metric names that differ in all escapings.
 var names = []string{
 	"classic", "with:colon", "dotted.name", "dash-ed", "9digits", "spaces in it", "日本", `quo"te`, `back\slash`, "slash/es.and_both",
 	"U__looks_escaped", "_", "emoji🦀", "{brace}", "a#b", "a=b,c",
@@ -34,7 +34,8 @@ var labelNames = []string{"a", "service.name", "b-c", "é", "x:y", "0", `q"`, "u
 
 const start = 1700000000_123456789 // nanoseconds
 
-// Corpus has families of every type, names and label names of all sorts, and the extremes of floats.
+// Corpus returns a page with families of every type, all sorts of metric and label names, and
+// extreme floats.
 func Corpus() Page {
 	var p Page
 	family := func(name string, t expo.Type) *Family {
@@ -104,7 +105,7 @@ func Corpus() Page {
 	return p
 }
 
-// Many has n counters, and as many series in all of a gauge, a histogram and a summary.
+// Many returns a page with n counters, and n series in total of a gauge, a histogram and a summary.
 func Many(n int) Page {
 	p := Page{
 		{Family: expo.Family{Name: "requests_total", Help: "Requests.", Type: expo.Counter}},
@@ -125,7 +126,8 @@ func Many(n int) Page {
 	return p
 }
 
-// Named has what of the corpus is named as it is recommended, all types and extremes of values among it.
+// Named returns the families of the corpus with conventional names, which include all types and
+// extreme values.
 func Named() Page {
 	return slices.DeleteFunc(Corpus(), func(f Family) bool {
 		switch f.Name {
@@ -136,7 +138,8 @@ func Named() Page {
 	})
 }
 
-// Exemplars has exemplars, exponential buckets and times, which not all formats and parsers have.
+// Exemplars returns a page with exemplars, exponential buckets and times, which not all formats and
+// parsers support.
 func Exemplars() Page {
 	x := expo.Exemplar{Labels: `trace_id="abc"`, Value: .5, Time: start}
 	c := Family{Family: expo.Family{Name: "c_total", Help: "C.", Type: expo.Counter}}
@@ -158,7 +161,7 @@ func Exemplars() Page {
 	return Page{c, h, both, n}
 }
 
-// Random returns a page that r and the texts decide on.
+// Random returns a random page that contains the texts.
 func Random(r *rand.Rand, texts ...string) Page {
 	word := func() string {
 		if r.IntN(4) == 0 && len(texts) > 0 {

@@ -1,5 +1,5 @@
-// Package pagetest makes pages for tests of the encoders, and says what a parser must find on them. It is
-// used by tests only, of several modules.
+// Package pagetest creates pages for tests of encoders, and lists the samples that a parser must
+// find on them. It is used only by tests, in several modules.
 package pagetest
 
 import (
@@ -14,7 +14,7 @@ import (
 	"github.com/gotheus/gotheus/internal/backend"
 )
 
-// Page is what an encoder is given.
+// Page is the input of an encoder.
 type Page []Family
 
 // Family is a family with its series.
@@ -31,7 +31,7 @@ type Row struct {
 	Dist   expo.Distribution
 }
 
-// Formats returns all formats that differ in anything.
+// Formats returns all distinct formats.
 func Formats() (list []expo.Format) {
 	for s := expo.Text; s <= expo.Protobuf; s++ {
 		for e := expo.Underscores; e <= expo.Values; e++ {
@@ -49,7 +49,7 @@ func Formats() (list []expo.Format) {
 	return list
 }
 
-// Encode appends the page behind dst.
+// Encode appends the page to dst.
 func (p Page) Encode(dst []byte, f expo.Format) []byte {
 	e := expo.NewEncoder(f)
 	for i := range p {
@@ -67,7 +67,7 @@ func (p Page) Encode(dst []byte, f expo.Format) []byte {
 
 func (f *Family) isDistribution() bool { return f.Type == expo.Histogram || f.Type == expo.Summary }
 
-// Add adds a series; labels are names and values in turn, in whatever order.
+// Add adds a series; labels are alternating names and values, in any order.
 func (f *Family) Add(row Row, labels ...string) {
 	var names, values []string
 	for i := 0; i < len(labels); i += 2 {
@@ -86,8 +86,8 @@ func (f *Family) Add(row Row, labels ...string) {
 	f.Rows = append(f.Rows, row)
 }
 
-// Expect returns the samples that a parser must find on the page in a format, by Key. metric and label
-// escape names.
+// Expect returns the samples, by Key, that a parser must find on the page in a format. metric and
+// label escape names.
 func (p Page) Expect(f expo.Format, metric, label func(string) string) map[string]float64 {
 	all := make(map[string]float64)
 	om := f.Syntax == expo.OpenMetrics0 || f.Syntax == expo.OpenMetrics1
@@ -159,8 +159,8 @@ func (p Page) Expect(f expo.Format, metric, label func(string) string) map[strin
 	return all
 }
 
-// Key identifies a sample; labels are names and values in turn. Bounds are numbers, which parsers write
-// differently. A label without a value is the same as none.
+// Key identifies a sample; labels are alternating names and values. Bounds are compared as numbers,
+// since parsers format them differently. A label with an empty value is the same as none.
 func Key(name string, labels []string) string {
 	var list []string
 	for i := 0; i < len(labels); i += 2 {
@@ -181,7 +181,8 @@ func Key(name string, labels []string) string {
 
 func formatFloat(v float64) string { return strconv.FormatFloat(v, 'g', -1, 64) }
 
-// Diff says in what samples differ, at most ten things; "" if in nothing. Times have been through a float.
+// Diff describes at most ten differences between samples; "" if there is none. Times have been
+// converted to a float.
 func Diff(got, want map[string]float64) string {
 	var d []string
 	for key, v := range want {
@@ -200,5 +201,5 @@ func Diff(got, want map[string]float64) string {
 	return strings.Join(d[:min(len(d), 10)], "\n")
 }
 
-// validName reports whether text can be a name.
+// validName reports whether text is a valid name.
 func validName(s string) bool { return backend.ValidName(s) && utf8.ValidString(s) }

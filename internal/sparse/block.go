@@ -7,22 +7,23 @@ import (
 	"sync/atomic"
 )
 
-// Sealed is the bit that says that a word of counts does not count any more, see backend.SealedInt.
+// Sealed is the bit that marks an integer word as sealed, see backend.SealedInt.
 const Sealed uint64 = 1 << 63
 
-// Block is a view of the words of a block. Its layout, for n buckets, a power of two, and s snapshots:
+// Block is a view of the words of a block. Its layout, for n buckets, a power of two, and s
+// snapshots:
 //
 //	1         count of zeros
-//	1         coarseness: buckets are only right if read at this one or a coarser one
+//	1         coarseness: buckets must be read at this one or a coarser one
 //	s         epoch of each snapshot, 0 if there is none
 //	s         count of zeros in each snapshot
 //	n/2       keys: two buckets in each word, 0 if there is none
 //	n         count of each bucket
 //	s times n counts in each snapshot
 //
-// A bucket is found from its place in the order of buckets by linear probing, so that buckets that lie side by
-// side do not collide. It belongs to the block once its key is there, and for ever. Counts, coarseness and
-// epochs can be sealed.
+// A bucket is found by linear probing from its index, so that neighbouring buckets do not collide.
+// Once its key is stored, a bucket stays in the block for ever. Counts, coarseness and epochs can
+// be sealed.
 type Block struct {
 	Shift  uint // how much coarser the buckets are than the scale's
 	m      int
@@ -34,14 +35,14 @@ type Block struct {
 	epochs, zeroSnaps, snaps []atomic.Uint64
 }
 
-// EpochsAt is where the epochs begin in the words of a block.
+// EpochsAt is the index of the first epoch in the words of a block.
 const EpochsAt = 2
 
 // Words returns the number of words of a block for n buckets and s snapshots.
 func Words(n, s int) int { return 2 + 2*s + n/2 + n*(1+s) }
 
-// View returns the block in w, whose buckets are coarser by shift than those of the scale with m buckets
-// per doubling. How many it has follows from the number of words.
+// View returns the block in w, whose buckets are coarser by shift than those of the scale with m
+// buckets per doubling. The number of buckets follows from the number of words.
 func View(w []atomic.Uint64, m int, shift uint, snapshots int) Block {
 	s := snapshots
 	n := 2 * (len(w) - 2 - 2*s) / (3 + 2*s)
@@ -52,7 +53,7 @@ func View(w []atomic.Uint64, m int, shift uint, snapshots int) Block {
 	}
 }
 
-// Sealable reports whether word i of a block of so many words is one that is sealed.
+// Sealable reports whether word i of a block of so many words can be sealed.
 func Sealable(i, words, snapshots int) bool {
 	s := snapshots
 	n := 2 * (words - 2 - 2*s) / (3 + 2*s)
@@ -60,7 +61,8 @@ func Sealable(i, words, snapshots int) bool {
 	return i < 2+s || i >= counts && i < counts+n
 }
 
-// Snapshot reports whether word i of a block of so many words belongs to a snapshot, which changes with time.
+// Snapshot reports whether word i of a block of so many words belongs to a snapshot, which changes
+// with time and not with updates.
 func Snapshot(i, words, snapshots int) bool {
 	s := snapshots
 	n := 2 * (words - 2 - 2*s) / (3 + 2*s)
@@ -89,8 +91,8 @@ func (b *Block) place(key uint32) int {
 // Zero returns the count of zeros.
 func (b *Block) Zero() *atomic.Uint64 { return b.zero }
 
-// Find returns the count of a bucket of the scale, or rather of the coarser one that holds it. If the block
-// does not have it, it takes it in; nil says that there is no room.
+// Find returns the count of the block's bucket that contains bucket index of the scale. It adds the
+// bucket if necessary, and returns nil if there is no room.
 func (b *Block) Find(index int32, negative bool) *atomic.Uint64 {
 	key := keyOf(coarser(index, b.Shift), negative)
 	at := b.place(key)
@@ -101,7 +103,8 @@ func (b *Block) Find(index int32, negative bool) *atomic.Uint64 {
 		case key:
 			return &b.counts[at]
 		case 0:
-			// If this fails, the bucket that was taken in there, or beside, may be this one.
+			// If this fails, another goroutine has added a bucket in this word, perhaps
+			// the same one.
 			if w.CompareAndSwap(v, v|uint64(key)<<half) {
 				return &b.counts[at]
 			}
@@ -113,8 +116,9 @@ func (b *Block) Find(index int32, negative bool) *atomic.Uint64 {
 	return nil
 }
 
-// Quick returns the count of the bucket of v, which must be finite and not zero, if the block has that in the first
-// place where it can be; otherwise nil. It is what most observations need, and nothing else.
+// Quick returns the count of the bucket of v, which must be finite and not zero, if that bucket is
+// at the first position that Find would probe; otherwise nil. It is the fast path of most
+// observations.
 func (b *Block) Quick(s *Scale, v float64) *atomic.Uint64 {
 	f := math.Float64bits(v)
 	exp, mant := int32(f>>mantissa)&0x7ff, f&(1<<mantissa-1)
@@ -139,16 +143,16 @@ func (b *Block) Quick(s *Scale, v float64) *atomic.Uint64 {
 	return &b.counts[at]
 }
 
-// FindAnyhow is Find for when there is no other block to go on in: if there is no room, it makes the block
-// coarser, so that one of the buckets that it has, or that of zeros, holds the one wanted. The caller must call
-// KeepCoarse with the coarseness it returns after it has counted.
+// FindAnyhow is Find for the last block: if there is no room, it makes the block coarser, so that
+// an existing bucket or the zero bucket contains the wanted one. After counting, the caller must
+// call KeepCoarse with the coarseness returned.
 func (b *Block) FindAnyhow(index int32, negative bool) (count *atomic.Uint64, coarse uint64) {
 	if w := b.Find(index, negative); w != nil {
 		return w, 0
 	}
 	key := keyOf(coarser(index, b.Shift), negative)
 	most := CoarsestShift(b.m)
-	// All of it is united with zero if nothing better is found.
+	// By default, merge everything up to the bucket into zero.
 	count = b.zero
 	coarse = uint64(most) + uint64(coarser(index, most)-coarser(leastExp*int32(b.m), most)+1)
 	for at := range b.counts {
@@ -164,20 +168,20 @@ func (b *Block) FindAnyhow(index int32, negative bool) (count *atomic.Uint64, co
 			}
 		}
 	}
-	// Before anything is counted: a reader must not take it for what the bucket alone holds.
+	// This comes before counting, so that no reader attributes the count to the finer bucket.
 	b.KeepCoarse(coarse)
 	return count, coarse
 }
 
-// KeepCoarse makes the block at least so coarse. After counting it is called again, since the series may have
-// been deleted and brought back meanwhile.
+// KeepCoarse makes the block at least this coarse. It is called again after counting, since the
+// series may have been deleted and revived meanwhile.
 func (b *Block) KeepCoarse(coarse uint64) {
 	for old := b.coarse.Load(); old < coarse && !b.coarse.CompareAndSwap(old, coarse); old = b.coarse.Load() {
 	}
 }
 
-// Coarse returns the coarseness at which the block has to be read at least. Whatever is in the
-// words, it is one that there is.
+// Coarse returns the least coarseness at which the block can be read. It is valid even if the words
+// are damaged.
 func (b *Block) Coarse() uint64 {
 	return max(min(load(b.coarse), mostCoarse(b.m)), uint64(b.Shift))
 }
@@ -191,7 +195,7 @@ func load(w *atomic.Uint64) uint64 {
 	return 0
 }
 
-// Bucket is a bucket that is not empty. Its index is that of the block.
+// Bucket is a nonempty bucket. Its index is relative to the block's shift.
 type Bucket struct {
 	Index    int32
 	Negative bool
@@ -199,29 +203,29 @@ type Bucket struct {
 	Count    uint64
 }
 
-// Append appends the buckets to dst, and returns the count of zeros besides.
+// Append appends the buckets to dst, and returns the count of zeros separately.
 func (b *Block) Append(dst []Bucket) (list []Bucket, zeros uint64) {
 	return b.appendFrom(dst, before{nothing: true})
 }
 
-// withoutStrange drops buckets, from a place on, whose index no float has: another process may have
-// written anything as a key.
-func (b *Block) withoutStrange(list []Bucket, from int) []Bucket {
+// withoutInvalid drops buckets, beginning at a position of the list, whose index no float has:
+// another process may have written any key.
+func (b *Block) withoutInvalid(list []Bucket, from int) []Bucket {
 	least, most := coarser(leastExp*int32(b.m), b.Shift), coarser(mostExp*int32(b.m), b.Shift)
-	strange := false
+	invalid := false
 	for i := from; i < len(list); i++ {
-		strange = strange || list[i].Index < least || list[i].Index > most
+		invalid = invalid || list[i].Index < least || list[i].Index > most
 	}
-	if !strange {
+	if !invalid {
 		return list
 	}
 	kept := slices.DeleteFunc(list[from:], func(x Bucket) bool { return x.Index < least || x.Index > most })
 	return list[:from+len(kept)]
 }
 
-// Coarsen changes the indices of buckets that may come from different blocks to those of a coarseness, sorts
-// them, unites those that are the same, and returns what is now in the zero bucket. Negative ones come
-// first, by falling index, so that values ascend.
+// Coarsen converts buckets, which may come from different blocks, to a coarseness, sorts them,
+// unites equal ones, and returns the count that is merged into the zero bucket. Negative buckets
+// come first, in descending order of index, so that values ascend.
 func Coarsen(list []Bucket, m int, coarse uint64) (united []Bucket, zeros uint64) {
 	shift := uint(min(coarse, uint64(CoarsestShift(m))))
 	upTo, widened := zeroUpTo(m, coarse)
@@ -246,7 +250,7 @@ func Coarsen(list []Bucket, m int, coarse uint64) (united []Bucket, zeros uint64
 	return united, zeros
 }
 
-// ZeroThreshold returns up to where a coarseness makes values count as zero; 0 if it does not.
+// ZeroThreshold returns the magnitude up to which values count as zero at a coarseness, or 0.
 func ZeroThreshold(m int, coarse uint64) float64 {
 	if i, ok := zeroUpTo(m, coarse); ok {
 		return min(ScaleOf(m).Bound(i, CoarsestShift(m)), math.MaxFloat64)
@@ -268,11 +272,11 @@ func sortBuckets(list []Bucket) {
 	})
 }
 
-// Take seals all counts and returns what was in them, but for what had been counted when an epoch
-// began, which is forgotten; 0: for nothing.
+// Take seals all counts and returns them, minus what had been counted when an epoch began; 0 for
+// epoch subtracts nothing.
 func (b *Block) Take(epoch uint64) (list []Bucket, zeros uint64) {
 	from := before{nothing: true}
-	for i := range b.epochs { // first, so that no snapshot is replaced any more
+	for i := range b.epochs { // seal these first, so that no snapshot is replaced any more
 		e := b.epochs[i].Swap(Sealed)
 		if epoch > 0 {
 			from.consider(i, e, epoch)
@@ -292,5 +296,5 @@ func (b *Block) Take(epoch uint64) (list []Bucket, zeros uint64) {
 		}
 	}
 	b.coarse.Store(Sealed)
-	return b.withoutStrange(list, 0), zeros
+	return b.withoutInvalid(list, 0), zeros
 }

@@ -2,12 +2,14 @@ package sparse
 
 import "sync/atomic"
 
-// Merge adds the block in from, which may be live, to the one in to, which nobody else uses, and returns it.
-// If there is no room, that is in larger words. Both have the same buckets, and as many snapshots.
+// Merge adds the block in from, which may be live, to the one in to, which nobody else uses, and
+// returns the result. If to has no room, the result is in larger words. Both must have the same
+// scale and the same number of snapshots.
 func Merge(to, from []atomic.Uint64, m int, shift uint, snapshots int) []atomic.Uint64 {
 	t, f := View(to, m, shift, snapshots), View(from, m, shift, snapshots)
 	t.align(&f)
-	had := make([]before, snapshots) // by f, when the epoch of each of t's snapshots began
+	// what f had counted when the epoch of each of t's snapshots began
+	had := make([]before, snapshots)
 	for s := range had {
 		had[s] = f.before(t.epoch(s))
 	}
@@ -20,7 +22,7 @@ func Merge(to, from []atomic.Uint64, m int, shift uint, snapshots int) []atomic.
 	add(t.zero, zeros)
 	for i := range f.counts {
 		n, key := load(&f.counts[i]), f.key(i)
-		if n == 0 || key == 0 { // it comes with its key the next time
+		if n == 0 || key == 0 { // a concurrent Find has not set the key yet
 			continue
 		}
 		at := t.index(key)
@@ -37,9 +39,9 @@ func Merge(to, from []atomic.Uint64, m int, shift uint, snapshots int) []atomic.
 	return to
 }
 
-// Subtract takes the counts in counted, which is a former state of w, from those in w, which may be
-// live, and from its snapshots. Coarseness and epochs stay: they say how the rest has to be read.
-// What is no state of w, since it has another size, is left alone.
+// Subtract subtracts the counts in counted, a former state of w, from those in w, which may be
+// live, and from its snapshots. Coarseness and epochs stay, since the rest must be read with them.
+// It does nothing if counted has another size and so cannot be a former state.
 func Subtract(w, counted []atomic.Uint64, m int, shift uint, snapshots int) {
 	if len(w) != len(counted) {
 		return
@@ -67,7 +69,7 @@ func subtract(w *atomic.Uint64, n uint64) {
 	}
 }
 
-// index returns where a key is, or is now; -1: nowhere, the block is full.
+// index returns the position of a key, which it adds if necessary, or -1 if the block is full.
 func (b *Block) index(key uint32) int {
 	at := b.place(key)
 	for range b.counts {
@@ -84,7 +86,7 @@ func (b *Block) index(key uint32) int {
 	return -1
 }
 
-// grown returns a block of twice the size with the same contents.
+// grown returns a block of twice the size with the same content.
 func (b *Block) grown(words []atomic.Uint64, snapshots int) []atomic.Uint64 {
 	n := 2 * len(b.counts)
 	larger := make([]atomic.Uint64, Words(n, snapshots))
@@ -104,8 +106,8 @@ func (b *Block) grown(words []atomic.Uint64, snapshots int) []atomic.Uint64 {
 	return larger
 }
 
-// align gives b, which nobody else uses, a snapshot for each epoch that it or other has, as far as
-// there is place for them: the later ones.
+// align gives b, which nobody else uses, a snapshot for each epoch that b or other has. If there is
+// not enough room, it keeps the later ones.
 func (b *Block) align(other *Block) {
 	had := make([]before, len(b.epochs)) // before any snapshot is replaced
 	for s := range had {

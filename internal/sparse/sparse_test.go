@@ -2,7 +2,6 @@ package sparse
 
 import (
 	"fmt"
-	"maps"
 	"math"
 	"math/big"
 	"math/rand/v2"
@@ -13,14 +12,14 @@ import (
 
 var scalesTested = []int{1, 2, 4, 8, 16, 35, 64, 128, 256, 347}
 
-// A bound is the float64 closest to 2^(i/m): that to the power of m is 2^i as nearly as floats allow.
+// A bound is the float64 closest to 2^(i/m): its m-th power is as close to 2^i as floats allow.
 func TestBounds(t *testing.T) {
 	t.Parallel()
 	for _, m := range scalesTested {
 		s := ScaleOf(m)
 		for i := range m + 1 {
 			bound := s.Bound(int32(i), 0)
-			// The exact bound is between the middles to the neighbours.
+			// The exact bound lies between the midpoints to the neighbouring floats.
 			if i == 0 || i == m {
 				if bound != float64(1+i/m) {
 					t.Errorf("m %d, bound %d: %v", m, i, bound)
@@ -46,7 +45,7 @@ func powAbove(v *big.Float, m, i int) bool {
 	return p.Cmp(new(big.Float).SetMantExp(big.NewFloat(1), i)) > 0
 }
 
-// Every value is above the lower bound of its bucket and not above the upper one, whatever it is.
+// Every value is above the lower bound of its bucket and at most its upper bound.
 func TestIndex(t *testing.T) {
 	t.Parallel()
 	rnd := rand.New(rand.NewPCG(1, 2))
@@ -56,7 +55,8 @@ func TestIndex(t *testing.T) {
 			t.Helper()
 			for shift := range CoarsestShift(m) + 1 {
 				i := coarser(s.Index(v), shift)
-				if lower, upper := s.Bound(i-1, shift), s.Bound(i, shift); !(v <= upper) || !(v > lower) && v >= 0x1p-1022 { // bounds below are rounded
+				if lower, upper := s.Bound(i-1, shift), s.Bound(i, shift); !(v <= upper) || !(v > lower) && v >= 0x1p-1022 {
+					// subnormal bounds are rounded
 					t.Fatalf("m %d, shift %d: %v is not in bucket %d, %v to %v", m, shift, v, i, lower, upper)
 				}
 			}
@@ -118,7 +118,8 @@ func sum(list []Bucket) (n uint64) {
 	return n
 }
 
-// Buckets side by side have their places; many goroutines take each in once; what has no room is told.
+// Neighbouring buckets do not collide, concurrent goroutines add each bucket once, and a full block
+// returns nil.
 func TestFind(t *testing.T) {
 	t.Parallel()
 	for _, n := range []int{2, 32, 128} {
@@ -150,12 +151,12 @@ func TestFind(t *testing.T) {
 			t.Error("there was room for another")
 		}
 		if b.Find(0, false) == nil {
-			t.Error("it does not find what it has")
+			t.Error("an existing bucket is not found")
 		}
 	}
 }
 
-// reference counts values as the coarse buckets would, one by one.
+// reference counts values one by one in coarse buckets.
 func reference(values []float64, m int, coarse uint64) (map[string]uint64, uint64) {
 	want, zeros := map[string]uint64{}, uint64(0)
 	shift := uint(min(coarse, uint64(CoarsestShift(m))))
@@ -169,7 +170,7 @@ func reference(values []float64, m int, coarse uint64) (map[string]uint64, uint6
 	return want, zeros
 }
 
-// A block that has no room for more becomes coarser, so that whatever is counted is right at its coarseness.
+// A full block becomes coarser, and its counts are right at its coarseness.
 func TestFindAnyhow(t *testing.T) {
 	t.Parallel()
 	rnd := rand.New(rand.NewPCG(3, 4))
@@ -201,7 +202,7 @@ func TestFindAnyhow(t *testing.T) {
 	}
 }
 
-// In the end everything is in the zero bucket.
+// At the greatest coarseness everything is in the zero bucket.
 func TestMostCoarse(t *testing.T) {
 	t.Parallel()
 	for _, m := range scalesTested {
@@ -212,8 +213,7 @@ func TestMostCoarse(t *testing.T) {
 	}
 }
 
-// Whatever another process has put into the words of a block, reading it comes to an end, and finds
-// buckets that there are.
+// Whatever another process has written to a block, reading terminates and returns valid buckets.
 func TestWildWords(t *testing.T) {
 	t.Parallel()
 	rnd := rand.New(rand.NewPCG(8, 9))
@@ -231,7 +231,7 @@ func TestWildWords(t *testing.T) {
 			coarse := b.Coarse()
 			for ; len(list) > 0; coarse++ {
 				if coarse > mostCoarse(m) {
-					t.Fatalf("m %d: %v is not united with zero at any coarseness", m, list)
+					t.Fatalf("m %d: %v is not merged into zero at any coarseness", m, list)
 				}
 				for _, x := range list {
 					if bound := ScaleOf(m).Bound(x.Index, uint(x.Shift)); !(bound > 0) {
@@ -258,7 +258,7 @@ func TestSealable(t *testing.T) {
 			}
 		}
 		if list, zeros := b.Append(nil); len(list) != 0 || zeros != 0 || b.Coarse() != 0 {
-			t.Error("something counts that is sealed")
+			t.Error("a sealed word counts")
 		}
 		if b.Find(3, false).Load() != Sealed {
 			t.Error("a bucket has lost its key")
@@ -291,19 +291,19 @@ func TestWindow(t *testing.T) {
 	if got := count(11, 13); got != 24 {
 		t.Errorf("since 11: %d", got)
 	}
-	// One that is stopped in the middle of its copying leaves it to the next.
+	// If a process is stopped while it copies, the next one completes the snapshot.
 	for _, mark := range []uint64{copying, copyingFirst} {
 		b.epochs[14%3].Store(mark)
 		if n := count(14, 14); n != 0 || b.epoch(14%3) != 14 {
 			t.Errorf("since 14: %d", n)
 		}
 	}
-	// Nobody was there to take the snapshot of 15: what was counted before that of 16 may be older.
+	// Nobody took the snapshot of 15, so what was counted before that of 16 may be older.
 	b.Find(5, true).Add(64)
 	if got := count(15, 16); got != 0 {
 		t.Errorf("since 15, of which there is no snapshot: %d", got)
 	}
-	// The clock goes back: nothing is lost for good.
+	// After the clock has gone back, counting recovers.
 	b.Advance(5)
 	b.Find(5, true).Add(32)
 	if got := count(5, 5); got < 32 {
@@ -311,7 +311,7 @@ func TestWindow(t *testing.T) {
 	}
 }
 
-// What is counted once in each epoch, in each bucket, is in the window once for each, also while
+// Each bucket counts once per epoch, so a window must show each bucket once per epoch, even while
 // snapshots are replaced: no bucket is read with the snapshot of another epoch.
 func TestWindowWhileItMoves(t *testing.T) {
 	t.Parallel()
@@ -348,12 +348,12 @@ func TestWindowWhileItMoves(t *testing.T) {
 		for _, x := range list {
 			least, most = min(least, x.Count), max(most, x.Count)
 		}
-		// The next epoch may have been counted in some of the buckets.
+		// Some buckets may include the next epoch.
 		if len(list) > 0 && (most > after+1-(before-slots) || most-least > after-before+1) {
 			t.Fatalf("since epoch %d, and it is %d: %v", before-slots+1, after, list)
 		}
 	}
-	for range slots { // the reader may have been so late that it undid a snapshot
+	for range slots { // the reader may have been so late that it replaced a newer snapshot
 		step()
 	}
 	if list, _ := b.AppendSince(nil, now.Load()-slots+1, now.Load()); sum(list) != slots*buckets {
@@ -361,7 +361,7 @@ func TestWindowWhileItMoves(t *testing.T) {
 	}
 }
 
-// Whoever is late by less than a window does not undo a snapshot.
+// A caller that is late by less than a window does not replace a newer snapshot.
 func TestLateAdvance(t *testing.T) {
 	t.Parallel()
 	_, b := newBlock(8, 8, 0, 3)
@@ -375,8 +375,8 @@ func TestLateAdvance(t *testing.T) {
 	}
 }
 
-// Whoever has been stopped while it took a snapshot copies no more when another one has taken its
-// place.
+// A process that was stopped while it took a snapshot does not overwrite a newer one when it
+// continues.
 func TestStaleCopy(t *testing.T) {
 	t.Parallel()
 	_, b := newBlock(8, 8, 0, 3)
@@ -385,199 +385,5 @@ func TestStaleCopy(t *testing.T) {
 	b.Zero().Add(5)
 	if b.copy(&b.epochs[7%3], copying, b.zero, &b.zeroSnaps[7%3]) || b.zeroSnaps[7%3].Load() != 0 {
 		t.Error("a snapshot that is complete was changed")
-	}
-}
-
-// Blocks are merged at any moment of a snapshot, and with buckets whose keys are yet to come.
-func TestMergeOfUnfinished(t *testing.T) {
-	t.Parallel()
-	w, begins := newBlock(8, 8, 0, 3)
-	oldWords, old := newBlock(8, 8, 0, 3)
-	old.Advance(5)
-	old.Find(1, false).Add(1000)
-	old.Advance(9)
-	begins.Find(2, false).Add(3)
-	begins.epochs[10%3].Store(copyingFirst) // its first snapshot is being taken
-	for _, order := range [][2][]atomic.Uint64{{w, oldWords}, {oldWords, w}} {
-		to := make([]atomic.Uint64, len(w))
-		for i := range to { // as a store's reader has it
-			to[i].Store(order[0][i].Load())
-		}
-		merged := View(Merge(to, order[1], 8, 0, 3), 8, 0, 3)
-		if list, _ := merged.AppendSince(nil, 8, 10); sum(list) != 3 {
-			t.Errorf("%d within the window of one that has begun and one that was there: %v", sum(list), list)
-		}
-	}
-	keyless, _ := newBlock(8, 8, 0, 0)
-	b := View(keyless, 8, 0, 0)
-	b.counts[0].Store(1)
-	other, o := newBlock(8, 8, 0, 0)
-	o.Find(0, false).Add(10)
-	merged := View(Merge(Merge(make([]atomic.Uint64, len(other)), keyless, 8, 0, 0), other, 8, 0, 0), 8, 0, 0)
-	if list, _ := merged.Append(nil); sum(list) != 10 || len(list) != 1 {
-		t.Errorf("a count without a key is in another bucket: %v", list)
-	}
-	Subtract(keyless, make([]atomic.Uint64, Words(16, 0)), 8, 0, 0) // no former state of it
-}
-
-// What is taken while the window moves is that of one epoch.
-func TestTakeWhileItMoves(t *testing.T) {
-	t.Parallel()
-	for round := range 3000 {
-		const slots, buckets = 3, 64
-		_, b := newBlock(2*buckets, 8, 0, slots)
-		for e := range uint64(slots) {
-			b.Advance(e + 1)
-			for i := range int32(buckets) {
-				b.Find(i, false).Add(1)
-			}
-		}
-		var begun atomic.Bool
-		done := make(chan struct{})
-		go func() {
-			defer close(done)
-			for begun.Store(true); round%100 > 0; round-- { // begins at another moment in each round
-				b.Coarse()
-			}
-			b.Advance(slots + 1)
-		}()
-		for !begun.Load() {
-		}
-		list, _ := b.Take(1)
-		<-done
-		if len(list) != buckets {
-			t.Fatalf("%d of %d buckets", len(list), buckets)
-		}
-		for _, x := range list {
-			if x.Count != list[0].Count || x.Count < slots-1 {
-				t.Fatalf("buckets of different epochs: %v", list)
-			}
-		}
-	}
-}
-
-// The window over the blocks of several writers, some of which are not there all the time, has what
-// one writer's would have, at every moment, in whatever order they are merged.
-func TestMergedWindows(t *testing.T) {
-	t.Parallel()
-	for seed := range uint64(300) {
-		rnd := rand.New(rand.NewPCG(seed, 7))
-		const m = 8
-		slots := 1 + rnd.IntN(5)
-		type writer struct {
-			w     []atomic.Uint64
-			b     Block
-			until uint64 // it is stopped
-			dead  bool
-		}
-		var writers []*writer
-		type observation struct {
-			epoch uint64
-			value float64
-		}
-		var all []observation
-		for now := uint64(5); now < 40; now++ {
-			if len(writers) < 4 && rnd.IntN(4) == 0 || len(writers) == 0 {
-				w, b := newBlock(32, m, 0, slots)
-				writers = append(writers, &writer{w: w, b: b})
-			}
-			for _, x := range writers {
-				switch {
-				case x.dead || x.until > now:
-					continue
-				case rnd.IntN(12) == 0: // for longer than an epoch
-					x.until = now + 1 + rnd.Uint64N(8)
-					continue
-				case rnd.IntN(30) == 0:
-					x.dead = true
-					continue
-				}
-				x.b.Advance(now)
-				for range rnd.IntN(3) * rnd.IntN(20) {
-					v := float64(rnd.IntN(6))
-					all = append(all, observation{now, v})
-					if v == 0 {
-						x.b.Zero().Add(1)
-					} else {
-						x.b.Find(ScaleOf(m).Index(v), false).Add(1)
-					}
-				}
-			}
-			merged := make([]atomic.Uint64, Words(32, slots))
-			for _, i := range rnd.Perm(len(writers)) {
-				merged = Merge(merged, writers[i].w, m, 0, slots)
-			}
-			if rnd.IntN(4) == 0 { // what the dead have left is merged once for all
-				base := make([]atomic.Uint64, Words(32, slots))
-				kept := writers[:0]
-				for _, x := range writers {
-					if x.dead {
-						base = Merge(base, x.w, m, 0, slots)
-					} else {
-						kept = append(kept, x)
-					}
-				}
-				writers = append(kept, &writer{w: base, b: View(base, m, 0, slots), dead: true})
-			}
-			oldest := max(now, uint64(slots)) - uint64(slots) + 1
-			var values []float64
-			zeros := uint64(0)
-			for _, o := range all {
-				if o.epoch >= oldest && o.value == 0 {
-					zeros++
-				} else if o.epoch >= oldest {
-					values = append(values, o.value)
-				}
-			}
-			view := View(merged, m, 0, slots)
-			list, gotZeros := view.AppendSince(nil, oldest, now)
-			want, _ := reference(values, m, 0)
-			got := map[string]uint64{}
-			for _, x := range list {
-				got[fmt.Sprint(x.Negative, x.Index)] += x.Count
-			}
-			if !maps.Equal(got, want) || gotZeros != zeros {
-				t.Fatalf("seed %d, epoch %d, %d slots: %v and %d zeros in the window, want %v and %d", seed, now, slots, got, gotZeros, want, zeros)
-			}
-		}
-	}
-}
-
-// Merging the blocks of several writers gives what one writer's would be.
-func TestMerge(t *testing.T) {
-	t.Parallel()
-	rnd := rand.New(rand.NewPCG(5, 6))
-	for round := range 50 {
-		const m = 8
-		to := make([]atomic.Uint64, Words(16, 3))
-		var values []float64
-		for range 4 {
-			w, b := newBlock(64, m, 1, 3)
-			b.Advance(uint64(5 + rnd.IntN(2)))
-			for range 50 {
-				v := math.Exp2(rnd.Float64()*float64(round%6) - 1)
-				if rnd.IntN(10) == 0 {
-					v = -v
-				}
-				values = append(values, v)
-				b.Find(ScaleOf(m).Index(v), v < 0).Add(1)
-			}
-			to = Merge(to, w, m, 1, 3)
-		}
-		b := View(to, m, 1, 3)
-		list, _ := b.Append(nil)
-		united, _ := Coarsen(list, m, 1)
-		want, _ := reference(values, m, 1)
-		for _, x := range united {
-			if want[fmt.Sprint(x.Negative, x.Index)] != x.Count {
-				t.Fatalf("round %d: bucket %v, want %v", round, x, want)
-			}
-		}
-		if len(united) != len(want) || sum(united) != 200 {
-			t.Fatalf("round %d: %d buckets with %d", round, len(united), sum(united))
-		}
-		if list, _ := b.AppendSince(nil, 5, 6); sum(list) != 200 {
-			t.Fatalf("round %d: %d within the window", round, sum(list))
-		}
 	}
 }

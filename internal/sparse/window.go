@@ -2,18 +2,18 @@ package sparse
 
 import "sync/atomic"
 
-// Counts only grow. What was counted within a window is the difference to a snapshot of all counts,
-// of which a block has a few, taken at the beginnings of epochs: that of epoch e is in place e mod
-// their number. Whoever finds that the snapshot of the current epoch is missing takes it. Where
-// nobody was there to take one, the next later one stands for it: nothing old then passes for new.
+// Counts only grow, so the count within a window is the difference to a snapshot. A block has room
+// for a few snapshots, taken when epochs begin: that of epoch e is at position e mod their number.
+// Any process that finds the snapshot of the current epoch missing takes it. If nobody took one in
+// time, the next later one is used, so that old counts are not taken for new ones.
 
-// Incomplete stands for the epoch of a snapshot that is being taken, and of one that says nothing.
+// Incomplete is the epoch of a snapshot that is being taken or is not usable.
 const Incomplete uint64 = 1 << 62
 
-// Advance takes the snapshot of an epoch, a number above 0 and below 2^62, unless it is there. Many
-// may do so at once: they copy nearly the same. One that is killed or stopped on the way leaves it
-// to the next, and copies no more when it goes on, since every word that another one has written
-// since is a different one.
+// Advance takes the snapshot of an epoch, a number from 1 to 2^62-1, unless it exists. It may be
+// called by many at once, which copy nearly the same counts. If a caller is killed or stopped
+// meanwhile, the next one completes the snapshot. The stopped one does not overwrite it when it
+// continues, since it copies by compare-and-swap.
 func (b *Block) Advance(epoch uint64) {
 	at := int(epoch % uint64(len(b.epochs)))
 	w := &b.epochs[at]
@@ -22,10 +22,12 @@ func (b *Block) Advance(epoch uint64) {
 		return
 	}
 	if old > epoch && old-epoch <= uint64(len(b.epochs)) {
-		return // the caller has been stopped for a while; a clock that goes back further begins anew
+		// the caller was stopped for a while; if a clock goes back further, start over
+		return
 	}
 	mark := copying
-	if b.before(0).nothing { // it begins with this epoch, even if something was counted since
+	if b.before(0).nothing {
+		// the window begins with this epoch, even if something was counted already
 		mark = copyingFirst
 	}
 	if old != mark && !w.CompareAndSwap(old, mark) {
@@ -42,14 +44,14 @@ func (b *Block) Advance(epoch uint64) {
 	w.CompareAndSwap(mark, epoch)
 }
 
-// What stands for an epoch while its snapshot is not complete.
+// Values of an epoch while its snapshot is not complete.
 const (
 	copying      = Incomplete
-	copyingFirst = copying + 1 // and it is one of nothing
+	copyingFirst = copying + 1 // the snapshot is to have counts of zero
 )
 
-// copy writes a count into a snapshot. False says that the snapshot is complete, or another one's
-// by now.
+// copy writes a count into a snapshot. It returns false if the snapshot is complete or belongs to
+// another epoch by now.
 func (b *Block) copy(epoch *atomic.Uint64, mark uint64, from, to *atomic.Uint64) bool {
 	for {
 		old, n := to.Load(), load(from)
@@ -65,7 +67,7 @@ func (b *Block) copy(epoch *atomic.Uint64, mark uint64, from, to *atomic.Uint64)
 	}
 }
 
-// epoch returns the epoch of a snapshot; 0 if there is none.
+// epoch returns the epoch of a snapshot, or 0 if there is none.
 func (b *Block) epoch(at int) uint64 {
 	if e := b.epochs[at].Load(); e < copying {
 		return e
@@ -73,15 +75,17 @@ func (b *Block) epoch(at int) uint64 {
 	return 0
 }
 
-// before says what had been counted when an epoch began.
+// before tells what had been counted when an epoch began: the counts in snapshot at, if epoch is
+// not 0; otherwise nothing, if that is set, because the block has no snapshots yet; otherwise all
+// present counts.
 type before struct {
-	at      int    // in this snapshot,
-	epoch   uint64 // which is that of this epoch; 0: in none, but
-	nothing bool   // nothing, since the block has no snapshots yet; or else all that it has now
+	at      int    // position of the snapshot
+	epoch   uint64 // its epoch, or 0
+	nothing bool   // used if epoch is 0
 }
 
-// before finds the snapshot of an epoch or, if nobody has taken that, of the next later one. If
-// there is neither, nothing was counted since: whoever counts takes snapshots, too.
+// before finds the snapshot of an epoch or, if there is none, the next later one. If there is
+// neither, nothing was counted since, because every writer takes snapshots, too.
 func (b *Block) before(epoch uint64) before {
 	found := before{nothing: true}
 	for i := range b.epochs {
@@ -90,7 +94,7 @@ func (b *Block) before(epoch uint64) before {
 	return found
 }
 
-// consider takes the snapshot in a place for that of an epoch if it is nearer than those before.
+// consider uses the snapshot at a position if its epoch is closer than those considered before.
 func (f *before) consider(at int, e, epoch uint64) {
 	if e != 0 && e != copyingFirst && e < Sealed {
 		f.nothing = false
@@ -100,8 +104,8 @@ func (f *before) consider(at int, e, epoch uint64) {
 	}
 }
 
-// of returns what of a count that is now n had been counted. Its snapshots begin with snaps[i], and
-// are step apart.
+// of returns the part of the present count n that was counted before the epoch. The snapshots of
+// this count are at snaps[i] and then step apart.
 func (f before) of(n uint64, snaps []atomic.Uint64, i, step int) uint64 {
 	switch {
 	case f.epoch != 0:
@@ -112,24 +116,25 @@ func (f before) of(n uint64, snaps []atomic.Uint64, i, step int) uint64 {
 	return n
 }
 
-// AppendSince appends the buckets of what was counted since the beginning of an epoch, and returns
-// the zeros besides. now is the current epoch, whose snapshot it takes if that is missing.
+// AppendSince appends the buckets with the counts since an epoch began, and returns the count of
+// zeros separately. now is the current epoch, whose snapshot it takes if necessary.
 func (b *Block) AppendSince(dst []Bucket, epoch, now uint64) (list []Bucket, zeros uint64) {
 	for range 16 {
 		b.Advance(now)
 		from := b.before(epoch)
 		if from.epoch == 0 {
-			continue // another one is taking it, or has just deleted the series
+			continue // another process is taking it, or has just deleted the series
 		}
 		list, zeros = b.appendFrom(dst, from)
-		if b.epochs[from.at].Load() == from.epoch { // otherwise another snapshot has taken its place meanwhile
+		if b.epochs[from.at].Load() == from.epoch {
+			// otherwise the snapshot was replaced meanwhile
 			return list, zeros
 		}
 	}
 	return dst, 0
 }
 
-// appendFrom appends the buckets of what was counted since from.
+// appendFrom appends the buckets with the counts since from.
 func (b *Block) appendFrom(dst []Bucket, from before) (list []Bucket, zeros uint64) {
 	zeros = load(b.zero)
 	zeros -= from.of(zeros, b.zeroSnaps, 0, 1)
@@ -154,5 +159,5 @@ func (b *Block) appendFrom(dst []Bucket, from before) (list []Bucket, zeros uint
 		key := b.key(at)
 		dst = append(dst, Bucket{int32(key>>1) - keyBias, key&1 != 0, uint8(b.Shift), n})
 	}
-	return b.withoutStrange(dst, had), zeros
+	return b.withoutInvalid(dst, had), zeros
 }

@@ -5,8 +5,8 @@ import (
 	"sync/atomic"
 )
 
-// pooled is a place by what package sync promises nothing about, but has always done: a pool keeps what was put back last
-// for the processor that did.
+// pooled gets a number from a sync.Pool. It relies on undocumented behaviour that has always held:
+// a pool returns what was last put back on the same processor.
 func pooled() int {
 	p := pool.Get().(*int)
 	n := *p
@@ -15,13 +15,13 @@ func pooled() int {
 }
 
 var (
-	places [256]int // what the pool holds, so that it allocates nothing
-	taken  atomic.Uint32
-	pool   = sync.Pool{New: func() any { return &places[(taken.Add(1)-1)%uint32(len(places))] }}
+	numbers [256]int // the pool's elements, so that it does not allocate
+	taken   atomic.Uint32
+	pool    = sync.Pool{New: func() any { return &numbers[(taken.Add(1)-1)%uint32(len(numbers))] }}
 )
 
 func init() {
-	for i := range places {
-		places[i] = i
+	for i := range numbers {
+		numbers[i] = i
 	}
 }

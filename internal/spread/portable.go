@@ -5,5 +5,5 @@ package spread
 // Place returns a number from a pool.
 func Place() int { return pooled() }
 
-// Free must follow Place.
+// Free must be called after Place.
 func Free() {}

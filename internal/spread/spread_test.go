@@ -12,35 +12,35 @@ func pinned() int {
 	return n
 }
 
-// Goroutines that keep all processors busy are told apart by either way.
+// Both implementations tell goroutines apart that keep all processors busy.
 func TestPlace(t *testing.T) {
 	for name, place := range map[string]func() int{"Place": pinned, "pooled": pooled} {
 		t.Run(name, func(t *testing.T) {
 			const goroutines = 8
 			var mu sync.Mutex
-			seen := make(map[int]bool)
+			distinct := make(map[int]bool)
 			var wait sync.WaitGroup
 			for range goroutines {
 				wait.Go(func() {
-					mine := make(map[int]bool)
+					own := make(map[int]bool)
 					for range 10_000 {
-						mine[place()] = true
+						own[place()] = true
 					}
 					mu.Lock()
 					defer mu.Unlock()
-					for n := range mine {
-						seen[n] = true
+					for n := range own {
+						distinct[n] = true
 					}
 				})
 			}
 			wait.Wait()
-			for n := range seen {
-				if n < 0 || n >= len(places) {
-					t.Errorf("place %d", n)
+			for n := range distinct {
+				if n < 0 || n >= len(numbers) {
+					t.Errorf("number %d", n)
 				}
 			}
-			if len(seen) == 0 || name == "Place" && len(seen) > 10*max(goroutines, runtime.GOMAXPROCS(0)) {
-				t.Errorf("%d places", len(seen))
+			if len(distinct) == 0 || name == "Place" && len(distinct) > 10*max(goroutines, runtime.GOMAXPROCS(0)) {
+				t.Errorf("%d numbers", len(distinct))
 			}
 			if n := testing.AllocsPerRun(1000, func() { place() }); n != 0 {
 				t.Errorf("%v allocations", n)

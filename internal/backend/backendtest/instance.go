@@ -1,40 +1,29 @@
 package backendtest
 
 import (
-	"bufio"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"math"
-	"os"
-	"os/exec"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
-	"testing"
 	"time"
 
 	"github.com/gotheus/gotheus/internal/backend"
-	"github.com/gotheus/gotheus/internal/sparse"
 )
 
-// patience is how long a test waits for what a backend does in its own time: machines are slow at times.
-const patience = 2 * time.Minute
-
-// request is what an instance of a backend is asked to do, here or in a child process.
+// request is an operation for an instance, in this or a child process.
 type request struct {
 	Do     string
-	Schema string `json:",omitempty"` // in bytes, which JSON has as code points
+	Schema string `json:",omitempty"` // bytes, encoded as code points for JSON
 	Help   string `json:",omitempty"`
-	Labels string `json:",omitempty"` // of a series; of deletions: what they begin with
+	Labels string `json:",omitempty"` // of a series; a prefix for deletions
 	Ops    []op   `json:",omitempty"`
 	Count  int    `json:",omitempty"`
 }
 
-// reply is the answer.
+// reply is the result of a request.
 type reply struct {
 	Err    string   `json:",omitempty"`
 	Kind   string   `json:",omitempty"` // of the error: full, limit, busy, closed
@@ -43,7 +32,7 @@ type reply struct {
 	Lines  []string `json:",omitempty"`
 }
 
-// group is a backend.Group as values.
+// group is a backend.Group with values in place of words.
 type group struct {
 	Schema, Name, Help string
 	Aux                bool
@@ -54,11 +43,11 @@ type series struct {
 	Labels string
 	Value  string   `json:",omitempty"`
 	Parts  []string `json:",omitempty"` // of live instances
-	Number []int    `json:",omitempty"` // of these
+	Number []int    `json:",omitempty"` // their numbers
 }
 
-// op is an update of a word, as instruments make them. One that finds a seal is made again in the words that Cells
-// then returns.
+// op is an update of a word, as instruments make them. If it finds a seal, it is repeated on the
+// words that Cells then returns.
 type op struct {
 	Do string
 	At int     `json:",omitempty"`
@@ -66,31 +55,32 @@ type op struct {
 	X  float64 `json:",omitempty"`
 }
 
-// The operations.
+// Operations.
 const (
-	opAdd      = "add"      // N to an integer word
-	opAddFloat = "addfloat" // X to a float word
+	opAdd      = "add"      // add N to an integer word
+	opAddFloat = "addfloat" // add X to a float word
 	opGauge    = "gauge"    // add X to a gauge
-	opSet      = "set"      // a gauge to X
-	opPut      = "put"      // an integer word of this instance to N
-	opPutFloat = "putfloat" // a float word of this instance to X
-	opStart    = "start"    // if there is none
-	opBucket   = "bucket"   // N to the exponential bucket At; negative ones are those of negative values
-	opZero     = "zero"     // N to the zero bucket
-	opExemplar = "exemplar" // with value X at time N in slot At
+	opSet      = "set"      // set a gauge to X
+	opPut      = "put"      // set an integer word of this instance to N
+	opPutFloat = "putfloat" // set a float word of this instance to X
+	opStart    = "start"    // set the start if there is none
+	// add N to exponential bucket At; negative ones are for negative values
+	opBucket   = "bucket"
+	opZero     = "zero"     // add N to the zero bucket
+	opExemplar = "exemplar" // write an exemplar with value X and time N to slot At
 )
 
-// instance is a user of a backend, as a process is.
+// instance uses a backend like a process does.
 type instance struct {
 	b     backend.Backend
 	mu    sync.Mutex
 	defs  map[string]*backend.Family // by schema and help
 	twins map[*backend.Family]*backend.Family
 	words map[*backend.Family]map[string]backend.Words
-	epoch uint64 // of the window of quantiles; 0: nobody has said
+	epoch uint64 // of the window of quantiles; 0 if not set
 
 	walking sync.Mutex
-	last    []backend.Group // of Walk, and how it was
+	last    []backend.Group // last result of Walk, and its outline
 	was     string
 }
 
@@ -112,7 +102,7 @@ func (i *instance) do(q request) (a reply) {
 		_, err = i.cells(i.family(q), q.Labels)
 	case "update":
 		err = i.update(i.family(q), q.Labels, q.Ops)
-	case "kept": // how many of the words that are kept count
+	case "kept": // how many of the kept words are not sealed
 		f := i.family(q)
 		i.mu.Lock()
 		if w := i.words[f][q.Labels]; w != nil && !f.Sealed(w) {
@@ -138,7 +128,7 @@ func (i *instance) do(q request) (a reply) {
 		i.begin(q.Count)
 	case "window":
 		a.Lines = i.window(i.family(q), q.Labels, q.Count)
-	case "many": // counts to a number, in several goroutines, over several series
+	case "many": // add up to a number, from several goroutines to several series
 		err = i.many(i.family(q), q.Count)
 	default:
 		err = fmt.Errorf("unknown request %q", q.Do)
@@ -156,18 +146,18 @@ func (i *instance) do(q request) (a reply) {
 
 var errorKinds = map[string]error{"full": backend.ErrFull, "limit": backend.ErrLimit, "closed": backend.ErrClosed}
 
-// sync is Sync, again and again if a network is in between that loses something.
+// sync calls Sync, repeatedly if a faulty network is involved.
 func (i *instance) sync(ctx context.Context) error {
 	for {
 		err := i.b.Sync(ctx)
 		if err == nil || errors.Is(err, backend.ErrClosed) || ctx.Err() != nil {
 			return err
 		}
-		time.Sleep(time.Millisecond) // it is the network's turn
+		time.Sleep(time.Millisecond) // let the network make progress
 	}
 }
 
-// family returns the family of a request: the same one for the same words, as programs have it.
+// family returns the family of a request: the same pointer for the same definition, as in programs.
 func (i *instance) family(q request) *backend.Family {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -185,7 +175,7 @@ func (i *instance) family(q request) *backend.Family {
 	return f
 }
 
-// forJSON and fromJSON carry bytes that are not UTF-8.
+// forJSON and fromJSON convert bytes that are not UTF-8.
 func forJSON(s string) string {
 	r := make([]rune, len(s))
 	for i := range len(s) {
@@ -210,7 +200,7 @@ func (i *instance) cells(f *backend.Family, labels string) (backend.Words, error
 	case len(w) != f.Words():
 		return nil, fmt.Errorf("backend: Cells of %s returns %d words, but Family.Words says %d", f.Name, len(w), f.Words())
 	case f.Block.Role != backend.ExemplarRole && f.Sealed(w):
-		return nil, fmt.Errorf("backend: Cells of %s returns words that are sealed: an update of them would go in circles", f.Name)
+		return nil, fmt.Errorf("backend: Cells of %s returns sealed words: an update would be repeated for ever", f.Name)
 	}
 	i.mu.Lock()
 	twin := i.twins[f]
@@ -239,7 +229,7 @@ func (i *instance) update(f *backend.Family, labels string, ops []op) (err error
 		}
 		for tries := 0; w == nil || !o.apply(f, w, i.b.Tickets()); tries++ {
 			if tries == 10 {
-				return fmt.Errorf("%s{%s}: the words that Cells returns are sealed again and again, though nobody deletes the series", f.Name, labels)
+				return fmt.Errorf("%s{%s}: the words that Cells returns are sealed repeatedly, though nobody deletes the series", f.Name, labels)
 			}
 			if w, err = i.cells(f, labels); err != nil {
 				return err
@@ -249,7 +239,7 @@ func (i *instance) update(f *backend.Family, labels string, ops []op) (err error
 	return nil
 }
 
-// apply makes the update; false: the word was sealed.
+// apply makes the update. It returns false if the word was sealed.
 func (o op) apply(f *backend.Family, w backend.Words, tickets *atomic.Uint64) bool {
 	switch o.Do {
 	case opAdd:
@@ -292,7 +282,7 @@ func (o op) apply(f *backend.Family, w backend.Words, tickets *atomic.Uint64) bo
 	panic("unknown operation " + o.Do)
 }
 
-// example writes an exemplar of the series that has the words w.
+// example writes an exemplar of the series with words w.
 func (i *instance) example(f *backend.Family, labels string, w backend.Words, o op) error {
 	aux := i.family(request{Schema: forJSON(exemplars(f).Schema()), Help: f.Help})
 	words, err := i.b.Cells(aux, labels)
@@ -327,7 +317,7 @@ func replace(w *atomic.Uint64, v uint64) bool {
 	return false
 }
 
-// delete deletes as a registry does: further words first.
+// delete deletes series as a registry does: from auxiliary families first.
 func (i *instance) delete(f *backend.Family, prefix string) (int, error) {
 	match := func(labels string) bool { return strings.HasPrefix(labels, prefix) }
 	for _, g := range i.b.Walk() {
@@ -360,302 +350,4 @@ func (i *instance) many(f *backend.Family, n int) error {
 	}
 	wg.Wait()
 	return errors.Join(errs...)
-}
-
-// walk returns what there is on a page.
-func (i *instance) walk() (groups []group, err error) {
-	i.walking.Lock()
-	defer i.walking.Unlock()
-	list := i.b.Walk()
-	if now := outline(i.last); now != i.was {
-		return nil, errors.New("what Walk has returned before has changed: it must be a snapshot, since pages take their time")
-	}
-	i.last, i.was = list, outline(list)
-	for n, g := range list {
-		f := g.Family
-		if n > 0 && list[n-1].Family.Name > f.Name {
-			return nil, fmt.Errorf("backend: Walk has %s after %s: groups must be in ascending order of their names", f.Name, list[n-1].Family.Name)
-		}
-		if err := f.Check(); err != nil {
-			return nil, fmt.Errorf("backend: Walk returns a family that is not valid: %w", err)
-		}
-		out := group{Schema: forJSON(f.Schema()), Name: f.Name, Help: f.Help, Aux: f.Block.Role != 0}
-		for m, s := range g.Series {
-			if m > 0 && g.Series[m-1].Labels >= s.Labels {
-				return nil, fmt.Errorf("backend: Walk has %s{%s} after {%s}: series must be in ascending order of their labels", f.Name, s.Labels, g.Series[m-1].Labels)
-			}
-			if _, err := f.LabelValues(s.Labels); err != nil {
-				return nil, fmt.Errorf("backend: Walk: %w", err)
-			}
-			if f.Parts() != (g.Parts != nil) {
-				return nil, fmt.Errorf("backend: Walk: %s, whose mode is %v: series have parts if the family says so, and words otherwise", f.Name, f.Mode)
-			}
-			switch {
-			case f.Block.Role == backend.ExemplarRole:
-				out.Series = append(out.Series, series{Labels: s.Labels, Value: exemplarText(f, s.Words, startOf(list, f, s.Labels))})
-			case !g.Exists(m):
-			case g.Parts != nil:
-				out.Series = append(out.Series, partsText(f, s.Labels, g.Parts[m].List()))
-			default:
-				out.Series = append(out.Series, series{Labels: s.Labels, Value: valueText(f, s.Words)})
-			}
-		}
-		groups = append(groups, out)
-	}
-	return groups, nil
-}
-
-// outline tells snapshots apart.
-func outline(list []backend.Group) string {
-	var b strings.Builder
-	for _, g := range list {
-		fmt.Fprintf(&b, "%s %v\n", g.Family.Name, g.Family.Kind)
-		for _, s := range g.Series {
-			fmt.Fprintln(&b, s.Labels)
-		}
-	}
-	return b.String()
-}
-
-// startOf returns the start of the series that an auxiliary family's one belongs to.
-func startOf(list []backend.Group, aux *backend.Family, labels string) uint64 {
-	for _, g := range list {
-		if aux.Aids(g.Family) {
-			for i, s := range g.Series {
-				if s.Labels == labels && g.Exists(i) {
-					return g.Family.Start(s.Words).Load()
-				}
-			}
-		}
-	}
-	return math.MaxUint64
-}
-
-func exemplarText(f *backend.Family, w backend.Words, start uint64) string {
-	var list []string
-	for slot := range f.ExemplarSlots() {
-		if e, ok := f.ReadExemplar(w, slot, start); ok {
-			list = append(list, fmt.Sprintf("%d: {%s} %v", slot, e.Labels, e.Value))
-		}
-	}
-	return strings.Join(list, ", ")
-}
-
-func partsText(f *backend.Family, labels string, parts []backend.Part) series {
-	out := series{Labels: labels}
-	var tickets []uint64
-	live := slices.DeleteFunc(slices.Clone(parts), func(p backend.Part) bool { return !p.Live() || f.Sealed(p.Words) })
-	for _, p := range live {
-		if f.Mode == backend.Latest {
-			tickets = append(tickets, p.Words[backend.GaugeTicket].Load())
-		}
-		out.Number = append(out.Number, p.Instance.Number)
-	}
-	slices.Sort(tickets)
-	for _, p := range live {
-		text := valueText(f, p.Words)
-		if f.Mode == backend.Latest { // which one it is, of those that were ever set
-			if t := p.Words[backend.GaugeTicket].Load(); t != 0 {
-				text += fmt.Sprint(" before ", len(tickets)-1-slices.Index(tickets, t))
-			}
-		}
-		out.Parts = append(out.Parts, text)
-	}
-	slices.Sort(out.Parts)
-	return out
-}
-
-// valueText returns what words say: integers, floats, and exponential buckets.
-func valueText(f *backend.Family, w backend.Words) string {
-	seals := make(backend.Words, len(w)) // tell which words are what
-	f.Seal(seals)
-	block := f.BucketBlock(w)
-	var b strings.Builder
-	for i := range len(w) - len(block) {
-		v := w[i].Load()
-		switch seal := seals[i].Load(); {
-		case seal == backend.SealedFloat && v == seal, seal == backend.SealedInt && v >= seal:
-			fmt.Fprint(&b, " sealed")
-		case seal == backend.SealedFloat:
-			fmt.Fprintf(&b, " %v", math.Float64frombits(v))
-		case seal == backend.SealedInt:
-			fmt.Fprintf(&b, " %d", v)
-		case i == backend.GaugeFlags && f.Parts():
-			fmt.Fprintf(&b, " joined:%v", v&backend.GaugeJoined != 0)
-		}
-	}
-	if block != nil {
-		view := viewOf(f, w)
-		buckets, zeros := view.Append(nil)
-		buckets, more := sparse.Coarsen(buckets, f.PerDoubling(), view.Coarse())
-		fmt.Fprintf(&b, " zeros:%d", zeros+more)
-		for _, k := range buckets {
-			sign := int32(1)
-			if k.Negative {
-				sign = -1
-			}
-			fmt.Fprintf(&b, " %d:%d", sign*k.Index, k.Count)
-		}
-	}
-	return strings.TrimSpace(b.String())
-}
-
-// Worker makes a test binary a process of its own that has opened a backend, if TestBackend has started it as
-// one; otherwise it does nothing. TestMain calls it first, with the Open of its [Backends]:
-//
-//	func TestMain(m *testing.M) {
-//		backendtest.Worker(backends.Open)
-//		os.Exit(m.Run())
-//	}
-func Worker(open func(place string) (backend.Backend, error)) {
-	place := os.Getenv(workerEnv)
-	if place == "" {
-		return
-	}
-	b, err := open(place)
-	if err != nil {
-		json.NewEncoder(os.Stdout).Encode(reply{Err: err.Error()})
-		os.Exit(1)
-	}
-	json.NewEncoder(os.Stdout).Encode(reply{})
-	serve(newInstance(b), os.Stdin, os.Stdout)
-	os.Exit(0)
-}
-
-const workerEnv = "GOTHEUS_BACKENDTEST_PLACE"
-
-func serve(i *instance, in io.Reader, out io.Writer) {
-	requests, replies := json.NewDecoder(in), json.NewEncoder(out)
-	for {
-		var q request
-		if requests.Decode(&q) != nil {
-			return
-		}
-		if q.Do == "count" { // until somebody kills this process
-			f := i.family(q)
-			for n := 1; ; n++ {
-				fmt.Fprintln(out, "counts", 10*n) // before, so that there is no count that nobody knows of
-				if i.many(f, 10) == nil && i.b.Flush(context.Background()) == nil {
-					fmt.Fprintln(out, "acknowledged", 10*n)
-				}
-			}
-		}
-		replies.Encode(i.do(q))
-	}
-}
-
-// peer is an instance, in this or another process.
-type peer struct {
-	t    testing.TB
-	name string
-	here *instance
-	die  func(backend.Backend)
-	cmd  *exec.Cmd
-	in   io.WriteCloser
-	out  *bufio.Reader
-	over bool
-}
-
-// start opens a backend, in a child process if child is set.
-func (o *Backends) start(t testing.TB, place, name string, child bool) *peer {
-	t.Helper()
-	p := &peer{t: t, name: name, die: o.Die}
-	if !child {
-		b, err := o.Open(place)
-		if err != nil {
-			t.Fatalf("Open: %v", err)
-		}
-		p.here = newInstance(b)
-	} else {
-		p.cmd = exec.Command(os.Args[0])
-		p.cmd.Env = append(os.Environ(), workerEnv+"="+place, "GORACE=atexit_sleep_ms=0")
-		p.cmd.Stderr = os.Stderr
-		out, err := p.cmd.StdoutPipe()
-		if err == nil {
-			p.in, err = p.cmd.StdinPipe()
-		}
-		if err == nil {
-			err = p.cmd.Start()
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		p.out = bufio.NewReader(out)
-		if a := p.answer(); a.Err != "" {
-			t.Fatalf("Open in a child process: %s", a.Err)
-		}
-	}
-	t.Cleanup(func() {
-		if !p.over {
-			p.end()
-		}
-	})
-	return p
-}
-
-func (p *peer) answer() (a reply) {
-	p.t.Helper()
-	line, err := p.out.ReadBytes('\n')
-	if err == nil {
-		err = json.Unmarshal(line, &a)
-	}
-	if err != nil {
-		p.t.Fatalf("%s: the child process has answered %q, %v: does TestMain call backendtest.Worker first?", p.name, line, err)
-	}
-	return a
-}
-
-// ask has something done, and returns an error as the backend has.
-func (p *peer) ask(q request) reply {
-	p.t.Helper()
-	if p.here != nil {
-		return p.here.do(q)
-	}
-	if err := json.NewEncoder(p.in).Encode(q); err != nil {
-		p.t.Fatal(err)
-	}
-	return p.answer()
-}
-
-// must is ask for what may not fail.
-func (p *peer) must(q request) reply {
-	p.t.Helper()
-	a := p.ask(q)
-	if a.Err != "" {
-		p.t.Fatalf("%s: %s: %s", p.name, q.Do, a.Err)
-	}
-	return a
-}
-
-// end closes the backend, in good order.
-func (p *peer) end() {
-	p.t.Helper()
-	p.over = true
-	a := p.ask(request{Do: "close"})
-	if p.cmd != nil {
-		p.in.Close()
-		p.cmd.Wait()
-	}
-	if a.Err != "" {
-		p.t.Errorf("%s: Close: %s", p.name, a.Err)
-	}
-}
-
-// kill ends it without any.
-func (p *peer) kill() {
-	p.over = true
-	if p.here != nil {
-		p.die(p.here.b)
-		return
-	}
-	p.cmd.Process.Kill()
-	p.cmd.Wait()
-}
-
-func mustJSON(q request) string {
-	b, err := json.Marshal(q)
-	if err != nil {
-		panic(err)
-	}
-	return string(b)
 }

@@ -12,17 +12,18 @@ import (
 	"github.com/gotheus/gotheus/store"
 )
 
-// Memory is a store.Store in the memory of one process: the reference, and what to test a user of
-// stores with. It can lose what it has.
+// Memory is a store.Store in the memory of the process: a reference implementation, and a store
+// for tests that can lose its data. It is safe for concurrent use.
 type Memory struct {
-	// Now is the store's clock; nil: time.Now. It must not be changed while the store is used.
+	// Now is the store's clock; nil means time.Now. It must not be changed while the store is
+	// in use.
 	Now func() time.Time
 
 	mu    sync.Mutex
 	state Snapshot
 }
 
-// Snapshot is a state of a Memory.
+// Snapshot is a former state of a Memory.
 type Snapshot struct {
 	heads map[string]memoryHead
 	parts map[store.Key][]byte
@@ -94,24 +95,24 @@ func (m *Memory) Commit(ctx context.Context, c *store.Commit) error {
 	return nil
 }
 
-// Close implements store.Store. The data stays, for other users.
+// Close implements store.Store. The data stays available to other users.
 func (m *Memory) Close() error { return nil }
 
-// Snapshot returns the present state, as a replica may have it that gets no more.
+// Snapshot returns the present state, like that of a replica that gets no more updates.
 func (m *Memory) Snapshot() Snapshot {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return Snapshot{maps.Clone(m.state.heads), maps.Clone(m.state.parts)}
 }
 
-// Restore goes back to a state. The zero Snapshot loses everything.
+// Restore sets the store back to a former state. The zero Snapshot loses everything.
 func (m *Memory) Restore(s Snapshot) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.state = Snapshot{maps.Clone(s.heads), maps.Clone(s.parts)}
 }
 
-// Size returns the bytes of all names and values.
+// Size returns the total size of all names and values in bytes.
 func (m *Memory) Size() (n int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -11,7 +11,7 @@ import (
 	"github.com/gotheus/gotheus/internal/backend"
 )
 
-// catalogue has a family of every shape.
+// catalogue returns a family of every shape.
 var catalogue = func() []*backend.Family {
 	native := &backend.Native{Schema: 3, MaxBuckets: 160}
 	sketch := &backend.Sketch{Quantiles: []float64{0.5}, PerDoubling: 20, Slots: 3, MaxAge: 60e9}
@@ -32,7 +32,7 @@ var catalogue = func() []*backend.Family {
 		{Name: "k_each_summary", Kind: backend.Summary, Mode: backend.PerInstance, Labels: x, Buckets: []float64{0.5}},
 		{Name: "k_each_states", Kind: backend.StateSet, Mode: backend.PerInstance, Labels: x, States: []string{"on", "off"}},
 		{Name: "k_each_untyped", Kind: backend.Untyped, Mode: backend.PerInstance, Labels: x},
-		// Schemas that clash, and names and labels that need quotes.
+		// Conflicting schemas, and names and labels that need quotes.
 		{Name: "k_total", Kind: backend.Counter, Labels: []string{"x", "y"}},
 		{Name: "k_total", Kind: backend.Gauge, Labels: x},
 		{Name: "k ü", Kind: backend.Counter, Labels: []string{"x"}},
@@ -50,7 +50,7 @@ var catalogue = func() []*backend.Family {
 	return list
 }()
 
-// model is what all instances together should show.
+// model is the expected state of all instances together.
 type model struct {
 	rnd       *rand.Rand
 	clock     uint64
@@ -59,7 +59,7 @@ type model struct {
 	exemplars map[*backend.Family]map[string]map[int]string // by slot
 }
 
-// value is what a series should have; parts of instances each have one.
+// value is the expected value of a series; each instance has its own value of a part.
 type value struct {
 	ints    map[int]uint64
 	floats  map[int]float64
@@ -86,7 +86,7 @@ func (m *model) declare(f *backend.Family) {
 	}
 }
 
-// series returns what p should have of a series, which exists from now on.
+// series returns the expected value of a series for p, and creates the series if necessary.
 func (m *model) series(p *peer, f *backend.Family, labels string) *value {
 	m.declare(f)
 	v := m.families[f][labels]
@@ -117,7 +117,7 @@ func (m *model) labels(f *backend.Family) string {
 	return text
 }
 
-// prefix returns what some label texts of f begin with.
+// prefix returns a prefix of some label texts of f.
 func (m *model) prefix(f *backend.Family) string {
 	if len(f.Labels) == 0 {
 		return ""
@@ -125,7 +125,7 @@ func (m *model) prefix(f *backend.Family) string {
 	return []string{"", `x="a`, `x="a"`, `x="b`, "none"}[m.rnd.IntN(5)]
 }
 
-// update makes up an update by p, and returns it as operations.
+// update makes a random update by p, and returns it as operations.
 func (m *model) update(p *peer, f *backend.Family, labels string) (ops []op) {
 	v := m.series(p, f, labels)
 	m.clock++
@@ -152,7 +152,7 @@ func (m *model) update(p *peer, f *backend.Family, labels string) (ops []op) {
 			ops = append(ops, op{Do: opZero, N: n})
 			return
 		}
-		at := 1 + m.rnd.IntN(9) // the sign is that of the values
+		at := 1 + m.rnd.IntN(9) // its sign is that of the values
 		if m.rnd.IntN(3) == 0 {
 			at = -at
 		}
@@ -160,7 +160,7 @@ func (m *model) update(p *peer, f *backend.Family, labels string) (ops []op) {
 		ops = append(ops, op{Do: opBucket, At: at, N: n})
 	}
 	if f.Block.Role == 0 && !f.Parts() && f.Kind != backend.Gauge && f.Kind != backend.StateSet {
-		ms := m.clock * uint64(time.Millisecond) // a backend may round down to that
+		ms := m.clock * uint64(time.Millisecond) // backends may round down to milliseconds
 		if v.start == 0 {
 			v.start = ms
 		}
@@ -228,7 +228,8 @@ func (m *model) stripe(f *backend.Family) int {
 	return f.StripeWords() * m.rnd.IntN(f.Stripes)
 }
 
-// delete deletes series, and returns how many there were, or where there are parts, whether there was one.
+// delete deletes series, and returns how many there were, or whether there was one if the family
+// has parts.
 func (m *model) delete(f *backend.Family, prefix string) (n int) {
 	for g, all := range m.families {
 		if g != f && !g.Aids(f) {
@@ -248,7 +249,7 @@ func (m *model) delete(f *backend.Family, prefix string) (n int) {
 	return n
 }
 
-// gone takes away what an instance had for itself.
+// gone removes what an instance had for itself.
 func (m *model) gone(p *peer) {
 	for _, all := range m.families {
 		for _, v := range all {
@@ -257,7 +258,7 @@ func (m *model) gone(p *peer) {
 	}
 }
 
-// want returns all lines that Walk should say.
+// want returns all lines that Walk should show.
 func (m *model) want() []string {
 	var lines []string
 	for f, all := range m.families {
@@ -322,7 +323,7 @@ func seriesLine(name, schema, labels string) string {
 	return fmt.Sprintf("%s{%s} (%s): ", name, labels, what)
 }
 
-// got returns what Walk says as want does.
+// got returns the content of Walk in the format of want.
 func got(groups []group) []string {
 	var lines []string
 	for _, g := range groups {
@@ -344,7 +345,7 @@ func got(groups []group) []string {
 	return lines
 }
 
-// text is what valueText returns.
+// text formats a value like valueText.
 func (v *value) text(f *backend.Family) string {
 	blank := make(backend.Words, f.Words())
 	seals := make(backend.Words, f.Words())
@@ -365,7 +366,7 @@ func (v *value) text(f *backend.Family) string {
 	}
 	if block != nil {
 		fmt.Fprintf(&b, " zeros:%d", v.zeros)
-		// As sparse.Coarsen sorts them: by value.
+		// Sorted by value, like the result of sparse.Coarsen.
 		for _, at := range slices.Sorted(maps.Keys(v.buckets)) {
 			fmt.Fprintf(&b, " %d:%d", at, v.buckets[at])
 		}
@@ -373,7 +374,7 @@ func (v *value) text(f *backend.Family) string {
 	return strings.TrimSpace(b.String())
 }
 
-// difference returns the lines of two sorted lists that only one of them has.
+// difference returns the lines that only one of two sorted lists contains.
 func difference(want, got []string) string {
 	var b strings.Builder
 	for _, l := range want {

@@ -12,15 +12,14 @@ import (
 	"github.com/gotheus/gotheus/internal/sparse"
 )
 
-// windowed is a summary with quantiles, whose first buckets are soon in use.
+// windowed is a summary with quantiles whose first block is soon full.
 var windowed = &backend.Family{
 	Name: "window_seconds", Help: "W.", Kind: backend.Summary, Labels: []string{"x"},
 	Sketch: &backend.Sketch{Quantiles: []float64{0.5}, PerDoubling: 20, Slots: 3, MaxAge: 60e9},
 }
 
-// testWindows has instances count over many epochs, in which they take snapshots in the words that
-// they have, as a registry does from time to time. They come, stand still for longer than an epoch,
-// leave and are killed.
+// testWindows lets instances count over many epochs, taking snapshots from time to time as a
+// registry does. Instances start, pause for longer than an epoch, leave, and are killed.
 func testWindows(t *testing.T, o *Backends) {
 	const epochs, buckets = 60, 40
 	place := o.Fresh(t)
@@ -28,7 +27,7 @@ func testWindows(t *testing.T, o *Backends) {
 	further := windowed.With(backend.Block{Role: backend.BucketRole, Size: 64})
 	type process struct {
 		*peer
-		until int // it stands still
+		until int // end of its pause
 	}
 	var live []*process
 	join := func(epoch int) {
@@ -108,8 +107,8 @@ func windowLines(counts map[int]uint64) (lines []string) {
 	return lines
 }
 
-// begin takes the snapshots of an epoch in all words that the instance has, and from now on in
-// those that it gets.
+// begin takes the snapshots of an epoch in all words of the instance, including those it gets
+// later.
 func (i *instance) begin(epoch int) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -128,7 +127,8 @@ func (i *instance) advance(f *backend.Family, w backend.Words) {
 	}
 }
 
-// window returns what Walk has of a series within the window that ends in an epoch.
+// window returns the counts of a series within the window that ends in an epoch, as Walk shows
+// them.
 func (i *instance) window(f *backend.Family, labels string, now int) []string {
 	counts := make(map[int]uint64)
 	for _, g := range i.b.Walk() {

@@ -1,5 +1,6 @@
-// Package heap keeps words in the memory of the process. It is what a registry uses before another
-// backend is bound, and the reference for what any backend must do. Nothing in it outlives the process.
+// Package heap keeps words in the memory of the process. A registry uses it until another backend
+// is bound, and it is the reference for the behaviour of backends. Nothing in it outlives the
+// process.
 package heap
 
 import (
@@ -15,16 +16,16 @@ import (
 type Backend struct {
 	index    index.Index
 	mu       sync.Mutex
-	known    map[*backend.Family]*family // a short cut to families
+	byDef    map[*backend.Family]*family // a cache for families
 	families map[*index.Family]*family
-	slab     backend.Words // free words, beginning at a cache line
+	slab     backend.Words // free words, starting at a cache line
 	lines    int           // size of the next slab in cache lines
 	tickets  atomic.Uint64
 	self     backend.Instance
 }
 
 type family struct {
-	place *index.Family
+	entry *index.Family
 	def   *backend.Family
 	words int
 	parts bool
@@ -32,7 +33,7 @@ type family struct {
 
 // New returns an empty backend.
 func New() *Backend {
-	b := &Backend{known: make(map[*backend.Family]*family), families: make(map[*index.Family]*family)}
+	b := &Backend{byDef: make(map[*backend.Family]*family), families: make(map[*index.Family]*family)}
 	b.self.ID.Store(1)
 	b.self.Number = -1
 	return b
@@ -47,14 +48,14 @@ func (b *Backend) Declare(f *backend.Family) error {
 }
 
 func (b *Backend) family(f *backend.Family) *family {
-	fam := b.known[f]
+	fam := b.byDef[f]
 	if fam == nil {
-		place := b.index.Declare(f, uint64(len(b.families)))
-		if fam = b.families[place]; fam == nil {
-			fam = &family{place: place, def: f, words: f.Words(), parts: f.Parts()}
-			b.families[place] = fam
+		entry := b.index.Declare(f, uint64(len(b.families)))
+		if fam = b.families[entry]; fam == nil {
+			fam = &family{entry: entry, def: f, words: f.Words(), parts: f.Parts()}
+			b.families[entry] = fam
 		}
-		b.known[f] = fam
+		b.byDef[f] = fam
 	}
 	return fam
 }
@@ -69,17 +70,17 @@ func (b *Backend) Cells(f *backend.Family, labels string) (backend.Words, error)
 	case words != nil:
 	case fam.parts:
 		words = b.alloc(fam.words)
-		b.index.AddPart(fam.place, labels, backend.Part{Words: words, Instance: &b.self})
+		b.index.AddPart(fam.entry, labels, backend.Part{Words: words, Instance: &b.self})
 	default:
 		words = b.alloc(fam.words)
-		b.index.Add(fam.place, backend.Series{Labels: labels, Words: words})
+		b.index.Add(fam.entry, backend.Series{Labels: labels, Words: words})
 	}
 	return words, nil
 }
 
-// CellsIn is Cells for a series whose label text is in a row; f has no parts. The row gets the words. If the series is
-// new, they are those in room, which must be zero and be used for nothing else from then on, unless that is nil; and
-// Walk shows the row itself, which therefore must not change from then on.
+// CellsIn is Cells for a family without parts and a series whose label text is in row. It sets
+// row.Words. If the series is new and room is not nil, room becomes its words; it must be zero and
+// not be used for anything else. Walk then returns row itself, so it must not change from then on.
 func (b *Backend) CellsIn(f *backend.Family, row *backend.Series, room backend.Words) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -87,7 +88,7 @@ func (b *Backend) CellsIn(f *backend.Family, row *backend.Series, room backend.W
 	if row.Words = room; room == nil {
 		row.Words = b.alloc(fam.words)
 	}
-	if old := b.index.FindOrAdd(fam.place, row); old != nil {
+	if old := b.index.FindOrAdd(fam.entry, row); old != nil {
 		row.Words, b.slab = old.Words, slab
 		f.Unseal(row.Words)
 	}
@@ -96,36 +97,38 @@ func (b *Backend) CellsIn(f *backend.Family, row *backend.Series, room backend.W
 // find returns the words of a series, unsealed, or nil.
 func (b *Backend) find(fam *family, labels string) (words backend.Words) {
 	if fam.parts {
-		words = own(b.index.Parts(fam.place, labels))
-	} else if s := b.index.Find(fam.place, labels); s != nil {
+		words = onlyPart(b.index.Parts(fam.entry, labels))
+	} else if s := b.index.Find(fam.entry, labels); s != nil {
 		words = s.Words
 	}
 	if words != nil {
-		fam.def.Unseal(words) // Delete forgets what it seals, but somebody else may have sealed them
+		// Delete removes the series that it seals, but others may have sealed the words
+		fam.def.Unseal(words)
 	}
 	return words
 }
 
-// own returns the words of a series that has parts, of which there is but one.
-func own(p *backend.Parts) backend.Words {
+// onlyPart returns the words of a series with parts; there is only one part.
+func onlyPart(p *backend.Parts) backend.Words {
 	if p == nil {
 		return nil
 	}
 	return p.List()[0].Words
 }
 
-// Delete implements backend.Backend. What is deleted is forgotten: a series that comes back has other words.
+// Delete implements backend.Backend. Deleted series are removed: a series that comes back has other
+// words.
 func (b *Backend) Delete(f *backend.Family, match func(labels string) bool) (n int, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.index.Remove(b.family(f).place, func(s *backend.Series, p *backend.Parts) bool {
+	b.index.Remove(b.family(f).entry, func(s *backend.Series, p *backend.Parts) bool {
 		if !match(s.Labels) {
 			return false
 		}
 		if words := s.Words; words != nil {
 			f.Seal(words)
 		} else {
-			f.Seal(own(p))
+			f.Seal(onlyPart(p))
 		}
 		n++
 		return true
@@ -138,9 +141,9 @@ func (b *Backend) Tickets() *atomic.Uint64 { return &b.tickets }
 
 const lineWords = 8 // words in a cache line
 
-// alloc returns n zero words that share no cache line with others: two goroutines that update
-// different series must not slow each other down. Slabs start small, since most registries do, and
-// have sizes whose allocations the runtime aligns to their size.
+// alloc returns n zero words that share no cache line with others, so that goroutines that update
+// different series do not slow each other down. Slabs start small, since most registries are small,
+// and have sizes for which the runtime aligns allocations to the size.
 func (b *Backend) alloc(n int) backend.Words {
 	need := (n + lineWords - 1) / lineWords * lineWords
 	if need > len(b.slab) {

@@ -22,7 +22,7 @@ func benchPath(b *testing.B) string {
 	return filepath.Join(dir, "shop")
 }
 
-// Opening a file that has 100,000 series, finding one of them, and closing it.
+// Opens a file with 100,000 series, finds one of them, and closes it.
 func BenchmarkOpen100k(b *testing.B) {
 	path := benchPath(b)
 	first := open(b, path, &Options{Limit: 64 << 20})
@@ -47,7 +47,7 @@ func BenchmarkOpen100k(b *testing.B) {
 	}
 }
 
-// The next creator after one that died while it held the lock, at each step.
+// A creator that follows one that died while holding the lock, at each step of creation.
 func BenchmarkCreateAfterDeath(b *testing.B) {
 	path := benchPath(b)
 	s := open(b, path, &Options{Limit: 256 << 20})
@@ -70,8 +70,8 @@ func BenchmarkCreateAfterDeath(b *testing.B) {
 	}
 }
 
-// Bytes of the file for each series, and under a churn of label sets: a thousand exist at a time, and each is
-// deleted for another one.
+// Bytes of the file per series, and with churn: a thousand label sets exist at a time, and each is
+// deleted to make room for another.
 func BenchmarkBytesPerSeries(b *testing.B) {
 	lat := &backend.Family{Name: "seconds", Help: "S.", Kind: backend.Histogram, Buckets: make([]float64, 11), Labels: []string{"code", "method"}}
 	for i := range lat.Buckets {

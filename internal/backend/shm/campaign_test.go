@@ -3,7 +3,6 @@
 package shm
 
 import (
-	"context"
 	"flag"
 	"fmt"
 	"math/rand/v2"
@@ -21,20 +20,18 @@ import (
 	"unsafe"
 
 	"github.com/gotheus/gotheus/internal/backend"
-	"github.com/gotheus/gotheus/internal/backend/backendtest"
-	"github.com/gotheus/gotheus/internal/sparse"
 )
 
 var kills = flag.Int("kills", 60, "how many processes TestCrashCampaign kills")
 
-// The crash campaign. Processes of several kinds use one file, half of them as 32-bit programs where the
-// machine can run these, and are killed with SIGKILL at random moments: writers of counters with and without
-// stripes, of histograms, and of exponential buckets that go on in further blocks; folders, whose gauges go with
-// them; scrapers; expirers, which delete what they have made; creators, which kill themselves between two steps
-// of a creation, most of them holding the lock. What an update has returned from is acknowledged in a
-// file that has nothing to do with ours. After every death, everything that the file says is checked; in the
-// end, no acknowledged update may be missing, and beyond them there may be no more than the one of each
-// goroutine that was cut between update and acknowledgement.
+// The crash campaign. Processes of several kinds use one file and are killed with SIGKILL at random
+// moments; half of them are 32-bit programs where the machine can run these. Writers update
+// counters with and without stripes, histograms, and exponential buckets that overflow into further
+// blocks; folders have gauges that die with them; scrapers read; expirers delete the series they
+// have created; creators kill themselves between two steps of a creation, mostly while holding the
+// lock. Every update that has returned is acknowledged in a separate file. After every death the
+// whole file is checked. In the end no acknowledged update may be missing, and there may be at most
+// one more per goroutine, which was killed between update and acknowledgement.
 //
 // The long run: go test ./internal/backend/shm -run TestCrashCampaign -kills 5000 -timeout 60m -v
 
@@ -45,7 +42,7 @@ const (
 )
 
 type campaignAcks [campaignSlots]struct {
-	ready      atomic.Uint64 // the process has done something
+	ready      atomic.Uint64 // the process has made progress
 	goroutines [campaignGoroutines]struct {
 		updates atomic.Uint64
 		series  [campaignSeries]atomic.Uint64
@@ -79,162 +76,6 @@ var (
 	campaignBusy    = &backend.Family{Name: "busy", Help: "Busy.", Kind: backend.Gauge, Mode: backend.Sum}
 )
 
-// campaignBlock returns the exponential buckets in the words of a series.
-func campaignBlock(f *backend.Family, w backend.Words) sparse.Block {
-	return sparse.View(f.BucketBlock(w), f.PerDoubling(), f.Shift(), f.Snapshots())
-}
-
-// observeNative counts in one of 64 buckets, half of which have room in the first block.
-func observeNative(first, further *sparse.Block, i int) {
-	w := first.Find(int32(i%64), false)
-	if w == nil {
-		w = further.Find(int32(i%64), false)
-	}
-	w.Add(1)
-}
-
-func campaignLabels(slot, g, n int) string {
-	return fmt.Sprintf(`goroutine="%d-%d",n="%d"`, slot, g, n)
-}
-
-// TestMain lets the test binary be a process that a test starts.
-func TestMain(m *testing.M) {
-	if kind := os.Getenv("GOTHEUS_SHM_WORKER"); kind != "" {
-		workers[kind](kind)
-		return
-	}
-	backendtest.Worker(conforming.Open)
-	os.Exit(m.Run())
-}
-
-var workers = map[string]func(kind string){
-	"writer": campaignWorker, "creator": campaignWorker, "folder": campaignWorker, "scraper": campaignWorker, "rewriter": campaignWorker, "expirer": campaignWorker,
-}
-
-// campaignWorker is what the processes of the campaign do.
-func campaignWorker(kind string) {
-	acks, err := mapCampaign(os.Getenv("ACKS"))
-	if err != nil {
-		fmt.Println(err)
-		os.Exit(3)
-	}
-	slot, _ := strconv.Atoi(os.Getenv("SLOT"))
-	limit, _ := strconv.Atoi(os.Getenv("LIMIT"))
-	b, err := Open(os.Getenv("FILE"), &Options{AnyFileSystem: true, Limit: int64(limit)})
-	if err != nil {
-		fmt.Println(err)
-		os.Exit(3)
-	}
-	fail := func(err error) {
-		fmt.Println(kind, err)
-		os.Exit(3)
-	}
-	must := func(f *backend.Family, labels string) backend.Words {
-		w, err := b.Cells(f, labels)
-		if err != nil {
-			fail(err)
-		}
-		return w
-	}
-	switch kind {
-	case "writer":
-		for g := range campaignGoroutines {
-			go func() {
-				mine := &acks[slot].goroutines[g]
-				c, h := must(campaignCounter, ""), must(campaignSizes, "")
-				hot := &must(campaignStripes, "")[b.Number()%campaignStripes.Stripes*campaignStripes.StripeWords()]
-				native, further := campaignBlock(campaignNative, must(campaignNative, "")), campaignBlock(campaignFurther, must(campaignFurther, ""))
-				for i := 0; ; i++ {
-					c[backend.CounterInt].Add(1)
-					hot.Add(1)
-					h[backend.HistogramBuckets+i%4].Add(1)
-					observeNative(&native, &further, i)
-					mine.updates.Add(1)
-					if i%4 == 0 {
-						n := int(mine.series[0].Load()+uint64(i/4)) % campaignSeries
-						must(campaignVec, campaignLabels(slot, g, n))[backend.CounterInt].Add(1)
-						mine.series[n].Add(1)
-					}
-					acks[slot].ready.Store(1)
-				}
-			}()
-		}
-	case "creator":
-		go func() {
-			for i := 0; ; i++ {
-				must(campaignVec, fmt.Sprintf(`goroutine="creator",n="%d"`, rand.IntN(3000)))
-				if i > 0 && rand.IntN(15) == 0 {
-					break
-				}
-			}
-			if rand.IntN(4) > 0 {
-				b.takeTurn()
-			}
-			r := &record{typ: typeSeries, family: b.declared[campaignVec], text: fmt.Sprintf(`goroutine="cut",n="%d"`, rand.IntN(1e6)), words: uint32(campaignVec.Words())}
-			r.textLen, r.hash = uint32(len(r.text)), b.hashOf(r.typ, r.family, r.text)
-			step := rand.IntN(4)
-			if step > 0 {
-				if err := b.take(r, b.limit); err != nil {
-					fail(err)
-				}
-			}
-			switch step {
-			case 2: // half-written
-				b.mem.put(r, 1)
-				clear(b.mem[r.off+8 : r.off+40])
-			case 3:
-				b.mem.put(r, 1)
-				b.mem.u32(r.off + recNext).Store(b.bucket(r.hash).Load())
-			}
-			acks[slot].ready.Store(1)
-			syscall.Kill(os.Getpid(), syscall.SIGKILL)
-		}()
-	case "folder":
-		w := must(campaignBusy, "")
-		w[backend.GaugeValue].Store(0x3ff0000000000000) // 1
-		acks[slot].ready.Store(1)
-	case "scraper":
-		go func() {
-			last := make(map[string]uint64)
-			for {
-				if err := b.Sync(context.Background()); err != nil {
-					fail(err)
-				}
-				for _, g := range b.Walk() {
-					for _, s := range g.Series {
-						if s.Words == nil || g.Family.Kind != backend.Counter || strings.Contains(s.Labels, "expirer") {
-							continue
-						}
-						key, n := g.Family.Name+s.Labels, s.Words[0].Load()
-						if n < last[key] {
-							fail(fmt.Errorf("%s went from %d to %d", key, last[key], n))
-						}
-						last[key] = n
-					}
-				}
-				acks[slot].ready.Store(1)
-			}
-		}()
-	case "expirer":
-		go func() {
-			for i := 0; ; i++ {
-				for n := range 3 {
-					must(campaignVec, fmt.Sprintf(`goroutine="expirer",n="%d"`, (i+n)%50))[backend.CounterInt].Add(1)
-				}
-				if _, err := b.Delete(campaignVec, func(labels string) bool { return strings.HasPrefix(labels, `goroutine="expirer"`) }); err != nil {
-					fail(err)
-				}
-				acks[slot].ready.Store(1)
-			}
-		}()
-	case "rewriter":
-		acks[slot].ready.Store(1)
-	}
-	for {
-		time.Sleep(time.Hour) // until it is killed
-	}
-}
-
 // campaign starts and kills workers.
 type campaign struct {
 	*testing.T
@@ -258,7 +99,7 @@ func (c *campaign) start(slot int, kind string, limit int) *exec.Cmd {
 	return cmd
 }
 
-// kill kills a process and fails if it had ended by itself in another way.
+// kill kills a process, and fails the test if it had ended in another way before.
 func (c *campaign) kill(cmd *exec.Cmd) {
 	c.Helper()
 	cmd.Process.Kill()
@@ -283,7 +124,7 @@ func (c *campaign) wait(slot int, cmd *exec.Cmd) {
 func programs(t *testing.T, dir string) []string {
 	list := []string{os.Args[0]}
 	if runtime.GOARCH != "amd64" {
-		t.Logf("no 32-bit programs take part on %s", runtime.GOARCH)
+		t.Logf("no 32-bit programs on %s", runtime.GOARCH)
 		return list
 	}
 	other := filepath.Join(dir, "test386")
@@ -293,7 +134,7 @@ func programs(t *testing.T, dir string) []string {
 		t.Fatalf("%v: %s", err, out)
 	}
 	if err := exec.Command(other, "-test.run", "^$").Run(); err != nil {
-		t.Logf("this machine cannot run 32-bit programs, none take part: %v", err)
+		t.Logf("this machine cannot run 32-bit programs: %v", err)
 		return list
 	}
 	return append(list, other)
@@ -306,7 +147,7 @@ func TestCrashCampaign(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := &campaign{T: t, dir: dir, path: filepath.Join(dir, "shop"), acks: acks, programs: programs(t, dir)}
-	runtime.LockOSThread() // Pdeathsig speaks of the thread that started the child
+	runtime.LockOSThread() // Pdeathsig is about the thread that started the child
 	defer runtime.UnlockOSThread()
 	const limit = 16 << 20
 	b := open(t, c.path, &Options{Limit: limit})
@@ -316,23 +157,23 @@ func TestCrashCampaign(t *testing.T) {
 		running[slot] = c.start(slot, kind, limit)
 	}
 	died := map[string]int{}
-	var took, worked []time.Duration // by the next creator after one that died with the lock
+	var took, worked []time.Duration // by the creator that follows one that died with the lock
 	for n := range *kills {
 		slot := n % campaignSlots
 		c.wait(slot, running[slot])
 		if kinds[slot] == "creator" {
 			running[slot].Wait() // it kills itself
-			b.rudeTill.Store(0)
+			b.lockSkippedUntil.Store(0)
 			began, had := time.Now(), threadTime(t)
 			cells(t, b, campaignVec, fmt.Sprintf(`goroutine="next",n="%d"`, n))
 			took, worked = append(took, time.Since(began)), append(worked, threadTime(t)-had)
 		} else if d := rand.IntN(2000); d > 0 {
-			time.Sleep(time.Duration(d) * time.Microsecond) // the moment is to be random
+			time.Sleep(time.Duration(d) * time.Microsecond) // kill at a random moment
 		}
 		c.kill(running[slot])
 		died[kinds[slot]]++
 		if kinds[slot] == "folder" {
-			// Whoever looks finds that it is gone, and nobody else is there.
+			// Every process sees that it is gone, and nobody takes its place.
 			if err := b.Sync(t.Context()); err != nil {
 				t.Fatal(err)
 			}
@@ -364,7 +205,8 @@ func TestCrashCampaign(t *testing.T) {
 	used := r.Used
 	b.Close(t.Context())
 
-	// Now that nobody has the file open, those who open it rewrite it with another limit, and are killed at it.
+	// Nobody has the file open now: processes that open it rewrite it with another limit, and
+	// are killed meanwhile.
 	for n := range *kills / 10 {
 		cmd := c.start(0, "rewriter", limit-(n%2+1)<<20)
 		time.Sleep(time.Duration(rand.IntN(12000)) * time.Microsecond)
@@ -376,13 +218,13 @@ func TestCrashCampaign(t *testing.T) {
 	t.Logf("%v killed, programs %d; %d bytes used, %d of them waste", died, len(c.programs), used, r.Waste)
 	for what, list := range map[string][]time.Duration{"took": took, "of which the thread ran for": worked} {
 		if slices.Sort(list); len(list) > 0 {
-			t.Logf("the next creator after one that died holding the lock %s %v (median), %v (90 %%), %v (most), of %d",
+			t.Logf("a creator after one that died holding the lock %s %v (median), %v (90 %%), %v (max), of %d",
 				what, list[len(list)/2], list[len(list)*9/10], list[len(list)-1], len(list))
 		}
 	}
 }
 
-// threadTime returns how long this thread has run.
+// threadTime returns the CPU time of this thread.
 func threadTime(t *testing.T) time.Duration {
 	const threadClock = 3 // CLOCK_THREAD_CPUTIME_ID
 	var at syscall.Timespec
@@ -433,11 +275,11 @@ func (c *campaign) verify(b *Backend, deaths int) {
 	}
 	for what, n := range map[string]uint64{"counted": total, "observed": observed, "in stripes": striped, "in exponential buckets": native} {
 		if n < acked || n > acked+most {
-			c.Errorf("%d updates acknowledged, %d %s; possible %d more", acked, n, what, most)
+			c.Errorf("%d updates acknowledged, %d %s; at most %d more are possible", acked, n, what, most)
 		}
 	}
 	if lost > 0 || over > most {
-		c.Errorf("series: %d lost, %d more; possible %d more", lost, over, most)
+		c.Errorf("series: %d lost, %d unacknowledged; at most %d are possible", lost, over, most)
 	}
 	c.Logf("%d updates acknowledged, %d counted", acked, total)
 }

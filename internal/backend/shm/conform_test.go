@@ -10,7 +10,8 @@ import (
 	"github.com/gotheus/gotheus/internal/backend/backendtest"
 )
 
-// conforming is what the conformance kit tests. Files are named by their limit, so that whoever opens them has it.
+// conforming is the backend under test. Files are named by their limit, so that every process that
+// opens one has the same limit.
 var conforming = backendtest.Backends{
 	Fresh: func(t testing.TB) string { return filepath.Join(t.TempDir(), "large") },
 	Small: func(t testing.TB) string { return filepath.Join(t.TempDir(), "small") },

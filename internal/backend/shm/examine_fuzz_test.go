@@ -16,7 +16,8 @@ var (
 	smallBusy    = &backend.Family{Name: "busy", Help: "Busy.", Kind: backend.Gauge, Mode: backend.Sum, Labels: []string{"x"}}
 )
 
-// smallFile returns the bytes of a file with small tables, so that a change hits something that matters.
+// smallFile returns the bytes of a file with small tables, so that random changes often hit used
+// parts.
 func smallFile(t testing.TB) []byte {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "small")
@@ -46,8 +47,8 @@ func smallFile(t testing.TB) []byte {
 	return p[:end+64]
 }
 
-// FuzzExamine changes a file in two places and cuts it: the header's check, the walk through the index and the
-// checker must end without a panic. What they must notice is in TestBitFlips and TestMutations.
+// FuzzExamine changes a file in two places and cuts it. Checking the header and the contents must
+// end without a panic. TestBitFlips and TestMutations test what must be noticed.
 func FuzzExamine(f *testing.F) {
 	good := smallFile(f)
 	c, err := examine(append(newMemory(0), good...))
@@ -76,7 +77,7 @@ func FuzzExamine(f *testing.F) {
 	})
 }
 
-// Any single bit of what never changes is noticed if it flips.
+// A flip of any single bit that never changes is noticed.
 func TestBitFlips(t *testing.T) {
 	t.Parallel()
 	good := smallFile(t)

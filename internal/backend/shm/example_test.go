@@ -46,15 +46,15 @@ func ExampleOpen() {
 	// shop.gotheus-v1 process 1 counts 2
 }
 
-// A program that needs options that it does not want to write as a URL opens the file itself.
+// A program can open the file itself to set options without a URL.
 func ExampleOptions() {
 	dir, _ := os.MkdirTemp("", "example")
 	defer os.RemoveAll(dir)
 	b, err := shm.Open(filepath.Join(dir, "shop"), &shm.Options{
 		Limit:         64 << 20, // bytes
-		Group:         true,     // mode 0660: all members of the file's group count in it
-		Fresh:         true,     // from zero, if no other process has the file open
-		AnyFileSystem: true,     // since the directory may be on any
+		Group:         true,     // mode 0660: all members of the file's group can use it
+		Fresh:         true,     // start from zero if no other process has the file open
+		AnyFileSystem: true,     // the temporary directory may be on any
 	})
 	if err != nil {
 		fmt.Println(err)
@@ -71,7 +71,7 @@ func ExampleOptions() {
 	// Output: -rw-rw----
 }
 
-// What a program would do with a file can be asked without doing it.
+// Peek tells what Open would do with a file, without doing it.
 func ExamplePeek() {
 	dir, _ := os.MkdirTemp("", "example")
 	defer os.RemoveAll(dir)
@@ -103,7 +103,7 @@ func ExamplePeek() {
 	// none has it open: resume; with Fresh: start afresh
 }
 
-// A file can be looked at while processes count in it.
+// A file can be inspected while processes use it.
 func ExampleInspect() {
 	dir, _ := os.MkdirTemp("", "example")
 	defer os.RemoveAll(dir)
@@ -132,8 +132,8 @@ func ExampleInspect() {
 	// 1 process; limit 1048576 bytes; problems: []
 }
 
-// A metric that a deploy has given up leaves its values behind. They can be deleted when the last process that
-// had it has gone, not before.
+// A metric that a deploy has removed leaves its values behind. They can be deleted once the last
+// process that declared it has ended.
 func ExampleBackend_Forget() {
 	dir, _ := os.MkdirTemp("", "example")
 	defer os.RemoveAll(dir)
@@ -173,5 +173,5 @@ func ExampleParseURL() {
 	fmt.Println(err)
 	// Output:
 	// /dev/shm/shop 67108864 true true <nil>
-	// shm: URL "shm:///dev/shm/shop?limit=64MB": size "64MB": must be a number of bytes, KiB, MiB or GiB, as in 64MiB
+	// shm: URL "shm:///dev/shm/shop?limit=64MB": size "64MB" must be in bytes, KiB, MiB or GiB
 }

@@ -17,7 +17,7 @@ import (
 	"github.com/gotheus/gotheus/internal/backend"
 )
 
-// What Linux has to do for a segment: check, allocate, map, lock.
+// System calls for a segment: check, allocate, map and lock files.
 
 const (
 	tmpfsMagic = 0x01021994
@@ -32,13 +32,13 @@ const (
 	rlimitFileSize = 1 // RLIMIT_FSIZE
 )
 
-// fileSystems are names for those that are refused most often.
+// fileSystems names the file systems that are refused most often.
 var fileSystems = map[uint32]string{
 	0x9123683e: "btrfs", 0x794c7630: "overlay", 0x6969: "NFS", 0xff534d42: "CIFS", 0xfe534d42: "SMB", 0x65735546: "FUSE",
 	0x2fc12fc1: "ZFS", 0x01021997: "9p", 0xf2f52010: "F2FS", 0xca451a4e: "bcachefs", 0x9fa0: "proc", 0x858458f6: "ramfs",
 }
 
-// checkFile says why a file that was opened must not be used, whatever is in it.
+// checkFile returns an error if an open file must not be used, regardless of its contents.
 func checkFile(f *os.File, o *Options) error {
 	path := f.Name()
 	st, err := f.Stat()
@@ -65,41 +65,41 @@ func checkFile(f *os.File, o *Options) error {
 			if name == "" {
 				name = fmt.Sprintf("of type %#x", kind)
 			}
-			return fmt.Errorf("shm: %s: the file system is %s, not tmpfs, ext4 or XFS: elsewhere a full disk may kill the process (fs=any takes the risk)", path, name)
+			return fmt.Errorf("shm: %s: the file system is %s, not tmpfs, ext4 or XFS: a full disk could kill the process (fs=any accepts the risk)", path, name)
 		}
 	}
 	return nil
 }
 
-// checkOwner refuses files that somebody could write to who was not asked for.
+// checkOwner refuses files that users other than the intended ones can write to.
 func checkOwner(path string, st *syscall.Stat_t, o *Options) error {
 	perm := fs.FileMode(st.Mode) & fs.ModePerm
 	switch me := uint32(os.Geteuid()); {
 	case perm&0o002 != 0:
-		return fmt.Errorf("shm: %s may be written by everybody (mode %#o): chmod o-w it", path, perm)
+		return fmt.Errorf("shm: %s is writable by everybody (mode %#o): chmod o-w it", path, perm)
 	case o.Group:
 		groups, _ := os.Getgroups()
 		if st.Uid != me && st.Gid != uint32(os.Getegid()) && !slices.Contains(groups, int(st.Gid)) {
 			return fmt.Errorf("shm: %s belongs to user %d and group %d, and this process, which runs as user %d, is not in that group", path, st.Uid, st.Gid, me)
 		}
 		if perm&0o060 != 0o060 {
-			return fmt.Errorf("shm: %s is not open to its group (mode %#o): chmod g+rw it, or do without share=group", path, perm)
+			return fmt.Errorf("shm: %s is not accessible to its group (mode %#o): chmod g+rw it, or omit share=group", path, perm)
 		}
 	case st.Uid != me:
-		return fmt.Errorf("shm: %s belongs to user %d, this process runs as %d (share=group shares a file with a group)", path, st.Uid, me)
+		return fmt.Errorf("shm: %s belongs to user %d, but this process runs as user %d (share=group shares a file with a group)", path, st.Uid, me)
 	case perm&0o020 != 0:
-		return fmt.Errorf("shm: %s may be written by its group (mode %#o): chmod g-w it, or share it by share=group", path, perm)
+		return fmt.Errorf("shm: %s is writable by its group (mode %#o): chmod g-w it, or share it with share=group", path, perm)
 	}
 	return nil
 }
 
 // allocate makes sure that the bytes from off to end exist on the disk, so that no later access to
-// the mapping can fail for want of space.
+// the mapping fails for lack of space.
 func allocate(f *os.File, off, end uint64) error {
-	// The kernel does not only refuse to pass this limit, it also kills who tries.
+	// At this limit the kernel not only fails the call but also kills the process.
 	var most syscall.Rlimit
 	if syscall.Getrlimit(rlimitFileSize, &most) == nil && end > most.Cur {
-		return fmt.Errorf("%w: this process may not make files larger than %d bytes (ulimit -f)", backend.ErrFull, most.Cur)
+		return fmt.Errorf("%w: this process cannot create files larger than %d bytes (ulimit -f)", backend.ErrFull, most.Cur)
 	}
 	return fallocate(f, 0, off, end)
 }
@@ -114,17 +114,18 @@ func fallocate(f *os.File, mode uint32, off, end uint64) error {
 		case syscall.ENOSPC, syscall.EDQUOT, syscall.EFBIG:
 			return fmt.Errorf("%w: %w", backend.ErrFull, err)
 		case syscall.EOPNOTSUPP:
-			return fmt.Errorf("the file system cannot set space aside: %w", err)
+			return fmt.Errorf("the file system cannot preallocate space: %w", err)
 		default:
 			return err
 		}
 	}
 }
 
-// own sees to it that every byte of the file has space of its own on the disk: a first write to a hole, as copies
-// have them that programs like rsync and tar have made, or to a block that XFS lets two files share (cp --reflink),
-// could fail for want of space, which kills the process.
-func own(f *os.File) error {
+// ensureAllocated makes sure that every byte of the file has its own space on the disk. Copies made
+// by programs like rsync and tar can have holes, and on XFS two files can share blocks (cp
+// --reflink). The first write to such a block could fail for lack of space, which would kill the
+// process.
+func ensureAllocated(f *os.File) error {
 	st, err := f.Stat()
 	if err != nil {
 		return err
@@ -142,8 +143,8 @@ func own(f *os.File) error {
 	return unshare(f, size)
 }
 
-// unshare gives a file blocks of its own; at once, if it shares none. A kernel that does not know how to, such as
-// that of RHEL 7, does not let files share blocks either.
+// unshare gives a file blocks of its own, and returns at once if it shares none. Kernels that do
+// not support this, like that of RHEL 7, do not let files share blocks either.
 func unshare(f *os.File, size uint64) error {
 	err := fallocate(f, unshareRange, 0, size)
 	if errors.Is(err, syscall.EOPNOTSUPP) {
@@ -152,27 +153,27 @@ func unshare(f *os.File, size uint64) error {
 	return err
 }
 
-// mapFile maps size bytes, most of which do not exist yet. The mapping is never undone.
+// mapFile maps size bytes, most of which are not allocated yet.
 func mapFile(f *os.File, size uint64) (memory, error) {
 	if size > math.MaxInt {
-		return nil, fmt.Errorf("shm: %s: its limit of %d bytes is too large for this machine's addresses", f.Name(), size)
+		return nil, fmt.Errorf("shm: %s: its limit of %d bytes is too large for this machine's address space", f.Name(), size)
 	}
 	m, err := syscall.Mmap(int(f.Fd()), 0, int(size), syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_SHARED)
 	if err != nil {
-		return nil, fmt.Errorf("shm: mapping the %d bytes that %s may grow to (a smaller limit= when it is made takes less): %w", size, f.Name(), err)
+		return nil, fmt.Errorf("shm: mapping %d bytes, the limit of %s (create it with a smaller limit= to need less): %w", size, f.Name(), err)
 	}
 	return m, nil
 }
 
 func unmap(m memory) { syscall.Munmap(m) }
 
-// lock takes the lock on one byte and reports whether it did; it does not wait. The kernel releases
-// it when the last descriptor of this opening of the file is gone, however the process ends.
+// lock tries to lock one byte, and reports whether it did. It does not wait. The kernel releases
+// the lock when the last descriptor of this open file is closed, however the process ends.
 func lock(f *os.File, at int64) (bool, error) { return setLock(f, syscall.F_WRLCK, at, 1) }
 
 func unlock(f *os.File, at int64) { setLock(f, syscall.F_UNLCK, at, 1) }
 
-// lockAll takes the locks of all instances; only who is alone with the file can.
+// lockAll tries to lock the bytes of all instances. It fails if any instance is alive.
 func lockAll(f *os.File) (bool, error) { return setLock(f, syscall.F_WRLCK, lockByte+1, 0) }
 
 func setLock(f *os.File, typ int16, at, n int64) (bool, error) {
@@ -190,14 +191,15 @@ func setLock(f *os.File, typ int16, at, n int64) (bool, error) {
 	}
 }
 
-// locked reports whether somebody else holds the lock on a byte.
+// locked reports whether another instance holds the lock on a byte.
 func locked(f *os.File, at int64) bool { return anyLocked(f, at, 1) }
 
-// inUse reports whether somebody else has an instance in the file.
+// inUse reports whether another instance has the file open.
 func inUse(f *os.File) bool { return anyLocked(f, lockByte+1, 0) }
 
 func anyLocked(f *os.File, at, n int64) bool {
-	// A shared lock is asked for, since files that were opened for reading cannot have others.
+	// Ask about a shared lock, since a file that was opened for reading cannot have an
+	// exclusive one.
 	for {
 		l := syscall.Flock_t{Type: syscall.F_RDLCK, Start: at, Len: n}
 		if err := syscall.FcntlFlock(f.Fd(), ofdGetLock, &l); err != syscall.EINTR {
@@ -215,7 +217,7 @@ func sizeOf(f *os.File) (uint64, error) {
 	return uint64(st.Size()), nil
 }
 
-// isAt reports whether the path leads to the file.
+// isAt reports whether path still names the file.
 func isAt(f *os.File, path string) bool {
 	a, err := f.Stat()
 	if err != nil {
@@ -225,9 +227,9 @@ func isAt(f *os.File, path string) bool {
 	return err == nil && os.SameFile(a, b)
 }
 
-// thisBoot identifies the run of the machine; zeros if that is unknown. What a power failure leaves of a
-// file has to be looked at; what a dead process leaves has not.
-func thisBoot() (id [16]byte) {
+// bootID identifies the current boot of the machine. It is zero if unknown. A file must be checked
+// after a power failure, but not after the death of a process.
+func bootID() (id [16]byte) {
 	f, err := os.Open("/proc/sys/kernel/random/boot_id")
 	if err != nil {
 		return id

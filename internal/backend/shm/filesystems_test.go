@@ -24,8 +24,8 @@ func init() {
 	workers["touch"] = touchWorker
 }
 
-// mount mounts a file system of its own for a test and returns the directory. On disks, it is that of an image of
-// a few megabytes, or what the file system takes at least.
+// mount mounts a new file system for a test and returns its directory. A disk file system is in an
+// image of a few megabytes, or of the least size that it allows.
 func mount(t *testing.T, kind string) string {
 	t.Helper()
 	needRoot(t)
@@ -66,14 +66,15 @@ func mount(t *testing.T, kind string) string {
 		t.Fatalf("mounting %s: %v", kind, err)
 	}
 	t.Cleanup(func() {
-		if err := syscall.Unmount(dir, 2); err != nil { // lazily: this process has a file mapped
+		if err := syscall.Unmount(dir, 2); err != nil {
+			// lazily: this process has a file mapped
 			t.Error(err)
 		}
 	})
 	return dir
 }
 
-// fill leaves so many bytes of a file system free, at most.
+// fill leaves at most so many bytes of a file system free.
 func fill(t *testing.T, dir string, free int64) {
 	t.Helper()
 	f, err := os.Create(filepath.Join(dir, "rest"))
@@ -94,7 +95,7 @@ func fill(t *testing.T, dir string, free int64) {
 	}
 }
 
-// free removes a file and waits until its space is free again: XFS sees to that in the background.
+// free removes a file and waits until its space is free again: XFS releases it in the background.
 func free(t *testing.T, name string) {
 	t.Helper()
 	st, err := os.Stat(name)
@@ -110,7 +111,7 @@ func free(t *testing.T, name string) {
 		t.Fatal(err)
 	}
 	os.Remove(name)
-	// Some of it may be taken by others at once.
+	// Other processes may take some of it at once.
 	for deadline := time.Now().Add(2 * time.Minute); ; time.Sleep(time.Millisecond) {
 		if err := syscall.Statfs(dir, &now); err != nil {
 			t.Fatal(err)
@@ -125,7 +126,7 @@ func free(t *testing.T, name string) {
 	}
 }
 
-// Where a full disk could kill a process, no file is made or opened unless that is asked for.
+// On file systems where a full disk could kill a process, files are refused unless fs=any is set.
 func TestOtherFileSystems(t *testing.T) {
 	t.Parallel()
 	for _, kind := range []string{"btrfs", "overlay", "ramfs"} {
@@ -149,8 +150,8 @@ func TestOtherFileSystems(t *testing.T) {
 				t.Errorf("left: %v", list)
 			}
 			b, err := Open(path, &Options{AnyFileSystem: true, Limit: 1 << 20})
-			if kind == "ramfs" { // which cannot set space aside at all
-				if err == nil || !strings.Contains(err.Error(), "cannot set space aside") {
+			if kind == "ramfs" { // which cannot preallocate space at all
+				if err == nil || !strings.Contains(err.Error(), "cannot preallocate space") {
 					t.Errorf("opened with fs=any: %v", err)
 				}
 				return
@@ -164,14 +165,15 @@ func TestOtherFileSystems(t *testing.T) {
 			unmap(b.mem)
 			refused()
 			if _, err := Peek(path, nil); err == nil {
-				t.Error("Peek foresees nothing")
+				t.Error("Peek returns no error")
 			}
 		})
 	}
 }
 
-// fillWorker makes series until there is no more room, says how many, and goes on counting. It
-// begins when it is told to: a full disk may have no room for another process to open the file.
+// fillWorker creates series until the disk is full, prints their number, and goes on counting. It
+// waits for a line of input first: a full disk may have no room for another process to open the
+// file.
 func fillWorker(string) {
 	b := workerOpen()
 	in := bufio.NewReader(os.Stdin)
@@ -196,7 +198,7 @@ func fillWorker(string) {
 		first[0].Add(10)
 	}
 	fmt.Println("counted on")
-	in.ReadString('\n') // until room was made
+	in.ReadString('\n') // wait until there is room again
 	if _, err := b.Cells(requests, fmt.Sprintf(`code="%d-more",method=""`, os.Getpid())); err != nil {
 		fmt.Println(err)
 		os.Exit(3)
@@ -204,8 +206,8 @@ func fillWorker(string) {
 	fmt.Println("there is room")
 }
 
-// Real file systems that are really full: a tmpfs, and ext4 and XFS images on loop devices, mounted for this test
-// alone. Processes get an error, none is killed by a signal, and what they counted stays.
+// Real file systems that are full: a tmpfs, and ext4 and XFS images on loop devices, mounted for
+// this test only. Processes get an error, none is killed by a signal, and their counts survive.
 func TestFullFileSystem(t *testing.T) {
 	t.Parallel()
 	for _, kind := range []string{"tmpfs", "ext4", "xfs"} {
@@ -215,7 +217,7 @@ func TestFullFileSystem(t *testing.T) {
 			if kind == "xfs" { // which cannot be as small as the others
 				fill(t, dir, 1<<20)
 			}
-			// Nothing else than a full disk: no root's reserve, and an odd rest.
+			// Really full: without root's reserve, and with an odd remainder.
 			path := filepath.Join(dir, "shop")
 			b, err := Open(path, &Options{Limit: 8 << 20})
 			if err != nil {
@@ -311,7 +313,7 @@ func TestFullFileSystem(t *testing.T) {
 	}
 }
 
-// touchWorker opens a file, and at a line of input adds to a word on each of its pages.
+// touchWorker opens a file and, at a line of input, adds to a word on each of its pages.
 func touchWorker(string) {
 	b := workerOpen()
 	fmt.Println("opened")
@@ -322,8 +324,8 @@ func touchWorker(string) {
 	fmt.Println("touched")
 }
 
-// On XFS, a file can be a copy that shares its blocks with another one. It gets its own when it is opened, or is
-// refused; a first write on a full disk would kill the process.
+// On XFS, a copy can share its blocks with the original. It gets its own blocks when it is opened,
+// or is refused: otherwise the first write on a full disk would kill the process.
 func TestSharedBlocks(t *testing.T) {
 	t.Parallel()
 	dir := mount(t, "xfs")

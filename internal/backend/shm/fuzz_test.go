@@ -9,7 +9,8 @@ import (
 	"testing"
 )
 
-// FuzzFile changes bytes anywhere in a file, which is then checked, opened, read and written to, see TestMutations.
+// FuzzFile changes bytes anywhere in a file, then checks, opens, reads and writes it, see
+// TestMutations.
 func FuzzFile(f *testing.F) {
 	good := smallFile(f)
 	c, err := examine(append(newMemory(0), good...))

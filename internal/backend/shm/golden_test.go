@@ -23,7 +23,7 @@ var golden = flag.Bool("golden", false, "make testdata/v1.gz anew: only before t
 
 const goldenFile = "testdata/v1.gz"
 
-// goldenFamilies has one series of each kind, with what is in their words.
+// goldenFamilies returns families of each kind and the words of their series.
 func goldenFamilies() map[string]*backend.Family {
 	return map[string]*backend.Family{
 		`code="200",method="GET"`:  requests,
@@ -41,12 +41,12 @@ temperature{} [13836183955189006336 1]
 took_seconds{job="x"} [7 4609434218613702656 1700000000000000000]
 `
 
-// The golden file pins the format: whatever reads and writes it later must read this file as it was meant. It
-// was made on a machine with little-endian byte order.
+// The golden file pins the format: later versions must read the same values from it. It was made on
+// a little-endian machine.
 func TestGolden(t *testing.T) {
 	t.Parallel()
 	if order.Uint16([]byte{1, 0}) != 1 {
-		t.Skip("the golden file is of a machine with the other byte order")
+		t.Skip("the golden file is from a machine with the other byte order")
 	}
 	if *golden {
 		makeGolden(t)
@@ -79,7 +79,7 @@ func TestGolden(t *testing.T) {
 	if got := wholePage(t, b); got != goldenPage {
 		t.Errorf("it holds\n%swant\n%s", got, goldenPage)
 	}
-	// Look-ups find what is there, so hashes and the index mean what they meant.
+	// Look-ups find the existing records, so hashes and the index are computed as before.
 	end := b.mem.u64(offTail).Load()
 	for labels, f := range goldenFamilies() {
 		cells(t, b, f, labels)
@@ -109,11 +109,11 @@ func wholePage(t *testing.T, b *Backend) string {
 	return page.String()
 }
 
-// readByFormat is a reader that uses nothing but what FORMAT.md says, and none of this package's code.
+// readByFormat reads a file as FORMAT.md specifies, without any of this package's code.
 func readByFormat(t *testing.T, p []byte) string {
 	t.Helper()
 	if string(p[:8]) != "gotheus\n" || order.Uint32(p[8:]) != 1 || order.Uint64(p[16:]) != 0x0102030405060708 {
-		t.Fatal("it is no file of version 1")
+		t.Fatal("not a file of version 1")
 	}
 	names := map[uint32]string{}
 	var lines []string
@@ -125,7 +125,8 @@ func readByFormat(t *testing.T, p []byte) string {
 				content := string(r[64+8*words:][:text])
 				switch typ := order.Uint16(r[4:]); {
 				case typ == 1 && pass == 0:
-					names[at] = content[2:][:content[1]] // the first field of a schema is the name
+					// the first field of a schema is the name
+					names[at] = content[2:][:content[1]]
 				case typ == 2 && pass == 1 && words > 0:
 					list := make([]uint64, words)
 					for i := range list {
@@ -183,7 +184,7 @@ func makeGolden(t *testing.T) {
 	}
 	b.Close(context.Background())
 	unmap(b.mem)
-	// A host of no machine's name, and no run of a machine.
+	// Neither the host name nor the boot id of a real machine.
 	copy(p[b.instance(0)+insHost:], make([]byte, instanceSize-insHost))
 	copy(p[b.instance(0)+insHost:], "host")
 	clear(p[offBoot : offBoot+16])

@@ -26,9 +26,10 @@ func init() {
 	workers["namespace"] = namespaceWorker
 }
 
-// handoverWorker serves connections from a listener that it makes or inherits: each is counted, then answered
-// with the process id. At a line of input it starts the next program, which gets the listener; at another line
-// it accepts no more, finishes what it has accepted, and ends.
+// handoverWorker serves connections from a listener that it creates or inherits: it counts each
+// one, then answers with its process id. At a line of input it starts the next program, which
+// inherits the listener. At another line it stops accepting, finishes what it has accepted, and
+// ends.
 func handoverWorker(string) {
 	fail := func(err error) {
 		if err != nil {
@@ -84,9 +85,9 @@ func handoverWorker(string) {
 	fmt.Println("drained")
 }
 
-// copyProgram copies the running test program. No process may be started while the copy is open for writing: a
-// child that is between fork and exec would hold it open, too, and Linux executes no file that somebody may
-// still write ("text file busy").
+// copyProgram copies the running test program. No process may be started while the copy is open for
+// writing: a child between fork and exec would hold it open, too, and Linux does not execute a file
+// that is open for writing ("text file busy").
 func copyProgram(t *testing.T, dir, name string) string {
 	program, err := os.ReadFile(os.Args[0])
 	if err != nil {
@@ -102,8 +103,8 @@ func copyProgram(t *testing.T, dir, name string) string {
 	return path
 }
 
-// An upgrade without a gap: the old program passes its listener to the new one, both accept and count at
-// the same time, then the old one finishes. Every answered request is in the total.
+// A seamless upgrade: the old program passes its listener to the new one, both accept and count at
+// the same time, then the old one ends. Every answered request is in the total.
 func TestHandover(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -174,7 +175,7 @@ func TestHandover(t *testing.T) {
 	}
 	for n := 0; !both(); n++ {
 		if ask(); n == 50_000 {
-			t.Fatalf("one of the two serves nothing: %v", by)
+			t.Fatalf("one of the two serves no requests: %v", by)
 		}
 	}
 	total := func() uint64 { return cells(t, b, requests, `code="200",method="GET"`)[0].Load() }
@@ -188,7 +189,7 @@ func TestHandover(t *testing.T) {
 	if got := line(); got != "drained" {
 		t.Fatal(got)
 	}
-	// Its output stays open in the next one, so that Wait would not return.
+	// The next process keeps its output open, so Wait would not return.
 	if _, err := cmd.Process.Wait(); err != nil {
 		t.Fatal(err)
 	}
@@ -206,7 +207,7 @@ func TestHandover(t *testing.T) {
 	t.Logf("answered by process: %v", by)
 }
 
-// liveParts returns how many instances' gauges count.
+// liveParts returns the number of parts of live instances.
 func liveParts(t testing.TB, b *Backend) (n int) {
 	t.Helper()
 	walk(t, b)
@@ -225,7 +226,7 @@ func liveParts(t testing.TB, b *Backend) (n int) {
 	return n
 }
 
-// namespaceWorker sees the directory of the file at another place, as a container does.
+// namespaceWorker sees the file's directory under another path, as in a container.
 func namespaceWorker(string) {
 	volume := os.Getenv("VOLUME")
 	err := syscall.Mount("", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, "")
@@ -250,8 +251,8 @@ func namespaceWorker(string) {
 	bufio.NewReader(os.Stdin).ReadString('\n')
 }
 
-// Two containers that share a volume, each with a mount namespace and a pid namespace of its own: both
-// programs have pid 1, and each is alive exactly as long as it is.
+// Two containers share a volume, each with its own mount and pid namespaces. Both programs have pid
+// 1, and each instance lives exactly as long as its process.
 func TestNamespaces(t *testing.T) {
 	t.Parallel()
 	needRoot(t)
@@ -272,7 +273,7 @@ func TestNamespaces(t *testing.T) {
 			err = cmd.Start()
 		}
 		if err != nil {
-			t.Fatalf("starting a process in namespaces of its own: %v", err)
+			t.Fatalf("starting a process in its own namespaces: %v", err)
 		}
 		t.Cleanup(func() {
 			in.Close()
@@ -309,8 +310,9 @@ func TestNamespaces(t *testing.T) {
 	checkFileNow(t, b.Path())
 }
 
-// A file of another user is neither used nor touched, whether the kernel lets us open it or not. Whoever is
-// first in a shared directory keeps the others out, but cannot make them count in a file that is not theirs.
+// A file of another user is neither used nor changed, even if the kernel lets us open it. In a
+// shared directory, a user can take a name first and so keep others out, but cannot make them count
+// in a foreign file.
 func TestOtherUser(t *testing.T) {
 	t.Parallel()
 	needRoot(t)
@@ -350,9 +352,9 @@ func TestOtherUser(t *testing.T) {
 	if got := as(ours); !strings.Contains(got, "permission denied") || !strings.Contains(got, ours) {
 		t.Errorf("the other user opened ours: %q", got)
 	}
-	// Where everybody may write, it is not the kernel that refuses it.
+	// With mode 0666 the kernel does not refuse it, but Open does.
 	os.Chmod(b.Path(), 0o666)
-	if got := as(ours); !strings.Contains(got, "may be written by everybody") {
+	if got := as(ours); !strings.Contains(got, "is writable by everybody") {
 		t.Errorf("the other user opened ours: %q", got)
 	}
 	if after, err := os.ReadFile(b.Path()); err != nil || !slices.Equal(after, before) {
@@ -374,7 +376,7 @@ func TestOtherUser(t *testing.T) {
 			if _, err := Peek(theirs, o); err == nil || !strings.Contains(err.Error(), "belongs to user 54321") {
 				t.Errorf("Peek with %+v, damaged %v: %v", *o, damaged, err)
 			}
-			if _, err := Open(theirs, o); err == nil || !strings.Contains(err.Error(), "belongs to user 54321, this process runs as 0") {
+			if _, err := Open(theirs, o); err == nil || !strings.Contains(err.Error(), "belongs to user 54321, but this process runs as user 0") {
 				t.Errorf("Open with %+v, damaged %v: %v", *o, damaged, err)
 			}
 		}

@@ -4,331 +4,16 @@ package shm
 
 import (
 	"cmp"
-	"fmt"
-	"io"
-	"math"
 	"os"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
-
-	"github.com/gotheus/gotheus/internal/backend"
 )
 
-// content is a copy of a file, taken while others may write to it, and what was found in it. It is read into
-// the heap: no truncation can hurt, and the order of reading, from the beginning to the end, is such that
-// every record that the copied index leads to is complete.
-type content struct {
-	*header
-	mem      memory
-	end      uint64                     // of the space that records may be in
-	records  []*record                  // those that can be read, by offset
-	families map[uint32]*backend.Family // those that this version can read, by offset/64
-	later    bool                       // there is something that only a later version understands
-	exist    map[string]bool            // see deleted
-	problems []string
-	hidden   int // problems beyond the hundredth
-}
-
-const maxProblems = 100
-
-func (c *content) problem(format string, args ...any) {
-	if len(c.problems) == maxProblems {
-		c.hidden++
-		return
-	}
-	c.problems = append(c.problems, fmt.Sprintf(format, args...))
-}
-
-// testHookLoaded is called when load has read a file.
-var testHookLoaded func()
-
-// load reads a file. The error is about reading it, or about its header.
-func load(f *os.File) (*content, error) {
-	if _, err := readHeader(f); err != nil { // before a large file that is something else fills the memory
-		return nil, err
-	}
-	var mem memory
-	for {
-		size, err := sizeOf(f)
-		if err != nil {
-			return nil, fmt.Errorf("shm: %w", err)
-		}
-		if size > math.MaxInt {
-			return nil, fmt.Errorf("shm: %s has %d bytes, too many for this machine's addresses", f.Name(), size)
-		}
-		if int(size) <= len(mem) {
-			break
-		}
-		// It may grow meanwhile; then the index that was read may lead to what came.
-		larger := newMemory(int(size))
-		copy(larger, mem)
-		n, err := io.ReadFull(io.NewSectionReader(f, int64(len(mem)), int64(len(larger)-len(mem))), larger[len(mem):])
-		if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
-			return nil, fmt.Errorf("shm: reading %s: %w", f.Name(), err)
-		}
-		if mem = larger[:len(mem)+n]; len(mem) < int(size) {
-			break
-		}
-	}
-	if testHookLoaded != nil {
-		testHookLoaded()
-	}
-	// The tail moves ahead of the records that the index leads to, and the size ahead of the tail.
-	for _, off := range []int{offTail, offSize, offTickets} {
-		if len(mem) >= offIndex {
-			if _, err := f.ReadAt(mem[off:off+8], int64(off)); err != nil {
-				return nil, fmt.Errorf("shm: reading %s: %w", f.Name(), err)
-			}
-		}
-	}
-	c, err := examine(mem)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", f.Name(), err)
-	}
-	return c, nil
-}
-
-// examine checks everything that a file says.
-func examine(mem memory) (*content, error) {
-	h, err := decodeHeader(mem[:min(offIndex, len(mem))], uint64(len(mem)))
-	if err != nil {
-		return nil, err
-	}
-	c := &content{header: h, mem: mem, end: uint64(len(mem)), families: make(map[uint32]*backend.Family)}
-	tail, size := mem.u64(offTail).Load(), mem.u64(offSize).Load()
-	if tail%align != 0 || tail < h.recordsAt || tail > h.limit {
-		c.problem("the end of records is %d, which must be a multiple of %d from %d to %d", tail, align, h.recordsAt, h.limit)
-	} else if c.end = min(c.end, tail); tail > size && size >= h.recordsAt {
-		// Space is allocated before it is given out.
-		c.problem("records end at %d, but only %d bytes are said to be allocated", tail, size)
-	}
-	if size > h.limit {
-		c.problem("%d bytes are said to be allocated, more than the limit of %d", size, h.limit)
-	}
-	c.walkIndex()
-	slices.SortFunc(c.records, func(a, b *record) int { return cmp.Compare(a.off, b.off) })
-	for i, r := range c.records {
-		if i > 0 && c.records[i-1].off+c.records[i-1].size > r.off {
-			c.problem("the records at %d and %d overlap", c.records[i-1].off, r.off)
-		}
-		if r.typ == typeFamily {
-			c.checkFamily(r)
-		}
-	}
-	series := make(map[uint32]*record)
-	for _, r := range c.records {
-		switch r.typ {
-		case typeFamily:
-		case typeSeries:
-			series[uint32(r.off/align)] = r
-			fallthrough
-		case typeHelp, typeDeclared:
-			c.checkMember(r)
-		case typePart:
-			c.checkPart(r, series[r.family])
-		default:
-			c.later = true
-		}
-	}
-	c.later = c.later || h.minor > minor
-	c.checkInstances()
-	if c.hidden > 0 {
-		c.problems[maxProblems-1] = fmt.Sprintf("%s (and %d more problems)", c.problems[maxProblems-1], c.hidden)
-	}
-	return c, nil
-}
-
-// walkIndex follows every chain. A record that was reached before ends a chain, so that the whole takes as
-// many steps as there can be records.
-func (c *content) walkIndex() {
-	type key struct {
-		typ    uint16
-		family uint32
-		text   string
-	}
-	reached := make(map[uint32]bool)
-	keys := make(map[key]uint64)
-	for i := range c.buckets {
-		for at := c.mem.u32(offIndex + 4*uint64(i)).Load(); at != 0; {
-			off := uint64(at) * align
-			if off < c.recordsAt || off > c.end || c.end-off < recHeader {
-				c.problem("bucket %d leads to offset %d, where no record can be", i, off)
-				break
-			}
-			if reached[at] {
-				c.problem("bucket %d leads to the record at %d, which was reached before", i, off)
-				break
-			}
-			reached[at] = true
-			r, err := c.mem.record(off, c.end)
-			if err != nil {
-				c.problem("%s", strings.TrimPrefix(err.Error(), ErrFormat.Error()+": "))
-				break // its link cannot be trusted either
-			}
-			at = c.mem.u32(off + recNext).Load()
-			k := key{r.typ, r.family, r.text}
-			switch other, ok := keys[k]; {
-			case r.hash != c.hashOf(r.typ, r.family, r.text):
-				c.problem("the record at %d has the wrong hash", off)
-			case r.hash&uint64(c.buckets-1) != uint64(i):
-				c.problem("the record at %d is in bucket %d and belongs into %d", off, i, r.hash&uint64(c.buckets-1))
-			case ok:
-				c.problem("the records at %d and %d are the same", other, off)
-			default:
-				keys[k] = off
-			}
-			c.records = append(c.records, r)
-			for j := r.textAt + uint64(r.textLen) + uint64(r.ext); j < off+r.size; j++ {
-				if c.mem[j] != 0 {
-					c.problem("the record at %d has something behind its texts", off)
-					break
-				}
-			}
-		}
-	}
-}
-
-func (c *content) checkFamily(r *record) {
-	if r.family != 0 || r.words != 0 {
-		c.problem("the family at %d has %d words and family %d", r.off, r.words, r.family)
-		return
-	}
-	f, err := backend.ParseSchema(r.text)
-	if err != nil { // its checksum is right
-		c.later = true
-		return
-	}
-	f.Help = r.extra
-	c.families[uint32(r.off/align)] = f
-}
-
-// at returns the record at ref, nil if there is none.
-func (c *content) at(ref uint32) *record {
-	i, ok := slices.BinarySearchFunc(c.records, uint64(ref)*align, func(r *record, off uint64) int { return cmp.Compare(r.off, off) })
-	if !ok {
-		return nil
-	}
-	return c.records[i]
-}
-
-// checkMember checks a record that refers to a family.
-func (c *content) checkMember(r *record) {
-	if of := c.at(r.family); of == nil || of.typ != typeFamily {
-		c.problem("the record at %d belongs to a family at %d, where none is", r.off, uint64(r.family)*align)
-		return
-	}
-	f := c.families[r.family]
-	switch {
-	case f == nil: // of a later version
-	case r.typ == typeHelp && r.words != 0:
-		c.problem("the help text at %d has %d words", r.off, r.words)
-	case r.typ == typeDeclared:
-		if _, ok := declaredGroup(r, c.instances); !ok {
-			c.problem("the record at %d says of %d instances %q that they have declared a family", r.off, r.words, r.text)
-			return
-		}
-		for i := range c.mem.words(r.wordsAt, r.words) {
-			c.checkTicket(r, i)
-		}
-	case r.typ == typeSeries:
-		want := f.Words()
-		if f.Parts() {
-			want = 0
-		}
-		if int(r.words) != want {
-			c.problem("the series at %d has %d words, %s has %d", r.off, r.words, f.Name, want)
-			return
-		}
-		if _, err := f.LabelValues(r.text); err != nil {
-			c.problem("the series at %d: %v", r.off, err)
-		}
-		c.checkWords(f, r)
-	}
-}
-
-// checkWords looks for values that no update leaves behind.
-func (c *content) checkWords(f *backend.Family, r *record) {
-	floats := map[backend.Kind]int{
-		backend.Counter: backend.CounterFloat, backend.Histogram: backend.HistogramSum, backend.Summary: backend.SummarySum,
-	}
-	float, ok := floats[f.Kind]
-	if !ok || r.words == 0 || f.Block.Role != 0 {
-		return
-	}
-	counts := backend.CounterInt
-	num := 1 // of counts from there on
-	switch {
-	case f.Kind == backend.Summary:
-		counts = backend.SummaryCount
-	case f.Kind == backend.Histogram:
-		counts = backend.HistogramBuckets
-		if num = 0; f.Classic() {
-			num = len(f.Buckets) + 1
-		}
-	}
-	w := c.mem.words(r.wordsAt, r.words)
-	for range max(f.Stripes, 1) {
-		for i := range num {
-			if n := w[counts+i].Load() &^ backend.SealedInt; n >= maxCount {
-				c.problem("the series at %d, %s{%s}, holds a count of %d, which no updates lead to", r.off, f.Name, r.text, n)
-			}
-		}
-		counts += f.StripeWords()
-		bits := w[float].Load()
-		v := math.Float64frombits(bits)
-		if bits != backend.SealedFloat && (v != v || f.Kind == backend.Counter && v < 0) {
-			c.problem("the series at %d, %s{%s}, holds %v", r.off, f.Name, r.text, v)
-		}
-		float += f.StripeWords()
-	}
-}
-
-func (c *content) checkPart(r, series *record) {
-	slot, err := strconv.Atoi(r.text)
-	if series == nil || err != nil || slot < 0 || slot >= int(c.instances) || strconv.Itoa(slot) != r.text {
-		c.problem("the record at %d is instance %q's part of a series at %d, which makes no sense", r.off, r.text, uint64(r.family)*align)
-		return
-	}
-	if f := c.families[series.family]; f != nil && (!f.Parts() || int(r.words) != f.Words()+1) {
-		c.problem("the part at %d of %s{%s} has %d words", r.off, f.Name, series.text, r.words)
-	} else if f != nil {
-		c.checkTicket(r, f.Words())
-		if f.Mode == backend.Latest {
-			c.checkTicket(r, backend.GaugeTicket)
-		}
-	}
-}
-
-// checkTicket checks a word that holds a ticket. That it was given out is not asked for: when the machine loses
-// power, the disk may have a newer word than number of tickets, and nothing of a dead instance counts.
-func (c *content) checkTicket(r *record, word int) {
-	if n := c.mem.u64(r.wordsAt + 8*uint64(word)).Load(); n >= maxTickets {
-		c.problem("word %d of the record at %d is a ticket with the number %d, and so many are never given out", word, r.off, n)
-	}
-}
-
-func (c *content) checkInstances() {
-	tickets := c.mem.u64(offTickets).Load()
-	ids := make(map[uint64]int)
-	for i := range int(c.instances) {
-		id := c.mem.u64(c.instance(i) + insID).Load()
-		if id == 0 {
-			continue
-		}
-		if other, ok := ids[id]; ok {
-			c.problem("instances %d and %d have the same id %d", other, i, id)
-		} else if id > tickets {
-			c.problem("instance %d has the id %d, but only %d tickets were given out", i, id, tickets)
-		}
-		ids[id] = i
-	}
-}
-
-// Inspect reads the file of that name, Suffix included, and checks everything in it. It changes nothing, takes
-// no lock, and may run while processes use the file. The error is one that Open would return for the file,
-// or it cannot be read; what is damaged otherwise is among the report's problems.
+// Inspect reads and checks the file with that name, which includes Suffix. It changes nothing,
+// takes no lock, and may run while processes use the file. The error is one that Open would return
+// for the file, or says that it cannot be read; other damage is listed in the report's Problems.
 func Inspect(name string) (*Report, error) {
 	f, err := openFile(name, os.O_RDONLY)
 	if err != nil {
@@ -360,31 +45,31 @@ func inspect(f *os.File) (*Report, error) {
 	return r, nil
 }
 
-// survey is what report knows while it goes through the records.
-type survey struct {
+// reportBuilder is the state of report while it goes through the records.
+type reportBuilder struct {
 	*content
 	live    map[int]uint64           // ids of live instances, by slot
-	places  map[uint32]*FamilyReport // by offset/64
-	counted map[uint32]bool          // series with parts one of which counts, by offset/64
-	kept    uint64                   // bytes that are of use
+	byRef   map[uint32]*FamilyReport // by offset/64
+	counted map[uint32]bool          // series of which a part counts, by offset/64
+	kept    uint64                   // bytes that a rewrite would keep
 }
 
-// report fills in the families, and from what is of use of them, the waste.
+// report fills in the families and, from the bytes that they need, the waste.
 func (c *content) report(r *Report) {
-	s := &survey{content: c, live: make(map[int]uint64), places: make(map[uint32]*FamilyReport), counted: make(map[uint32]bool), kept: c.recordsAt}
+	s := &reportBuilder{content: c, live: make(map[int]uint64), byRef: make(map[uint32]*FamilyReport), counted: make(map[uint32]bool), kept: c.recordsAt}
 	for _, i := range r.Instances {
 		if i.Alive {
 			s.live[i.Number] = i.ID
 		}
 	}
 	for _, rec := range c.records { // by offset: families come before what refers to them
-		if s.note(rec) {
+		if s.add(rec) {
 			s.kept += rec.size
 		}
 	}
-	for _, place := range s.places {
-		slices.Sort(place.Series)
-		r.Families = append(r.Families, *place)
+	for _, fam := range s.byRef {
+		slices.Sort(fam.Series)
+		r.Families = append(r.Families, *fam)
 	}
 	slices.SortFunc(r.Families, func(a, b FamilyReport) int {
 		return cmp.Or(strings.Compare(a.Family.Name, b.Family.Name), strings.Compare(a.Family.Schema(), b.Family.Schema()))
@@ -392,12 +77,12 @@ func (c *content) report(r *Report) {
 	r.Waste = max(r.Used-int64(s.kept), 0)
 }
 
-// note adds a record to the report of its family, and reports whether it is of use.
-func (s *survey) note(rec *record) (kept bool) {
+// add adds a record to the report of its family, and reports whether a rewrite would keep it.
+func (s *reportBuilder) add(rec *record) (kept bool) {
 	if rec.typ == typeFamily {
 		ref := uint32(rec.off / align)
 		if fam := s.families[ref]; fam != nil {
-			s.places[ref] = &FamilyReport{Family: fam, Help: fam.Help, Bytes: int64(rec.size)}
+			s.byRef[ref] = &FamilyReport{Family: fam, Help: fam.Help, Bytes: int64(rec.size)}
 		}
 		return true
 	}
@@ -407,52 +92,52 @@ func (s *survey) note(rec *record) (kept bool) {
 			return false
 		}
 	}
-	place := s.places[series.family]
-	if place == nil { // of a later version
+	fam := s.byRef[series.family]
+	if fam == nil { // from a later version
 		return true
 	}
-	place.Bytes += int64(rec.size)
+	fam.Bytes += int64(rec.size)
 	switch rec.typ {
 	case typeHelp:
-		place.Help = rec.text
+		fam.Help = rec.text
 	case typeDeclared:
-		place.Declared = place.Declared || s.declared(rec)
+		fam.Declared = fam.Declared || s.declared(rec)
 	case typePart:
-		return s.notePart(rec, series, place)
+		return s.addPart(rec, series, fam)
 	case typeSeries:
 		switch {
-		case place.Family.Parts():
+		case fam.Family.Parts():
 			return false // unless it has a part that counts
-		case s.deleted(place.Family, rec):
-			place.Deleted++
+		case s.deleted(fam.Family, rec):
+			fam.Deleted++
 			return false
 		}
-		place.Series = append(place.Series, rec.text)
+		fam.Series = append(fam.Series, rec.text)
 	}
 	return true
 }
 
-// notePart is note for what an instance has of a series.
-func (s *survey) notePart(rec, series *record, place *FamilyReport) (kept bool) {
+// addPart adds an instance's part of a series.
+func (s *reportBuilder) addPart(rec, series *record, fam *FamilyReport) (kept bool) {
 	slot, err := strconv.Atoi(rec.text)
 	if err != nil || rec.words == 0 {
 		return false
 	}
 	last := rec.words - 1
 	w := s.mem.words(rec.wordsAt, rec.words)
-	if id := s.live[slot]; id == 0 || w[last].Load() != id || place.Family.Sealed(w[:last]) {
+	if id := s.live[slot]; id == 0 || w[last].Load() != id || fam.Family.Sealed(w[:last]) {
 		return false
 	}
 	if !s.counted[rec.family] {
 		s.counted[rec.family] = true
 		s.kept += series.size
-		place.Series = append(place.Series, series.text)
+		fam.Series = append(fam.Series, series.text)
 	}
 	return true
 }
 
-// declared reports whether a live instance has declared the family that a record is about.
-func (s *survey) declared(rec *record) bool {
+// declared reports whether a live instance has made a declaration in rec.
+func (s *reportBuilder) declared(rec *record) bool {
 	group, ok := declaredGroup(rec, s.instances)
 	if !ok {
 		return false

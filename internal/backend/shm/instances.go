@@ -12,13 +12,14 @@ import (
 	"github.com/gotheus/gotheus/internal/backend"
 )
 
-// Who has the file open. An instance is alive as long as it holds the lock of its id, which the kernel
-// releases when its process ends, however that happens. The lock of its slot only says that the slot is taken:
-// between taking it and writing its id there, the slot still has the id of a dead one. Nobody has to clean up
-// after the dead: what was theirs carries their id, and counts no more when the slot has another, or nobody
-// holds the lock of that id.
+// An instance is alive as long as it holds the lock of its id, which the kernel releases when its
+// process ends, however that happens. The lock of a slot only reserves the slot: until the new
+// owner has written its id, the slot still has the id of a dead instance. Nobody has to clean up
+// after a dead instance: its parts carry its id, and stop counting when the slot has another id or
+// nobody holds the lock of that id.
 
-// Instances returns who has the file open, or died with it open; nil after Close.
+// Instances returns the processes that have the file open, and those that died while they had it
+// open and whose slot is not reused yet. It returns nil after Close.
 func (b *Backend) Instances() []Instance {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -28,10 +29,10 @@ func (b *Backend) Instances() []Instance {
 	return listInstances(b.header, b.mem, b.alive)
 }
 
-// alive reports whether the instance with that id lives.
+// alive reports whether the instance with that id is alive.
 func (b *Backend) alive(id uint64) bool { return id == b.id || idLocked(b.file, id) }
 
-// idLocked reports whether somebody else holds the lock of an id.
+// idLocked reports whether another instance holds the lock of an id.
 func idLocked(f *os.File, id uint64) bool {
 	return id != 0 && id < maxTickets && locked(f, idLock+int64(id))
 }
@@ -57,8 +58,9 @@ func listInstances(h *header, mem memory, alive func(id uint64) bool) (list []In
 	return list
 }
 
-// join takes a free slot of the instance table, or that of a dead process: the first that there is, so that
-// there are no more parts of series than there were ever instances at once.
+// join takes the first slot of the instance table that is free or belongs to a dead process. Taking
+// the first one keeps the number of a series' parts at most the highest number of concurrent
+// instances.
 func (s *segment) join() (slot int, id uint64, err error) {
 	for i := range int(s.instances) {
 		ok, err := lock(s.file, lockByte+1+int64(i))
@@ -69,7 +71,8 @@ func (s *segment) join() (slot int, id uint64, err error) {
 			continue
 		}
 		at := s.instance(i)
-		s.mem.u64(at + insID).Store(0) // nobody may take a half-written slot for the old or the new process
+		// so that a half-written slot passes neither for the old nor for the new process
+		s.mem.u64(at + insID).Store(0)
 		p := s.mem[at : at+instanceSize]
 		clear(p[insStart:])
 		order.PutUint64(p[insStart:], uint64(time.Now().UnixNano()))
@@ -83,12 +86,12 @@ func (s *segment) join() (slot int, id uint64, err error) {
 		}
 		if !ok || err != nil {
 			unlock(s.file, lockByte+1+int64(i))
-			return 0, 0, fmt.Errorf("shm: %s: the lock of instance %d cannot be taken: %w", s.file.Name(), id, cmp.Or(err, backend.ErrBusy))
+			return 0, 0, fmt.Errorf("shm: %s: cannot take the lock of instance %d: %w", s.file.Name(), id, cmp.Or(err, backend.ErrBusy))
 		}
 		s.mem.u64(at + insID).Store(id)
 		return i, id, nil
 	}
-	return 0, 0, fmt.Errorf("shm: %s: all %d places for processes are taken: %w", s.file.Name(), s.instances, backend.ErrBusy)
+	return 0, 0, fmt.Errorf("shm: %s: all %d instance slots are taken: %w", s.file.Name(), s.instances, backend.ErrBusy)
 }
 
 func (s *segment) leave(slot int, id uint64) {

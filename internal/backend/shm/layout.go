@@ -14,9 +14,10 @@ import (
 	"unsafe"
 )
 
-// The file, which FORMAT.md specifies in full. All of it is in the byte order of the machine. Changing any
-// offset, meaning or record below changes the major version, which is part of the file's name; new record
-// types and new uses of reserved space are minor changes, which older readers skip.
+// The layout of the file, which FORMAT.md specifies in full. Everything is in the machine's byte
+// order. Changing any offset, meaning or record below changes the major version, which is part of
+// the file's name; new record types and new uses of reserved space are minor changes, which older
+// readers skip.
 //
 //	offset   size  header
 //	     0      8  magic "gotheus\n", written last
@@ -29,21 +30,21 @@ import (
 //	    56      4  number of index buckets, a power of two
 //	    60      4  number of instance slots
 //	    64      8  first 8 bytes of the SHA-256 of bytes 0..63 with a magic of zeros
-//	    80     16  boot: identifies the run of the machine in which the file was last known to be whole
-//	   128      8  tail: end of the space that was given to records (atomic)
-//	   192      8  size: bytes that are allocated on the disk       (atomic)
-//	   256      8  tickets: how many were given out                 (atomic)
-//	   320      8  waste: about how many bytes of records a rewrite would save (atomic)
-//	  4096   4 each  index: a bucket is the newest record of its chain, as offset/64, or 0 (atomic)
+//	    80     16  boot id of the machine when the file was last known to be intact
+//	   128      8  tail: end of the space given to records (atomic)
+//	   192      8  size: bytes allocated on the disk (atomic)
+//	   256      8  tickets: number given out (atomic)
+//	   320      8  waste: roughly how many bytes a rewrite would save (atomic)
+//	  4096   4 each  index: newest record of each bucket, as offset/64, or 0 (atomic)
 //	     …  64 each  instance table
 //	     …         records, each beginning at a multiple of 64
 //
-// A record exists if the index leads to it. Between records there may be space that a process took and
-// never used, because it died or because another one was quicker.
-//
-// Locks are open-file-description locks on bytes far behind the end of the file: lockByte is held for
-// creating records without waste; lockByte+1+i and idLock+id are held by the instance in slot i with that id
-// for as long as it lives; all bytes behind lockByte are held at once by who replaces the file by another.
+// A record exists if the index leads to it. Between records there may be space that a process took
+// and never used, because it died or because another one was quicker. Locks are
+// open-file-description locks on bytes far beyond the end of the file. Creators of records take
+// turns with lockByte, to waste no space. The instance in slot i holds lockByte+1+i and idLock+id,
+// where id is its id, as long as it lives. A process that replaces the file holds all bytes after
+// lockByte.
 const (
 	major     = 1
 	minor     = 0
@@ -74,11 +75,12 @@ const (
 	lockByte = 1 << 46
 	idLock   = 1 << 48
 
-	// maxTickets is more than are ever given out, so that neither a ticket nor the lock of an id wraps. A file that
-	// says otherwise is damaged.
+	// maxTickets is more than are ever given out, so that neither a ticket nor the offset of an
+	// id's lock overflows. A file with more is damaged.
 	maxTickets = 1 << 62
-	// maxCount is more than updates let a word of counts hold, beside its seal, see backend.IntLimit. From there on,
-	// a few more would seal a word that counts, or open one that is sealed.
+	// maxCount is more than updates let a count reach, not counting its seal, see
+	// backend.IntLimit. A count that is larger could become sealed or unsealed by a few more
+	// updates.
 	maxCount = 3 << 61
 )
 
@@ -96,9 +98,9 @@ var magic = []byte("gotheus\n")
 //	    24      4  length of text: a family's schema, a series' labels, a help text
 //	    28      4  length of the extra text behind it: a family's first help text
 //	    32      4  CRC-32 (IEEE) of bytes 0..31 and both texts
-//	    36      4  next record of the index chain, as offset/64, or 0; never changes once the record
+//	    36      4  next record of the index chain, as offset/64, or 0; fixed once the record
 //	               is in the index (atomic)
-//	    40      8  Unix nanoseconds when the record was made; when its series began is among the words
+//	    40      8  Unix nanoseconds when the record was made
 //	    48     16  reserved, 0
 //	    64         words, 8 bytes each; then text; then extra text; then zeros
 //
@@ -120,24 +122,26 @@ const (
 
 	typeFamily = 1
 	typeSeries = 2
-	typeHelp   = 3 // another help text of a family; the newest is shown
-	// What an instance has of a series whose family has parts. The record's family is that of the series'
-	// record, its text the number of the instance's slot, and behind the part's words is one with the
-	// instance's id: the words count only while the slot has that id and the id's lock is held.
+	typeHelp   = 3 // a further help text of a family; the newest is shown
+	// A part is what an instance has of a series whose family has parts. The record's family
+	// field refers to the series, and its text is the number of the instance's slot. The last
+	// word is the instance's id: the part counts only while the slot has that id and the id's
+	// lock is held.
 	typePart = 4
-	// Which instances have declared a family, in groups of slots: its text is the number of the group, "" for
-	// the first, and word i is that of slot group*declaredSlots+i: the ticket it drew when it declared the
-	// family, or 0. It counts only if it is greater than the id in the slot: a lower one is a former
-	// instance's. Of families of one name, that with the highest such ticket of a live instance is shown.
+	// A declaration says which instances of a group of slots have declared a family. Its text
+	// is the number of the group, "" for the first, and word i is for slot
+	// group*declaredSlots+i: the ticket that the instance drew when it declared the family, or
+	// 0. It counts only if it is greater than the id in the slot: a lower one is from a former
+	// instance. Of families with the same name, the one with the highest such ticket of a live
+	// instance is shown.
 	typeDeclared  = 5
 	declaredSlots = 15 // makes records of 192 bytes
 )
 
-// An instance slot: one process that has the file open, or died with it open.
+// An instance slot describes a process that has the file open, or died while it had it open.
 //
 //	offset  size
-//	     0     8  id: the ticket that it drew when it came; 0 if the slot is free (atomic, written last,
-//	              cleared first)
+//	     0     8  id: the ticket that it drew when it joined; 0 if the slot is free (atomic, written last, cleared first)
 //	     8     8  start, Unix nanoseconds
 //	    16     4  pid, for information only
 //	    20     4  reserved
@@ -149,10 +153,11 @@ const (
 	insHost  = 24
 )
 
-// errOther is wrapped by errors, beside ErrFormat, about files that are whole, but not for this program.
-var errOther = errors.New("made for other programs")
+// errForeign is wrapped, in addition to ErrFormat, by errors about intact files that this program
+// cannot use.
+var errForeign = errors.New("made for other programs")
 
-// header holds what never changes after creation.
+// header holds the fields that never change after creation.
 type header struct {
 	minor      uint32
 	limit      uint64
@@ -173,7 +178,7 @@ func roundUp(n uint64) uint64 { return (n + align - 1) &^ (align - 1) }
 
 var order = binary.NativeEndian
 
-// encode returns the header's page with a magic of zeros.
+// encode returns the header's page with zeros in place of the magic.
 func (h *header) encode() []byte {
 	p := make([]byte, offIndex)
 	order.PutUint32(p[offMajor:], major)
@@ -191,17 +196,17 @@ func (h *header) encode() []byte {
 	return p
 }
 
-// decodeHeader checks what must be right of a header page before anything else is looked at; the size of the file
-// bounds what it may say.
+// decodeHeader checks the header page, before anything else in the file is used. The file's size
+// bounds the values in it.
 func decodeHeader(p []byte, fileSize uint64) (*header, error) {
 	if len(p) < offIndex || !bytes.Equal(p[:8], magic) {
 		return nil, fmt.Errorf("%w: it does not begin with %q", ErrFormat, magic)
 	}
 	if mark := order.Uint64(p[offOrder:]); mark != orderMark {
 		if mark != bits.ReverseBytes64(orderMark) {
-			return nil, fmt.Errorf("%w: it has no byte order", ErrFormat)
+			return nil, fmt.Errorf("%w: its byte order mark is invalid", ErrFormat)
 		}
-		return nil, fmt.Errorf("%w: %w: written on a machine of another byte order", ErrFormat, errOther)
+		return nil, fmt.Errorf("%w: %w: written on a machine of another byte order", ErrFormat, errForeign)
 	}
 	fixed := bytes.Clone(p[:offSum])
 	clear(fixed[:8])
@@ -209,7 +214,7 @@ func decodeHeader(p []byte, fileSize uint64) (*header, error) {
 		return nil, fmt.Errorf("%w: the header's checksum is wrong", ErrFormat)
 	}
 	if v := order.Uint32(p[offMajor:]); v != major {
-		return nil, fmt.Errorf("%w: %w: it has format version %d, this program reads version %d", ErrFormat, errOther, v, major)
+		return nil, fmt.Errorf("%w: %w: it has format version %d, this program reads version %d", ErrFormat, errForeign, v, major)
 	}
 	h := &header{
 		minor:     order.Uint32(p[offMinor:]),
@@ -220,23 +225,23 @@ func decodeHeader(p []byte, fileSize uint64) (*header, error) {
 	}
 	copy(h.seed[:], p[offSeed:])
 	if h.buckets == 0 || h.buckets&(h.buckets-1) != 0 || h.buckets > 1<<28 || h.instances == 0 || h.instances > 1<<20 {
-		return nil, fmt.Errorf("%w: %d index buckets and %d instance slots make no sense", ErrFormat, h.buckets, h.instances)
+		return nil, fmt.Errorf("%w: %d index buckets and %d instance slots are invalid", ErrFormat, h.buckets, h.instances)
 	}
 	h.derive()
 	if h.limit > maxLimit {
-		return nil, fmt.Errorf("%w: a limit of %d bytes makes no sense", ErrFormat, h.limit)
+		return nil, fmt.Errorf("%w: the limit of %d bytes is invalid", ErrFormat, h.limit)
 	}
 	if n := order.Uint64(p[offTickets:]); n >= maxTickets {
-		return nil, fmt.Errorf("%w: it says that %d tickets were given out", ErrFormat, n)
+		return nil, fmt.Errorf("%w: the number of tickets is %d, which is too large", ErrFormat, n)
 	}
 	if h.recordsAt > fileSize || fileSize > h.limit {
-		return nil, fmt.Errorf("%w: it has %d bytes, the header speaks of %d to %d", ErrFormat, fileSize, h.recordsAt, h.limit)
+		return nil, fmt.Errorf("%w: it has %d bytes, and by its header must have %d to %d", ErrFormat, fileSize, h.recordsAt, h.limit)
 	}
 	return h, nil
 }
 
-// memory is the mapped file. Its accessors check bounds like a slice; what is mapped but not
-// allocated on the disk must not be touched at all, see segment.allocated.
+// memory is the mapped file. Its accessors check bounds like a slice. Parts that are mapped but not
+// allocated on the disk must not be accessed at all, see segment.allocated.
 type memory []byte
 
 // Safety: the mapping begins at a page, callers pass multiples of the word's size, and the slice
@@ -262,13 +267,13 @@ func (m memory) words(off uint64, n uint32) []atomic.Uint64 {
 	return unsafe.Slice((*atomic.Uint64)(unsafe.Pointer(unsafe.SliceData(b))), n)
 }
 
-// text returns bytes of a committed record as a string without copying them: they never change.
+// text returns bytes of a committed record, which never change, as a string without copying them.
 // Safety: as above.
 func (m memory) text(off uint64, n uint32) string {
 	return unsafe.String(unsafe.SliceData(m[off:off+uint64(n)]), n)
 }
 
-// record is a decoded record; off is where it begins.
+// record is a decoded record at offset off.
 type record struct {
 	off, size    uint64
 	typ          uint16
@@ -279,16 +284,16 @@ type record struct {
 	wordsAt      uint64
 	textAt       uint64
 	textLen, ext uint32
-	precious     bool // may use the last part of the file; not stored
+	essential    bool // may use the last part of the file; not stored
 }
 
-// layout fills the derived fields from the lengths.
+// layout computes the offsets of the words and the text.
 func (r *record) layout() {
 	r.wordsAt = r.off + recHeader
 	r.textAt = r.wordsAt + 8*uint64(r.words)
 }
 
-// need is the size that the record's contents ask for.
+// need returns the size of the record's contents, rounded up.
 func (r *record) need() uint64 {
 	return roundUp(recHeader + 8*uint64(r.words) + uint64(r.textLen) + uint64(r.ext))
 }
@@ -299,7 +304,7 @@ func (m memory) record(off, end uint64) (*record, error) {
 		return nil, fmt.Errorf("%w: record at offset %d: %s (%v)", ErrFormat, off, what, v)
 	}
 	if off%align != 0 || off > end || end-off < recHeader {
-		return damaged("outside of the file, which ends at", end)
+		return damaged("outside the file, which ends at", end)
 	}
 	p := m[off : off+recHeader]
 	r := &record{
@@ -326,8 +331,8 @@ func (m memory) record(off, end uint64) (*record, error) {
 	return r, nil
 }
 
-// put writes r at r.off, where nobody sees it until the index leads there. All its space is zeroed first,
-// since somebody may have taken that space before, written to it, and given it back.
+// put writes r at r.off, where nobody reads until the index leads there. It zeroes the space first,
+// since another process may have reserved it before, written to it, and given it back.
 func (m memory) put(r *record, made int64) {
 	p := m[r.off : r.off+r.size]
 	clear(p)
@@ -351,7 +356,7 @@ func checksum(p []byte, text, extra string) uint32 {
 	return crc32.Update(sum, crc32.IEEETable, unsafe.Slice(unsafe.StringData(extra), len(extra)))
 }
 
-// hashOf is seeded per file, so that nobody can prepare label values that share a chain.
+// hashOf is seeded per file, so that nobody can construct label values that share a chain.
 func (h *header) hashOf(typ uint16, family uint32, text string) uint64 {
 	var buf [256]byte
 	b := append(buf[:0], h.seed[:]...)

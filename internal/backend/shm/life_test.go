@@ -26,7 +26,7 @@ func init() {
 	workers["exec"] = execWorker
 }
 
-// startWorker starts a process of this test program and returns it with its output.
+// startWorker starts the test program as another process and returns it with its output.
 func startWorker(t testing.TB, kind string, env ...string) (*exec.Cmd, *bufio.Reader) {
 	t.Helper()
 	cmd := exec.Command(os.Args[0])
@@ -64,7 +64,7 @@ func workerCells(b *Backend, f *backend.Family, labels string) backend.Words {
 	return w
 }
 
-// lifeWorker counts once, takes part in a gauge, and ends without a word.
+// lifeWorker counts once, sets a gauge, and exits without closing the backend.
 func lifeWorker(string) {
 	b := workerOpen()
 	workerCells(b, requests, `code="200",method="GET"`)[0].Add(1)
@@ -72,8 +72,9 @@ func lifeWorker(string) {
 	syscall.Kill(os.Getpid(), syscall.SIGKILL)
 }
 
-// Short-lived processes, one after the other and many at once, none of which says goodbye: the file is no
-// larger than its series need, and a scrape looks at no more records, parts and places of instances.
+// Short-lived processes, one after another and many at once, exit without closing the backend. The
+// file stays as small as its series allow, and a scrape looks at no more records, parts and
+// instance slots.
 //
 // The long run: go test ./internal/backend/shm -run TestShortLives -lives 10000 -v
 func TestShortLives(t *testing.T) {
@@ -115,13 +116,13 @@ func TestShortLives(t *testing.T) {
 	if len(got) != 2 || got[1] != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
-	// No more than a part for each of those that were there at once, and a note of what it declared.
+	// At most a part and a declaration for each of the concurrent processes.
 	most := before + uint64(atOnce)*(128+2*192)
 	if after := b.mem.u64(offTail).Load(); after > most {
 		t.Errorf("%d at once: the records end at %d, more than %d", atOnce, after, most)
 	}
 	now := scraped(t, b)
-	declared := (atOnce+1)/declaredSlots + 1 // records in which so many note what they declare, for each family
+	declared := (atOnce+1)/declaredSlots + 1 // declaration records per family
 	if now.parts > looked.parts+atOnce || now.slots > looked.slots+atOnce || now.asks > 0 || now.records > looked.records+atOnce+2*declared {
 		t.Errorf("%d at once: a scrape looks at %+v, before at %+v", atOnce, now, looked)
 	}
@@ -132,14 +133,15 @@ func TestShortLives(t *testing.T) {
 	checkFileNow(t, b.Path())
 }
 
-// work is what a scrape has to look at, and about how many instances it has to ask the kernel the next time.
+// work counts what a scrape has to look at, and how many instances the next one has to ask the
+// kernel about.
 type work struct{ records, parts, slots, asks int }
 
 func scraped(t *testing.T, b *Backend) (w work) {
 	t.Helper()
 	walk(t, b)
-	for i := range b.seen {
-		for _, err := range b.chain(b.seen[i], 0) {
+	for i := range b.readHeads {
+		for _, err := range b.chain(b.readHeads[i], 0) {
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -153,8 +155,8 @@ func scraped(t *testing.T, b *Backend) (w work) {
 			}
 		}
 	}
-	w.slots = len(b.others)
-	for slot := range b.others {
+	w.slots = len(b.partOwners)
+	for slot := range b.partOwners {
 		if id := b.mem.u64(b.instance(slot) + insID).Load(); id != b.dead[slot] {
 			w.asks++
 		}
@@ -162,15 +164,17 @@ func scraped(t *testing.T, b *Backend) (w work) {
 	return w
 }
 
-// execWorker replaces itself by another program as an upgrade does, and leaves a child.
+// execWorker replaces itself by another program with exec, as an upgrade does, and leaves a child.
 func execWorker(string) {
 	b := workerOpen()
 	workerCells(b, requests, `code="200",method="GET"`)[0].Add(1)
 	workerCells(b, campaignBusy, "")[backend.GaugeValue].Store(math.Float64bits(1))
 	if os.Getenv("AGAIN") == "" {
 		os.Setenv("AGAIN", "1")
-		runtime.LockOSThread()            // the death signal is for the end of the thread that has started the child
-		child := exec.Command(os.Args[0]) // it inherits nothing, and counts on its own
+		// the death signal is for the end of the thread that has started the child
+		runtime.LockOSThread()
+		// it inherits nothing, and is an instance of its own
+		child := exec.Command(os.Args[0])
 		child.Stdout, child.Stderr = os.Stdout, os.Stderr
 		child.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 		if err := child.Start(); err != nil {
@@ -185,8 +189,8 @@ func execWorker(string) {
 	}
 }
 
-// An instance ends with its program: when it becomes another by exec, what it had of gauges is gone, what it
-// counted is not, and its locks do not live on in a child.
+// An instance ends with exec: its gauges are gone, its counts stay, and its locks do not live on in
+// a child.
 func TestExec(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "shop")
@@ -224,14 +228,15 @@ func TestExec(t *testing.T) {
 	}
 	cmd.Process.Kill()
 	cmd.Wait()
-	for deadline := time.Now().Add(2 * time.Minute); busy() != 0; time.Sleep(time.Millisecond) { // the child's end follows its parent's
+	for deadline := time.Now().Add(2 * time.Minute); busy() != 0; time.Sleep(time.Millisecond) {
+		// the child's end follows its parent's
 		if time.Now().After(deadline) {
-			t.Fatal("the dead count")
+			t.Fatal("parts of dead processes count")
 		}
 	}
 }
 
-// Who was found dead is not asked for again; whoever takes its place is.
+// The lock of an instance that was found dead is not queried again, but that of its successor is.
 func TestSuccessor(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "shop")
@@ -251,7 +256,7 @@ func TestSuccessor(t *testing.T) {
 	}
 }
 
-// Labels that are damaged between being read and being shown hide what instances have of the series, and nothing else.
+// If a series' labels are damaged after they were read, only its parts are hidden.
 func TestDamagedLabelsOfParts(t *testing.T) {
 	t.Parallel()
 	b := open(t, filepath.Join(t.TempDir(), "shop"), nil)

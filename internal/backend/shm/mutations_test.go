@@ -27,13 +27,15 @@ var (
 	mutation  = flag.Int("mutation", -1, "the number of the only one that TestMutations makes")
 )
 
-// Damaged files, each made from its number alone: a field that matters gets a value that may hurt, records are
-// moved, swapped or torn, the file is cut or longer; often the checksums are made right again, so that what is
-// behind them is reached. Each is checked, opened, read, written to and closed; some are damaged while they are
-// open. Nothing may panic, touch memory that is not there, or go on for ever. What the checker finds whole must
-// be read as the checker says, and still be whole in the end.
+// Each damaged file is generated from its number: important fields get extreme values, records are
+// moved, swapped or torn, the file is cut or extended. Often the checksums are corrected, so that
+// the code behind them is reached. Each file is checked, opened, read, written to and closed; some
+// are damaged while they are open. Nothing may panic, access unmapped memory, or loop forever. If
+// the checker finds a file intact, reading must agree with the checker, and the file must still be
+// intact in the end.
 //
-// The long run: go test ./internal/backend/shm -run TestMutations -mutations 10000000 -timeout 2h -v
+// The long run: go test ./internal/backend/shm -run TestMutations -mutations 10000000 -timeout 2h
+// -v
 func TestMutations(t *testing.T) {
 	t.Parallel()
 	good := smallFile(t)
@@ -69,15 +71,15 @@ func TestMutations(t *testing.T) {
 		})
 	}
 	wait.Wait()
-	made := total.opened + total.refused // fewer than were asked for, if one has failed
-	t.Logf("%d damaged files: %d opened, %d of them replaced, %d refused; %d whole to the checker",
+	made := total.opened + total.refused // fewer than requested if one has failed
+	t.Logf("%d damaged files: %d opened, %d of them replaced, %d refused; %d intact according to the checker",
 		made, total.opened, total.replaced, total.refused, total.whole)
 	if !t.Failed() && to-from >= 1000 && (total.whole == 0 || total.replaced == 0 || total.refused == 0 || total.opened-total.replaced < made/2) {
-		t.Error("what is made is too much alike")
+		t.Error("the generated files are too similar")
 	}
 }
 
-// quickDir returns a directory in memory, where there is one: files are made by the thousand.
+// quickDir returns a directory in memory if there is one, since thousands of files are created.
 func quickDir(t testing.TB) string {
 	dir, err := os.MkdirTemp("/dev/shm", "gotheus-test")
 	if err != nil {
@@ -87,7 +89,7 @@ func quickDir(t testing.TB) string {
 	return dir
 }
 
-const maxLonger = 4096 // bytes that a file gets in addition
+const maxLonger = 4096 // bytes that a file is extended by
 
 type tally struct{ whole, opened, replaced, refused int }
 
@@ -98,20 +100,20 @@ type mutator struct {
 	good  []byte
 	path  string
 	mem   memory
-	dirty bool   // there is more in the directory than the file
-	what  string // which case it is
+	dirty bool   // the directory contains more than the file
+	what  string // names the case in failures
 
 	number atomic.Int64
 }
 
-// watch ends the program when one file takes far too long.
+// watch ends the program when a single file takes far too long.
 func (m *mutator) watch(stop chan struct{}) {
 	last, idle := m.number.Load(), 0
 	for {
 		select {
 		case <-stop:
 			return
-		case <-time.After(time.Second): // a process that is stopped counts no seconds
+		case <-time.After(time.Second): // time while the process is stopped does not count
 		}
 		if n := m.number.Load(); n != last {
 			last, idle = n, 0
@@ -121,7 +123,7 @@ func (m *mutator) watch(stop chan struct{}) {
 	}
 }
 
-// run makes one damaged file and uses it.
+// run generates one damaged file and uses it.
 func (m *mutator) run(n int) {
 	m.number.Store(int64(n))
 	m.what = fmt.Sprintf("-mutation %d", n)
@@ -129,20 +131,21 @@ func (m *mutator) run(n int) {
 	p := m.mem[:len(m.good)]
 	copy(p, m.good)
 	clear(m.mem[len(p):])
-	late := m.IntN(4) == 0 // the damage is done while the file is open
+	late := m.IntN(4) == 0 // damage the file while it is open
 	if !late {
 		p = m.damage(p)
 	}
 	m.try(p, &Options{AnyFileSystem: true, Fresh: m.IntN(64) == 0, Limit: int64(m.IntN(64)/63) * (2 << 20)}, late)
 }
 
-// fail reports a mistake of ours.
+// fail fails the test and names the case.
 func (m *mutator) fail(format string, args ...any) {
 	m.Helper()
 	m.Errorf(m.what+": "+format, args...)
 }
 
-// try checks a file with the bytes p, opens it, and uses it. If late, it is damaged when it is open.
+// try checks a file with the bytes p, opens it, and uses it. If late is set, it is damaged after it
+// was opened.
 func (m *mutator) try(p memory, o *Options, late bool) {
 	defer func() {
 		if v := recover(); v != nil {
@@ -167,7 +170,8 @@ func (m *mutator) try(p memory, o *Options, late bool) {
 	b, err := Open(m.path, o)
 	if err != nil {
 		m.refused++
-		if whole && c.limit <= maxLimit>>8 { // larger ones need not fit into addresses
+		if whole && c.limit <= maxLimit>>8 {
+			// larger ones may not fit into the address space
 			m.fail("a file that is whole cannot be opened: %v", err)
 		}
 		return
@@ -178,20 +182,20 @@ func (m *mutator) try(p memory, o *Options, late bool) {
 	if c == nil || b.limit != c.limit || b.seed != c.seed {
 		m.replaced++
 		m.dirty = true
-		return // what there is now is new
+		return // the file is a new one
 	}
 	if late {
 		size, err := sizeOf(b.file)
 		if err != nil {
 			m.Fatal(err)
 		}
-		// In the mapping, so that all that has been seen of the file is another thing now.
+		// Write to the mapping, so that everything read from the file before is outdated.
 		m.strew(b.mem[:size])
 	}
 	m.use(b, whole && !late)
 }
 
-// use does with a file what a program does.
+// use does what a program does with a file.
 func (m *mutator) use(b *Backend, whole bool) {
 	ctx := context.Background()
 	if err := b.Sync(ctx); whole && err != nil {
@@ -202,7 +206,7 @@ func (m *mutator) use(b *Backend, whole bool) {
 		m.whole++
 		if r, err := Inspect(b.Path()); err != nil || len(r.Problems) > 0 {
 			m.fail("damaged by opening it: %v, %+v", err, r)
-		} else if got, want := existing(b), reported(r); !slices.Equal(got, want) {
+		} else if got, want := existingSeries(b), reportedSeries(r); !slices.Equal(got, want) {
 			m.fail("read as %q, the checker says %q", got, want)
 		}
 	}
@@ -234,7 +238,7 @@ func (m *mutator) use(b *Backend, whole bool) {
 	}
 }
 
-// read touches all that a page would show.
+// read accesses everything that a page would show.
 func (m *mutator) read(b *Backend) {
 	for _, g := range b.Walk() {
 		for i, s := range g.Series {
@@ -251,8 +255,9 @@ func (m *mutator) read(b *Backend) {
 	}
 }
 
-// existing and reported return the series that exist, as they are read and as the checker says.
-func existing(b *Backend) (list []string) {
+// existingSeries and reportedSeries return the existing series: as the backend reads them, and as
+// Inspect reports them.
+func existingSeries(b *Backend) (list []string) {
 	for _, g := range b.Walk() {
 		for i, s := range g.Series {
 			if g.Parts == nil && !g.Family.Sealed(s.Words) || g.Parts != nil && slices.ContainsFunc(g.Parts[i].List(), func(p backend.Part) bool {
@@ -266,7 +271,7 @@ func existing(b *Backend) (list []string) {
 	return list
 }
 
-func reported(r *Report) (list []string) {
+func reportedSeries(r *Report) (list []string) {
 	for _, f := range r.Families {
 		for _, labels := range f.Series {
 			list = append(list, f.Family.Schema()+"{"+labels)
@@ -276,7 +281,7 @@ func reported(r *Report) (list []string) {
 	return list
 }
 
-// damage changes p, which has room behind it, cuts it or makes it longer.
+// damage changes p, which has spare capacity, cuts or extends it.
 func (m *mutator) damage(p memory) memory {
 	m.strew(p)
 	switch m.IntN(12) {
@@ -290,7 +295,7 @@ func (m *mutator) damage(p memory) memory {
 	return p
 }
 
-// strew makes one to four changes, and may make the checksums right again.
+// strew makes one to four changes, and may correct the checksums.
 func (m *mutator) strew(p memory) {
 	for range 1 + m.IntN(4) {
 		m.change(p)
@@ -308,7 +313,7 @@ func (m *mutator) strew(p memory) {
 	}
 }
 
-// records returns where the records of the good file are.
+// records returns the offsets of the records in the good file.
 func (m *mutator) records() (list []int) {
 	h, err := decodeHeader(m.good[:offIndex], uint64(len(m.good)))
 	if err != nil {
@@ -320,7 +325,7 @@ func (m *mutator) records() (list []int) {
 	return list
 }
 
-// seal makes a record's checksum right, and perhaps its hash, if its lengths lie within p.
+// seal corrects a record's checksum, and perhaps its hash, if its lengths lie within p.
 func (m *mutator) seal(p memory, off int) {
 	r := &record{off: uint64(off), words: order.Uint32(p[off+recWords:]), textLen: order.Uint32(p[off+recText:]), ext: order.Uint32(p[off+recExtra:])}
 	r.layout()
@@ -336,7 +341,7 @@ func (m *mutator) seal(p memory, off int) {
 	order.PutUint32(p[off+recSum:], checksum(p[off:], text, extra))
 }
 
-// The fields that are worth changing, with their sizes.
+// The fields worth changing, and their sizes.
 var (
 	headerFields = [][2]int{{0, 8}, {offMajor, 4}, {offMinor, 4}, {offOrder, 8}, {offLimit, 8}, {offSeed, 8}, {offCreated, 8}, {offBuckets, 4}, {offInstances, 4},
 		{offSum, 8}, {offBoot, 8}, {offTail, 8}, {offSize, 8}, {offTickets, 8}, {offWaste, 8}}
@@ -381,7 +386,7 @@ func (m *mutator) change(p memory) {
 	}
 }
 
-// value returns what may be bad for a field of n bytes.
+// value returns an extreme value for a field of n bytes.
 func (m *mutator) value(p memory, at, n int, some func() int) uint64 {
 	var old uint64
 	if n == 8 {

@@ -20,7 +20,7 @@ import (
 	"github.com/gotheus/gotheus/internal/backend"
 )
 
-// made returns the bytes of a file with one series at 7, and of another version.
+// made returns the bytes of a file with one series at 7, and of the same file in another version.
 func made(t testing.TB) (good, later []byte) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "made")
@@ -46,11 +46,11 @@ func change(p []byte, off int, b ...byte) []byte {
 	return p
 }
 
-// What cannot be a file of ours is set aside under another name, and counting goes on in a new file.
+// An unusable file is set aside under another name, and counting goes on in a new file.
 func TestSetAside(t *testing.T) {
 	t.Parallel()
 	good, _ := made(t)
-	boot := make([]byte, 16) // of another run of the machine
+	boot := make([]byte, 16) // from before a reboot
 	recordsAt := offIndex + 4*numBuckets + numInstances*instanceSize
 	for name, c := range map[string]struct {
 		content []byte
@@ -59,13 +59,13 @@ func TestSetAside(t *testing.T) {
 		"foreign":           {[]byte("#!/bin/sh\necho this is something else, and longer than the header's first bytes\n"), "does not begin with"},
 		"short":             {[]byte("hi"), "does not begin with"},
 		"damaged header":    {change(good, offLimit, 0xff), "checksum"},
-		"no byte order":     {change(good, offOrder, 1, 2, 3, 4, 5, 6, 7, 0), "no byte order"},
+		"no byte order":     {change(good, offOrder, 1, 2, 3, 4, 5, 6, 7, 0), "byte order mark is invalid"},
 		"truncated":         {good[:5000], "has 5000 bytes"},
 		"header only":       {good[:100], "does not begin with"},
 		"half written":      {change(good, 0, make([]byte, 8)...), "does not begin with"},
 		"power failure":     {change(change(good, offBoot, boot...), recordsAt+recHeader, 0xff), "wrong checksum"},
 		"lost end":          {change(good[:recordsAt+100], offBoot, boot...), "set aside"},
-		"tickets at an end": {change(good, offTickets, bytes.Repeat([]byte{0xff}, 8)...), "tickets were given out"},
+		"tickets at an end": {change(good, offTickets, bytes.Repeat([]byte{0xff}, 8)...), "the number of tickets is"},
 		"empty":             {nil, ""},
 		"healthy, old":      {change(good, offBoot, boot...), ""},
 		"healthy, current":  {good, ""},
@@ -98,13 +98,14 @@ func TestSetAside(t *testing.T) {
 				t.Fatalf("set aside as %q: %q, want %q", aside, b.Notices(), c.notice)
 			}
 			if now, _ := os.ReadFile(aside[0]); !bytes.Equal(now, c.content) {
-				t.Error("what was set aside was changed")
+				t.Error("the file that was set aside has changed")
 			}
 		})
 	}
 }
 
-// A file that others use is never set aside, whatever is in it, nor is one of another version.
+// A file that other processes use is never set aside, whatever its contents, nor is one of another
+// version.
 func TestNotSetAside(t *testing.T) {
 	t.Parallel()
 	good, later := made(t)
@@ -175,21 +176,21 @@ func TestOpenErrors(t *testing.T) {
 		filepath.Join(dir, "socket"):     "not a regular file (S",
 		filepath.Join(dir, "pipe"):       "not a regular file",
 		filepath.Join(dir, "no", "file"): "no such file",
-		file("everybody", 0o606):         "may be written by everybody",
-		file("group", 0o660):             "may be written by its group",
+		file("everybody", 0o606):         "is writable by everybody",
+		file("group", 0o660):             "is writable by its group",
 	} {
 		before, _ := os.ReadDir(dir)
 		if _, err := Peek(path, &Options{AnyFileSystem: true}); err == nil {
-			t.Errorf("%s: Peek sees nothing in the way", path)
+			t.Errorf("%s: Peek returns no error", path)
 		}
 		if _, err := Open(path, &Options{AnyFileSystem: true}); err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), path) {
 			t.Errorf("%s: got %v, want %q", path, err, want)
 		}
 		if after, _ := os.ReadDir(dir); len(after) != len(before) {
-			t.Errorf("%s: something was made", path)
+			t.Errorf("%s: a file was created", path)
 		}
 	}
-	if _, err := Open(file("private", 0o600), &Options{AnyFileSystem: true, Group: true}); err == nil || !strings.Contains(err.Error(), "not open to its group") {
+	if _, err := Open(file("private", 0o600), &Options{AnyFileSystem: true, Group: true}); err == nil || !strings.Contains(err.Error(), "not accessible to its group") {
 		t.Errorf("a private file for a group: %v", err)
 	}
 	if _, err := Open(filepath.Join(dir, "small"), &Options{AnyFileSystem: true, Limit: 1000}); err == nil || !strings.Contains(err.Error(), "too small") {
@@ -213,191 +214,7 @@ func TestGroup(t *testing.T) {
 	}
 }
 
-// Values survive restarts, unless they are to begin from zero and nobody has the file open.
-func TestFresh(t *testing.T) {
-	t.Parallel()
-	path := filepath.Join(t.TempDir(), "shop")
-	fresh := func() *Options { return &Options{Fresh: true, AnyFileSystem: true} }
-	expect := func(when string, o *Options, want Outcome) {
-		t.Helper()
-		if got, err := Peek(path, o); got != want || err != nil {
-			t.Errorf("%s: %v, %v, want %v", when, got, err, want)
-		}
-	}
-	expect("no file", fresh(), Create)
-	a := open(t, path, fresh())
-	cells(t, a, requests, `code="1",method=""`)[0].Add(1)
-	expect("in use", fresh(), Resume)
-	b := open(t, path, fresh())
-	cells(t, b, requests, `code="1",method=""`)[0].Add(1)
-	if got := walk(t, a); !slices.Equal(got, []string{`requests_total{code="1",method=""} 2`}) {
-		t.Errorf("got %q", got)
-	}
-	a.Close(t.Context())
-	die(b) // b is killed
-	expect("nobody alive", &Options{AnyFileSystem: true}, Resume)
-	expect("nobody alive, fresh", fresh(), StartAfresh)
-	if got := walk(t, open(t, path, nil)); !slices.Equal(got, []string{`requests_total{code="1",method=""} 2`}) {
-		t.Errorf("resumed: got %q", got)
-	}
-}
-
-func TestStartAfresh(t *testing.T) {
-	t.Parallel()
-	path := filepath.Join(t.TempDir(), "shop")
-	a := open(t, path, &Options{Limit: 1 << 20})
-	cells(t, a, requests, `code="1",method=""`)[0].Add(1)
-	a.Close(t.Context())
-	b := open(t, path, &Options{Fresh: true, Limit: 2 << 20})
-	if got := walk(t, b); len(got) != 0 || b.limit != 2<<20 {
-		t.Errorf("got %q, limit %d", got, b.limit)
-	}
-	if got := walk(t, open(t, path, &Options{Fresh: true})); len(got) != 0 {
-		t.Errorf("got %q", got)
-	}
-}
-
-// Many open, some of them afresh, while others close: whoever has the file open counts in the one that is
-// there.
-func TestReplacedWhileOpened(t *testing.T) {
-	t.Parallel()
-	path := filepath.Join(t.TempDir(), "shop")
-	done := make(chan error)
-	for g := range 4 {
-		go func() {
-			for range 50 {
-				b, err := Open(path, &Options{Fresh: g%2 == 0, AnyFileSystem: true, Limit: 1 << 20})
-				if err != nil {
-					done <- err
-					return
-				}
-				if w, err := b.Cells(requests, `code="1",method=""`); err != nil {
-					done <- err
-				} else if w[0].Add(1); !isAt(b.file, b.Path()) {
-					done <- errors.New("it counts in a file that is no longer there")
-				}
-				b.Close(context.Background())
-				unmap(b.mem)
-			}
-			done <- nil
-		}()
-	}
-	for range 4 {
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	}
-	if list, _ := filepath.Glob(path + "*"); len(list) != 1 {
-		t.Errorf("left: %q", list)
-	}
-}
-
-// What is deleted goes when the file is opened and nobody else has it open; what exists stays as it is.
-func TestRewrite(t *testing.T) {
-	t.Parallel()
-	path := filepath.Join(t.TempDir(), "shop")
-	busy := &backend.Family{Name: "busy", Help: "Busy.", Kind: backend.Gauge, Mode: backend.Sum}
-	lat := &backend.Family{Name: "latency_seconds", Help: "Latency.", Kind: backend.Histogram, Buckets: []float64{1, 2}}
-	newer := *requests
-	newer.Help = "Better."
-	b := open(t, path, nil)
-	cells(t, b, busy, "")[0].Store(1)
-	cells(t, b, lat, "")[backend.HistogramBuckets+1].Add(5)
-	const series = 6000
-	for i := range series {
-		cells(t, b, requests, fmt.Sprintf(`code="%04d",method=""`, i))[0].Add(uint64(i))
-	}
-	cells(t, b, &newer, `code="0000",method=""`)
-	if n, err := b.Delete(requests, func(labels string) bool { return labels >= `code="0100"` }); n != series-100 || err != nil {
-		t.Fatal(n, err)
-	}
-	large, _ := os.Stat(path + Suffix)
-	want := walk(t, b)
-	if got := walk(t, open(t, path, nil)); len(got) != len(want) {
-		t.Fatalf("%d and %d series", len(got), len(want))
-	}
-	b.Close(t.Context())
-	// The other one is still there.
-	if now, _ := os.Stat(path + Suffix); now.Size() != large.Size() {
-		t.Error("rewritten while in use")
-	}
-	tickets := b.mem.u64(offTickets).Load()
-
-	path2 := filepath.Join(t.TempDir(), "copy") // as if nobody had it open
-	p, _ := os.ReadFile(path + Suffix)
-	os.WriteFile(path2+Suffix, p, 0o600)
-	c := open(t, path2, &Options{Limit: 4 << 20})
-	if small, _ := os.Stat(path2 + Suffix); small.Size() > large.Size()/3 || c.limit != 4<<20 {
-		t.Errorf("%d bytes, %d before; limit %d", small.Size(), large.Size(), c.limit)
-	}
-	got := walk(t, c)
-	live := slices.DeleteFunc(slices.Clone(want), func(s string) bool {
-		return strings.Contains(s, fmt.Sprint(uint64(backend.SealedInt))) || strings.HasPrefix(s, "busy")
-	})
-	if !slices.Equal(got, live) || len(got) != 101 { // busy has nothing that outlives its process
-		t.Errorf("got %d: %q\nwant %d: %q", len(got), got[:3], len(live), live[:3])
-	}
-	for _, g := range c.Walk() {
-		if g.Family.Name == requests.Name && g.Family.Help != newer.Help || g.Family.Name == lat.Name && g.Series[0].Words[backend.HistogramBuckets+1].Load() != 5 {
-			t.Errorf("%+v", g)
-		}
-	}
-	if now := c.mem.u64(offTickets).Load(); now <= tickets {
-		t.Errorf("tickets went from %d to %d", tickets, now)
-	}
-	checkFileNow(t, c.Path())
-}
-
-// Records whose sizes do not fit their family, though their checksums are right, are reported; they crash
-// neither the check nor a rewrite, which leaves a file alone that is not whole.
-func TestWrongWords(t *testing.T) {
-	t.Parallel()
-	stateful := &backend.Family{Name: "busy", Help: "Busy.", Kind: backend.Gauge, Mode: backend.Sum}
-	for words := range uint32(3) {
-		dir := t.TempDir()
-		path := filepath.Join(dir, "shop")
-		b := open(t, path, nil)
-		cells(t, b, requests, `code="1",method=""`)[0].Add(7)
-		for _, f := range []*backend.Family{requests, stateful} {
-			ref, err := b.declare(f)
-			if err != nil {
-				t.Fatal(err)
-			}
-			labels := `code="2",method=""`
-			if len(f.Labels) == 0 {
-				labels = ""
-			}
-			r, err := b.findOrCreate(&record{typ: typeSeries, family: ref, text: labels, words: words})
-			if err != nil {
-				t.Fatal(err)
-			}
-			p, err := b.findOrCreate(&record{typ: typePart, family: uint32(r.off / align), text: fmt.Sprint(b.slot), words: words})
-			if err != nil {
-				t.Fatal(err)
-			}
-			if words > 0 {
-				b.mem.words(p.wordsAt, words)[words-1].Store(b.id)
-			}
-		}
-		if r, err := Inspect(b.Path()); err != nil || len(r.Problems) == 0 {
-			t.Errorf("%d words: %v, %v", words, r, err)
-		}
-		b.Close(t.Context())
-		c := open(t, path, &Options{Limit: 1 << 20})
-		if n := c.Notices(); len(n) != 1 || !strings.Contains(n[0], "could not be rewritten") {
-			t.Errorf("%d words: %q", words, n)
-		}
-		if got := cells(t, c, requests, `code="1",method=""`)[0].Load(); got != 7 {
-			t.Errorf("%d words: %d counted", words, got)
-		}
-		if list, _ := os.ReadDir(dir); len(list) != 1 {
-			t.Errorf("%d words: %v", words, list)
-		}
-	}
-}
-
-// Numbers that only go up begin again at zero nowhere, as far as anybody can count: what is near an end was damaged,
-// and what is far from one is used like any other.
+// Counters never wrap: a value near the maximum counts as damage, and any other is used as usual.
 func TestEndsOfNumbers(t *testing.T) {
 	t.Parallel()
 	latest := &backend.Family{Name: "latest", Help: "Latest.", Kind: backend.Gauge, Mode: backend.Latest}
@@ -405,7 +222,7 @@ func TestEndsOfNumbers(t *testing.T) {
 	b := open(t, path, nil)
 	tickets := b.mem.u64(offTickets)
 	tickets.Store(1 << 61)
-	c := open(t, path, nil) // with an id for whose lock there must be a byte
+	c := open(t, path, nil) // its id must still have a lock byte
 	if c.id != 1<<61+1 || !b.alive(c.id) || b.alive(c.id+1) {
 		t.Errorf("id %d", c.id)
 	}
@@ -447,7 +264,8 @@ func TestEndsOfNumbers(t *testing.T) {
 				t.Errorf("%s is %d: %v, %v", name, v, r, err)
 			}
 			if w == tickets {
-				// Nobody takes an id that wraps, not even who looked at the header before.
+				// Nobody takes an id that overflows, even after reading the header
+				// while it was intact.
 				if _, _, err := b.join(); !errors.Is(err, ErrFormat) {
 					t.Errorf("with %d tickets: joined: %v", v, err)
 				}
@@ -458,7 +276,7 @@ func TestEndsOfNumbers(t *testing.T) {
 	checkFileNow(t, c.Path())
 }
 
-// checkFileNow fails unless everything in the file is right.
+// checkFileNow fails the test unless the whole file is intact.
 func checkFileNow(t testing.TB, name string) *Report {
 	t.Helper()
 	r, err := Inspect(name)

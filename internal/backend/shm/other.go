@@ -10,7 +10,7 @@ import (
 	"github.com/gotheus/gotheus/internal/backend"
 )
 
-// Backend implements backend.Backend on a mapped file. It cannot be opened on this system.
+// Backend implements backend.Backend on a mapped file. On this system it cannot be opened.
 type Backend struct{ backend.Backend }
 
 // OpenContext returns an error that wraps ErrUnsupported.

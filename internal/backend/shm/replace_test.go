@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -17,7 +16,8 @@ import (
 	"github.com/gotheus/gotheus/internal/backend"
 )
 
-// Somebody comes, counts and leaves while a file is being read to be rewritten: what was read is not used.
+// If an instance opens the file, counts and closes it while it is read for a rewrite, the copy is
+// discarded.
 func TestRewriteMissesNobody(t *testing.T) { // not parallel: it sets the hook
 	path := filepath.Join(t.TempDir(), "shop")
 	count := func(o *Options) uint64 {
@@ -35,8 +35,8 @@ func TestRewriteMissesNobody(t *testing.T) { // not parallel: it sets the hook
 	}
 }
 
-// Rewriting a large file may take longer than others wait for it: they take the file as it is, and the copy is not
-// used.
+// If rewriting a large file takes longer than others wait for it, they use the file as it is, and
+// the copy is discarded.
 func TestLongRewrite(t *testing.T) { // not parallel: it sets the hook
 	path := filepath.Join(t.TempDir(), "shop")
 	first := open(t, path, &Options{Limit: 1 << 20})
@@ -55,14 +55,14 @@ func TestLongRewrite(t *testing.T) { // not parallel: it sets the hook
 	if list, _ := filepath.Glob(path + "*"); len(list) != 1 {
 		t.Errorf("left: %q", list)
 	}
-	// Nobody waits for nothing: the lock of who has given up is free.
+	// The process that has given up has released the lock.
 	if locked(other.file, lockByte) || locked(b.file, lockByte) {
-		t.Error("somebody still holds the creators' lock")
+		t.Error("the creators' lock is still held")
 	}
 }
 
-// Of many that open a file that is to be rewritten, one does it: whoever comes meanwhile, and has patience, does not even
-// begin, and finds the new file afterwards.
+// If many instances open a file that needs rewriting, only one rewrites it. The patient ones wait
+// without starting their own rewrite, and find the new file afterwards.
 func TestRewrittenOnce(t *testing.T) { // not parallel: it sets the hook
 	dir := t.TempDir()
 	path := filepath.Join(dir, "shop")
@@ -96,7 +96,8 @@ func TestRewrittenOnce(t *testing.T) { // not parallel: it sets the hook
 	}
 }
 
-// Many open a file that is to be rewritten, at once: what each of them counts is there in the end.
+// Many instances open a file that needs rewriting at once: the counts of all of them are there in
+// the end.
 func TestRewrittenAtOnce(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -133,7 +134,7 @@ func TestRewrittenAtOnce(t *testing.T) {
 	}
 }
 
-// A group's file stays the group's when another takes its place.
+// A file that replaces a group's file belongs to the same group.
 func TestGroupStays(t *testing.T) {
 	t.Parallel()
 	needRoot(t)
@@ -161,7 +162,8 @@ func TestGroupStays(t *testing.T) {
 	}
 }
 
-// In a setgid directory, a group's file stays the group's, also the one that follows a damaged file.
+// In a setgid directory, new files belong to the directory's group, even one that replaces a
+// damaged file.
 func TestGroupDirectory(t *testing.T) {
 	t.Parallel()
 	needRoot(t)
@@ -188,8 +190,8 @@ func TestGroupDirectory(t *testing.T) {
 	}
 }
 
-// A file with two names is one file, until one of the names gets another. One that somebody has put where ours should
-// be, by a link to something that is not ours, is not changed.
+// A file with two names is one file, until one of the names is given to another. A link to a
+// foreign file in place of ours does not let us change that file.
 func TestHardLinks(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -229,90 +231,8 @@ func TestHardLinks(t *testing.T) {
 	}
 }
 
-// A limit that is too small for what is there does not make every opening copy the file in vain, nor does it keep it from
-// being rewritten for another reason; that it is not kept is said.
-func TestLimitTooSmall(t *testing.T) { // not parallel: it sets the hook
-	path := filepath.Join(t.TempDir(), "shop")
-	b := open(t, path, &Options{Limit: 4 << 20})
-	const series = 10_000
-	for i := range series {
-		cells(t, b, requests, fmt.Sprintf(`code="%d",method=""`, i))[0].Add(1)
-	}
-	b.Close(t.Context())
-	loads := 0
-	testHookLoaded = func() { loads++ }
-	defer func() { testHookLoaded = nil }()
-	for _, limit := range []int64{1000, 1 << 20} {
-		b := open(t, path, &Options{Limit: limit})
-		if n := b.Notices(); loads != 0 || b.limit != 4<<20 || len(n) != 1 || !strings.Contains(n[0], "keeps its limit of 4194304 bytes") {
-			t.Errorf("limit %d: read %d times, limit %d, %q", limit, loads, b.limit, n)
-		}
-		c := open(t, path, &Options{Limit: 8 << 20}) // while somebody has it open
-		if n := c.Notices(); loads != 0 || c.limit != 4<<20 || len(n) != 1 {
-			t.Errorf("in use: read %d times, limit %d, %q", loads, c.limit, n)
-		}
-		c.Close(t.Context())
-		b.Close(t.Context())
-	}
-	b, err := Open(path, &Options{AnyFileSystem: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer unmap(b.mem)
-	if n := b.Notices(); len(n) != 0 {
-		t.Errorf("nothing asked for: %q", n)
-	}
-	if n, err := b.Delete(requests, func(labels string) bool { return labels < `code="7"` }); n < series/2 || err != nil {
-		t.Fatal(n, err)
-	}
-	end := b.mem.u64(offTail).Load()
-	b.Close(t.Context())
-	c := open(t, path, &Options{Limit: 256 << 10})
-	if now := c.mem.u64(offTail).Load(); loads != 1 || now > end/2 || c.limit != 4<<20 || len(c.Notices()) != 1 {
-		t.Errorf("with waste: read %d times, ends at %d, before at %d, limit %d, %q", loads, now, end, c.limit, c.Notices())
-	}
-	checkFileNow(t, c.Path())
-}
-
-// A limit that cannot be is refused before there is a file that nobody could use.
-func TestImpossibleLimit(t *testing.T) {
-	t.Parallel()
-	dir := t.TempDir()
-	path := filepath.Join(dir, "shop")
-	limits := []int64{-1, maxLimit + 1, 1 << 62}
-	if ^uint(0)>>32 == 0 {
-		limits = append(limits, 1<<32) // more than there are addresses
-	}
-	for _, limit := range limits {
-		for _, fresh := range []bool{false, true} {
-			if _, err := Open(path, &Options{Limit: limit, Fresh: fresh, AnyFileSystem: true}); err == nil || !strings.Contains(err.Error(), "limit") {
-				t.Errorf("%d: %v", limit, err)
-			}
-		}
-		if list, _ := os.ReadDir(dir); len(list) != 0 {
-			t.Fatalf("limit %d left %v", limit, list)
-		}
-	}
-	open(t, path, nil)
-}
-
-// What could not be published is not left lying about.
-func TestNothingLeft(t *testing.T) {
-	t.Parallel()
-	dir := t.TempDir()
-	cannot := errors.New("no hard links here")
-	o := &Options{AnyFileSystem: true, Limit: 1 << 20}
-	err := inNewFile(filepath.Join(dir, "shop"+Suffix), newHeader(o), o, nil, nil, func(string) error { return cannot })
-	if !errors.Is(err, cannot) {
-		t.Error(err)
-	}
-	if list, _ := os.ReadDir(dir); len(list) != 0 {
-		t.Errorf("left: %v", list)
-	}
-}
-
-// Only who has checked a file says that it is whole: not who finds it locked by somebody who may be setting
-// it aside.
+// Only a process that has checked a file marks it as intact, not one that finds it locked: the lock
+// may belong to a process that is setting it aside.
 func TestLockedIsNotWhole(t *testing.T) {
 	t.Parallel()
 	good, _ := made(t)
@@ -334,16 +254,17 @@ func TestLockedIsNotWhole(t *testing.T) {
 	if _, err := OpenContext(ctx, path, &Options{AnyFileSystem: true}); !errors.Is(err, backend.ErrBusy) {
 		t.Error(err)
 	}
-	// It is left without having been set aside. A copy of the descriptor may be in a child that has just begun.
+	// Release it without setting it aside. A child that has just been started may have a copy
+	// of the descriptor.
 	if ok, err := setLock(f, syscall.F_UNLCK, lockByte+1, 0); !ok || err != nil {
 		t.Fatal(ok, err)
 	}
 	if outcome, err := Peek(path, &Options{AnyFileSystem: true}); outcome != Replace || err != nil {
-		t.Errorf("%v, %v: it counts as whole, though nobody has checked it", outcome, err)
+		t.Errorf("%v, %v: it counts as intact, though nobody has checked it", outcome, err)
 	}
 }
 
-// Definitions that no program has any more go with their series.
+// Families that no program declares any more are removed with their series.
 func TestFamiliesGo(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "shop")
@@ -364,67 +285,6 @@ func TestFamiliesGo(t *testing.T) {
 	}
 	if r := checkFileNow(t, b.Path()); len(r.Families) != 1 {
 		t.Errorf("%d families", len(r.Families))
-	}
-}
-
-// A copy with holes, as rsync and tar make them, gets its space when it is opened, or is refused; a first
-// access on a full disk would kill the process.
-func TestHoles(t *testing.T) {
-	t.Parallel()
-	needRoot(t)
-	good, _ := made(t)
-	dir := t.TempDir()
-	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=1m"); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { syscall.Unmount(dir, 2) })
-	path := filepath.Join(dir, "shop")
-	f, err := os.OpenFile(path+Suffix, os.O_CREATE|os.O_WRONLY, 0o600)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for at := 0; at < len(good); at += 4096 {
-		page := good[at:min(at+4096, len(good))]
-		if slices.ContainsFunc(page, func(b byte) bool { return b != 0 }) {
-			f.WriteAt(page, int64(at))
-		}
-	}
-	f.Truncate(int64(len(good)))
-	f.Close()
-	ballast := filepath.Join(dir, "ballast")
-	os.WriteFile(ballast, make([]byte, 1<<20), 0o600) // as far as there is room
-	// In a process of its own: if it is killed, that is to be seen.
-	cmd, out := startWorker(t, "open", "FILE="+path)
-	line, _ := out.ReadString('\n')
-	if !strings.Contains(line, "no space left") {
-		t.Errorf("on a full disk: %q, %v", line, cmd.Wait())
-	}
-	os.Remove(ballast)
-	_, out = startWorker(t, "open", "FILE="+path)
-	if line, _ := out.ReadString('\n'); line != "opened\n" {
-		t.Errorf("with room: %q", line)
-	}
-	st, err := os.Stat(path + Suffix)
-	if err != nil || st.Sys().(*syscall.Stat_t).Blocks*512 < st.Size() {
-		t.Errorf("%v, %v: holes are left", st, err)
-	}
-}
-
-// A file system that cannot let files share blocks, or a kernel that does not know of it, is no reason to refuse a file.
-func TestUnshare(t *testing.T) {
-	t.Parallel()
-	f, err := os.Create(filepath.Join(quickDir(t), "f"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	f.Truncate(4096)
-	if err := unshare(f, 4096); err != nil {
-		t.Error(err)
-	}
-	f.Close()
-	if err := unshare(f, 4096); err == nil {
-		t.Error("no other error is seen")
 	}
 }
 

@@ -12,36 +12,40 @@ import (
 	"github.com/gotheus/gotheus/internal/backend"
 )
 
-// segment is a mapped file as a heap of records with a hash index. Records are found and created without
-// waiting for anybody, so that no process can hold up another, however it is stopped or killed:
+// segment is a mapped file as a heap of records with a hash index. Records are found and created
+// without waiting for other processes, so that none can hold up another, even if it is stopped or
+// killed:
 //
-//  1. space is allocated on the disk, and size is moved;
-//  2. space for the record is taken by moving the tail with compare-and-swap;
-//  3. the record is written there, where nobody looks;
-//  4. it is put in front of its index chain by compare-and-swap on the bucket: now it exists.
+//  1. space is allocated on the disk, and size is raised;
+//  2. space for the record is reserved by moving the tail with compare-and-swap;
+//  3. the record is written there, where nobody reads yet;
+//  4. it is linked at the head of its index chain by compare-and-swap on the bucket: now it exists.
 //
-// A process that dies on the way leaves some unused space and nothing else. If another process was quicker
-// with the same record, step 4 finds it, and the space is given back, or left unused if somebody has taken
-// more meanwhile. So that this is rare, creators take turns by a lock. But the lock protects nothing:
-// who does not get it within turnWait goes on without.
+// A process that dies in between leaves some unused space and nothing else. If another process has
+// created the same record first, step 4 finds it, and the space is given back, or stays unused if
+// more was reserved meanwhile. To make this rare, creators take turns with a lock. But correctness
+// does not depend on it: a creator that does not get it within turnWait goes on without.
 type segment struct {
 	*header
 	file *os.File
 	mem  memory
 
-	allocated atomic.Uint64 // what is known to exist on the disk, and may be touched
+	allocated atomic.Uint64 // bytes known to exist on the disk, which may be accessed
 
-	turn     chan struct{} // the lock within this process, since file locks do not tell goroutines apart
-	closed   atomic.Bool   // set while holding turn: the file's descriptor must not be used any more
-	rudeTill atomic.Int64  // Unix nanoseconds: until then nobody waits for the lock
+	// the lock within this process, since file locks do not tell goroutines apart
+	turn chan struct{}
+	// set while holding turn: the file's descriptor must not be used any more
+	closed           atomic.Bool
+	lockSkippedUntil atomic.Int64 // Unix nanoseconds; until then nobody waits for the lock
 }
 
 const (
-	// turnWait is how long a creator waits for its turn, also if the one before it was stopped or is being killed,
-	// which takes the kernel a while. The lock is normally held for microseconds.
+	// turnWait limits how long a creator waits for its turn, in case the lock's holder is
+	// stopped or being killed, which takes the kernel a while. The lock is normally held for
+	// microseconds.
 	turnWait = 500 * time.Microsecond
-	// rudeTime is how long nobody waits after somebody has waited in vain.
-	rudeTime = 100 * time.Millisecond
+	// lockBackoff is how long nobody waits for the lock after a wait has timed out.
+	lockBackoff = 100 * time.Millisecond
 
 	minGrowth = 64 << 10
 	maxGrowth = 4 << 20
@@ -52,12 +56,13 @@ const (
 
 func newSegment(f *os.File, h *header, mem memory) *segment {
 	s := &segment{header: h, file: f, mem: mem, turn: make(chan struct{}, 1)}
-	s.allocated.Store(h.recordsAt) // the caller has seen that the file is at least that large
+	// the caller has checked that the file is at least that large
+	s.allocated.Store(h.recordsAt)
 	return s
 }
 
-// reach makes sure that everything below end may be touched: what the file says of itself is believed
-// only as far as the file reaches.
+// reach checks that everything below end may be accessed. What the file says about itself is
+// trusted only up to the file's real size.
 func (s *segment) reach(end uint64) error {
 	if end <= s.allocated.Load() {
 		return nil
@@ -68,13 +73,13 @@ func (s *segment) reach(end uint64) error {
 	}
 	size = min(size, s.limit)
 	if end > size {
-		return fmt.Errorf("%w: %s: something should be at %d, the file ends at %d", ErrFormat, s.file.Name(), end, size)
+		return fmt.Errorf("%w: %s: it refers to offset %d, but the file ends at %d", ErrFormat, s.file.Name(), end, size)
 	}
 	raise(&s.allocated, size)
 	return nil
 }
 
-// raise moves w up to v.
+// raise sets w to v if it is lower.
 func raise(w *atomic.Uint64, v uint64) {
 	for old := w.Load(); old < v && !w.CompareAndSwap(old, v); old = w.Load() {
 	}
@@ -85,21 +90,21 @@ func (s *segment) bucket(hash uint64) *atomic.Uint32 {
 	return s.mem.u32(offIndex + 4*(hash&uint64(s.buckets-1)))
 }
 
-// chain ranges over the offsets of the records from one to another, which is not part of it; 0 is the
-// end of the chain. The last error says that the chain leads nowhere.
+// chain iterates over the offsets of the records from one to another, which is not included; 0 is
+// the end of the chain. It ends with an error if the chain is damaged.
 func (s *segment) chain(from, to uint32) iter.Seq2[uint64, error] {
 	return func(yield func(uint64, error) bool) {
-		// A damaged chain may be a circle. By Brent's method, from meets an offset that is kept for ever
-		// longer times.
+		// A damaged chain may be a cycle, which Brent's algorithm detects: it compares from
+		// with an offset that is kept for ever more steps.
 		kept, left, times := uint32(0), 1, 1
 		for from != to {
 			off := uint64(from) * align
 			err := s.reach(off + recHeader)
 			switch {
 			case from == 0 || from == kept:
-				err = fmt.Errorf("%w: %s: a chain of the index goes astray at offset %d", ErrFormat, s.file.Name(), off)
+				err = fmt.Errorf("%w: %s: an index chain is damaged at offset %d", ErrFormat, s.file.Name(), off)
 			case off < s.recordsAt:
-				err = fmt.Errorf("%w: %s: the index leads to offset %d", ErrFormat, s.file.Name(), off)
+				err = fmt.Errorf("%w: %s: the index refers to offset %d", ErrFormat, s.file.Name(), off)
 			}
 			if !yield(off, err) || err != nil {
 				return
@@ -113,7 +118,7 @@ func (s *segment) chain(from, to uint32) iter.Seq2[uint64, error] {
 	}
 }
 
-// at decodes the record at an offset that a chain has led to.
+// at decodes the record at an offset that was found in a chain.
 func (s *segment) at(off uint64) (*record, error) {
 	size := uint64(order.Uint32(s.mem[off+recSize:]))
 	if err := s.reach(off + size); err != nil {
@@ -126,9 +131,10 @@ func (s *segment) at(off uint64) (*record, error) {
 	return r, nil
 }
 
-// find returns the record with the type, family and text of want from a part of a chain, or nil. What is
-// damaged is passed over, and cuts the chain short if its link is: Sync reports it, and the record is made
-// again in front of it, so that counting goes on.
+// find searches part of a chain for the record with the type, family and text of want. It returns
+// nil if there is none. Damaged records are skipped, and a damaged link ends the search: Sync
+// reports the damage, and the record is created again at the head of the chain, so that counting
+// goes on.
 func (s *segment) find(want *record, from, to uint32) (*record, error) {
 	for off, err := range s.chain(from, to) {
 		if err != nil {
@@ -152,7 +158,8 @@ func (s *segment) find(want *record, from, to uint32) (*record, error) {
 	return nil, nil
 }
 
-// findOrCreate returns the record with the type, family and text of r, and creates r if there is none.
+// findOrCreate returns the record with the type, family and text of r, and creates it if there is
+// none.
 func (s *segment) findOrCreate(r *record) (*record, error) {
 	if len(r.text)+len(r.extra) > maxText {
 		return nil, fmt.Errorf("%w: %s: a text of %d bytes is too long: %.60q…", backend.ErrFull, s.file.Name(), len(r.text)+len(r.extra), r.text)
@@ -164,8 +171,8 @@ func (s *segment) findOrCreate(r *record) (*record, error) {
 	if found, err := s.find(r, seen, 0); found != nil || err != nil {
 		return found, err
 	}
-	// When there is no room any more, who asks for it should not take turns.
-	most := s.roomFor(r)
+	// When the file is full, do not wait for a turn in vain.
+	most := s.maxEnd(r)
 	if s.mem.u64(offTail).Load()+r.need() > most {
 		return nil, s.limitError(most)
 	}
@@ -178,13 +185,13 @@ func (s *segment) findOrCreate(r *record) (*record, error) {
 	if found, err := s.find(r, now, seen); found != nil || err != nil {
 		return found, err
 	}
-	if err := s.take(r, most); err != nil {
+	if err := s.reserve(r, most); err != nil {
 		return nil, err
 	}
 	s.mem.put(r, time.Now().UnixNano())
 	for seen = now; ; seen = now {
 		s.mem.u32(r.off + recNext).Store(seen)
-		// The swap orders all that was written to the record before its becoming visible.
+		// The swap makes the record visible only after all of its content.
 		if head.CompareAndSwap(seen, uint32(r.off/align)) {
 			return r, nil
 		}
@@ -196,10 +203,11 @@ func (s *segment) findOrCreate(r *record) (*record, error) {
 	}
 }
 
-// roomFor returns up to where r may be put. The last part of a file is kept for what there is little of and
-// would be missed most: the families themselves, series without labels and overflow series.
-func (s *segment) roomFor(r *record) uint64 {
-	if (r.typ == typeSeries || r.typ == typePart) && !r.precious {
+// maxEnd returns the offset at which r must end at the latest. The last part of the file is
+// reserved for what is rare and would be missed most: families, series without labels and overflow
+// series.
+func (s *segment) maxEnd(r *record) uint64 {
+	if (r.typ == typeSeries || r.typ == typePart) && !r.essential {
 		return max(s.limit-min(s.limit/16, maxReserve), s.recordsAt+minGrowth)
 	}
 	return s.limit
@@ -210,15 +218,15 @@ func (s *segment) limitError(most uint64) error {
 		backend.ErrFull, backend.ErrLimit, s.file.Name(), min(s.mem.u64(offTail).Load(), most), s.limit)
 }
 
-// take takes space for r, which must end before most, behind the tail, and fills in where it is.
-func (s *segment) take(r *record, most uint64) error {
+// reserve takes space for r at the tail, which must end before most, and sets r's offsets.
+func (s *segment) reserve(r *record, most uint64) error {
 	r.textLen, r.ext = uint32(len(r.text)), uint32(len(r.extra))
 	r.size = r.need()
 	tail := s.mem.u64(offTail)
 	for {
 		r.off = tail.Load()
 		if r.off%align != 0 || r.off < s.recordsAt || r.off > s.limit {
-			return fmt.Errorf("%w: %s: impossible end of records %d", ErrFormat, s.file.Name(), r.off)
+			return fmt.Errorf("%w: %s: invalid end of records %d", ErrFormat, s.file.Name(), r.off)
 		}
 		if r.off+r.size > most {
 			return s.limitError(most)
@@ -233,15 +241,15 @@ func (s *segment) take(r *record, most uint64) error {
 	}
 }
 
-// grow sees to it that the file is allocated up to end, in steps that grow with the file. Several
-// processes may do so at once: allocating what is allocated changes nothing.
+// grow allocates the file up to end, in steps that grow with the file. Several processes may do
+// this at once: allocating what is allocated already changes nothing.
 func (s *segment) grow(end uint64) error {
 	size := s.mem.u64(offSize).Load()
 	if end <= size {
 		if s.reach(end) == nil {
 			return nil
 		}
-		size = s.allocated.Load() // the end of the file was lost, where no record was
+		size = s.allocated.Load() // the file was cut where it held no records
 	}
 	step := min(max(minGrowth, size/2), maxGrowth)
 	target := min(max(end, size+step)+minGrowth-1, s.limit) &^ (minGrowth - 1)
@@ -256,15 +264,15 @@ func (s *segment) grow(end uint64) error {
 	return s.reach(end)
 }
 
-// takeTurn takes the lock, or does without if it takes too long. The lock within the process is always
-// taken: goroutines cannot be stopped one by one.
+// takeTurn takes the lock, or goes on without if that takes too long. The lock within the process
+// is always taken, since a single goroutine cannot be stopped.
 func (s *segment) takeTurn() (release func()) {
 	s.turn <- struct{}{}
 	locked := false
 	if !s.closed.Load() {
 		now := time.Now()
 		deadline := now.Add(turnWait)
-		if now.UnixNano() < s.rudeTill.Load() {
+		if now.UnixNano() < s.lockSkippedUntil.Load() {
 			deadline = now
 		}
 		for wait := 20 * time.Microsecond; ; wait *= 2 {
@@ -273,7 +281,7 @@ func (s *segment) takeTurn() (release func()) {
 				break
 			}
 			if !time.Now().Before(deadline) {
-				s.rudeTill.Store(time.Now().Add(rudeTime).UnixNano())
+				s.lockSkippedUntil.Store(time.Now().Add(lockBackoff).UnixNano())
 				break
 			}
 			time.Sleep(min(wait, time.Until(deadline)))

@@ -1,21 +1,21 @@
 // Package shm keeps words in a file that every process of a host maps. An update is an atomic
-// operation on shared memory: it costs what it costs in the heap, is seen by all processes at once,
-// and is not lost when the process is killed.
+// operation on shared memory: it costs as much as in the heap, all processes see it at once, and it
+// is not lost when the process is killed.
 //
-// The file of the path /dev/shm/shop is /dev/shm/shop.gotheus-v1: the format's version is part of the
-// name, and FORMAT.md beside the source specifies it. The file is made when the first process opens it, with
-// permission for its owner only, and grows as series are created, up to its limit. It stays when all
-// processes have ended, and so do the values in it, unless [Options.Fresh] says otherwise. When it is opened
-// and no process has it open, it is rewritten without what was deleted, if that is worth it, and with the
-// limit that is asked for. A file that is damaged is set aside under another name.
+// The file for the path /dev/shm/shop is /dev/shm/shop.gotheus-v1; the format's version is part of
+// the name, and FORMAT.md next to the source specifies it. The first process to open the file
+// creates it, accessible to its owner only. It grows up to its limit as series are created. The
+// file and its values outlive the processes, unless [Options.Fresh] is set. If no process has the
+// file open when it is opened, it is rewritten without deleted series if that saves enough space,
+// or if another limit is requested. A damaged file is set aside under another name.
 //
 // Only Linux is supported, on architectures with 64-bit atomic instructions. The file should be on
-// tmpfs (/dev/shm; containers often give it 64 MB), where no increment ever waits for a disk. ext4 and
-// XFS work, with rare delays while pages are written back. Other file systems are refused unless
-// [Options.AnyFileSystem] is set, since a full disk could then kill the process.
+// tmpfs (/dev/shm; containers often give it 64 MB), where no increment ever waits for a disk. ext4
+// and XFS work, with rare delays while pages are written back. Other file systems are refused
+// unless [Options.AnyFileSystem] is set, since a full disk could then kill the process.
 //
-// Truncating the file while processes have it mapped kills them. Nothing can prevent that, so the
-// file belongs in a directory where nobody else may write.
+// Truncating the file while processes have it mapped kills them. Nothing can prevent that, so keep
+// the file in a directory that nobody else can write to.
 package shm
 
 import (
@@ -30,38 +30,42 @@ import (
 	"github.com/gotheus/gotheus/internal/backend"
 )
 
-// Suffix is what the file's name has behind the path given to Open.
+// Suffix is appended to the path given to Open to form the file's name.
 const Suffix = ".gotheus-v1"
 
-// DefaultLimit is Options.Limit's default: 256 MiB, in which about 2 million counter series with short labels
-// fit; 64 MiB on 32-bit machines, whose addresses are few.
+// DefaultLimit is the default for Options.Limit: 256 MiB, which holds about 2 million counter
+// series with short labels, or 64 MiB on 32-bit machines, where address space is scarce.
 const DefaultLimit = 64 << 20 << (2 * (^uint(0) >> 63))
 
-// Options are for Open. The zero value is good.
+// Options configures Open. The zero value is ready to use.
 type Options struct {
-	// Limit is the size in bytes that the file may reach, 256 GiB at most; 0 is what the file has, or DefaultLimit. It
-	// counts when the file is made, and when it is opened while no process has it open. Every process
-	// reserves so much address space, but memory or disk only for what is used. A last part of it, a
-	// sixteenth and 1 MiB at most, is kept for families, series without labels and overflow series.
+	// Limit is the maximum size of the file in bytes, at most 256 GiB. 0 keeps the file's
+	// present limit, or means DefaultLimit for a new file. It takes effect when the file is
+	// created, or opened while no other process has it open. Every process reserves this much
+	// address space, but uses memory or disk only for what is stored. The last sixteenth, at
+	// most 1 MiB, is reserved for families, series without labels and overflow series.
 	Limit int64
 	// AnyFileSystem allows file systems other than tmpfs, ext4 and XFS.
 	AnyFileSystem bool
-	// Fresh drops what is in the file if no process has it open. Otherwise, values survive restarts.
+	// Fresh discards the values in the file if no process has it open. Otherwise values survive
+	// restarts.
 	Fresh bool
-	// Group shares the file with all members of the group it belongs to: it is made with mode 0660. All
-	// its processes must say so. They trust each other: each can end the others by truncating the file.
+	// Group shares the file with all members of its group: it is created with mode 0660. All
+	// processes that use the file must set it. They trust each other: each can kill the others
+	// by truncating the file.
 	Group bool
 }
 
 // Outcome is what Open does with a file.
 type Outcome int
 
-// The outcomes.
+// Outcomes of Open.
 const (
-	Resume      Outcome = iota // goes on with the values in the file
-	Create                     // makes the file, since there is none
-	StartAfresh                // drops the values, since Options.Fresh is set and no process has the file open
-	Replace                    // sets the file aside, since it is damaged, and makes a new one
+	Resume Outcome = iota // keep the values in the file
+	Create                // create the file, since there is none
+	// discard the values: Options.Fresh is set and no process has the file open
+	StartAfresh
+	Replace // set the damaged file aside and create a new one
 )
 
 func (o Outcome) String() string {
@@ -72,44 +76,46 @@ func (o Outcome) String() string {
 	return "outcome(" + strconv.Itoa(int(o)) + ")"
 }
 
-// Report is what Inspect found.
+// Report is the result of Inspect.
 type Report struct {
 	Path      string
-	Minor     int       // of the format's version, of the program that made the file
-	Created   time.Time // when the first file was made of which this is a rewrite
+	Minor     int       // minor format version of the program that created the file
+	Created   time.Time // when the file was first created; rewrites keep it
 	Limit     int64     // sizes are in bytes
 	Size      int64     // of the file
 	Used      int64     // header, index, instance table and records
-	Waste     int64     // of Used, what a rewrite would save: deleted, of dead instances, or never used
+	Waste     int64     // the part of Used that a rewrite would free
 	Families  []FamilyReport
-	Instances []Instance // those that live, and those that died
-	Problems  []string   // what is damaged; a hundred at most
+	Instances []Instance // live ones, and dead ones that still have a slot
+	Problems  []string   // damage that was found; at most a hundred entries
 }
 
-// FamilyReport is about a family in a file. A name may have several families, if programs disagree about it.
+// FamilyReport describes a family in a file. If programs disagree about a metric's definition,
+// several families have its name.
 type FamilyReport struct {
 	Family   *backend.Family
 	Help     string   // the newest
-	Series   []string // label texts of those that exist, in ascending order
-	Deleted  int      // series that were deleted and whose place is kept
+	Series   []string // label texts of the existing series, in ascending order
+	Deleted  int      // deleted series whose records still take up space
 	Bytes    int64    // of all its records
-	Declared bool     // by a live process
+	Declared bool     // whether a live process has declared it
 }
 
-// Instance is a process that has the file open, or that died with it open.
+// Instance is a process that has the file open, or that died while it had it open.
 type Instance struct {
-	ID     uint64 // never used again in this file
-	Number int    // its place in the file, used again when it is dead
+	ID     uint64 // never reused in this file
+	Number int    // its slot in the file, reused when the instance is dead
 	Host   string
 	PID    int // for information: pids are reused, and mean little across containers
 	Start  time.Time
-	Alive  bool // it holds its lock, even if it is stopped
+	Alive  bool // whether it holds its lock, which it also does while it is stopped
 }
 
-// ErrFormat is wrapped by errors that say that a file is damaged, foreign or of another version.
+// ErrFormat is wrapped by errors about files that are damaged, of another kind or of another
+// version.
 var ErrFormat = errors.New("shm: not a usable gotheus file")
 
-// ErrUnsupported says that the system or architecture lacks what shared memory needs.
+// ErrUnsupported means that the system or architecture does not support shared memory.
 var ErrUnsupported = errors.New("shm: not supported here")
 
 // OpenURL is OpenContext for what a URL asks for, see ParseURL.
@@ -121,20 +127,20 @@ func OpenURL(ctx context.Context, u *url.URL) (*Backend, error) {
 	return OpenContext(ctx, path, o)
 }
 
-// Open opens the file for path, which it makes if there is none. See OpenContext.
+// Open opens the file for path, or creates it. See OpenContext.
 func Open(path string, o *Options) (*Backend, error) {
 	return OpenContext(context.Background(), path, o)
 }
 
-// ParseURL returns the path and the options that a URL asks for: shm:///dev/shm/shop, and behind a question
-// mark limit=64MiB, start=fresh, start=resume, share=group or fs=any, joined by &.
+// ParseURL returns the path and the options of a URL such as shm:///dev/shm/shop. Its query may
+// contain limit=64MiB, start=fresh, start=resume, share=group and fs=any.
 func ParseURL(rawURL string) (path string, o *Options, err error) {
 	u, err := url.Parse(rawURL)
 	if err != nil {
 		return "", nil, fmt.Errorf("shm: %w", err)
 	}
 	if u.Scheme != "shm" {
-		return "", nil, fmt.Errorf("shm: URL %q: its scheme must be shm", u.Redacted())
+		return "", nil, fmt.Errorf("shm: URL %q: the scheme must be shm", u.Redacted())
 	}
 	return parseURL(u)
 }
@@ -179,7 +185,7 @@ func parseSize(s string) (int64, error) {
 	}
 	n, err := strconv.ParseInt(number, 10, 64)
 	if err != nil || n <= 0 || n > (1<<62)>>shift {
-		return 0, fmt.Errorf("size %q: must be a number of bytes, KiB, MiB or GiB, as in 64MiB", s)
+		return 0, fmt.Errorf("size %q must be in bytes, KiB, MiB or GiB", s)
 	}
 	return n << shift, nil
 }

@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 
@@ -20,8 +19,8 @@ import (
 
 var requests = &backend.Family{Name: "requests_total", Help: "Requests.", Kind: backend.Counter, Labels: []string{"code", "method"}}
 
-// open opens the file of path until the end of the test. A Backend of its own is as good as another
-// process: it has its own descriptor, hence its own locks, and its own mapping.
+// open opens the file for path until the end of the test. Another Backend is as good as another
+// process: it has its own descriptor and therefore its own locks, and its own mapping.
 func open(t testing.TB, path string, o *Options) *Backend {
 	t.Helper()
 	if o == nil {
@@ -29,7 +28,8 @@ func open(t testing.TB, path string, o *Options) *Backend {
 	}
 	o.AnyFileSystem = true
 	if o.Limit == 0 {
-		o.Limit = 8 << 20 // tests open more files at once than a 32-bit address space takes at the default
+		// tests open more files at once than a 32-bit address space takes at the default
+		o.Limit = 8 << 20
 	}
 	b, err := Open(path, o)
 	if err != nil {
@@ -73,7 +73,7 @@ func walk(t testing.TB, b *Backend) []string {
 	return all
 }
 
-// die loses the locks of b, as the death of its process does.
+// die releases the locks of b, as the death of its process does.
 func die(b *Backend) { setLock(b.file, syscall.F_UNLCK, lockByte+1, 0) }
 
 func TestSharing(t *testing.T) {
@@ -95,7 +95,7 @@ func TestSharing(t *testing.T) {
 		}
 	}
 
-	// Values survive when the last process has gone.
+	// Values outlive the last process.
 	a.Close(t.Context())
 	b.Close(t.Context())
 	if got := walk(t, open(t, path, nil)); !slices.Equal(got, want) {
@@ -109,188 +109,6 @@ func TestSharing(t *testing.T) {
 	st, err := os.Stat(path + Suffix)
 	if err != nil || st.Mode() != 0o600 {
 		t.Errorf("mode %v, %v", st.Mode(), err)
-	}
-}
-
-func TestConcurrentCreation(t *testing.T) {
-	t.Parallel()
-	path := filepath.Join(t.TempDir(), "shop")
-	backends := []*Backend{open(t, path, nil), open(t, path, nil), open(t, path, nil)}
-	const series, goroutines = 200, 6
-	var wait sync.WaitGroup
-	for g := range goroutines {
-		wait.Add(1)
-		go func() {
-			defer wait.Done()
-			b := backends[g%len(backends)]
-			for i := range series {
-				labels := fmt.Sprintf(`code="%03d",method="GET"`, i)
-				w, err := b.Cells(requests, labels)
-				if err != nil {
-					t.Error(err)
-					return
-				}
-				w[0].Add(1)
-			}
-		}()
-	}
-	wait.Wait()
-	for _, b := range backends {
-		got := walk(t, b)
-		if len(got) != series {
-			t.Fatalf("%d series, want %d", len(got), series)
-		}
-		for i, s := range got {
-			if want := fmt.Sprintf(`requests_total{code="%03d",method="GET"} %d`, i, goroutines); s != want {
-				t.Fatalf("got %s, want %s", s, want)
-			}
-		}
-	}
-}
-
-// newRecord is a series of requests as a creator has it when it has taken space.
-func newRecord(t testing.TB, b *Backend, labels string) *record {
-	t.Helper()
-	r := &record{typ: typeSeries, family: b.declared[requests], text: labels, words: uint32(requests.Words())}
-	r.hash = b.hashOf(r.typ, r.family, r.text)
-	if err := b.take(r, b.limit); err != nil {
-		t.Fatal(err)
-	}
-	return r
-}
-
-func link(b *Backend, r *record) {
-	b.mem.u32(r.off + recNext).Store(b.bucket(r.hash).Load())
-	b.bucket(r.hash).Store(uint32(r.off / align))
-}
-
-// A creator may die between any two of the steps of segment, with or without the lock.
-func TestCreatorDies(t *testing.T) {
-	t.Parallel()
-	for name, die := range map[string]func(b *Backend, r *record){
-		"after taking space": func(b *Backend, r *record) {},
-		"while writing": func(b *Backend, r *record) {
-			b.mem.put(r, 1)
-			for i := r.off + 8; i < r.off+r.size; i++ {
-				b.mem[i] = 0xa5
-			}
-		},
-		"before linking": func(b *Backend, r *record) { b.mem.put(r, 1) },
-		"after linking": func(b *Backend, r *record) {
-			b.mem.put(r, 1)
-			link(b, r)
-		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			path := filepath.Join(t.TempDir(), "shop")
-			b := open(t, path, nil)
-			cells(t, b, requests, `code="1",method=""`)[0].Add(1)
-			labels := `code="2",method=""`
-			die(b, newRecord(t, b, labels))
-
-			next := open(t, path, nil)
-			cells(t, next, requests, `code="3",method=""`)[0].Add(3)
-			cells(t, next, requests, labels)[0].Add(2)
-			cells(t, b, requests, labels)[0].Add(2)
-			want := []string{`requests_total{code="1",method=""} 1`, `requests_total{code="2",method=""} 4`, `requests_total{code="3",method=""} 3`}
-			for _, b := range []*Backend{b, next} {
-				if got := walk(t, b); !slices.Equal(got, want) {
-					t.Errorf("got %q, want %q", got, want)
-				}
-			}
-		})
-	}
-}
-
-// A process that is stopped while it holds the lock, or after it took space, stops nobody else: neither
-// from opening the file nor from creating series. If it goes on, it finds what others made.
-func TestStoppedCreator(t *testing.T) {
-	t.Parallel()
-	path := filepath.Join(t.TempDir(), "shop")
-	stopped := open(t, path, nil)
-	cells(t, stopped, requests, `code="1",method=""`)
-	release := stopped.takeTurn()
-	r := newRecord(t, stopped, `code="2",method=""`)
-
-	b := open(t, path, nil)
-	for _, code := range []string{"1", "2", "3"} {
-		cells(t, b, requests, `code="`+code+`",method=""`)[0].Add(1)
-	}
-	want := []string{`requests_total{code="1",method=""} 1`, `requests_total{code="2",method=""} 1`, `requests_total{code="3",method=""} 1`}
-	if got := walk(t, b); !slices.Equal(got, want) {
-		t.Errorf("got %q, want %q", got, want)
-	}
-	stopped.mem.put(r, 1)
-	release()
-	cells(t, stopped, requests, `code="2",method=""`)[0].Add(1)
-	want[1] = `requests_total{code="2",method=""} 2`
-	if got := walk(t, stopped); !slices.Equal(got, want) {
-		t.Errorf("got %q, want %q", got, want)
-	}
-}
-
-// Without the lock, several creators of the same series meet at the bucket: one wins, the others use its
-// record and give their space back.
-func TestRudeCreators(t *testing.T) {
-	t.Parallel()
-	path := filepath.Join(t.TempDir(), "shop")
-	holder := open(t, path, nil)
-	defer holder.takeTurn()()
-	const series, creators = 300, 6
-	var wait sync.WaitGroup
-	for range creators {
-		b := open(t, path, nil)
-		b.rudeTill.Store(1 << 62)
-		wait.Add(1)
-		go func() {
-			defer wait.Done()
-			for i := range series {
-				w, err := b.Cells(requests, fmt.Sprintf(`code="%03d",method="GET"`, i))
-				if err != nil {
-					t.Error(err)
-					return
-				}
-				w[0].Add(1)
-			}
-		}()
-	}
-	wait.Wait()
-	got := walk(t, holder)
-	if len(got) != series {
-		t.Fatalf("%d series, want %d", len(got), series)
-	}
-	for i, s := range got {
-		if want := fmt.Sprintf(`requests_total{code="%03d",method="GET"} %d`, i, creators); s != want {
-			t.Fatalf("got %s, want %s", s, want)
-		}
-	}
-}
-
-// In turns, no space is lost, however many processes create the same series.
-func TestNoWaste(t *testing.T) {
-	t.Parallel()
-	dir := t.TempDir()
-	one := open(t, filepath.Join(dir, "one"), nil)
-	for i := range 200 {
-		cells(t, one, requests, fmt.Sprintf(`code="%03d",method="GET"`, i))
-	}
-	many := open(t, filepath.Join(dir, "many"), nil)
-	var wait sync.WaitGroup
-	for range 6 {
-		wait.Add(1)
-		go func() {
-			defer wait.Done()
-			for i := range 200 {
-				if _, err := many.Cells(requests, fmt.Sprintf(`code="%03d",method="GET"`, i)); err != nil {
-					t.Error(err)
-				}
-			}
-		}()
-	}
-	wait.Wait()
-	if a, b := one.mem.u64(offTail).Load(), many.mem.u64(offTail).Load(); a != b {
-		t.Errorf("one creator: %d bytes, six: %d", a, b)
 	}
 }
 
@@ -333,7 +151,7 @@ func TestHelp(t *testing.T) {
 	cells(t, a, requests, `code="1",method=""`)
 	cells(t, b, &newer, `code="1",method=""`)[0].Add(1)
 	end := b.mem.u64(offTail).Load()
-	for range 10 { // builds that take turns
+	for range 10 { // alternating builds
 		b := open(t, path, nil)
 		cells(t, b, requests, `code="1",method=""`)
 		f := newer
@@ -348,7 +166,7 @@ func TestHelp(t *testing.T) {
 	}
 }
 
-// Families of a later version, and records of unknown types, are skipped.
+// Families from a later version and records of unknown types are skipped.
 func TestLaterVersion(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "shop")
@@ -407,7 +225,7 @@ func TestInstances(t *testing.T) {
 	}
 }
 
-// Whoever has a file that was removed counts where nobody new looks, and says so.
+// Sync reports that the file was removed: new processes do not see what this one counts.
 func TestRemoved(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "shop")
@@ -446,7 +264,7 @@ func TestURL(t *testing.T) {
 	}
 }
 
-// An index that was damaged while mapped costs what it leads to, and nothing else.
+// Damage to the index of a mapped file hides only the records that it led to.
 func TestDamagedIndex(t *testing.T) {
 	t.Parallel()
 	for name, damage := range map[string]func(b *Backend, r *record){

@@ -58,7 +58,8 @@ func TestStrict(t *testing.T) {
 					continue
 				}
 				known := slices.DeleteFunc(slices.Clone(p), func(f pagetest.Family) bool {
-					return f.Type == expo.Info || f.Type == expo.StateSet // which the decoder does not know
+					// which the decoder does not know
+					return f.Type == expo.Info || f.Type == expo.StateSet
 				})
 				body = known.Encode(nil, f)
 				want = known.Expect(f, func(s string) string { return model.EscapeName(s, scheme) }, f.NameEscaping().LabelName)
@@ -95,7 +96,8 @@ func TestHostile(t *testing.T) {
 					t.Errorf("%+v: textparse: %v", f, err)
 				}
 				hostiletest.Check(t, f, got)
-				// The other decoder is slow, and knows neither infos nor state sets.
+				// The other decoder is slow, and knows neither infos nor state
+				// sets.
 				if f.Syntax != expo.OpenMetrics1 || f.Created || f.Escaping > expo.AllowUTF8 || name == "info" || name == "state" || name == "collector" || strings.Contains(name, "words") {
 					continue
 				}
