@@ -383,7 +383,7 @@ func (r *Registry) notThere() error {
 
 // Close flushes, leaves the backend and ends everything that r does in the background. Metrics go
 // on in the heap, from zero; r can be bound again, and then carries over what was counted in
-// between. Gauges of a mode other than Shared keep their values: they are this process's own.
+// between. Gauges of a mode other than ModeShared keep their values: they are this process's own.
 // Series with a time to live stay, and windows of quantiles stand still, until another one is made
 // or r is bound again. Closing a registry that is not bound ends what it does in the background.
 //

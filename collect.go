@@ -11,7 +11,7 @@ import (
 
 // Collector makes families from facts that live elsewhere, such as the length of a queue in a database: facts
 // that any process would report alike. It is asked at scrape time, in the process that is scraped; facts about
-// the process itself are for an [InstanceCollector].
+// the process itself are for a [ProcessCollector].
 //
 // If Collect returns an error or panics, or has not returned when ctx ends, the page goes without its families;
 // that is counted in gotheus_collector_errors_total and logged. Collect is never called again before it has
@@ -26,32 +26,32 @@ type CollectorFunc func(ctx context.Context, s *Sink) error
 // Collect calls f.
 func (f CollectorFunc) Collect(ctx context.Context, s *Sink) error { return f(ctx, s) }
 
-// InstanceCollector is a Collector of facts about the process that it runs in, such as its memory. Where
+// ProcessCollector is a Collector of facts about the process that it runs in, such as its memory. Where
 // processes share a backend, every process asks its own every few seconds ([RegistryOptions.SampleInterval])
 // and when it is scraped, and what they say is on the page of all, told apart by the label "process". When a
 // process ends, however it ends, its series are gone at the next scrape, and so are those of a
 // collector that has failed or no longer gives them.
 //
 // What it gives must have neither times nor exemplars nor exponential buckets.
-type InstanceCollector interface {
+type ProcessCollector interface {
 	Collector
-	PerInstance() // does nothing
+	PerProcess() // does nothing
 }
 
-// InstanceCollectorFunc is a function that is an InstanceCollector.
-type InstanceCollectorFunc func(ctx context.Context, s *Sink) error
+// ProcessCollectorFunc is a function that is a ProcessCollector.
+type ProcessCollectorFunc func(ctx context.Context, s *Sink) error
 
 // Collect calls f.
-func (f InstanceCollectorFunc) Collect(ctx context.Context, s *Sink) error { return f(ctx, s) }
+func (f ProcessCollectorFunc) Collect(ctx context.Context, s *Sink) error { return f(ctx, s) }
 
-// PerInstance implements InstanceCollector.
-func (InstanceCollectorFunc) PerInstance() {}
+// PerProcess implements ProcessCollector.
+func (ProcessCollectorFunc) PerProcess() {}
 
 // Add asks c from now on, until remove is called. Several collectors may give series of one family if they
 // agree about it.
-func (r *Registry) Add(c Collector) (remove func()) {
+func (r *Registry) Register(c Collector) (remove func()) {
 	entry := &collector{what: fmt.Sprintf("%T", c), collect: c.Collect}
-	if _, ok := c.(InstanceCollector); ok {
+	if _, ok := c.(ProcessCollector); ok {
 		newSamples(r, entry)
 	}
 	return r.add(entry)

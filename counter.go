@@ -9,7 +9,7 @@ import (
 )
 
 // Counter is a value that only goes up. All methods may be called concurrently; updates never block,
-// fail or allocate. Counters are made by [NewCounter], [New] or a [Vec].
+// fail or allocate. Counters are made by [NewCounter], [TryNew] or a [Vec].
 type Counter struct {
 	// n points to the integer word of the two that together are the value, see backend.CounterInt. Inc must be
 	// inlined, which leaves no room for more than one pointer to follow: hence this one besides those in series.

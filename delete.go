@@ -18,8 +18,8 @@ import (
 //
 // It panics with an error that wraps ErrLabels if match has names that are not labels of v; see TryDelete.
 // An error of the backend, which then may not have known of all series, is logged.
-func (v *Vec[M]) Delete(match Labels) int {
-	n, err := v.TryDelete(match)
+func (v *Vec[M]) DeleteMatching(match Labels) int {
+	n, err := v.TryDeleteMatching(match)
 	if errors.Is(err, ErrLabels) {
 		panic(err)
 	}
@@ -31,7 +31,7 @@ func (v *Vec[M]) Delete(match Labels) int {
 
 // TryDelete is Delete with an error in place of the panic. The error may also be the backend's, which then
 // may not have known of all series.
-func (v *Vec[M]) TryDelete(match Labels) (int, error) {
+func (v *Vec[M]) TryDeleteMatching(match Labels) (int, error) {
 	if unknown := v.unknown(match); unknown != nil {
 		return 0, v.wrong(unknown)
 	}
@@ -48,7 +48,7 @@ func (v *Vec[M]) TryDelete(match Labels) (int, error) {
 }
 
 // owns reports whether a series of the family is the registry's: another one may have other constant labels.
-func (f *family) owns(labels string) bool { return hasLabels(labels, f.reg.opts.Labels) }
+func (f *family) owns(labels string) bool { return hasLabels(labels, f.constant) }
 
 // hasLabels reports whether a label text has all of these labels.
 func hasLabels(text string, labels Labels) bool {

@@ -24,7 +24,7 @@ func TestDeleteRaces(t *testing.T) {
 			bind(t, r, shmURL(t))
 		}
 		c := r.NewCounterVec("c_total", "C.", nil, "l")
-		g := r.NewGaugeVec("g", "G.", &gotheus.GaugeOptions{Mode: gotheus.Sum}, "l")
+		g := r.NewGaugeVec("g", "G.", &gotheus.GaugeOptions{Mode: gotheus.ModeSum}, "l")
 		h := r.NewHistogramVec("h", "H.", nil, "l")
 		kept := c.With("a")
 		update := func() {
@@ -57,13 +57,13 @@ func TestDeleteRaces(t *testing.T) {
 			case <-done:
 				deleting = false
 			default:
-				c.Delete(nil)
-				g.Delete(gotheus.Labels{"l": "a"})
-				h.Delete(nil)
+				c.DeleteMatching(nil)
+				g.DeleteMatching(gotheus.Labels{"l": "a"})
+				h.DeleteMatching(nil)
 			}
 		}
-		for _, m := range []interface{ Delete(gotheus.Labels) int }{c, g, h} {
-			if m.Delete(nil); m.Delete(nil) != 0 {
+		for _, m := range []interface{ DeleteMatching(gotheus.Labels) int }{c, g, h} {
+			if m.DeleteMatching(nil); m.DeleteMatching(nil) != 0 {
 				t.Error("deleted twice")
 			}
 		}
@@ -85,7 +85,7 @@ func TestDeleteForgets(t *testing.T) {
 	kept := c.With("kept")
 	for i := range 100 {
 		c.With(fmt.Sprint(i)).Inc()
-		c.Delete(nil)
+		c.DeleteMatching(nil)
 	}
 	kept.Add(3) // after it was deleted
 	if err := r.BindBackend(t.Context(), b); err != nil {
@@ -112,11 +112,11 @@ func TestDeleteErrors(t *testing.T) {
 	v := eu.NewCounterVec("c_total", "C.", nil, "l")
 	v.With("a\n\"")
 	us.NewCounterVec("c_total", "C.", nil, "l").With("a\n\"")
-	if _, err := v.TryDelete(gotheus.Labels{"m": "1"}); !errors.Is(err, gotheus.ErrLabels) || !strings.Contains(err.Error(), `"m" is not one of them`) {
+	if _, err := v.TryDeleteMatching(gotheus.Labels{"m": "1"}); !errors.Is(err, gotheus.ErrLabels) || !strings.Contains(err.Error(), `"m" is not one of them`) {
 		t.Errorf("got %v", err)
 	}
 	// Another registry's series in the same backend are not ours.
-	if n := v.Delete(gotheus.Labels{"l": "a\n\""}); n != 1 {
+	if n := v.DeleteMatching(gotheus.Labels{"l": "a\n\""}); n != 1 {
 		t.Errorf("deleted %d", n)
 	}
 	pageHas(t, us, `c_total{l="a\n\"",region="us"} 0`)
@@ -127,7 +127,7 @@ func TestTTLTimer(t *testing.T) {
 	t.Parallel()
 	r, _ := newRegistry(t, &gotheus.RegistryOptions{TTL: 20 * time.Millisecond})
 	r.NewCounterVec("a_total", "A.", nil, "l").With("x").Inc()
-	r.NewCounterVec("b_total", "B.", &gotheus.Options{TTL: -1}, "l").With("x").Inc()
+	r.NewCounterVec("b_total", "B.", &gotheus.CounterOptions{TTL: -1}, "l").With("x").Inc()
 	r.NewCounter("c_total", "C.", nil).Inc() // without labels: stays
 	eventually(t, "the series vanishes", func() bool { return !strings.Contains(page(t, r), `a_total{l="x"}`) })
 	pageHas(t, r, `b_total{l="x"} 1`, "c_total 1")
@@ -135,12 +135,12 @@ func TestTTLTimer(t *testing.T) {
 	eventually(t, "it vanishes again", func() bool { return !strings.Contains(page(t, r), `a_total{l="x"}`) })
 }
 
-// Gauges of a mode other than Shared are the process's own, also when it leaves a backend.
+// Gauges of a mode other than ModeShared are the process's own, also when it leaves a backend.
 func TestGaugeModeMoves(t *testing.T) {
 	t.Parallel()
 	r, _ := newRegistry(t, nil)
-	g := r.NewGauge("in_flight", "I.", &gotheus.GaugeOptions{Mode: gotheus.Sum})
-	set := r.NewGauge("latest", "L.", &gotheus.GaugeOptions{Mode: gotheus.Latest})
+	g := r.NewGauge("in_flight", "I.", &gotheus.GaugeOptions{Mode: gotheus.ModeSum})
+	set := r.NewGauge("latest", "L.", &gotheus.GaugeOptions{Mode: gotheus.ModeLatest})
 	g.Add(3)
 	set.Set(4)
 	url := shmURL(t)
@@ -158,8 +158,8 @@ func TestGaugeModeErrors(t *testing.T) {
 	t.Parallel()
 	r, _ := newRegistry(t, nil)
 	for want, err := range map[string]error{
-		"no mode mode(9)":                second(gotheus.New[gotheus.Gauge](r, "g", "G.", &gotheus.GaugeOptions{Mode: 9})),
-		`label "process" is reserved`:    second(gotheus.NewVec[gotheus.Gauge](r, "g", "G.", &gotheus.GaugeOptions{Mode: gotheus.PerInstance}, "process")),
+		"no mode mode(9)":                second(gotheus.TryNew[gotheus.Gauge](r, "g", "G.", &gotheus.GaugeOptions{Mode: 9})),
+		`label "process" is reserved`:    second(gotheus.TryNewVec[gotheus.Gauge](r, "g", "G.", &gotheus.GaugeOptions{Mode: gotheus.ModePerProcess}, "process")),
 		"it has mode sum already, not m": conflict(r),
 	} {
 		if err == nil || !strings.Contains(err.Error(), want) {
@@ -169,8 +169,8 @@ func TestGaugeModeErrors(t *testing.T) {
 }
 
 func conflict(r *gotheus.Registry) error {
-	r.NewGauge("x", "X.", &gotheus.GaugeOptions{Mode: gotheus.Sum})
-	_, err := gotheus.New[gotheus.Gauge](r, "x", "X.", &gotheus.GaugeOptions{Mode: gotheus.Min})
+	r.NewGauge("x", "X.", &gotheus.GaugeOptions{Mode: gotheus.ModeSum})
+	_, err := gotheus.TryNew[gotheus.Gauge](r, "x", "X.", &gotheus.GaugeOptions{Mode: gotheus.ModeMin})
 	return err
 }
 
@@ -179,7 +179,7 @@ func TestDeleteMakesRoom(t *testing.T) {
 	t.Parallel()
 	type set struct{ L string }
 	r, _ := newRegistry(t, nil)
-	v, err := gotheus.NewVecOf[set, gotheus.Counter](r, "c_total", "C.", &gotheus.Options{MaxSeries: 10})
+	v, err := gotheus.TryNewVecOf[set, gotheus.Counter](r, "c_total", "C.", &gotheus.CounterOptions{MaxSeries: 10})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -188,12 +188,12 @@ func TestDeleteMakesRoom(t *testing.T) {
 			v.With(set{fmt.Sprint(round, "-", i)}).Inc()
 		}
 		v.With(set{"one too many"}).Inc()
-		if n := v.Vec().Delete(nil); n != 11 {
+		if n := v.Vec().DeleteMatching(nil); n != 11 {
 			t.Fatalf("round %d: deleted %d", round, n)
 		}
 	}
 	kept := v.With(set{"a"})
-	v.Vec().Delete(nil)
+	v.Vec().DeleteMatching(nil)
 	v.With(set{"a"}) // exists again
 	pageHas(t, r, `c_total{l="a"} 0`)
 	kept.Inc()
@@ -212,7 +212,7 @@ func TestTTLWithObjectives(t *testing.T) {
 	r, _ := newRegistry(t, &gotheus.RegistryOptions{Now: now})
 	bind(t, r, shmURL(t))
 	v := r.NewSummaryVec("s", "S.", &gotheus.SummaryOptions{
-		Options: gotheus.Options{TTL: time.Hour}, Objectives: []float64{.5}, MaxAge: 10 * time.Minute,
+		TTL: time.Hour, Objectives: []float64{.5}, MaxAge: 10 * time.Minute,
 	}, "l")
 	for i := range 60 { // in further blocks, too
 		v.With("idle").Observe(float64(i))

@@ -34,7 +34,7 @@
 // # Life of a series
 //
 // A series exists, at zero, from its first look-up on, or from when it is declared. [Vec.Delete] removes
-// series for all processes; with a time to live in [Options], those that nobody has updated for so long
+// series for all processes; with a time to live in [CounterOptions], those that nobody has updated for so long
 // vanish. An instrument of a series that is gone still works: its next update brings the series back, from
 // zero.
 //
@@ -54,7 +54,7 @@
 // # Errors
 //
 // Definitions are checked when they are made. NewCounter and its like, and [Vec.With], panic with an error
-// that names the metric and the value; [New], [NewVec] and [Vec.TryWith] return it. Updates never fail: a
+// that names the metric and the value; [TryNew], [TryNewVec] and [Vec.TryWith] return it. Updates never fail: a
 // value that makes no sense, such as a negative addition to a counter, is ignored, counted in
 // gotheus_rejected_updates_total and logged. The environment (disk, other processes) never causes a panic.
 // The library logs through log/slog, the same cause at most once a minute.

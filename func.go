@@ -8,7 +8,7 @@ import (
 	"github.com/gotheus/gotheus/internal/backend"
 )
 
-// NewFunc makes a metric whose value is what f returns, in r or, if that is nil, in the default registry, until
+// TryNewFunc makes a metric whose value is what f returns, in r or, if that is nil, in the default registry, until
 // remove is called. Where processes share a backend, f is called every few seconds
 // ([RegistryOptions.SampleInterval]), otherwise at scrapes; never twice at once. If it returns an error or panics,
 // or has not returned when a scrape's time is over, nothing else is touched; that is counted in
@@ -19,11 +19,11 @@ import (
 // than before, it is taken to have begun again from zero, as is a function that is new under a name that was removed. Flush and Close call f once more; what it counts in the last
 // seconds before its process is killed is lost.
 //
-// For a gauge, f returns what this process has. The gauge has mode PerInstance, unless the options have a mode other
-// than Shared. As long as f fails, the process has no part in it.
+// For a gauge, f returns what this process has. The gauge has mode [ModePerProcess], unless the options have one other
+// than [ModeShared]. As long as f fails, the process has no part in it.
 //
 // The error wraps ErrInvalid, or ErrConflict if the name is taken.
-func NewFunc[M Counter | Gauge](r *Registry, name, help string, o OptionsFor[M], f func() (float64, error)) (remove func(), err error) {
+func TryNewFunc[M Counter | Gauge](r *Registry, name, help string, o OptionsFor[M], f func() (float64, error)) (remove func(), err error) {
 	if err := checkName(name); err != nil {
 		return nil, err
 	}
@@ -36,8 +36,8 @@ func NewFunc[M Counter | Gauge](r *Registry, name, help string, o OptionsFor[M],
 		return nil, err
 	}
 	fam.from, fam.called = "a function", true
-	if fam.def.Kind == backend.Gauge && fam.def.Mode == Shared {
-		fam.def.Mode = PerInstance
+	if fam.def.Kind == backend.Gauge && fam.def.Mode == ModeShared {
+		fam.def.Mode = ModePerProcess
 	}
 	if fam, err = r.enter(fam); err != nil {
 		return nil, err
@@ -100,22 +100,22 @@ func (fn *function[M]) store(*Sink) []error {
 	return nil
 }
 
-// NewCounterFunc returns what NewFunc returns for a counter of r; it panics with its error.
-func (r *Registry) NewCounterFunc(name, help string, o *Options, f func() (float64, error)) (remove func()) {
-	return Must(NewFunc[Counter](r, name, help, o, f))
+// NewCounterFunc returns what TryNewFunc returns for a counter of r; it panics with its error.
+func (r *Registry) NewCounterFunc(name, help string, o *CounterOptions, f func() (float64, error)) (remove func()) {
+	return Must(TryNewFunc[Counter](r, name, help, o, f))
 }
 
-// NewGaugeFunc returns what NewFunc returns for a gauge of r; it panics with its error.
+// NewGaugeFunc returns what TryNewFunc returns for a gauge of r; it panics with its error.
 func (r *Registry) NewGaugeFunc(name, help string, o *GaugeOptions, f func() (float64, error)) (remove func()) {
-	return Must(NewFunc[Gauge](r, name, help, o, f))
+	return Must(TryNewFunc[Gauge](r, name, help, o, f))
 }
 
-// NewCounterFunc returns what NewFunc returns for a counter of the default registry; it panics with its error.
-func NewCounterFunc(name, help string, o *Options, f func() (float64, error)) (remove func()) {
+// NewCounterFunc returns what TryNewFunc returns for a counter of the default registry; it panics with its error.
+func NewCounterFunc(name, help string, o *CounterOptions, f func() (float64, error)) (remove func()) {
 	return Default().NewCounterFunc(name, help, o, f)
 }
 
-// NewGaugeFunc returns what NewFunc returns for a gauge of the default registry; it panics with its error.
+// NewGaugeFunc returns what TryNewFunc returns for a gauge of the default registry; it panics with its error.
 func NewGaugeFunc(name, help string, o *GaugeOptions, f func() (float64, error)) (remove func()) {
 	return Default().NewGaugeFunc(name, help, o, f)
 }

@@ -9,7 +9,7 @@ import (
 )
 
 // Histogram counts observations in buckets and adds them up. All methods may be called concurrently;
-// updates never block, fail or allocate. Histograms are made by [NewHistogram], [New] or a [Vec].
+// updates never block, fail or allocate. Histograms are made by [NewHistogram], [TryNew] or a [Vec].
 type Histogram struct {
 	cells atomic.Pointer[backend.Series] // has the words, see backend.HistogramSum; the row, unless the series has moved
 	how   *observing                     // the family's

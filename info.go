@@ -16,26 +16,26 @@ type Info struct {
 	now *Gauge
 }
 
-// MakeInfo returns an info in r, or in the default registry if that is nil. The name must end in _info. The error wraps
+// TryNewInfo returns an info in r, or in the default registry if that is nil. The name must end in _info. The error wraps
 // ErrInvalid or ErrConflict.
-func MakeInfo(r *Registry, name, help string, facts Labels) (*Info, error) {
+func TryNewInfo(r *Registry, name, help string, facts Labels) (*Info, error) {
 	if err := checkName(name); err != nil {
 		return nil, err
 	}
 	return newInfo(orDefault(r), name, help, facts)
 }
 
-// NewInfo returns what MakeInfo returns for r; it panics with its error.
+// NewInfo returns what TryNewInfo returns for r; it panics with its error.
 func (r *Registry) NewInfo(name, help string, facts Labels) *Info {
-	return Must(MakeInfo(r, name, help, facts))
+	return Must(TryNewInfo(r, name, help, facts))
 }
 
-// NewInfo returns what MakeInfo returns for the default registry; it panics with its error.
+// NewInfo returns what TryNewInfo returns for the default registry; it panics with its error.
 func NewInfo(name, help string, facts Labels) *Info { return Default().NewInfo(name, help, facts) }
 
 func newInfo(r *Registry, name, help string, facts Labels) (*Info, error) {
 	names := sortedKeys(facts)
-	f, err := prepare[Gauge](r, name, help, &GaugeOptions{Options: Options{MaxSeries: -1, TTL: -1}}, true, names)
+	f, err := prepare[Gauge](r, name, help, &GaugeOptions{MaxSeries: -1, TTL: -1}, true, names)
 	if err != nil {
 		return nil, err
 	}
@@ -46,7 +46,7 @@ func newInfo(r *Registry, name, help string, facts Labels) (*Info, error) {
 	if f, err = r.enter(f); err != nil {
 		return nil, err
 	}
-	vec, err := newVec[Gauge](f, nil, names)
+	vec, err := newVec[Gauge](f, common{}, names)
 	if err != nil {
 		return nil, err
 	}

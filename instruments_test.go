@@ -145,7 +145,7 @@ func TestGauge(t *testing.T) {
 func TestHistogram(t *testing.T) {
 	t.Parallel()
 	r, _ := newRegistry(t, nil)
-	h := r.NewHistogram("h_seconds", "H.", &gotheus.HistogramOptions{Buckets: []float64{-1, 0, 2.5}, Options: gotheus.Options{Unit: "seconds"}})
+	h := r.NewHistogram("h_seconds", "H.", &gotheus.HistogramOptions{Buckets: []float64{-1, 0, 2.5}, Unit: "seconds"})
 	for _, v := range []float64{-5, -1, -.5, 0, 2.5, 2.6, 100} {
 		h.Observe(v)
 	}

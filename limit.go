@@ -1,6 +1,7 @@
 package gotheus
 
 import (
+	"cmp"
 	"log/slog"
 	"sync/atomic"
 
@@ -28,11 +29,8 @@ type limit struct {
 	overflowed atomic.Pointer[Counter] // nil: not counted
 }
 
-func maxSeries(r *Registry, o *Options, vec bool) int64 {
-	most := r.opts.MaxSeries
-	if o != nil && o.MaxSeries != 0 {
-		most = o.MaxSeries
-	}
+func maxSeries(r *Registry, c common, vec bool) int64 {
+	most := cmp.Or(c.maxSeries, r.opts.MaxSeries)
 	switch {
 	case most < 0 || !vec:
 		return -1
@@ -89,7 +87,7 @@ func overflowValues(n int) []string {
 
 // overflowLabels returns the label text of the family's overflow series.
 func (f *family) overflowLabels() string {
-	return planText(f.def.Labels, f.reg.opts.Labels).write(overflowValues(len(f.open)))
+	return planText(f.def.Labels, f.constant).write(overflowValues(len(f.open)))
 }
 
 // refused counts and logs that a new series counts in the overflow series, since the backend has no room for it

@@ -16,8 +16,8 @@ func TestObserveTakesNoLock(t *testing.T) {
 		asked.Add(1)
 		return time.Unix(1e9, 0)
 	}})
-	native := r.NewHistogram("native", "N.", &HistogramOptions{Native: new(Native)})
-	both := r.NewHistogram("both", "B.", &HistogramOptions{Native: new(Native), Buckets: []float64{1, 2}})
+	native := r.NewHistogram("native", "N.", &HistogramOptions{Native: new(NativeOptions)})
+	both := r.NewHistogram("both", "B.", &HistogramOptions{Native: new(NativeOptions), Buckets: []float64{1, 2}})
 	quantiles := r.NewSummary("quantiles", "Q.", &SummaryOptions{Objectives: []float64{.5}})
 	observe := func() {
 		for i := range 100 {
@@ -55,7 +55,7 @@ func TestObserveTakesNoLock(t *testing.T) {
 func TestMemoryOfASeries(t *testing.T) {
 	t.Parallel()
 	r := NewRegistry(&RegistryOptions{NoSelfMetrics: true})
-	native := r.NewHistogram("native", "N.", &HistogramOptions{Native: new(Native)})
+	native := r.NewHistogram("native", "N.", &HistogramOptions{Native: new(NativeOptions)})
 	quantiles := r.NewSummary("quantiles", "Q.", &SummaryOptions{Objectives: []float64{.5}})
 	bytes := func(f *family, levels int) (n int) {
 		for _, f := range append([]*backend.Family{f.def}, f.levels[:levels]...) {

@@ -23,10 +23,10 @@ type RegistryOptions struct {
 	Logger        *slog.Logger // takes what the library has to say; nil: slog.Default() at that time
 	NoSelfMetrics bool         // leaves the gotheus_* families out of the page
 	MaxSeries     int          // of each family, unless its options say otherwise; 0: 10000; negative: no limit
-	// TTL is the default for Options.TTL; 0: for ever.
+	// TTL is the default for CounterOptions.TTL; 0: for ever.
 	TTL time.Duration
 
-	// SampleInterval is how often functions of metrics and instance collectors are called where processes
+	// SampleInterval is how often functions of metrics and process collectors are called where processes
 	// share a backend, so that the pages of others are up to date; 0: 5 s.
 	SampleInterval time.Duration
 	// Exemplar returns the labels of an exemplar for what happens in a context, such as the id of its trace; nil or
@@ -39,8 +39,15 @@ type RegistryOptions struct {
 	Now func() time.Time
 }
 
-// Options are a counter's, and what the options of the others have in common. The zero value is good.
-type Options struct {
+// Mode says what a gauge is where several processes have it, see [ModeShared] and the others.
+type Mode = backend.Mode
+
+// CounterOptions are a counter's. The zero value is good, and so is nil.
+//
+// Where a family is there already, a zero option means that it stays as it is: asking for it once more
+// without options returns it. Another value than it has is a conflict. It is as with MaxSeries of 0, nil
+// Buckets, and all other options of all metrics.
+type CounterOptions struct {
 	// Unit is the base unit, such as "seconds" or "bytes". If it is given, the name must end in it
 	// (before _total), as OpenMetrics demands.
 	Unit string
@@ -70,29 +77,47 @@ type Options struct {
 	// is a good choice. It costs a multiple of the memory, and belongs to the schema: processes that disagree
 	// about it have different families. Only counters, and histograms without exponential buckets, can have it.
 	Stripes int
+
+	// Labels are constant labels of all series of this metric, beside the registry's, such as the name of the
+	// pool that it is about. Neither the registry nor the metric may have a label of the same name.
+	Labels Labels
 }
 
-// GaugeOptions are a gauge's. The zero value is good.
+// GaugeOptions are a gauge's. The zero value is good, and so is nil. See [CounterOptions] for what all
+// metrics have.
 type GaugeOptions struct {
-	Options
-	Mode backend.Mode // what the value is if several processes have the gauge; zero: Shared
+	Unit      string                         // a suffix of the name, such as "bytes"
+	TTL       time.Duration                  // after how long without an update series vanish; 0: the registry's; negative: never
+	Defaults  Labels                         // values of labels that With does not take
+	Normalize map[string]func(string) string // what values pass first, by label name
+	MaxSeries int                            // from look-ups; 0: the registry's; negative: no limit
+	Mode      Mode                           // what the value is if several processes have the gauge; zero: ModeShared
+	Labels    Labels                         // constant ones, beside the registry's
 }
 
-// HistogramOptions are a histogram's. The zero value is good.
+// HistogramOptions are a histogram's. The zero value is good, and so is nil. See [CounterOptions] for what
+// all metrics have.
 type HistogramOptions struct {
-	Options
+	Unit      string                         // a suffix of the name, such as "seconds"
+	TTL       time.Duration                  // after how long without an update series vanish; 0: the registry's; negative: never
+	Defaults  Labels                         // values of labels that With does not take
+	Normalize map[string]func(string) string // what values pass first, by label name
+	MaxSeries int                            // from look-ups; 0: the registry's; negative: no limit
+	Stripes   int                            // for updates by many at once; not with Native
+	Labels    Labels                         // constant ones, beside the registry's
+
 	// Buckets are the upper bounds, inclusive, in ascending order. The +Inf bucket is always there
 	// and must not be given. Nil means DefaultBuckets, or none if there is Native; an empty slice means
 	// +Inf alone.
 	Buckets []float64
 	// Native gives the histogram exponential buckets: alone, or beside Buckets if these are given, too.
-	Native *Native
+	Native *NativeOptions
 }
 
-// Native describes exponential buckets, those of Prometheus' native histograms: each bound is the one before times
+// NativeOptions describe exponential buckets, those of Prometheus' native histograms: each bound is the one before times
 // a factor. There are as many as are in use, from the smallest float to the largest. The zero value is good.
 // See docs/distributions.md for what they cost.
-type Native struct {
+type NativeOptions struct {
 	// Factor is how much larger a bound is than the one before, at most: the next smaller of the factors that
 	// Prometheus knows is used, see SchemaFactor. It must be above 1; 0: 1.1, which gives 1.0905.
 	Factor float64
@@ -108,9 +133,16 @@ type Native struct {
 // (1.0027): 2^(2^-schema).
 func SchemaFactor(schema int) float64 { return math.Exp2(math.Exp2(-float64(schema))) }
 
-// SummaryOptions are a summary's. The zero value is good: a count and a sum.
+// SummaryOptions are a summary's. The zero value is good, and so is nil: a count and a sum. See
+// [CounterOptions] for what all metrics have.
 type SummaryOptions struct {
-	Options
+	Unit      string                         // a suffix of the name, such as "seconds"
+	TTL       time.Duration                  // after how long without an update series vanish; 0: the registry's; negative: never
+	Defaults  Labels                         // values of labels that With does not take
+	Normalize map[string]func(string) string // what values pass first, by label name
+	MaxSeries int                            // from look-ups; 0: the registry's; negative: no limit
+	Labels    Labels                         // constant ones, beside the registry's
+
 	// Objectives are the quantiles to show, in ascending order and from 0 to 1, such as .5, .9 and .99. They are
 	// over all processes that share the summary, and over its last observations, see MaxAge; NaN if there is none.
 	// The quantile q of n observations is the one at place q·n, rounded up, in their order.
@@ -125,16 +157,45 @@ type SummaryOptions struct {
 	Slots  int
 }
 
+// StateSetOptions are a state set's. The zero value is good, and so is nil. See [CounterOptions] for what all
+// metrics have.
+type StateSetOptions struct {
+	TTL       time.Duration                  // after how long without an update series vanish; 0: the registry's; negative: never
+	Defaults  Labels                         // values of labels that With does not take
+	Normalize map[string]func(string) string // what values pass first, by label name
+	MaxSeries int                            // from look-ups; 0: the registry's; negative: no limit
+	Mode      Mode                           // ModeShared (zero): all processes have the one state; ModePerProcess: each its own
+	Labels    Labels                         // constant ones, beside the registry's
+}
+
+// UntypedOptions are those of a metric whose type is not known. The zero value is good, and so is nil.
+type UntypedOptions struct {
+	Unit   string // a suffix of the name, such as "celsius"
+	Labels Labels // constant ones, beside the registry's
+}
+
 // Instrument is what a [Vec] can hold.
 type Instrument interface {
 	Counter | Gauge | Histogram | Summary | StateSet
 }
 
-// OptionsFor ties each instrument to its options, *Options to Counter and so on, so that buckets on a
+// OptionsFor ties each instrument to its options, *CounterOptions to Counter and so on, so that buckets on a
 // counter do not compile. Nil stands for the default options.
 type OptionsFor[M Instrument] interface {
-	define(f *backend.Family, _ *M)
-	common() *Options
+	define(f *backend.Family, _ *M) // sets what the family's schema has of them
+	common() common
+}
+
+// common is what the options of all kinds, or nearly all, have.
+type common struct {
+	unit      string
+	ttl       time.Duration
+	defaults  Labels
+	normalize map[string]func(string) string
+	maxSeries int
+	stripes   int
+	mode      Mode
+	labels    Labels
 }
 
 // optionsFor turns a nil interface into the nil pointer that M's options are.
@@ -145,68 +206,117 @@ func optionsFor[M Instrument](o OptionsFor[M]) OptionsFor[M] {
 	var none any
 	switch any((*M)(nil)).(type) {
 	case *Counter:
-		none = (*Options)(nil)
+		none = (*CounterOptions)(nil)
 	case *Gauge:
 		none = (*GaugeOptions)(nil)
 	case *Histogram:
 		none = (*HistogramOptions)(nil)
 	case *Summary:
 		none = (*SummaryOptions)(nil)
-	case *StateSet:
-		none = (*StateSetOptions)(nil)
 	}
 	return none.(OptionsFor[M])
 }
 
-func (o *Options) define(f *backend.Family, _ *Counter) {
-	f.Kind = backend.Counter
-	if o != nil {
-		f.Unit, f.Stripes = o.Unit, o.Stripes
+func (o *CounterOptions) define(f *backend.Family, _ *Counter) { f.Kind = backend.Counter }
+
+func (o *CounterOptions) common() common {
+	if o == nil {
+		return common{}
 	}
+	return common{unit: o.Unit, ttl: o.TTL, defaults: o.Defaults, normalize: o.Normalize, maxSeries: o.MaxSeries,
+		stripes: o.Stripes, labels: o.Labels}
 }
 
-func (o *GaugeOptions) define(f *backend.Family, _ *Gauge) {
-	f.Kind = backend.Gauge
-	if o != nil {
-		f.Unit, f.Mode, f.Stripes = o.Unit, o.Mode, o.Stripes
+func (o *GaugeOptions) define(f *backend.Family, _ *Gauge) { f.Kind = backend.Gauge }
+
+func (o *GaugeOptions) common() common {
+	if o == nil {
+		return common{}
 	}
+	return common{unit: o.Unit, ttl: o.TTL, defaults: o.Defaults, normalize: o.Normalize, maxSeries: o.MaxSeries,
+		mode: o.Mode, labels: o.Labels}
+}
+
+// untypedOptions are options of what is a gauge to the program, but not on a page.
+type untypedOptions struct{ o *UntypedOptions }
+
+func (u untypedOptions) define(f *backend.Family, _ *Gauge) { f.Kind = backend.Untyped }
+
+func (u untypedOptions) common() common {
+	c := common{mode: ModePerProcess}
+	if u.o != nil {
+		c.unit, c.labels = u.o.Unit, u.o.Labels
+	}
+	return c
 }
 
 func (o *HistogramOptions) define(f *backend.Family, _ *Histogram) {
 	f.Kind = backend.Histogram
 	f.Buckets = DefaultBuckets()
-	if o != nil {
-		f.Unit, f.Stripes = o.Unit, o.Stripes
-		if o.Native != nil {
-			f.Native, f.Buckets = o.Native.define(), nil
-		}
-		if o.Buckets != nil && (len(o.Buckets) > 0 || o.Native == nil) {
-			f.Buckets = append([]float64(nil), o.Buckets...)
-			for i := range f.Buckets {
-				f.Buckets[i] += 0 // minus zero is the same bound as zero
-			}
+	if o == nil {
+		return
+	}
+	if o.Native != nil {
+		f.Native, f.Buckets = o.Native.define(), nil
+	}
+	if o.Buckets != nil && (len(o.Buckets) > 0 || o.Native == nil) {
+		f.Buckets = append([]float64{}, o.Buckets...)
+		for i := range f.Buckets {
+			f.Buckets[i] += 0 // minus zero is the same bound as zero
 		}
 	}
 }
 
+func (o *HistogramOptions) common() common {
+	if o == nil {
+		return common{}
+	}
+	return common{unit: o.Unit, ttl: o.TTL, defaults: o.Defaults, normalize: o.Normalize, maxSeries: o.MaxSeries,
+		stripes: o.Stripes, labels: o.Labels}
+}
+
 func (o *SummaryOptions) define(f *backend.Family, _ *Summary) {
 	f.Kind = backend.Summary
-	if o == nil {
+	if o == nil || len(o.Objectives) == 0 {
 		return
 	}
-	f.Unit = o.Unit
-	if len(o.Objectives) > 0 {
-		relative := cmp.Or(o.RelativeError, .01)
-		f.Sketch = &backend.Sketch{
-			Quantiles:   slices.Clone(o.Objectives),
-			PerDoubling: uint16(math.Ceil(math.Ln2 / (math.Log1p(relative) - math.Log1p(-relative)))),
-			Slots:       uint16(cmp.Or(o.Slots, 5)),
-			MaxAge:      cmp.Or(o.MaxAge, 10*time.Minute),
-		}
-		for i := range f.Sketch.Quantiles {
-			f.Sketch.Quantiles[i] += 0 // minus zero is zero
-		}
+	relative := cmp.Or(o.RelativeError, .01)
+	f.Sketch = &backend.Sketch{
+		Quantiles:   slices.Clone(o.Objectives),
+		PerDoubling: uint16(math.Ceil(math.Ln2 / (math.Log1p(relative) - math.Log1p(-relative)))),
+		Slots:       uint16(cmp.Or(o.Slots, 5)),
+		MaxAge:      cmp.Or(o.MaxAge, 10*time.Minute),
 	}
+	for i := range f.Sketch.Quantiles {
+		f.Sketch.Quantiles[i] += 0 // minus zero is zero
+	}
+}
+
+func (o *SummaryOptions) common() common {
+	if o == nil {
+		return common{}
+	}
+	return common{unit: o.Unit, ttl: o.TTL, defaults: o.Defaults, normalize: o.Normalize, maxSeries: o.MaxSeries,
+		labels: o.Labels}
+}
+
+// stateSet is a state set's states with its options.
+type stateSet struct {
+	states []string
+	o      *StateSetOptions
+}
+
+func (s stateSet) define(f *backend.Family, _ *StateSet) {
+	f.Kind, f.States = backend.StateSet, slices.Clone(s.states)
+}
+
+func (s stateSet) common() common {
+	o := s.o
+	if o == nil {
+		return common{}
+	}
+	return common{ttl: o.TTL, defaults: o.Defaults, normalize: o.Normalize, maxSeries: o.MaxSeries, mode: o.Mode,
+		labels: o.Labels}
 }
 
 // invalid says what is wrong with options that a schema cannot say.
@@ -234,7 +344,7 @@ func (o *HistogramOptions) invalid() error {
 	return nil
 }
 
-func (n *Native) define() *backend.Native {
+func (n *NativeOptions) define() *backend.Native {
 	factor := cmp.Or(n.Factor, 1.1)
 	schema := -4
 	for schema < 8 && SchemaFactor(schema) > factor {
@@ -242,35 +352,6 @@ func (n *Native) define() *backend.Native {
 	}
 	zero := cmp.Or(n.ZeroThreshold, 0x1p-128)
 	return &backend.Native{Schema: int8(schema), ZeroThreshold: max(zero, 0), MaxBuckets: uint32(cmp.Or(n.MaxBuckets, 160))}
-}
-
-// common returns what the options of all kinds have in common, never nil.
-func (o *Options) common() *Options {
-	if o == nil {
-		return new(Options)
-	}
-	return o
-}
-
-func (o *GaugeOptions) common() *Options {
-	if o == nil {
-		return new(Options)
-	}
-	return &o.Options
-}
-
-func (o *HistogramOptions) common() *Options {
-	if o == nil {
-		return new(Options)
-	}
-	return &o.Options
-}
-
-func (o *SummaryOptions) common() *Options {
-	if o == nil {
-		return new(Options)
-	}
-	return &o.Options
 }
 
 // DefaultBuckets returns the bounds of histograms that give none: .005, .01, .025, .05, .1, .25, .5,

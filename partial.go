@@ -7,24 +7,21 @@ import (
 	"unicode/utf8"
 )
 
-// check returns an error that wraps ErrInvalid if o does not fit an instrument with these labels.
-func (o *Options) check(name string, labels []string) error {
-	if o == nil {
-		return nil
-	}
-	for _, l := range sortedKeys(o.Defaults) {
+// check returns an error that wraps ErrInvalid if c does not fit an instrument with these labels.
+func (c common) check(name string, labels []string) error {
+	for _, l := range sortedKeys(c.defaults) {
 		switch {
 		case !contains(labels, l):
 			return fmt.Errorf("%w: %s: Defaults: it has no label %q, only %q", ErrInvalid, name, l, labels)
-		case !utf8.ValidString(o.Defaults[l]):
-			return fmt.Errorf("%w: %s: Defaults: value %q of label %q is not UTF-8", ErrInvalid, name, o.Defaults[l], l)
+		case !utf8.ValidString(c.defaults[l]):
+			return fmt.Errorf("%w: %s: Defaults: value %q of label %q is not UTF-8", ErrInvalid, name, c.defaults[l], l)
 		}
 	}
-	for _, l := range sortedKeys(o.Normalize) {
+	for _, l := range sortedKeys(c.normalize) {
 		switch {
 		case !contains(labels, l):
 			return fmt.Errorf("%w: %s: Normalize: it has no label %q, only %q", ErrInvalid, name, l, labels)
-		case o.Normalize[l] == nil:
+		case c.normalize[l] == nil:
 			return fmt.Errorf("%w: %s: Normalize: the function of label %q is nil", ErrInvalid, name, l)
 		}
 	}

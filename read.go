@@ -86,7 +86,7 @@ func readSummary(d *distribution, w backend.Words) {
 	}
 }
 
-// mergeGauge returns the value of a gauge over its live parts in all modes but PerInstance; false if there
+// mergeGauge returns the value of a gauge over its live parts in all modes but ModePerProcess; false if there
 // is nothing to show.
 func mergeGauge(mode backend.Mode, parts []backend.Part) (v float64, ok bool) {
 	joined, ticket := 0, uint64(0)

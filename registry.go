@@ -78,11 +78,11 @@ type binding struct {
 }
 
 // NewRegistry returns an empty registry. It panics with an error that wraps ErrInvalid if o's prefix or
-// labels cannot be part of any metric; see MakeRegistry.
-func NewRegistry(o *RegistryOptions) *Registry { return Must(MakeRegistry(o)) }
+// labels cannot be part of any metric; see TryNewRegistry.
+func NewRegistry(o *RegistryOptions) *Registry { return Must(TryNewRegistry(o)) }
 
-// MakeRegistry is NewRegistry with an error in place of the panic.
-func MakeRegistry(o *RegistryOptions) (*Registry, error) {
+// TryNewRegistry is NewRegistry with an error in place of the panic.
+func TryNewRegistry(o *RegistryOptions) (*Registry, error) {
 	r := new(Registry)
 	if o != nil {
 		r.opts = *o
@@ -123,8 +123,12 @@ type family struct {
 	open  []string        // labels that look-ups give, ascending
 	vec   bool
 	ttl   time.Duration // 0: series stay for ever
-	table any           // *table[M], or sampleTable
-	from  string        // what gives the values if it is not the program's updates
+	given given         // what the definition says itself, see differs
+
+	constant Labels // the registry's constant labels and the metric's own
+
+	table any    // *table[M], or sampleTable
+	from  string // what gives the values if it is not the program's updates
 
 	called bool // it is a function's, which is being called; guarded by the registry's mu
 
@@ -148,7 +152,7 @@ type family struct {
 	limit
 }
 
-// define returns the family for a definition, an existing one if it is identical.
+// define returns the family for a definition, an existing one if they do not differ.
 func define[M Instrument](r *Registry, name, help string, o OptionsFor[M], vec bool, labels []string) (*family, error) {
 	f, err := prepare(r, name, help, o, vec, labels)
 	if err != nil {
@@ -166,9 +170,15 @@ func prepare[M Instrument](r *Registry, name, help string, o OptionsFor[M], vec 
 			return nil, fmt.Errorf("%w: %s: %w", ErrInvalid, def.Name, err)
 		}
 	}
+	c := options.common()
+	def.Unit, def.Stripes, def.Mode = c.unit, c.stripes, c.mode
 	options.define(def, nil)
+	constant, err := r.constantLabels(def.Name, c.labels, labels)
+	if err != nil {
+		return nil, err
+	}
 	open, _ := backend.SortLabels(labels)
-	def.Labels, _ = backend.SortLabels(append(sortedKeys(r.opts.Labels), labels...))
+	def.Labels, _ = backend.SortLabels(append(sortedKeys(constant), labels...))
 	switch err := def.Check(); {
 	case help == "":
 		return nil, fmt.Errorf("%w: %s: help is missing: say what it counts or measures", ErrInvalid, def.Name)
@@ -181,30 +191,31 @@ func prepare[M Instrument](r *Registry, name, help string, o OptionsFor[M], vec 
 		return nil, fmt.Errorf("%w: %s: of labels %q, two are the same, or one is __name__, to scrapers that take no other names than [a-zA-Z_][a-zA-Z0-9_]*: rename %q",
 			ErrInvalid, def.Name, def.Labels, clash)
 	}
-	if err := options.common().check(def.Name, labels); err != nil {
+	if err := c.check(def.Name, labels); err != nil {
 		return nil, err
 	}
 
-	f := &family{reg: r, def: def, open: open, vec: vec, table: &table[M]{text: planText(def.Labels, r.opts.Labels)}}
-	if ttl := cmp.Or(options.common().TTL, r.opts.TTL); vec && ttl > 0 {
+	f := &family{reg: r, def: def, open: open, constant: constant, vec: vec, given: givenBy(options),
+		table: &table[M]{text: planText(def.Labels, constant)}}
+	if ttl := cmp.Or(c.ttl, r.opts.TTL); vec && ttl > 0 {
 		f.ttl = ttl
 	}
 	f.observing = observingOf(def)
 	if m := def.PerDoubling(); m > 0 {
 		f.scale, f.levels = sparse.ScaleOf(m), levelsOf(def)
 	}
-	f.max.Store(maxSeries(r, options.common(), vec))
+	f.max.Store(maxSeries(r, c, vec))
 	return f, nil
 }
 
-// enter takes a family into the registry and returns it, or the one that is there if they are identical.
+// enter takes a family into the registry and returns it, or the one that is there if they do not differ.
 func (r *Registry) enter(f *family) (*family, error) {
 	def := f.def
 	r.mu.Lock()
 	if old := r.families[def.Name]; old != nil {
 		what := differs(old, f)
 		if what == "" && f.called && old.called {
-			what = "another function gives its value"
+			what = "another function gives its value: remove that one first, or choose another name"
 		}
 		old.called = old.called || f.called && what == ""
 		r.mu.Unlock()
@@ -214,12 +225,14 @@ func (r *Registry) enter(f *family) (*family, error) {
 		return old, nil
 	}
 	schema := def.Schema()
-	if old := r.hidden[schema]; old != nil && old.vec == f.vec && old.from == f.from {
-		if old.ttl != f.ttl {
+	if old := r.hidden[schema]; old != nil && old.vec == f.vec && old.from == f.from && maps.Equal(old.constant, f.constant) {
+		if f.given.ttl && old.ttl != f.ttl {
 			r.mu.Unlock()
-			return nil, fmt.Errorf("%w: %s: it had a TTL of %v before it was unregistered, not %v", ErrConflict, def.Name, old.ttl, f.ttl)
+			return nil, fmt.Errorf("%w: %s: it had a TTL of %v before it was hidden, not %v: give that one, or none", ErrConflict, def.Name, old.ttl, f.ttl)
 		}
-		old.limit.reset(f.max.Load())
+		if f.given.maxSeries {
+			old.limit.reset(f.max.Load())
+		}
 		old.called = f.called
 		f = old
 	}
@@ -255,48 +268,6 @@ func (f *family) declare() {
 		f.postpone(err, try)
 		f.logPostponed(err)
 	}
-}
-
-// differs says in what a second definition of the same name differs from the first; "" if in nothing.
-func differs(old, f *family) string {
-	a, b := old.def, f.def
-	switch {
-	case a.Kind != b.Kind:
-		return fmt.Sprintf("it is a %v already, not a %v", a.Kind, b.Kind)
-	case old.from != f.from:
-		return fmt.Sprintf("%s gives its values already, not %s", cmp.Or(old.from, "code"), cmp.Or(f.from, "code"))
-	case !slices.Equal(a.Labels, b.Labels):
-		return fmt.Sprintf("it has labels %q already, not %q", old.open, f.open)
-	case !slices.Equal(a.Buckets, b.Buckets):
-		return fmt.Sprintf("it has buckets %v already, not %v", a.Buckets, b.Buckets)
-	case fmt.Sprint(value(a.Native)) != fmt.Sprint(value(b.Native)):
-		return fmt.Sprintf("it has exponential buckets %+v already, not %+v", value(a.Native), value(b.Native))
-	case fmt.Sprint(value(a.Sketch)) != fmt.Sprint(value(b.Sketch)):
-		return fmt.Sprintf("it has quantiles %+v already, not %+v", value(a.Sketch), value(b.Sketch))
-	case a.Unit != b.Unit:
-		return fmt.Sprintf("it has unit %q already, not %q", a.Unit, b.Unit)
-	case a.Stripes != b.Stripes:
-		return fmt.Sprintf("it has %d stripes already, not %d", a.Stripes, b.Stripes)
-	case a.Mode != b.Mode:
-		return fmt.Sprintf("it has mode %v already, not %v", a.Mode, b.Mode)
-	case !slices.Equal(a.States, b.States):
-		return fmt.Sprintf("it has states %q already, not %q", a.States, b.States)
-	case old.ttl != f.ttl:
-		return fmt.Sprintf("it has a TTL of %v already, not %v", old.ttl, f.ttl)
-	case a.Help != b.Help:
-		return fmt.Sprintf("it has help %q already, not %q", a.Help, b.Help)
-	case old.max.Load() != f.max.Load():
-		return fmt.Sprintf("it has MaxSeries %d already, not %d", old.max.Load(), f.max.Load())
-	}
-	return ""
-}
-
-// value returns what p points to, for a text.
-func value[T any](p *T) any {
-	if p == nil {
-		return "none"
-	}
-	return *p
 }
 
 // place gives a series words: those that the backend has for it, or private ones for as long as it has
@@ -384,11 +355,11 @@ func (f *family) unlock() {
 	}
 }
 
-// Unregister drops the family of that name (without the registry's prefix) from this process's pages
+// HideFamily takes the family of that name (without the registry's prefix) off this process's pages
 // and reports whether there was one. Its instruments can be used on, unseen; its values stay in the
 // backend, and other processes go on showing them. Defining the same family again brings it back, with
 // its values and the help text it had; another definition of the name is allowed.
-func (r *Registry) Unregister(name string) bool {
+func (r *Registry) HideFamily(name string) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	f := r.families[r.opts.Prefix+name]

@@ -10,7 +10,7 @@ import (
 	"github.com/gotheus/gotheus/internal/backend"
 )
 
-// Sampling: what instance collectors and functions say about this process is written, as a whole, to words
+// Sampling: what process collectors and functions say about this process is written, as a whole, to words
 // that belong to this instance, at its own scrapes and, since others are scraped, from time to time.
 
 // sampler asks from time to time, as long as the registry is in a backend that others may see. Between
@@ -141,7 +141,7 @@ func (t sampleTable) prune() int64 {
 	return 0
 }
 
-// samples is what an instance collector has stored. Its collector's storeMu guards it.
+// samples is what a process collector has stored. Its collector's storeMu guards it.
 type samples struct {
 	reg      *Registry
 	owner    *collector
@@ -159,7 +159,7 @@ func (s *samples) store(sink *Sink) (errs []error) {
 	for _, c := range sink.families {
 		def := c.def
 		open := slices.DeleteFunc(slices.Clone(def.Labels), func(l string) bool { _, ok := s.reg.opts.Labels[l]; return ok })
-		f, err := s.reg.enter(&family{reg: s.reg, def: &def, open: open, vec: true, from: "a collector", table: sampleTable{}})
+		f, err := s.reg.enter(&family{reg: s.reg, def: &def, open: open, constant: s.reg.opts.Labels, vec: true, from: "a collector", given: given{buckets: true}, table: sampleTable{}})
 		if err != nil {
 			errs = append(errs, &familyError{c.Name, err})
 			continue

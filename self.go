@@ -152,7 +152,7 @@ func newOwn(r *Registry, name, help string) (*Counter, error) {
 }
 
 func newOwnVec(r *Registry, name, help string) (*Vec[Counter], error) {
-	return newVecOn[Counter](r, name, help, &Options{MaxSeries: -1}, r.ownLabel())
+	return newVecOn[Counter](r, name, help, &CounterOptions{MaxSeries: -1}, r.ownLabel())
 }
 
 // selfMetrics are there from when the registry is told to use a backend until it is closed: pages of plain heap
@@ -171,8 +171,8 @@ func (r *Registry) startSelf() {
 	m.state.collect = func(_ context.Context, s *Sink) error { return r.backendState(s, nil) }
 	newSamples(r, m.state)
 	var err [4]error
-	m.seconds, err[0] = newSingle[Summary](r, scrapeSecondsName, scrapeSecondsHelp, &SummaryOptions{Options: Options{Unit: "seconds"}})
-	m.bytes, err[1] = newSingle[Summary](r, scrapeBytesName, scrapeBytesHelp, &SummaryOptions{Options: Options{Unit: "bytes"}})
+	m.seconds, err[0] = newSingle[Summary](r, scrapeSecondsName, scrapeSecondsHelp, &SummaryOptions{Unit: "seconds"})
+	m.bytes, err[1] = newSingle[Summary](r, scrapeBytesName, scrapeBytesHelp, &SummaryOptions{Unit: "bytes"})
 	m.errors, err[2] = newOwn(r, scrapeErrorsName, scrapeErrorsHelp)
 	_, err[3] = newInfo(r, buildName, buildHelp, Labels{"version": libraryVersion()})
 	for _, e := range err { // constant labels may be in the way
@@ -219,7 +219,7 @@ func (r *Registry) stopSelf() {
 	}
 	r.remove(m.state)
 	for _, name := range []string{backendUpName, postponedName, pendingName, lagName, scrapeSecondsName, scrapeBytesName, scrapeErrorsName, buildName} {
-		r.Unregister(name)
+		r.HideFamily(name)
 	}
 }
 

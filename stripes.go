@@ -8,7 +8,7 @@ import (
 	"github.com/gotheus/gotheus/internal/spread"
 )
 
-// stripes are the words of a series with Options.Stripes, as an update finds its own: those of the processor that it
+// stripes are the words of a series with CounterOptions.Stripes, as an update finds its own: those of the processor that it
 // runs on, as far as there are as many. Each process begins with another one.
 type stripes struct {
 	words backend.Words

@@ -8,7 +8,7 @@ import (
 )
 
 // Summary counts observations and adds them up. All methods may be called concurrently; updates never
-// block, fail or allocate. Summaries are made by [NewSummary], [New] or a [Vec].
+// block, fail or allocate. Summaries are made by [NewSummary], [TryNew] or a [Vec].
 type Summary struct {
 	cells atomic.Pointer[[2]atomic.Uint64] // see backend.SummaryCount
 	exponents

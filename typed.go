@@ -42,11 +42,23 @@ type VecOf[L comparable, M Instrument] struct {
 	values func(L) ([]string, error)
 }
 
-// NewVecOf returns the family with that name and the fields of L as labels in r, which it makes if there is
-// none; nil is the default registry. It is the same family as NewVec's with these labels. The error wraps
-// ErrInvalid, also if L or a field of it is of a wrong kind, or ErrConflict if the name is taken by another
-// definition.
-func NewVecOf[L comparable, M Instrument](r *Registry, name, help string, o OptionsFor[M]) (*VecOf[L, M], error) {
+// TryNewVecOf returns the family with that name and the fields of L as labels in r, which it makes if there is
+// none; nil is the default registry. Help is required. It is the same family as TryNewVec's with these labels.
+// The error wraps ErrInvalid, also if L or a field of it is of a wrong kind, or ErrConflict if the name is taken
+// by another definition. For state sets there is [TryNewStateSetOf].
+func TryNewVecOf[L comparable, M Counter | Gauge | Histogram | Summary](r *Registry, name, help string, o OptionsFor[M]) (*VecOf[L, M], error) {
+	return newVecOf[L, M](r, name, help, o)
+}
+
+// TryNewStateSetOf is TryNewVecOf for a family of state sets with these states.
+func TryNewStateSetOf[L comparable](r *Registry, name, help string, states []string, o *StateSetOptions) (*VecOf[L, StateSet], error) {
+	return newVecOf[L, StateSet](r, name, help, stateSet{states, o})
+}
+
+func newVecOf[L comparable, M Instrument](r *Registry, name, help string, o OptionsFor[M]) (*VecOf[L, M], error) {
+	if err := checkName(name); err != nil {
+		return nil, err
+	}
 	r = orDefault(r)
 	def := &backend.Family{Name: r.opts.Prefix + name}
 	optionsFor(o).define(def, nil)
@@ -57,14 +69,14 @@ func NewVecOf[L comparable, M Instrument](r *Registry, name, help string, o Opti
 	labels := make([]string, len(fields))
 	for i, f := range fields {
 		labels[i] = f.label
-		if common := optionsFor(o).common(); common != nil && f.how != asString {
-			if _, ok := common.Defaults[f.label]; ok {
+		if f.how != asString {
+			if _, ok := optionsFor(o).common().defaults[f.label]; ok {
 				return nil, fmt.Errorf("%w: %s: Defaults: label %q is field %s of type %v: only strings without a method String can have a default, which an empty one stands for",
 					ErrInvalid, def.Name, f.label, f.name, f.typ)
 			}
 		}
 	}
-	vec, err := NewVec(r, name, help, o, labels...)
+	vec, err := newVecOn(r, name, help, o, labels...)
 	if err != nil {
 		return nil, err
 	}
@@ -78,24 +90,34 @@ func NewVecOf[L comparable, M Instrument](r *Registry, name, help string, o Opti
 	return v, nil
 }
 
-// NewCounterOf returns a family of counters of the default registry; it panics with NewVecOf's error.
-func NewCounterOf[L comparable](name, help string, o *Options) *VecOf[L, Counter] {
-	return Must(NewVecOf[L, Counter](nil, name, help, o))
+// NewCounterOf returns a family of counters of the default registry, with the fields of L as labels. Help is
+// required. It panics with [TryNewVecOf]'s error.
+func NewCounterOf[L comparable](name, help string, o *CounterOptions) *VecOf[L, Counter] {
+	return Must(TryNewVecOf[L, Counter](nil, name, help, o))
 }
 
-// NewGaugeOf returns a family of gauges of the default registry; it panics with NewVecOf's error.
+// NewGaugeOf returns a family of gauges of the default registry, with the fields of L as labels. Help is
+// required. It panics with [TryNewVecOf]'s error.
 func NewGaugeOf[L comparable](name, help string, o *GaugeOptions) *VecOf[L, Gauge] {
-	return Must(NewVecOf[L, Gauge](nil, name, help, o))
+	return Must(TryNewVecOf[L, Gauge](nil, name, help, o))
 }
 
-// NewHistogramOf returns a family of histograms of the default registry; it panics with NewVecOf's error.
+// NewHistogramOf returns a family of histograms of the default registry, with the fields of L as labels. Help is
+// required. It panics with [TryNewVecOf]'s error.
 func NewHistogramOf[L comparable](name, help string, o *HistogramOptions) *VecOf[L, Histogram] {
-	return Must(NewVecOf[L, Histogram](nil, name, help, o))
+	return Must(TryNewVecOf[L, Histogram](nil, name, help, o))
 }
 
-// NewSummaryOf returns a family of summaries of the default registry; it panics with NewVecOf's error.
+// NewSummaryOf returns a family of summaries of the default registry, with the fields of L as labels. Help is
+// required. It panics with [TryNewVecOf]'s error.
 func NewSummaryOf[L comparable](name, help string, o *SummaryOptions) *VecOf[L, Summary] {
-	return Must(NewVecOf[L, Summary](nil, name, help, o))
+	return Must(TryNewVecOf[L, Summary](nil, name, help, o))
+}
+
+// NewStateSetOf returns a family of state sets of the default registry, with the fields of L as labels. Help and
+// states are required. It panics with [TryNewStateSetOf]'s error.
+func NewStateSetOf[L comparable](name, help string, states []string, o *StateSetOptions) *VecOf[L, StateSet] {
+	return Must(TryNewStateSetOf[L](nil, name, help, states, o))
 }
 
 // With returns the instrument for the labels in l. It panics with an error that wraps ErrLabels if a

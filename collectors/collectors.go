@@ -2,7 +2,7 @@
 // and connections to databases. Package collectors/expvars has the variables of package expvar.
 //
 // They speak of the process that they run in. Where processes share a backend, what each of them says is on the page
-// of all, told apart by the label "process"; see [gotheus.InstanceCollector]. Names and types are those that
+// of all, told apart by the label "process"; see [gotheus.ProcessCollector]. Names and types are those that
 // dashboards for Go programs know.
 package collectors
 
@@ -21,7 +21,7 @@ func Register(r *gotheus.Registry) (remove func()) {
 	}
 	var all []func()
 	for _, c := range []gotheus.Collector{&Go{}, &Process{}, BuildInfo{}} {
-		all = append(all, r.Add(c))
+		all = append(all, r.Register(c))
 	}
 	return func() {
 		for _, remove := range all {
@@ -32,7 +32,7 @@ func Register(r *gotheus.Registry) (remove func()) {
 
 // BuildInfo collects go_build_info: path, version and checksum of the program's main module, as
 // [debug.ReadBuildInfo] has them.
-type BuildInfo struct{ instance }
+type BuildInfo struct{ perProcess }
 
 // Collect implements gotheus.Collector.
 func (BuildInfo) Collect(_ context.Context, s *gotheus.Sink) error {
@@ -47,7 +47,7 @@ func (BuildInfo) Collect(_ context.Context, s *gotheus.Sink) error {
 // DB collects go_sql_*, the statistics of a pool of connections, see [sql.DBStats]. Several may be added, with
 // different names.
 type DB struct {
-	instance
+	perProcess
 	DB   interface{ Stats() sql.DBStats } // a *sql.DB
 	Name string                           // value of the label db_name
 }
@@ -69,8 +69,8 @@ func (d *DB) Collect(_ context.Context, s *gotheus.Sink) error {
 	return nil
 }
 
-// instance makes a collector one of facts about its process.
-type instance struct{}
+// perProcess makes a collector one of facts about its process.
+type perProcess struct{}
 
-// PerInstance implements gotheus.InstanceCollector.
-func (instance) PerInstance() {}
+// PerProcess implements gotheus.ProcessCollector.
+func (perProcess) PerProcess() {}

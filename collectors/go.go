@@ -25,7 +25,7 @@ import (
 // Histograms have fewer buckets than the runtime's: powers of 2 for bytes, powers of 10 up to a second for seconds. Where
 // the runtime does not know their sum, it is estimated from the middles of the runtime's buckets.
 type Go struct {
-	instance
+	perProcess
 
 	// Choose decides about a family by its name, such as go_sched_latencies_seconds, and whether it is one of
 	// those that are there by default. Nil: these only. It must not be changed after the first scrape.

@@ -18,7 +18,7 @@ import (
 // Process collects process_*: CPU time, memory, file descriptors and start time, on Linux from /proc; elsewhere
 // nothing. What cannot be read is left out. A limit that is not there is +Inf.
 type Process struct {
-	instance
+	perProcess
 	root string // "": /proc
 }
 

@@ -56,7 +56,7 @@ type Middleware struct {
 }
 
 // Wrap returns a handler that passes requests on to next and measures them. It makes the histograms,
-// so they exist before the first request, and panics with the error of [gotheus.NewVec] if one cannot
+// so they exist before the first request, and panics with the error of [gotheus.TryNewVec] if one cannot
 // be made: it clashes with another family, or Prefix or buckets are invalid. Changes made to the
 // Middleware later have no effect.
 //
@@ -75,7 +75,7 @@ func (m *Middleware) Wrap(next http.Handler) http.Handler {
 		if full.Buckets == nil {
 			full.Buckets = buckets
 		}
-		return gotheus.Must(gotheus.NewVec[gotheus.Histogram](m.Registry, m.Prefix+name, help, &full, labels...))
+		return gotheus.Must(gotheus.TryNewVec[gotheus.Histogram](m.Registry, m.Prefix+name, help, &full, labels...))
 	}
 	sizes := []float64{10, 100, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8}
 	return &measured{

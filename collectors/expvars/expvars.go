@@ -16,7 +16,7 @@ import (
 )
 
 // Collector collects variables of package expvar, which are facts about the process, see
-// [gotheus.InstanceCollector]. The zero value gives all of them that are numbers, booleans (1 or 0), or objects of
+// [gotheus.ProcessCollector]. The zero value gives all of them that are numbers, booleans (1 or 0), or objects of
 // such, as untyped families: expvar_ and the name, in which what is not allowed is replaced by _; objects have a label
 // "key". Others are left out.
 type Collector struct {
@@ -34,8 +34,8 @@ type Var struct {
 	Labels []string
 }
 
-// PerInstance implements gotheus.InstanceCollector.
-func (c *Collector) PerInstance() {}
+// PerProcess implements gotheus.ProcessCollector.
+func (c *Collector) PerProcess() {}
 
 // Collect implements gotheus.Collector.
 func (c *Collector) Collect(_ context.Context, s *gotheus.Sink) error {
