@@ -137,8 +137,11 @@ func (r *Registry) openAgain(ctx context.Context, rawURL string, request *asked)
 }
 
 // BindBackend is Bind for a backend at hand, which r then owns: it is closed by Close. If ctx ends while
-// scrapes are in progress, nothing has happened.
+// scrapes are in progress, nothing has happened. The error wraps ErrInvalid if b is nil.
 func (r *Registry) BindBackend(ctx context.Context, b backend.Backend) error {
+	if b == nil {
+		return fmt.Errorf("%w: BindBackend: the backend is nil", ErrInvalid)
+	}
 	r.envDone.Store(true)
 	name := fmt.Sprintf("%T", b)
 	if err := r.beginBind(ctx, name); err != nil {
@@ -462,8 +465,12 @@ func init() { defaultRegistry.Store(&Registry{env: true}) }
 func Default() *Registry { return defaultRegistry.Load() }
 
 // SetDefault makes r the registry that package-level functions use from now on, and for which
-// GOTHEUS_BACKEND counts. Metrics that exist stay where they are. It is to be called before r is used.
+// GOTHEUS_BACKEND counts. Metrics that exist stay where they are. It is to be called before r is used. It
+// panics with an error that wraps ErrInvalid if r is nil.
 func SetDefault(r *Registry) {
+	if r == nil {
+		panic(fmt.Errorf("%w: SetDefault: the registry is nil", ErrInvalid))
+	}
 	r.env = true
 	defaultRegistry.Store(r)
 }

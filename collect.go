@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"reflect"
 	"slices"
 	"sync"
 )
@@ -47,9 +48,14 @@ func (f ProcessCollectorFunc) Collect(ctx context.Context, s *Sink) error { retu
 // PerProcess implements ProcessCollector.
 func (ProcessCollectorFunc) PerProcess() {}
 
-// Add asks c from now on, until remove is called. Several collectors may give series of one family if they
-// agree about it.
+// Register asks c from now on, until remove is called. Several collectors may give series of one family if
+// they agree about it. It panics with an error that wraps ErrInvalid if c is nil, or a nil pointer or
+// function.
 func (r *Registry) Register(c Collector) (remove func()) {
+	switch v := reflect.ValueOf(c); {
+	case !v.IsValid(), (v.Kind() == reflect.Pointer || v.Kind() == reflect.Func) && v.IsNil():
+		panic(fmt.Errorf("%w: Register: the collector is nil, of type %T", ErrInvalid, c))
+	}
 	entry := &collector{what: fmt.Sprintf("%T", c), collect: c.Collect}
 	if _, ok := c.(ProcessCollector); ok {
 		newSamples(r, entry)

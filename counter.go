@@ -115,7 +115,9 @@ func (c *Counter) addFloat(v float64) {
 // returns or panics, as in
 //
 //	defer busySeconds.AddSince(time.Now())
-func (c *Counter) AddSince(start time.Time) { c.Add(c.fam().reg.since(start)) }
+//
+// A start that cannot be right is treated as [Histogram.ObserveSince] does.
+func (c *Counter) AddSince(start time.Time) { c.Add(c.fam().since("Counter.AddSince", start)) }
 
 // Value returns the value: in shared memory that of all processes. Over a store, such as Redis, it is what this process
 // has counted, without what was taken over by others while they took it for dead; the total is on pages.

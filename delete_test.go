@@ -3,6 +3,7 @@ package gotheus_test
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -57,13 +58,13 @@ func TestDeleteRaces(t *testing.T) {
 			case <-done:
 				deleting = false
 			default:
-				c.DeleteMatching(nil)
+				c.DeleteAll()
 				g.DeleteMatching(gotheus.Labels{"l": "a"})
-				h.DeleteMatching(nil)
+				h.DeleteAll()
 			}
 		}
-		for _, m := range []interface{ DeleteMatching(gotheus.Labels) int }{c, g, h} {
-			if m.DeleteMatching(nil); m.DeleteMatching(nil) != 0 {
+		for _, m := range []interface{ DeleteAll() int }{c, g, h} {
+			if m.DeleteAll(); m.DeleteAll() != 0 {
 				t.Error("deleted twice")
 			}
 		}
@@ -85,7 +86,7 @@ func TestDeleteForgets(t *testing.T) {
 	kept := c.With("kept")
 	for i := range 100 {
 		c.With(fmt.Sprint(i)).Inc()
-		c.DeleteMatching(nil)
+		c.DeleteAll()
 	}
 	kept.Add(3) // after it was deleted
 	if err := r.BindBackend(t.Context(), b); err != nil {
@@ -120,6 +121,119 @@ func TestDeleteErrors(t *testing.T) {
 		t.Errorf("deleted %d", n)
 	}
 	pageHas(t, us, `c_total{l="a\n\"",region="us"} 0`)
+}
+
+// One label set, those that match, and all: by values, by struct, of partials, and for all processes.
+func TestDeleteOneSomeAll(t *testing.T) {
+	t.Parallel()
+	url := shmURL(t)
+	r, _ := newRegistry(t, &gotheus.RegistryOptions{NoSelfMetrics: true, Labels: gotheus.Labels{"region": "eu"}})
+	other, _ := newRegistry(t, &gotheus.RegistryOptions{NoSelfMetrics: true, Labels: gotheus.Labels{"region": "eu"}})
+	bind(t, r, url)
+	bind(t, other, url)
+	type request struct{ Path, Method, Code string }
+	o := &gotheus.CounterOptions{
+		Normalize: map[string]func(string) string{"method": strings.ToUpper},
+		Defaults:  gotheus.Labels{"code": "200"},
+	}
+	v := r.NewCounterVec("c_total", "C.", o, "path", "method", "code")
+	of := gotheus.Must(gotheus.TryNewVecOf[request, gotheus.Counter](other, "c_total", "C.", o))
+	part := v.Partial(gotheus.Labels{"path": "/b"})
+	fill := func() {
+		v.DeleteAll()
+		for _, path := range []string{"/a", "/b"} {
+			for _, method := range []string{"get", "put"} {
+				v.With(path, method).Inc()
+				v.WithLabels(gotheus.Labels{"path": path, "method": method, "code": "500"}).Inc()
+			}
+		}
+	}
+	left := func(t *testing.T, want ...string) {
+		t.Helper()
+		var got []string
+		for line := range strings.Lines(page(t, other)) {
+			if !strings.HasPrefix(line, "#") {
+				got = append(got, strings.TrimSuffix(strings.TrimPrefix(line, "c_total"), "\n"))
+			}
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("left are %q, want %q", got, want)
+		}
+	}
+	series := func(code, method, path string) string {
+		return fmt.Sprintf(`{code=%q,method=%q,path=%q,region="eu"} 1`, code, method, path)
+	}
+	all := []string{
+		series("200", "GET", "/a"), series("200", "GET", "/b"), series("200", "PUT", "/a"), series("200", "PUT", "/b"),
+		series("500", "GET", "/a"), series("500", "GET", "/b"), series("500", "PUT", "/a"), series("500", "PUT", "/b"),
+	}
+	but := func(places ...int) (some []string) {
+		for i, s := range all {
+			if !slices.Contains(places, i) {
+				some = append(some, s)
+			}
+		}
+		return some
+	}
+
+	fill()
+	left(t, all...)
+	if !v.Delete("/a", "get") || v.Delete("/a", "get") || v.Delete("/none", "get") {
+		t.Error("Delete reports what is not so")
+	}
+	left(t, but(0)...)
+	if !part.Delete("Put") {
+		t.Error("Delete of a partial finds nothing")
+	}
+	left(t, but(0, 3)...)
+	if !of.Delete(request{"/b", "get", ""}) || !of.Delete(request{"/b", "get", "500"}) || of.Delete(request{"/b", "get", "404"}) {
+		t.Error("Delete of a VecOf reports what is not so")
+	}
+	left(t, but(0, 1, 3, 5)...)
+	byPath := gotheus.Partial(of, func(path string) request { return request{path, "PUT", "500"} })
+	if !byPath.Delete("/b") || byPath.Delete("/b") {
+		t.Error("Delete of a partial VecOf reports what is not so")
+	}
+	left(t, but(0, 1, 3, 5, 7)...)
+
+	fill()
+	if n := of.DeleteMatching(gotheus.Labels{"method": "get"}); n != 4 {
+		t.Errorf("%d deleted", n)
+	}
+	left(t, but(0, 1, 4, 5)...)
+	if n := part.DeleteMatching(gotheus.Labels{"code": "500"}); n != 1 {
+		t.Errorf("%d deleted", n)
+	}
+	left(t, but(0, 1, 4, 5, 7)...)
+	if n := part.DeleteMatching(nil); n != 1 { // what Partial has given is something to match
+		t.Errorf("%d deleted", n)
+	}
+	left(t, but(0, 1, 3, 4, 5, 7)...)
+
+	fill()
+	if n := part.DeleteAll(); n != 4 {
+		t.Errorf("%d deleted", n)
+	}
+	left(t, but(1, 3, 5, 7)...)
+	if n := of.DeleteAll(); n != 4 {
+		t.Errorf("%d deleted", n)
+	}
+	left(t)
+
+	fill()
+	for want, err := range map[string]error{
+		`values are to be given for ["path" "method"]: 1 values given ["/a"]`: second(v.TryDelete("/a")),
+		`value "\xff" of label "path" is not UTF-8`:                           second(v.TryDelete("\xff", "get")),
+		`value "\xfe" of label "path" is not UTF-8`:                           second(of.TryDelete(request{"\xfe", "get", ""})),
+		`which would delete all series: use DeleteAll`:                        second(v.TryDeleteMatching(nil)),
+		`all series: use DeleteAll`:                                           second(of.TryDeleteMatching(gotheus.Labels{})),
+		`"verb" is not one of them`:                                           second(part.TryDeleteMatching(gotheus.Labels{"verb": "GET"})),
+	} {
+		isErr(t, err, gotheus.ErrLabels, "c_total", want)
+	}
+	isErr(t, panicOf(func() { v.Delete() }), gotheus.ErrLabels, "0 values given")
+	isErr(t, panicOf(func() { of.DeleteMatching(nil) }), gotheus.ErrLabels, "use DeleteAll")
+	left(t, all...)
 }
 
 // The timer works without anybody's help, and only for those who ask for it.
@@ -188,12 +302,12 @@ func TestDeleteMakesRoom(t *testing.T) {
 			v.With(set{fmt.Sprint(round, "-", i)}).Inc()
 		}
 		v.With(set{"one too many"}).Inc()
-		if n := v.Vec().DeleteMatching(nil); n != 11 {
+		if n := v.Vec().DeleteAll(); n != 11 {
 			t.Fatalf("round %d: deleted %d", round, n)
 		}
 	}
 	kept := v.With(set{"a"})
-	v.Vec().DeleteMatching(nil)
+	v.Vec().DeleteAll()
 	v.With(set{"a"}) // exists again
 	pageHas(t, r, `c_total{l="a"} 0`)
 	kept.Inc()

@@ -170,7 +170,7 @@ func ExampleVec_Declare() {
 }
 
 // Defaults and normalisers.
-func ExampleOptions() {
+func ExampleCounterOptions() {
 	r := new(gotheus.Registry)
 	requests := r.NewCounterVec("requests_total", "Requests served.", &gotheus.CounterOptions{
 		Defaults: gotheus.Labels{"region": "eu"},

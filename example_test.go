@@ -88,7 +88,7 @@ func ExampleNewRegistry() {
 	// shop_temperature_celsius{region="eu"} 4.5
 }
 
-func ExampleNew() {
+func ExampleTryNew() {
 	name := "from\nconfiguration"
 	_, err := gotheus.TryNew[gotheus.Counter](new(gotheus.Registry), name, "A name that is not known in advance.", nil)
 	fmt.Println(err)
@@ -233,24 +233,27 @@ func ExampleRegistry_HideFamily() {
 	// Output: 0
 }
 
-func ExampleVec_DeleteMatching() {
+func ExampleVec_Delete() {
 	r := new(gotheus.Registry)
 	requests := r.NewCounterVec("requests_total", "Requests served.", nil, "tenant", "path")
 	requests.With("acme", "/").Inc()
 	requests.With("acme", "/cart").Inc()
 	other := requests.With("other", "/")
 	other.Inc()
+	requests.With("acme", "/pay").Inc()
+	fmt.Println(requests.Delete("acme", "/pay"))
 	fmt.Println(requests.DeleteMatching(gotheus.Labels{"tenant": "acme"}))
-	fmt.Println(requests.DeleteMatching(nil))
+	fmt.Println(requests.DeleteAll())
 	other.Inc() // comes back from zero
 	fmt.Println(other.Value())
 	// Output:
+	// true
 	// 2
 	// 1
 	// 1
 }
 
-func ExampleOptions_timeToLive() {
+func ExampleCounterOptions_timeToLive() {
 	sessions := new(gotheus.Registry).NewGaugeVec("session_bytes", "Memory of sessions.", &gotheus.GaugeOptions{
 		TTL: time.Hour, // gone an hour after the last update
 	}, "user")
@@ -259,7 +262,7 @@ func ExampleOptions_timeToLive() {
 
 // A counter that goroutines and processes of a host increment all the time: with stripes, each processor writes to a
 // cache line of its own, and the page shows the sum.
-func ExampleOptions_stripes() {
+func ExampleCounterOptions_stripes() {
 	dir, _ := os.MkdirTemp("", "example")
 	defer os.RemoveAll(dir)
 	url := "shm://" + filepath.Join(dir, "shop") + "?fs=any"

@@ -63,7 +63,7 @@ func TestExemplars(t *testing.T) {
 	pageHas(t, a, `c_total{l="a"} 14`)
 
 	// Not in another life.
-	ca.DeleteMatching(nil)
+	ca.DeleteAll()
 	now = now.Add(time.Second)
 	cb.With("a").Inc()
 	if e := gotheus.Distributions(a, "c_total")[`l="a"`]; e.Exemplars != nil || e.Start != now.UnixNano() {

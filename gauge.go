@@ -99,6 +99,9 @@ func (g *Gauge) Add(v float64) {
 	}
 }
 
+// Sub subtracts v, which may be negative.
+func (g *Gauge) Sub(v float64) { g.Add(-v) }
+
 // Inc adds 1. What is going on right now is counted by
 //
 //	inFlight.Inc()
@@ -121,7 +124,9 @@ func (g *Gauge) SetToCurrentTime() {
 // the function returns or panics, as in
 //
 //	defer lastRun.SetSince(time.Now())
-func (g *Gauge) SetSince(start time.Time) { g.Set(g.fam().reg.since(start)) }
+//
+// A start that cannot be right is treated as [Histogram.ObserveSince] does.
+func (g *Gauge) SetSince(start time.Time) { g.Set(g.fam().since("Gauge.SetSince", start)) }
 
 // Value returns the value: in ModeShared that of all processes, in other modes that of this one. Over a store, such as
 // Redis, it is in all modes what this process has set and added itself; what others did is on pages.

@@ -178,7 +178,13 @@ func (h *Histogram) reserve(n uint64) bool {
 // function returns or panics, as in
 //
 //	defer latency.ObserveSince(time.Now())
-func (h *Histogram) ObserveSince(start time.Time) { h.Observe(h.fam().reg.since(start)) }
+//
+// A start that is later than now, being of another clock perhaps, or that is the zero time, since it was
+// never set, counts as no time: 0 is observed, and that is counted in gotheus_rejected_updates_total and
+// logged.
+func (h *Histogram) ObserveSince(start time.Time) {
+	h.Observe(h.fam().since("Histogram.ObserveSince", start))
+}
 
 // Count returns the number of observations: in shared memory those of all processes. Over a store, such as Redis, those of
 // this process, see [Counter.Value].

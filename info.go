@@ -16,8 +16,8 @@ type Info struct {
 	now *Gauge
 }
 
-// TryNewInfo returns an info in r, or in the default registry if that is nil. The name must end in _info. The error wraps
-// ErrInvalid or ErrConflict.
+// TryNewInfo returns an info in r, or in the default registry if that is nil. The name must end in _info; help
+// is required, and at least one fact. The error wraps ErrInvalid or ErrConflict.
 func TryNewInfo(r *Registry, name, help string, facts Labels) (*Info, error) {
 	if err := checkName(name); err != nil {
 		return nil, err
@@ -25,16 +25,19 @@ func TryNewInfo(r *Registry, name, help string, facts Labels) (*Info, error) {
 	return newInfo(orDefault(r), name, help, facts)
 }
 
-// NewInfo returns what TryNewInfo returns for r; it panics with its error.
+// NewInfo returns an info of r, see [TryNewInfo], with whose error it panics.
 func (r *Registry) NewInfo(name, help string, facts Labels) *Info {
 	return Must(TryNewInfo(r, name, help, facts))
 }
 
-// NewInfo returns what TryNewInfo returns for the default registry; it panics with its error.
+// NewInfo returns an info of the default registry, see [TryNewInfo], with whose error it panics.
 func NewInfo(name, help string, facts Labels) *Info { return Default().NewInfo(name, help, facts) }
 
 func newInfo(r *Registry, name, help string, facts Labels) (*Info, error) {
 	names := sortedKeys(facts)
+	if len(names) == 0 {
+		return nil, fmt.Errorf("%w: %s: an info needs facts, such as Labels{\"version\": \"1.2\"}", ErrInvalid, r.opts.Prefix+name)
+	}
 	f, err := prepare[Gauge](r, name, help, &GaugeOptions{MaxSeries: -1, TTL: -1}, true, names)
 	if err != nil {
 		return nil, err

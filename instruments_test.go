@@ -1,6 +1,7 @@
 package gotheus_test
 
 import (
+	"errors"
 	"math"
 	"strings"
 	"sync"
@@ -250,14 +251,9 @@ func TestBuckets(t *testing.T) {
 		"exponential one":  func() { gotheus.ExponentialBuckets(1, 1, 3) },
 		"exponential huge": func() { gotheus.ExponentialBuckets(1, 1e200, 3) },
 	} {
-		func() {
-			defer func() {
-				if p, ok := recover().(string); !ok || !strings.HasPrefix(p, "gotheus: ") {
-					t.Errorf("%s: got panic %v", name, p)
-				}
-			}()
-			f()
-		}()
+		if err := panicOf(f); !errors.Is(err, gotheus.ErrInvalid) || !strings.Contains(err.Error(), "Buckets(") {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
 

@@ -29,9 +29,9 @@ func TestKeptInstrumentMovesAlong(t *testing.T) {
 	g := r.NewGaugeVec("g", "G.", nil, "l")
 	sum := r.NewGaugeVec("sum", "S.", &gotheus.GaugeOptions{Mode: gotheus.ModeSum}, "l")
 	keptC, keptG, keptSum := c.With("a"), g.With("a"), sum.With("a")
-	c.DeleteMatching(nil)
-	g.DeleteMatching(nil)
-	sum.DeleteMatching(nil)
+	c.DeleteAll()
+	g.DeleteAll()
+	sum.DeleteAll()
 	c.With("a").Inc()
 	g.With("a").Set(7)
 	sum.With("a").Set(7)
@@ -54,7 +54,7 @@ func TestTwoInstrumentsOfAGauge(t *testing.T) {
 	r, _ := newRegistry(t, nil)
 	v := r.NewGaugeVec("g", "G.", nil, "l")
 	kept := v.With("a")
-	v.DeleteMatching(nil)
+	v.DeleteAll()
 	v.With("a").Set(6)
 	kept.Set(7)
 	bind(t, r, shmURL(t))
@@ -71,7 +71,7 @@ func TestPostponedAndDeleted(t *testing.T) {
 	kept := v.With("a")
 	for range 1000 {
 		kept.Inc()
-		v.DeleteMatching(nil)
+		v.DeleteAll()
 	}
 	var p strings.Builder
 	r.WriteText(&p)
@@ -108,7 +108,7 @@ func TestSecondLife(t *testing.T) {
 	vecs[0].With("a").Inc()
 	at(1000)
 	at(1050)
-	vecs[0].DeleteMatching(nil)
+	vecs[0].DeleteAll()
 	vecs[0].With("a").Inc()
 	at(1065)
 	pageHas(t, regs[1], `c_total{l="a"} 1`)
@@ -132,7 +132,7 @@ func TestLimitAfterOthersDelete(t *testing.T) {
 		for i := range 10 {
 			vb.With(fmt.Sprint(round, "-", i)).Inc()
 		}
-		if n := va.DeleteMatching(nil); n < 10 {
+		if n := va.DeleteAll(); n < 10 {
 			t.Fatalf("deleted %d", n)
 		}
 		vb.With("the one that finds out")
@@ -151,8 +151,8 @@ func TestDeleteSurvivesTheBackend(t *testing.T) {
 	v.With("a").Inc()
 	path, _, _ := strings.Cut(strings.TrimPrefix(url, "shm://"), "?")
 	os.Remove(path + ".gotheus-v1")
-	v.DeleteMatching(nil)
-	if _, err := v.TryDeleteMatching(nil); err == nil || !strings.Contains(log.String(), "was removed") {
+	v.DeleteAll()
+	if _, err := v.TryDeleteAll(); err == nil || !strings.Contains(log.String(), "was removed") {
 		t.Errorf("%v: %s", err, log)
 	}
 	if _, err := v.TryDeleteMatching(gotheus.Labels{"x": "y"}); !errors.Is(err, gotheus.ErrLabels) {
@@ -172,7 +172,7 @@ func TestJoining(t *testing.T) {
 	va, vb := a.NewGaugeVec("g", "G.", o, "l"), b.NewGaugeVec("g", "G.", o, "l")
 	va.With("a").Set(5)
 	vb.With("a").Set(6)
-	va.DeleteMatching(nil)
+	va.DeleteAll()
 	va.With("a")
 	vb.With("a").Set(6)
 	pageHas(t, a, `g{l="a"} 6`)
@@ -264,8 +264,8 @@ func TestManyBringBackAtOnce(t *testing.T) {
 	for round := range 300 {
 		kept, below := v.With("a"), g.With("a") // the gauge is negative: its sign bit is no seal
 		b.set(nil)
-		v.DeleteMatching(nil)
-		g.DeleteMatching(nil)
+		v.DeleteAll()
+		g.DeleteAll()
 		if round%2 == 0 {
 			b.set(fmt.Errorf("%w: for the test", backend.ErrFull))
 		}
@@ -304,7 +304,7 @@ func TestDeletedWhileWaiting(t *testing.T) {
 	r.BindBackend(t.Context(), b)
 	v := r.NewCounterVec("c_total", "C.", nil, "l")
 	kept := v.With("a")
-	v.DeleteMatching(nil)
+	v.DeleteAll()
 	over, cancel := context.WithCancel(t.Context())
 	cancel()
 	r.Close(over)

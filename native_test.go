@@ -259,7 +259,7 @@ func TestNativeLives(t *testing.T) {
 			vecs[1].With("a").Observe(v)
 		}
 		checkNative(t, gotheus.Distributions(rs[life%2], "h")[`l="a"`], values, 100)
-		if n := vecs[(life+1)%2].DeleteMatching(nil); n != 1 {
+		if n := vecs[(life+1)%2].DeleteAll(); n != 1 {
 			t.Errorf("deleted %d", n)
 		}
 		for _, r := range rs {
@@ -336,7 +336,7 @@ func TestNativePagesUnderLoad(t *testing.T) {
 		case 5:
 			bind(t, r, url)
 		case 10, 12:
-			v.DeleteMatching(nil)
+			v.DeleteAll()
 		case 15:
 			r.Close(t.Context())
 		}

@@ -361,10 +361,11 @@ func DefaultBuckets() []float64 {
 }
 
 // LinearBuckets returns n bounds, the first being start and each being width above the one before. It
-// panics unless n is positive, width is positive, and all bounds are finite.
+// panics with an error that wraps ErrInvalid unless n is positive, width is positive, and all bounds are
+// finite.
 func LinearBuckets(start, width float64, n int) []float64 {
 	if n < 1 || !(width > 0) || !finite(start+width*float64(n)) {
-		panic(fmt.Sprintf("gotheus: LinearBuckets(%v, %v, %d): width and n must be positive, bounds finite", start, width, n))
+		panic(fmt.Errorf("%w: LinearBuckets(%v, %v, %d): width and n must be positive, bounds finite", ErrInvalid, start, width, n))
 	}
 	b := make([]float64, n)
 	for i := range b {
@@ -374,16 +375,33 @@ func LinearBuckets(start, width float64, n int) []float64 {
 }
 
 // ExponentialBuckets returns n bounds, the first being start and each being factor times the one
-// before. It panics unless n and start are positive, factor is above 1, and all bounds are finite.
+// before. It panics with an error that wraps ErrInvalid unless n and start are positive, factor is above 1,
+// and all bounds are finite.
 func ExponentialBuckets(start, factor float64, n int) []float64 {
 	if n < 1 || !(start > 0) || !(factor > 1) || !finite(start*math.Pow(factor, float64(n))) {
-		panic(fmt.Sprintf("gotheus: ExponentialBuckets(%v, %v, %d): start and n must be positive, factor above 1, bounds finite", start, factor, n))
+		panic(fmt.Errorf("%w: ExponentialBuckets(%v, %v, %d): start and n must be positive, factor above 1, bounds finite", ErrInvalid, start, factor, n))
 	}
 	b := make([]float64, n)
 	for i := range b {
 		b[i] = start
 		start *= factor
 	}
+	return b
+}
+
+// ExponentialBucketsRange returns n bounds from first to last, each being the same factor times the one
+// before. It panics with an error that wraps ErrInvalid unless n is at least 2, first is positive, and last
+// is above it and finite.
+func ExponentialBucketsRange(first, last float64, n int) []float64 {
+	if n < 2 || !(first > 0) || !(last > first) || !finite(last) {
+		panic(fmt.Errorf("%w: ExponentialBucketsRange(%v, %v, %d): n must be at least 2, the first bound positive, the last one above it and finite", ErrInvalid, first, last, n))
+	}
+	b := make([]float64, n)
+	from, step := math.Log(first), (math.Log(last)-math.Log(first))/float64(n-1)
+	for i := range b {
+		b[i] = math.Exp(from + step*float64(i))
+	}
+	b[0], b[n-1] = first, last // to the last digit
 	return b
 }
 

@@ -65,20 +65,28 @@ func (v *Vec[M]) fix(l Labels, given bool) error {
 
 // Declare makes the series of these label sets, which are given as for WithLabels, so that they are
 // shown at zero before anything happened. They do not count for MaxSeries. It returns v, and panics as
-// WithLabels does, having made none.
+// WithLabels does, having made none; see TryDeclare.
 func (v *Vec[M]) Declare(sets ...Labels) *Vec[M] {
+	if err := v.TryDeclare(sets...); err != nil {
+		panic(err)
+	}
+	return v
+}
+
+// TryDeclare is Declare with an error in place of the panic.
+func (v *Vec[M]) TryDeclare(sets ...Labels) error {
 	all := make([][]string, len(sets))
 	for i, l := range sets {
 		if !v.fits(l) {
-			panic(v.wrongNames(l))
+			return v.wrongNames(l)
 		}
 		all[i] = v.complete(l)
 		if err := v.checkValues(all[i]); err != nil {
-			panic(err)
+			return err
 		}
 	}
 	v.declare(all)
-	return v
+	return nil
 }
 
 func (v *Vec[M]) declare(all [][]string) {

@@ -187,7 +187,7 @@ func TestQuantilesOfAnotherLife(t *testing.T) {
 		}
 		d := gotheus.Distributions(rs[0], "s")[`l="a"`]
 		checkQuantiles(t, fmt.Sprint("life ", life), d.Quantiles, values, []float64{.5}, .01)
-		vecs[life%2].DeleteMatching(nil)
+		vecs[life%2].DeleteAll()
 	}
 }
 

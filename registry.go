@@ -77,8 +77,9 @@ type binding struct {
 	number int  // tells live processes apart
 }
 
-// NewRegistry returns an empty registry. It panics with an error that wraps ErrInvalid if o's prefix or
-// labels cannot be part of any metric; see TryNewRegistry.
+// NewRegistry returns an empty registry. Registries that are bound to the same backend have one page: to keep
+// metrics apart, give each a backend, or a namespace of a store, of its own. It panics with an error that wraps
+// ErrInvalid if o's prefix or labels cannot be part of any metric; see TryNewRegistry.
 func NewRegistry(o *RegistryOptions) *Registry { return Must(TryNewRegistry(o)) }
 
 // TryNewRegistry is NewRegistry with an error in place of the panic.

@@ -17,7 +17,7 @@ import (
 
 const (
 	rejectedName = "gotheus_rejected_updates_total"
-	rejectedHelp = "Updates that were ignored because of their value, by metric."
+	rejectedHelp = "Updates that were ignored, or times taken for 0, because of their value, by metric."
 
 	collectorErrorsName = "gotheus_collector_errors_total"
 	collectorErrorsHelp = "Collectors, or families of theirs, that were left out of a page because of an error."
@@ -120,13 +120,18 @@ func (r *Registry) log(level slog.Level, cause, msg string, args ...any) {
 
 // reject counts and logs an update that was ignored.
 func (f *family) reject(op string, v any, rule string) {
+	f.report("an update was ignored", op, v, rule)
+}
+
+// report counts and logs an update with a value that makes no sense, and what was done.
+func (f *family) report(done, op string, v any, rule string) {
 	r := f.reg
 	if !r.opts.NoSelfMetrics && f.def.Name != r.opts.Prefix+rejectedName {
 		if vec, err := newOwnVec(r, rejectedName, rejectedHelp); err == nil {
 			vec.With(f.def.Name).Inc()
 		}
 	}
-	r.log(slog.LevelWarn, "reject "+f.def.Name, "an update was ignored", "metric", f.def.Name, "operation", op, "value", v, "rule", rule)
+	r.log(slog.LevelWarn, "reject "+f.def.Name, done, "metric", f.def.Name, "operation", op, "value", v, "rule", rule)
 }
 
 // ownPrefix is reserved for what the registry says about itself.

@@ -12,9 +12,9 @@ import (
 
 // Sink takes a collector's families during its Collect; it must not be used afterwards, nor by several
 // goroutines at once. The registry's prefix and constant labels are added. A family that could not be
-// exposed is left out, reported and counted, and the others are shown. For each family there is a method that
-// begins it, and what that returns has methods that add series: a value for each label comes last, in
-// the order in which the labels were given.
+// exposed is left out, reported and counted, and the others are shown. For each type of family there is a
+// method that begins one and returns a writer, whose methods add series: a value for each label comes last,
+// in the order in which the labels were given.
 type Sink struct {
 	reg      *Registry
 	instance bool // what is given is stored for this instance
@@ -71,7 +71,7 @@ func (s *Sink) Info(name, help string, labels ...string) *InfoWriter {
 	return &InfoWriter{s.family(expo.Info, name, help, nil, labels), s}
 }
 
-// StateSet begins a family whose series have states, at most backend.MaxStates, that are on or off.
+// StateSet begins a family whose series have states, at most 53, that are on or off.
 func (s *Sink) StateSet(name, help string, states []string, labels ...string) *StateSetWriter {
 	return &StateSetWriter{s.family(expo.StateSet, name, help, states, labels), s}
 }
@@ -86,7 +86,7 @@ func (s *Sink) Summary(name, help string, quantiles []float64, labels ...string)
 	return &SummaryWriter{s.family(expo.Summary, name, help, quantiles, labels), s}
 }
 
-// Points is a family of single values.
+// NumberWriter adds series to a family of single values.
 type NumberWriter struct {
 	f *collected
 	s *Sink
@@ -116,7 +116,7 @@ func (p *NumberWriter) PutNumber(n expo.Number, values ...string) {
 	p.f.put(p.s.reg, row{number: n}, values)
 }
 
-// Infos is a family of facts.
+// InfoWriter adds facts to a family of infos.
 type InfoWriter struct {
 	f *collected
 	s *Sink
@@ -127,7 +127,7 @@ func (p *InfoWriter) Put(values ...string) {
 	p.f.put(p.s.reg, row{number: expo.Number{Int: 1}}, values)
 }
 
-// StateSets is a family of series with states.
+// StateSetWriter adds series to a family with states.
 type StateSetWriter struct {
 	f *collected
 	s *Sink
@@ -147,7 +147,7 @@ func (p *StateSetWriter) Put(on []string, values ...string) {
 	p.f.put(p.s.reg, row{number: expo.Number{Int: bits}}, values)
 }
 
-// Histograms is a family of histograms.
+// HistogramWriter adds series to a family of histograms.
 type HistogramWriter struct {
 	f *collected
 	s *Sink
@@ -182,7 +182,7 @@ func (p *HistogramWriter) PutDistribution(d expo.Distribution, values ...string)
 	p.f.putDistribution(p.s, d, values)
 }
 
-// Summaries is a family of summaries.
+// SummaryWriter adds series to a family of summaries.
 type SummaryWriter struct {
 	f *collected
 	s *Sink

@@ -43,7 +43,7 @@ func TestStripes(t *testing.T) {
 	want := fmt.Sprintf(`hot_total{n="x"} %v`, processes*(1+each+2.5))
 	pageHas(t, first, want)
 	v := first.NewCounterVec("hot_total", "Hot.", &gotheus.CounterOptions{Stripes: 4}, "n")
-	if n := v.DeleteMatching(nil); n != 1 {
+	if n := v.DeleteAll(); n != 1 {
 		t.Errorf("%d deleted", n)
 	}
 	if strings.Contains(page(t, first), "{") {

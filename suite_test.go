@@ -277,13 +277,13 @@ func (s *suiteWorker) do(c command) (answer string) {
 	case "delete":
 		switch {
 		case s.counters[c.Name] != nil:
-			return fmt.Sprint(s.counters[c.Name].DeleteMatching(c.Match))
+			return deleteFrom(s.counters[c.Name], c.Match)
 		case s.gauges[c.Name] != nil:
-			return fmt.Sprint(s.gauges[c.Name].DeleteMatching(c.Match))
+			return deleteFrom(s.gauges[c.Name], c.Match)
 		case s.summaries[c.Name] != nil:
-			return fmt.Sprint(s.summaries[c.Name].DeleteMatching(c.Match))
+			return deleteFrom(s.summaries[c.Name], c.Match)
 		default:
-			return fmt.Sprint(s.histograms[c.Name].DeleteMatching(c.Match))
+			return deleteFrom(s.histograms[c.Name], c.Match)
 		}
 	case "reach": // the series method=GET, code=200, cached=true, in one of the ways there are
 		return s.reach(c)
@@ -422,4 +422,12 @@ func TestSuite(t *testing.T) {
 			})
 		}
 	}
+}
+
+// deleteFrom deletes the series that match, all if there is nothing to match, and says how many there were.
+func deleteFrom[M gotheus.Instrument](v *gotheus.Vec[M], match gotheus.Labels) string {
+	if len(match) == 0 {
+		return fmt.Sprint(v.DeleteAll())
+	}
+	return fmt.Sprint(v.DeleteMatching(match))
 }

@@ -79,7 +79,11 @@ func (s *Summary) ObserveN(v float64, n uint64) {
 // function returns or panics, as in
 //
 //	defer latency.ObserveSince(time.Now())
-func (s *Summary) ObserveSince(start time.Time) { s.Observe(s.fam().reg.since(start)) }
+//
+// A start that cannot be right is treated as [Histogram.ObserveSince] does.
+func (s *Summary) ObserveSince(start time.Time) {
+	s.Observe(s.fam().since("Summary.ObserveSince", start))
+}
 
 // Count returns the number of observations: in shared memory those of all processes. Over a store, such as Redis, those of
 // this process, see [Counter.Value].

@@ -155,23 +155,69 @@ func (v *VecOf[L, M]) find(l *L) *M {
 }
 
 // Declare makes the series of these label sets, so that they are shown at zero before anything happened.
-// They do not count for MaxSeries. It returns v, and panics as With does, having made none.
+// They do not count for MaxSeries. It returns v, and panics as With does, having made none; see TryDeclare.
 func (v *VecOf[L, M]) Declare(sets ...L) *VecOf[L, M] {
-	all := make([][]string, len(sets))
-	for i, l := range sets {
-		all[i] = Must(v.valuesOf(l))
+	if err := v.TryDeclare(sets...); err != nil {
+		panic(err)
 	}
-	v.vec.declare(all)
 	return v
 }
+
+// TryDeclare is Declare with an error in place of the panic.
+func (v *VecOf[L, M]) TryDeclare(sets ...L) error {
+	all := make([][]string, len(sets))
+	for i, l := range sets {
+		var err error
+		if all[i], err = v.valuesOf(l); err != nil {
+			return err
+		}
+	}
+	v.vec.declare(all)
+	return nil
+}
+
+// Delete deletes the series of the labels in l, for all processes that share the backend, and reports whether
+// there was one. It panics as With does, and is otherwise like [Vec.Delete]; see TryDelete.
+func (v *VecOf[L, M]) Delete(l L) bool {
+	was, err := v.TryDelete(l)
+	v.vec.fam.deleted(err)
+	return was
+}
+
+// TryDelete is Delete with an error in place of the panic. The error may also be the backend's, which then
+// may not have known of the series.
+func (v *VecOf[L, M]) TryDelete(l L) (bool, error) {
+	full, err := v.valuesOf(l)
+	if err != nil {
+		return false, err
+	}
+	return v.vec.deleteOne(full)
+}
+
+// DeleteMatching is [Vec.DeleteMatching], also of a VecOf made by Partial, of whose function it knows nothing.
+func (v *VecOf[L, M]) DeleteMatching(match Labels) int { return v.vec.DeleteMatching(match) }
+
+// TryDeleteMatching is [Vec.TryDeleteMatching].
+func (v *VecOf[L, M]) TryDeleteMatching(match Labels) (int, error) {
+	return v.vec.TryDeleteMatching(match)
+}
+
+// DeleteAll is [Vec.DeleteAll]: it deletes all series of the family, also of a VecOf made by Partial.
+func (v *VecOf[L, M]) DeleteAll() int { return v.vec.DeleteAll() }
+
+// TryDeleteAll is [Vec.TryDeleteAll].
+func (v *VecOf[L, M]) TryDeleteAll() (int, error) { return v.vec.TryDeleteAll() }
 
 // Vec returns the family as a Vec, whose labels are declared in the order of the fields.
 func (v *VecOf[L, M]) Vec() *Vec[M] { return v.vec }
 
 // Partial returns a VecOf of the same family that takes a P, which complete turns into an L: it fills in
 // the labels that are known already. complete is called on each look-up, concurrently; P can be of any
-// type.
+// type. It panics with an error that wraps ErrInvalid if complete is nil.
 func Partial[P, L comparable, M Instrument](v *VecOf[L, M], complete func(P) L) *VecOf[P, M] {
+	if complete == nil {
+		panic(fmt.Errorf("%w: %s: Partial: the function is nil", ErrInvalid, v.vec.fam.def.Name))
+	}
 	return &VecOf[P, M]{
 		vec:    v.vec,
 		with:   func(p P) (*M, error) { return v.TryWith(complete(p)) },

@@ -9,13 +9,12 @@ import (
 	"github.com/gotheus/gotheus/internal/backend"
 )
 
-// Family is a family of a page, as Families yields it.
+// Family is a family of a page, as Families yields it: what encoders call one, its name, help, type and so on,
+// and its series.
 type Family struct {
-	Name, Help, Unit string
-	Type             expo.Type
-	Bounds           []float64 // of a histogram's buckets without +Inf, or a summary's quantiles, ascending
-	page             *page
-	of               *pageFamily
+	expo.Family
+	page *page
+	of   *pageFamily
 }
 
 // Point is a series of a page with all that is known of it. A state set has a series for each state.
@@ -66,7 +65,7 @@ func (r *Registry) familiesOf(ctx context.Context, s Scope) iter.Seq2[*Family, e
 		err := r.gather(ctx, p, &WriteOptions{Format: expo.Format{Syntax: expo.Text1, Escaping: expo.AllowUTF8}, Scope: s})
 		for i := range p.families {
 			pf := &p.families[i]
-			f := &Family{Name: pf.Name, Help: pf.Help, Unit: pf.Unit, Type: pf.Type, Bounds: pf.Bounds, page: p, of: pf}
+			f := &Family{Family: pf.Family, page: p, of: pf}
 			if !yield(f, nil) {
 				return
 			}
