@@ -5,7 +5,8 @@ import (
 	"time"
 )
 
-// Now returns the time by the registry's clock, which is time.Now unless [RegistryOptions] has another.
+// Now returns the time by the registry's clock, which is time.Now unless [RegistryOptions] has
+// another.
 func (r *Registry) Now() time.Time {
 	if r.opts.Now != nil {
 		return r.opts.Now()
@@ -21,8 +22,8 @@ func nanoseconds(t time.Time) int64 {
 	return t.UnixNano()
 }
 
-// since returns the seconds that have passed since start. If start cannot be right, it is 0, and that is
-// reported: the event has happened, whatever its time was.
+// since returns the seconds that have passed since start. If start cannot be right, it is 0, and
+// that is reported: the event has happened, whatever its time was.
 func (f *family) since(op string, start time.Time) float64 {
 	v := f.reg.since(start)
 	if v < 0 || v > farBack && start.IsZero() {
@@ -32,8 +33,8 @@ func (f *family) since(op string, start time.Time) float64 {
 	return v
 }
 
-// farBack is from how many seconds before now on the zero time is one that was never set. A clock of a test may
-// begin there.
+// farBack is from how many seconds before now on the zero time is one that was never set. A clock
+// of a test may begin there.
 const farBack = 1e9
 
 // since returns the seconds that have passed since start by the registry's clock.

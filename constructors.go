@@ -8,9 +8,10 @@ func Must[T any](v T, err error) T {
 	return v
 }
 
-// TryNew returns the instrument with that name in r, which it makes if there is none; nil is the default
-// registry. Help is required: it says what the metric counts or measures. The error wraps ErrInvalid, or
-// ErrConflict if the name is taken by another definition. For state sets there is [TryNewStateSet].
+// TryNew returns the instrument with that name in r, which it makes if there is none; nil is the
+// default registry. Help is required: it says what the metric counts or measures. The error wraps
+// ErrInvalid, or ErrConflict if the name is taken by another definition. For state sets there is
+// [TryNewStateSet].
 func TryNew[M Counter | Gauge | Histogram | Summary](r *Registry, name, help string, o OptionsFor[M]) (*M, error) {
 	if err := checkName(name); err != nil {
 		return nil, err
@@ -27,10 +28,10 @@ func newSingle[M Instrument](r *Registry, name, help string, o OptionsFor[M]) (*
 	return v.TryWith()
 }
 
-// TryNewVec returns the family with that name and those labels in r, which it makes if there is none; nil is
-// the default registry. Help is required. The order of labels is that of With's values; it is not part of the
-// family's identity. The error wraps ErrInvalid, or ErrConflict if the name is taken by another definition.
-// For state sets there is [TryNewStateSetVec].
+// TryNewVec returns the family with that name and those labels in r, which it makes if there is
+// none; nil is the default registry. Help is required. The order of labels is that of With's
+// values; it is not part of the family's identity. The error wraps ErrInvalid, or ErrConflict if
+// the name is taken by another definition. For state sets there is [TryNewStateSetVec].
 func TryNewVec[M Counter | Gauge | Histogram | Summary](r *Registry, name, help string, o OptionsFor[M], labels ...string) (*Vec[M], error) {
 	if err := checkName(name); err != nil {
 		return nil, err
@@ -46,10 +47,10 @@ func newVecOn[M Instrument](r *Registry, name, help string, o OptionsFor[M], lab
 	return newVec[M](f, optionsFor(o).common(), labels)
 }
 
-// TryNewStateSet returns the state set with that name and these states in r, which it makes if there is none;
-// nil is the default registry. There must be at least one state, and 53 at most; their order is part of the
-// family's identity. Help is required. The error wraps ErrInvalid, or ErrConflict if the name is taken by
-// another definition.
+// TryNewStateSet returns the state set with that name and these states in r, which it makes if
+// there is none; nil is the default registry. There must be at least one state, and 53 at most;
+// their order is part of the family's identity. Help is required. The error wraps ErrInvalid, or
+// ErrConflict if the name is taken by another definition.
 func TryNewStateSet(r *Registry, name, help string, states []string, o *StateSetOptions) (*StateSet, error) {
 	if err := checkName(name); err != nil {
 		return nil, err
@@ -73,7 +74,8 @@ func orDefault(r *Registry) *Registry {
 	return r
 }
 
-// Families with labels, by the kind of their series: how fields, parameters and variables are declared.
+// Families with labels, by the kind of their series: how fields, parameters and variables are
+// declared.
 type (
 	CounterVec   = Vec[Counter]
 	GaugeVec     = Vec[Gauge]
@@ -82,61 +84,66 @@ type (
 	StateSetVec  = Vec[StateSet]
 )
 
-// The constructors below return what TryNew and TryNewVec return and panic with their error. They are meant
-// for definitions that are part of the program; for names that come from elsewhere use TryNew and TryNewVec.
+// The constructors below return what TryNew and TryNewVec return and panic with their error. They
+// are meant for definitions that are part of the program; for names that come from elsewhere use
+// TryNew and TryNewVec.
 
-// NewCounter returns a counter of the default registry. Help is required. It panics with [TryNew]'s error.
+// NewCounter returns a counter of the default registry. Help is required. It panics with [TryNew]'s
+// error.
 func NewCounter(name, help string, o *CounterOptions) *Counter {
 	return Default().NewCounter(name, help, o)
 }
 
-// NewGauge returns a gauge of the default registry. Help is required. It panics with [TryNew]'s error.
+// NewGauge returns a gauge of the default registry. Help is required. It panics with [TryNew]'s
+// error.
 func NewGauge(name, help string, o *GaugeOptions) *Gauge {
 	return Default().NewGauge(name, help, o)
 }
 
-// NewHistogram returns a histogram of the default registry. Help is required. It panics with [TryNew]'s error.
+// NewHistogram returns a histogram of the default registry. Help is required. It panics with
+// [TryNew]'s error.
 func NewHistogram(name, help string, o *HistogramOptions) *Histogram {
 	return Default().NewHistogram(name, help, o)
 }
 
-// NewSummary returns a summary of the default registry. Help is required. It panics with [TryNew]'s error.
+// NewSummary returns a summary of the default registry. Help is required. It panics with [TryNew]'s
+// error.
 func NewSummary(name, help string, o *SummaryOptions) *Summary {
 	return Default().NewSummary(name, help, o)
 }
 
-// NewCounterVec returns a family of counters of the default registry. Help is required, and at least one label.
-// It panics with [TryNewVec]'s error.
+// NewCounterVec returns a family of counters of the default registry. Help is required, and at
+// least one label. It panics with [TryNewVec]'s error.
 func NewCounterVec(name, help string, o *CounterOptions, labels ...string) *CounterVec {
 	return Default().NewCounterVec(name, help, o, labels...)
 }
 
-// NewGaugeVec returns a family of gauges of the default registry. Help is required, and at least one label.
-// It panics with [TryNewVec]'s error.
+// NewGaugeVec returns a family of gauges of the default registry. Help is required, and at least
+// one label. It panics with [TryNewVec]'s error.
 func NewGaugeVec(name, help string, o *GaugeOptions, labels ...string) *GaugeVec {
 	return Default().NewGaugeVec(name, help, o, labels...)
 }
 
-// NewHistogramVec returns a family of histograms of the default registry. Help is required, and at least one label.
-// It panics with [TryNewVec]'s error.
+// NewHistogramVec returns a family of histograms of the default registry. Help is required, and at
+// least one label. It panics with [TryNewVec]'s error.
 func NewHistogramVec(name, help string, o *HistogramOptions, labels ...string) *HistogramVec {
 	return Default().NewHistogramVec(name, help, o, labels...)
 }
 
-// NewSummaryVec returns a family of summaries of the default registry. Help is required, and at least one label.
-// It panics with [TryNewVec]'s error.
+// NewSummaryVec returns a family of summaries of the default registry. Help is required, and at
+// least one label. It panics with [TryNewVec]'s error.
 func NewSummaryVec(name, help string, o *SummaryOptions, labels ...string) *SummaryVec {
 	return Default().NewSummaryVec(name, help, o, labels...)
 }
 
-// NewStateSet returns a state set of the default registry. Help and states are required. It panics with
-// [TryNewStateSet]'s error.
+// NewStateSet returns a state set of the default registry. Help and states are required. It panics
+// with [TryNewStateSet]'s error.
 func NewStateSet(name, help string, states []string, o *StateSetOptions) *StateSet {
 	return Default().NewStateSet(name, help, states, o)
 }
 
-// NewStateSetVec returns a family of state sets of the default registry. Help and states are required, and at
-// least one label. It panics with [TryNewStateSetVec]'s error.
+// NewStateSetVec returns a family of state sets of the default registry. Help and states are
+// required, and at least one label. It panics with [TryNewStateSetVec]'s error.
 func NewStateSetVec(name, help string, states []string, o *StateSetOptions, labels ...string) *StateSetVec {
 	return Default().NewStateSetVec(name, help, states, o, labels...)
 }
@@ -161,38 +168,38 @@ func (r *Registry) NewSummary(name, help string, o *SummaryOptions) *Summary {
 	return Must(TryNew[Summary](r, name, help, o))
 }
 
-// NewCounterVec returns a family of counters of r. Help is required, and at least one label. It panics with
-// [TryNewVec]'s error.
+// NewCounterVec returns a family of counters of r. Help is required, and at least one label. It
+// panics with [TryNewVec]'s error.
 func (r *Registry) NewCounterVec(name, help string, o *CounterOptions, labels ...string) *CounterVec {
 	return Must(TryNewVec[Counter](r, name, help, o, labels...))
 }
 
-// NewGaugeVec returns a family of gauges of r. Help is required, and at least one label. It panics with
-// [TryNewVec]'s error.
+// NewGaugeVec returns a family of gauges of r. Help is required, and at least one label. It panics
+// with [TryNewVec]'s error.
 func (r *Registry) NewGaugeVec(name, help string, o *GaugeOptions, labels ...string) *GaugeVec {
 	return Must(TryNewVec[Gauge](r, name, help, o, labels...))
 }
 
-// NewHistogramVec returns a family of histograms of r. Help is required, and at least one label. It panics with
-// [TryNewVec]'s error.
+// NewHistogramVec returns a family of histograms of r. Help is required, and at least one label. It
+// panics with [TryNewVec]'s error.
 func (r *Registry) NewHistogramVec(name, help string, o *HistogramOptions, labels ...string) *HistogramVec {
 	return Must(TryNewVec[Histogram](r, name, help, o, labels...))
 }
 
-// NewSummaryVec returns a family of summaries of r. Help is required, and at least one label. It panics with
-// [TryNewVec]'s error.
+// NewSummaryVec returns a family of summaries of r. Help is required, and at least one label. It
+// panics with [TryNewVec]'s error.
 func (r *Registry) NewSummaryVec(name, help string, o *SummaryOptions, labels ...string) *SummaryVec {
 	return Must(TryNewVec[Summary](r, name, help, o, labels...))
 }
 
-// NewStateSet returns a state set of r. Help and states are required. It panics with [TryNewStateSet]'s
-// error.
+// NewStateSet returns a state set of r. Help and states are required. It panics with
+// [TryNewStateSet]'s error.
 func (r *Registry) NewStateSet(name, help string, states []string, o *StateSetOptions) *StateSet {
 	return Must(TryNewStateSet(r, name, help, states, o))
 }
 
-// NewStateSetVec returns a family of state sets of r. Help and states are required, and at least one label.
-// It panics with [TryNewStateSetVec]'s error.
+// NewStateSetVec returns a family of state sets of r. Help and states are required, and at least
+// one label. It panics with [TryNewStateSetVec]'s error.
 func (r *Registry) NewStateSetVec(name, help string, states []string, o *StateSetOptions, labels ...string) *StateSetVec {
 	return Must(TryNewStateSetVec(r, name, help, states, o, labels...))
 }

@@ -16,8 +16,8 @@ import (
 	"github.com/gotheus/gotheus/metrictest"
 )
 
-// Asking again with zero options is asking for what is there, whatever it is. Another value is a conflict, which
-// names the metric, both values and what to do.
+// Asking again with zero options is asking for what is there, whatever it is. Another value is a
+// conflict, which names the metric, both values and what to do.
 func TestZeroOptionIsAsItIs(t *testing.T) {
 	t.Parallel()
 	r, _ := newRegistry(t, nil)
@@ -126,8 +126,8 @@ func TestHiddenFamilyComesBackAsItWas(t *testing.T) {
 	pageHas(t, r, `c_total{l="x",pool="b"} 2`)
 }
 
-// Constant labels of one metric are on all its series, those of the overflow included, wherever they live. They
-// do not count as labels of look-ups, and deletion keeps to them.
+// Constant labels of one metric are on all its series, those of the overflow included, wherever
+// they live. They do not count as labels of look-ups, and deletion keeps to them.
 func TestConstantLabelsOfOneMetric(t *testing.T) {
 	t.Parallel()
 	everywhere(t, func(t *testing.T, r *gotheus.Registry, _ *testLog) {
@@ -265,7 +265,8 @@ func TestExponentialBucketsRange(t *testing.T) {
 	}
 }
 
-// An untyped function behaves as that of a gauge: one series for each process, and none while it fails.
+// An untyped function behaves as that of a gauge: one series for each process, and none while it
+// fails.
 func TestUntypedFunc(t *testing.T) {
 	t.Parallel()
 	url := shmURL(t)

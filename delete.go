@@ -10,20 +10,22 @@ import (
 	"github.com/gotheus/gotheus/internal/backend"
 )
 
-// Delete deletes the series of one label set, whose values are given as for With, and reports whether there
-// was one. It does so for all processes that share the backend. A kept instrument of the series that is used
-// again brings it back, from zero. An update that races with Delete belongs to either life of the series.
+// Delete deletes the series of one label set, whose values are given as for With, and reports
+// whether there was one. It does so for all processes that share the backend. A kept instrument of
+// the series that is used again brings it back, from zero. An update that races with Delete belongs
+// to either life of the series.
 //
-// It panics with an error that wraps ErrLabels if the number of values is wrong or one is not UTF-8; see
-// TryDelete. An error of the backend, which then may not have known of the series, is logged.
+// It panics with an error that wraps ErrLabels if the number of values is wrong or one is not
+// UTF-8; see TryDelete. An error of the backend, which then may not have known of the series, is
+// logged.
 func (v *Vec[M]) Delete(values ...string) bool {
 	was, err := v.TryDelete(values...)
 	v.fam.deleted(err)
 	return was
 }
 
-// TryDelete is Delete with an error in place of the panic. The error may also be the backend's, which then
-// may not have known of the series.
+// TryDelete is Delete with an error in place of the panic. The error may also be the backend's,
+// which then may not have known of the series.
 func (v *Vec[M]) TryDelete(values ...string) (bool, error) {
 	if len(values) != len(v.open) {
 		return false, v.wrongNumber(values)
@@ -45,22 +47,23 @@ func (v *Vec[M]) deleteOne(full []string) (bool, error) {
 	return n > 0, err
 }
 
-// DeleteMatching deletes all series that have the values in match, whatever their other labels are, for all
-// processes that share the backend, and returns how many there were. Of a Vec made by Partial, these are
-// those that have the values of Partial, too. Values pass the labels' normalisers; defaults do not matter.
-// Instruments and updates are as with Delete.
+// DeleteMatching deletes all series that have the values in match, whatever their other labels are,
+// for all processes that share the backend, and returns how many there were. Of a Vec made by
+// Partial, these are those that have the values of Partial, too. Values pass the labels'
+// normalisers; defaults do not matter. Instruments and updates are as with Delete.
 //
-// It panics with an error that wraps ErrLabels if match has names that are not labels of v, or is empty: to
-// delete all series there is DeleteAll. With a Vec made by Partial it may be empty. See TryDeleteMatching. An
-// error of the backend, which then may not have known of all series, is logged.
+// It panics with an error that wraps ErrLabels if match has names that are not labels of v, or is
+// empty: to delete all series there is DeleteAll. With a Vec made by Partial it may be empty. See
+// TryDeleteMatching. An error of the backend, which then may not have known of all series, is
+// logged.
 func (v *Vec[M]) DeleteMatching(match Labels) int {
 	n, err := v.TryDeleteMatching(match)
 	v.fam.deleted(err)
 	return n
 }
 
-// TryDeleteMatching is DeleteMatching with an error in place of the panic. The error may also be the
-// backend's, which then may not have known of all series.
+// TryDeleteMatching is DeleteMatching with an error in place of the panic. The error may also be
+// the backend's, which then may not have known of all series.
 func (v *Vec[M]) TryDeleteMatching(match Labels) (int, error) {
 	if unknown := v.unknown(match); unknown != nil {
 		return 0, v.wrong(unknown)
@@ -72,9 +75,10 @@ func (v *Vec[M]) TryDeleteMatching(match Labels) (int, error) {
 	return v.deleteMatching(all)
 }
 
-// DeleteAll deletes all series or, of a Vec made by Partial, all that have its values, for all processes that
-// share the backend, and returns how many there were. Instruments and updates are as with Delete. An error of
-// the backend, which then may not have known of all series, is logged; see TryDeleteAll.
+// DeleteAll deletes all series or, of a Vec made by Partial, all that have its values, for all
+// processes that share the backend, and returns how many there were. Instruments and updates are as
+// with Delete. An error of the backend, which then may not have known of all series, is logged; see
+// TryDeleteAll.
 func (v *Vec[M]) DeleteAll() int {
 	n, err := v.TryDeleteAll()
 	v.fam.deleted(err)
@@ -112,7 +116,8 @@ func (f *family) deleted(err error) {
 	}
 }
 
-// owns reports whether a series of the family is the registry's: another one may have other constant labels.
+// owns reports whether a series of the family is the registry's: another one may have other
+// constant labels.
 func (f *family) owns(labels string) bool { return hasLabels(labels, f.constant) }
 
 // hasLabels reports whether a label text has all of these labels.
@@ -132,8 +137,8 @@ func hasLabels(text string, labels Labels) bool {
 	return found == len(labels)
 }
 
-// delete deletes series by their label texts, and forgets the instruments that this process has of them. A
-// kept one that is used again is listed again.
+// delete deletes series by their label texts, and forgets the instruments that this process has of
+// them. A kept one that is used again is listed again.
 func (f *family) delete(match func(labels string) bool) (int, error) {
 	b := f.reg.current()
 	n, err := f.deleteFrom(b, match)
@@ -163,8 +168,8 @@ func (f *family) delete(match func(labels string) bool) (int, error) {
 	return n, err
 }
 
-// deleteFrom deletes series of a backend. Their further words go first: if they were left over by somebody who is
-// killed in between, they would count in the next life.
+// deleteFrom deletes series of a backend. Their further words go first: if they were left over by
+// somebody who is killed in between, they would count in the next life.
 func (f *family) deleteFrom(b *binding, match func(labels string) bool) (int, error) {
 	var err error
 	if !f.def.Parts() {
@@ -184,8 +189,8 @@ func (f *family) deleteFrom(b *binding, match func(labels string) bool) (int, er
 	return n, cmp.Or(more, err)
 }
 
-// drop forgets the instruments of those series that do not exist any more, whoever has deleted them. It
-// reports whether there were any.
+// drop forgets the instruments of those series that do not exist any more, whoever has deleted
+// them. It reports whether there were any.
 func (f *family) drop(which func(*series) bool) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -205,9 +210,9 @@ func (f *family) drop(which func(*series) bool) bool {
 	return true
 }
 
-// dropped reports whether a series does not exist any more. Its instrument, which somebody may have kept, gets
-// sealed words of its own: its next update must come here, even if another instrument has brought the
-// series back, so that it is listed and moves along with the registry.
+// dropped reports whether a series does not exist any more. Its instrument, which somebody may have
+// kept, gets sealed words of its own: its next update must come here, even if another instrument
+// has brought the series back, so that it is listed and moves along with the registry.
 func (f *family) dropped(m instrument) bool {
 	r, s := f.reg, m.base()
 	r.moveMu.Lock()

@@ -8,27 +8,28 @@ import (
 	"github.com/gotheus/gotheus/internal/backend"
 )
 
-// TryNewFunc makes a metric whose value is what f returns, in r or, if that is nil, in the default registry, until
-// remove is called. Help is required. Where processes share a backend, f is called every few seconds
-// ([RegistryOptions.SampleInterval]), otherwise at scrapes; never twice at once. If it returns an error or panics,
-// or has not returned when a scrape's time is over, nothing else is touched; that is counted in
-// gotheus_collector_errors_total and logged.
+// TryNewFunc makes a metric whose value is what f returns, in r or, if that is nil, in the default
+// registry, until remove is called. Help is required. Where processes share a backend, f is called
+// every few seconds ([RegistryOptions.SampleInterval]), otherwise at scrapes; never twice at once.
+// If it returns an error or panics, or has not returned when a scrape's time is over, nothing else
+// is touched; that is counted in gotheus_collector_errors_total and logged.
 //
-// For a counter, f returns a count of this process's that never goes down. The metric is the total over all
-// processes, those that have ended included: what has been added since the last call is added to it. If f returns less
-// than before, it is taken to have begun again from zero, as is a function that is new under a name that was removed. Flush and Close call f once more; what it counts in the last
-// seconds before its process is killed is lost.
+// For a counter, f returns a count of this process's that never goes down. The metric is the total
+// over all processes, those that have ended included: what has been added since the last call is
+// added to it. If f returns less than before, it is taken to have begun again from zero, as is a
+// function that is new under a name that was removed. Flush and Close call f once more; what it
+// counts in the last seconds before its process is killed is lost.
 //
-// For a gauge, f returns what this process has. The gauge has mode [ModePerProcess], unless the options have one other
-// than [ModeShared]. As long as f fails, the process has no part in it.
+// For a gauge, f returns what this process has. The gauge has mode [ModePerProcess], unless the
+// options have one other than [ModeShared]. As long as f fails, the process has no part in it.
 //
 // The error wraps ErrInvalid, also if f is nil, or ErrConflict if the name is taken.
 func TryNewFunc[M Counter | Gauge](r *Registry, name, help string, o OptionsFor[M], f func() (float64, error)) (remove func(), err error) {
 	return newFunc(r, name, help, o, f)
 }
 
-// TryNewUntypedFunc is TryNewFunc for a value whose type is not known, as when it comes from elsewhere. Its mode
-// is [ModePerProcess], as a gauge's.
+// TryNewUntypedFunc is TryNewFunc for a value whose type is not known, as when it comes from
+// elsewhere. Its mode is [ModePerProcess], as a gauge's.
 func TryNewUntypedFunc(r *Registry, name, help string, o *UntypedOptions, f func() (float64, error)) (remove func(), err error) {
 	return newFunc[Gauge](r, name, help, untypedOptions{o}, f)
 }
@@ -110,14 +111,14 @@ func (fn *function[M]) store(*Sink) []error {
 	return nil
 }
 
-// NewCounterFunc makes a counter of r whose value is what f returns, as TryNewFunc does. Help is required. It
-// panics with its error.
+// NewCounterFunc makes a counter of r whose value is what f returns, as TryNewFunc does. Help is
+// required. It panics with its error.
 func (r *Registry) NewCounterFunc(name, help string, o *CounterOptions, f func() (float64, error)) (remove func()) {
 	return Must(TryNewFunc[Counter](r, name, help, o, f))
 }
 
-// NewGaugeFunc makes a gauge of r whose value is what f returns, as TryNewFunc does. Help is required. It panics
-// with its error.
+// NewGaugeFunc makes a gauge of r whose value is what f returns, as TryNewFunc does. Help is
+// required. It panics with its error.
 func (r *Registry) NewGaugeFunc(name, help string, o *GaugeOptions, f func() (float64, error)) (remove func()) {
 	return Must(TryNewFunc[Gauge](r, name, help, o, f))
 }

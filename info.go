@@ -7,8 +7,9 @@ import (
 	"github.com/gotheus/gotheus/internal/backend"
 )
 
-// Info is facts about the program as label values, such as its version: a series whose value is 1. It is on the page as
-// long as a live process says so: while two versions run, both are there. All methods may be called concurrently.
+// Info is facts about the program as label values, such as its version: a series whose value is 1.
+// It is on the page as long as a live process says so: while two versions run, both are there. All
+// methods may be called concurrently.
 type Info struct {
 	vec *Vec[Gauge]
 
@@ -16,8 +17,8 @@ type Info struct {
 	now *Gauge
 }
 
-// TryNewInfo returns an info in r, or in the default registry if that is nil. The name must end in _info; help
-// is required, and at least one fact. The error wraps ErrInvalid or ErrConflict.
+// TryNewInfo returns an info in r, or in the default registry if that is nil. The name must end in
+// _info; help is required, and at least one fact. The error wraps ErrInvalid or ErrConflict.
 func TryNewInfo(r *Registry, name, help string, facts Labels) (*Info, error) {
 	if err := checkName(name); err != nil {
 		return nil, err
@@ -57,8 +58,8 @@ func newInfo(r *Registry, name, help string, facts Labels) (*Info, error) {
 	return i, i.TrySet(facts)
 }
 
-// Set replaces the facts; their names must be those given at first. It panics with an error that wraps ErrLabels if
-// they are not, or a value is not UTF-8; see TrySet.
+// Set replaces the facts; their names must be those given at first. It panics with an error that
+// wraps ErrLabels if they are not, or a value is not UTF-8; see TrySet.
 func (i *Info) Set(facts Labels) {
 	if err := i.TrySet(facts); err != nil {
 		panic(err)

@@ -28,10 +28,10 @@ func (c common) check(name string, labels []string) error {
 	return nil
 }
 
-// Partial returns a Vec of the same family in which the labels of l have these values, so that With no
-// longer takes them. It can be applied again, to any depth: a value given later takes the place of an
-// earlier one or of a default. It is cheap and makes no series. It panics with an error that wraps
-// ErrLabels for a name that is no label or a value that is not UTF-8; see TryPartial.
+// Partial returns a Vec of the same family in which the labels of l have these values, so that With
+// no longer takes them. It can be applied again, to any depth: a value given later takes the place
+// of an earlier one or of a default. It is cheap and makes no series. It panics with an error that
+// wraps ErrLabels for a name that is no label or a value that is not UTF-8; see TryPartial.
 func (v *Vec[M]) Partial(l Labels) *Vec[M] { return Must(v.TryPartial(l)) }
 
 // TryPartial is Partial with an error in place of the panic.
@@ -64,8 +64,8 @@ func (v *Vec[M]) fix(l Labels, given bool) error {
 }
 
 // Declare makes the series of these label sets, which are given as for WithLabels, so that they are
-// shown at zero before anything happened. They do not count for MaxSeries. It returns v, and panics as
-// WithLabels does, having made none; see TryDeclare.
+// shown at zero before anything happened. They do not count for MaxSeries. It returns v, and panics
+// as WithLabels does, having made none; see TryDeclare.
 func (v *Vec[M]) Declare(sets ...Labels) *Vec[M] {
 	if err := v.TryDeclare(sets...); err != nil {
 		panic(err)

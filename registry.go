@@ -21,7 +21,7 @@ import (
 
 var (
 	// ErrInvalid is wrapped by errors about definitions that can never be exposed: a bad name,
-	// help, label, bucket or option.
+	// help, label, bucket or option; and about arguments that cannot work, such as a nil collector.
 	ErrInvalid = errors.New("gotheus: invalid definition")
 	// ErrConflict is wrapped by errors about definitions that clash with one the registry already
 	// has. Their text says what differs.

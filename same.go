@@ -13,8 +13,8 @@ import (
 
 // When a definition is that of a family that is there already.
 
-// given says which properties of a family its definition gives. The others are the defaults or, if the
-// family is there already, whatever it has.
+// given says which properties of a family its definition gives. The others are the defaults or, if
+// the family is there already, whatever it has.
 type given struct {
 	ttl, maxSeries, buckets bool
 	native                  *NativeOptions  // nil: not given
@@ -38,8 +38,8 @@ func givenBy(options interface{ common() common }) given {
 	return g
 }
 
-// differs says in what a second definition of the same name differs from the first, and what to do; "" if in
-// nothing.
+// differs says in what a second definition of the same name differs from the first, and what to do;
+// "" if in nothing.
 func differs(old, f *family) string {
 	a, b, g := old.def, f.def, &f.given
 	another := func(what string, has, wanted any) string {
@@ -90,14 +90,16 @@ func ttlText(ttl time.Duration) any {
 	return ttl
 }
 
-// agrees reports whether a family with old has what n asks for, which is asked if there is no family.
+// agrees reports whether a family with old has what n asks for, which is asked if there is no
+// family.
 func (n *NativeOptions) agrees(old, asked *backend.Native) bool {
 	return old != nil && (n.Factor == 0 || old.Schema == asked.Schema) &&
 		(n.ZeroThreshold == 0 || old.ZeroThreshold == asked.ZeroThreshold) &&
 		(n.MaxBuckets == 0 || old.MaxBuckets == asked.MaxBuckets)
 }
 
-// agrees reports whether a family with old has what o asks for, which is asked if there is no family.
+// agrees reports whether a family with old has what o asks for, which is asked if there is no
+// family.
 func (o *SummaryOptions) agrees(old, asked *backend.Sketch) bool {
 	if old == nil || asked == nil {
 		return old == asked
@@ -121,8 +123,8 @@ func describeSketch(s *backend.Sketch) string {
 	return fmt.Sprintf("%v of %v in %d slots, %d buckets for each doubling", s.Quantiles, s.MaxAge, s.Slots, s.PerDoubling)
 }
 
-// constantLabels returns the registry's constant labels together with those of a metric, which has its
-// labels, too.
+// constantLabels returns the registry's constant labels together with those of a metric, which has
+// its labels, too.
 func (r *Registry) constantLabels(name string, own Labels, labels []string) (Labels, error) {
 	if len(own) == 0 {
 		return r.opts.Labels, nil

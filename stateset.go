@@ -8,14 +8,14 @@ import (
 	"github.com/gotheus/gotheus/internal/backend"
 )
 
-// StateSet is a set of states, of which none, one or several are on, such as what a worker is doing. On a page it has a
-// series for each state, told apart by a label with the metric's name, that is 1 or 0. At first all are off.
-// It is one word: no page shows a change half-way. All methods may be called concurrently. State sets are made by
-// [NewStateSet], [TryNew] or a [Vec].
+// StateSet is a set of states, of which none, one or several are on, such as what a worker is
+// doing. On a page it has a series for each state, told apart by a label with the metric's name,
+// that is 1 or 0. At first all are off. It is one word: no page shows a change half-way. All
+// methods may be called concurrently. State sets are made by [NewStateSet], [TryNew] or a [Vec].
 type StateSet struct{ gauge Gauge }
 
-// Set turns these states on and all others off. If one of them is not a state of s, nothing changes, which is
-// counted in gotheus_rejected_updates_total and logged.
+// Set turns these states on and all others off. If one of them is not a state of s, nothing
+// changes, which is counted in gotheus_rejected_updates_total and logged.
 func (s *StateSet) Set(states ...string) {
 	def := s.gauge.fam().def
 	var on uint64

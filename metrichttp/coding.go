@@ -2,10 +2,13 @@ package metrichttp
 
 import (
 	"compress/gzip"
+	"fmt"
 	"io"
 	"slices"
 	"sync"
 	"sync/atomic"
+
+	"github.com/gotheus/gotheus"
 )
 
 // Compressor compresses pages, one after the other; *gzip.Writer is one. After Reset, Write and Close put a
@@ -37,8 +40,11 @@ func init() {
 // RegisterCoding makes all handlers offer a content coding such as "zstd", or replaces the one of that name.
 // Clients that accept several equally get the one that was registered last. make is called when no
 // compressor is left over from an earlier page, also concurrently. Importing the module compress
-// registers zstd and a faster gzip.
+// registers zstd and a faster gzip. It panics with an error that wraps gotheus.ErrInvalid if make is nil.
 func RegisterCoding(name string, make func() Compressor) {
+	if make == nil {
+		panic(fmt.Errorf("%w: RegisterCoding %q: the function is nil", gotheus.ErrInvalid, name))
+	}
 	registering.Lock()
 	defer registering.Unlock()
 	c := &coding{name: name}

@@ -1,6 +1,7 @@
 package metrichttp
 
 import (
+	"fmt"
 	"net/http"
 	"path"
 	"strconv"
@@ -57,12 +58,15 @@ type Middleware struct {
 
 // Wrap returns a handler that passes requests on to next and measures them. It makes the histograms,
 // so they exist before the first request, and panics with the error of [gotheus.TryNewVec] if one cannot
-// be made: it clashes with another family, or Prefix or buckets are invalid. Changes made to the
+// be made: it clashes with another family, or Prefix or buckets are invalid; also if next is nil. Changes made to the
 // Middleware later have no effect.
 //
 // The ResponseWriter that next gets can be flushed, hijacked and used to push if the server's can, and
 // unwrapped by [http.ResponseController]. It may replace the Body of the request it is given.
 func (m *Middleware) Wrap(next http.Handler) http.Handler {
+	if next == nil {
+		panic(fmt.Errorf("%w: Middleware.Wrap: the handler is nil", gotheus.ErrInvalid))
+	}
 	labels := []string{"method", "route", "status_code"}
 	histogram := func(name, help string, o *gotheus.HistogramOptions, unit string, buckets []float64) *gotheus.Vec[gotheus.Histogram] {
 		full := gotheus.HistogramOptions{}
