@@ -284,7 +284,7 @@ func (r *Registry) notThere() error {
 
 // Close flushes, leaves the backend and ends everything that r does in the background. Metrics go
 // on in the heap, from zero; r can be bound again, and then carries over what was counted in
-// between. Gauges of a mode other than Shared keep their values: they are this process's own.
+// between. Gauges of a mode other than ModeShared keep their values: they are this process's own.
 // Series with a time to live stay, and windows of quantiles stand still, until another one is made
 // or r is bound again. Closing a registry that is not bound ends what it does in the background.
 //
@@ -366,8 +366,12 @@ func init() {
 func Default() *Registry { return defaultRegistry.Load() }
 
 // SetDefault makes r the registry that package-level functions use from now on, and for which
-// GOTHEUS_BACKEND counts. Metrics that exist stay where they are. It is to be called before r is used.
+// GOTHEUS_BACKEND counts. Metrics that exist stay where they are. It is to be called before r is used. It
+// panics with an error that wraps ErrInvalid if r is nil.
 func SetDefault(r *Registry) {
+	if r == nil {
+		panic(fmt.Errorf("%w: SetDefault: the registry is nil", ErrInvalid))
+	}
 	r.bind.env = true
 	defaultRegistry.Store(r)
 }

@@ -1,6 +1,7 @@
 package gotheus_test
 
 import (
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -45,12 +46,44 @@ func TestClock(t *testing.T) {
 	}()
 	pageHas(t, r, "c_total 1.5", "g 1.5", "h_sum 1.5", "h_count 1", "s_sum 1.5", "s_count 1", "last 1.7000000015e+09")
 
-	// Clocks may go back. A counter takes no part in it.
+}
+
+// A start that is later than now, by another clock or since this one was set back, and one that was never set,
+// count as no time, and that is reported.
+func TestStartThatCannotBeRight(t *testing.T) {
+	t.Parallel()
+	for name, of := range map[string]func(now time.Time) time.Time{
+		"set back":      func(now time.Time) time.Time { return now.Add(time.Millisecond) },
+		"another clock": func(time.Time) time.Time { return time.Now().AddDate(100, 0, 0) },
+		"forgotten":     func(time.Time) time.Time { return time.Time{} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			clock := newFakeClock()
+			r, log := newRegistry(t, clock.options())
+			start := of(clock.now())
+			r.NewCounter("c_total", "C.", nil).AddSince(start)
+			r.NewGauge("g", "G.", nil).SetSince(start)
+			r.NewHistogram("h", "H.", nil).ObserveSince(start)
+			r.NewSummary("s", "S.", nil).ObserveSince(start)
+			pageHas(t, r, "c_total 0", "g 0", "h_sum 0", "h_count 1", "s_sum 0", "s_count 1",
+				`gotheus_rejected_updates_total{metric="c_total"} 1`, `gotheus_rejected_updates_total{metric="g"} 1`,
+				`gotheus_rejected_updates_total{metric="h"} 1`, `gotheus_rejected_updates_total{metric="s"} 1`)
+			for _, part := range []string{"a time was taken for 0", "metric=h", "operation=Histogram.ObserveSince", start.Format("2006-01-02")} {
+				if !strings.Contains(log.String(), part) {
+					t.Errorf("the log lacks %q: %s", part, log)
+				}
+			}
+		})
+	}
+
+	// A clock of a test may begin at the zero time.
+	var now time.Time
+	r, _ := newRegistry(t, &gotheus.RegistryOptions{Now: func() time.Time { return now }, NoSelfMetrics: true})
 	start := r.Now()
-	clock.advance(-time.Second)
-	c.AddSince(start)
-	g.SetSince(start)
-	pageHas(t, r, "c_total 1.5", "g -1", `gotheus_rejected_updates_total{metric="c_total"} 1`)
+	now = now.Add(2 * time.Second)
+	r.NewSummary("s", "S.", nil).ObserveSince(start)
+	pageHas(t, r, "s_sum 2", "s_count 1")
 }
 
 // Without a clock of its own, a registry uses the machine's, monotonic part and all.

@@ -5,19 +5,21 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"reflect"
 	"slices"
 	"sync"
 
 	"github.com/gotheus/gotheus/internal/page"
 )
 
-// Collector makes families from facts that live elsewhere, such as the length of a queue in a database: facts
-// that any process would report alike. It is asked at scrape time, in the process that is scraped; facts about
-// the process itself are for an [InstanceCollector].
+// Collector makes families from facts that live elsewhere, such as the length of a queue in a
+// database: facts that any process would report alike. It is asked at scrape time, in the process
+// that is scraped; facts about the process itself are for a [ProcessCollector].
 //
-// If Collect returns an error or panics, or has not returned when ctx ends, the page goes without its families;
-// that is counted in gotheus_collector_errors_total and logged. Collect is never called again before it has
-// returned: scrapes that come meanwhile share the next call. ctx also ends when nobody waits any more.
+// If Collect returns an error or panics, or has not returned when ctx ends, the page goes without
+// its families; that is counted in gotheus_collector_errors_total and logged. Collect is never
+// called again before it has returned: scrapes that come meanwhile share the next call. ctx also
+// ends when nobody waits any more.
 type Collector interface {
 	Collect(ctx context.Context, s *Sink) error
 }
@@ -28,32 +30,37 @@ type CollectorFunc func(ctx context.Context, s *Sink) error
 // Collect calls f.
 func (f CollectorFunc) Collect(ctx context.Context, s *Sink) error { return f(ctx, s) }
 
-// InstanceCollector is a Collector of facts about the process that it runs in, such as its memory. Where
-// processes share a backend, every process asks its own every few seconds ([RegistryOptions.SampleInterval])
-// and when it is scraped, and what they say is on the page of all, told apart by the label "process". When a
-// process ends, however it ends, its series are gone at the next scrape, and so are those of a
-// collector that has failed or no longer gives them.
+// ProcessCollector is a Collector of facts about the process that it runs in, such as its memory.
+// Where processes share a backend, every process asks its own every few seconds
+// ([RegistryOptions.SampleInterval]) and when it is scraped, and what they say is on the page of
+// all, told apart by the label "process". When a process ends, however it ends, its series are gone
+// at the next scrape, and so are those of a collector that has failed or no longer gives them.
 //
 // What it gives must have neither times nor exemplars nor exponential buckets.
-type InstanceCollector interface {
+type ProcessCollector interface {
 	Collector
-	PerInstance() // does nothing
+	PerProcess() // does nothing
 }
 
-// InstanceCollectorFunc is a function that is an InstanceCollector.
-type InstanceCollectorFunc func(ctx context.Context, s *Sink) error
+// ProcessCollectorFunc is a function that is a ProcessCollector.
+type ProcessCollectorFunc func(ctx context.Context, s *Sink) error
 
 // Collect calls f.
-func (f InstanceCollectorFunc) Collect(ctx context.Context, s *Sink) error { return f(ctx, s) }
+func (f ProcessCollectorFunc) Collect(ctx context.Context, s *Sink) error { return f(ctx, s) }
 
-// PerInstance implements InstanceCollector.
-func (InstanceCollectorFunc) PerInstance() {}
+// PerProcess implements ProcessCollector.
+func (ProcessCollectorFunc) PerProcess() {}
 
-// Add asks c from now on, until remove is called. Several collectors may give series of one family if they
-// agree about it.
-func (r *Registry) Add(c Collector) (remove func()) {
+// Register asks c from now on, until remove is called. Several collectors may give series of one
+// family if they agree about it. It panics with an error that wraps ErrInvalid if c is nil, or a
+// nil pointer or function.
+func (r *Registry) Register(c Collector) (remove func()) {
+	switch v := reflect.ValueOf(c); {
+	case !v.IsValid(), (v.Kind() == reflect.Pointer || v.Kind() == reflect.Func) && v.IsNil():
+		panic(fmt.Errorf("%w: Register: the collector is nil, of type %T", ErrInvalid, c))
+	}
 	entry := &collector{what: fmt.Sprintf("%T", c), collect: c.Collect}
-	if _, ok := c.(InstanceCollector); ok {
+	if _, ok := c.(ProcessCollector); ok {
 		newSamples(r, entry)
 	}
 	return r.add(entry)
@@ -99,8 +106,8 @@ const (
 	ofAll           // about what is alike in all processes
 )
 
-// collect asks collectors, all at once. It returns the families of those that
-// answer before ctx ends, but for the instance's, which are in the backend then, and the errors of what is missing.
+// collect asks collectors, all at once. It returns the families of those that answer before ctx
+// ends, but for the instance's, which are in the backend then, and the errors of what is missing.
 func (r *Registry) collect(ctx context.Context, which whom) (families []*page.Collected, missing error) {
 	r.collectorsMu.Lock()
 	all := slices.Clone(r.collectors)
@@ -144,8 +151,8 @@ func (r *Registry) collect(ctx context.Context, which whom) (families []*page.Co
 	return m.families, errors.Join(errs...)
 }
 
-// fail takes back what was stored, unless that was since then, by a run that others have waited for: what is old
-// says nothing.
+// fail takes back what was stored, unless that was since then, by a run that others have waited
+// for: what is old says nothing.
 func (c *collector) fail(since uint64) {
 	c.storeMu.Lock()
 	defer c.storeMu.Unlock()

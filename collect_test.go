@@ -20,7 +20,7 @@ func TestCollector(t *testing.T) {
 	t.Parallel()
 	r, _ := newRegistry(t, &gotheus.RegistryOptions{Prefix: "p_", Labels: gotheus.Labels{"zone": "a"}})
 	r.NewGauge("m", "M.", nil)
-	remove := r.Add(sinkFunc(func(ctx context.Context, s *gotheus.Sink) error {
+	remove := r.Register(sinkFunc(func(ctx context.Context, s *gotheus.Sink) error {
 		g := s.Gauge("queue_depth", "Messages.", "queue", "host")
 		g.Put(3, "mail", "h2")
 		g.Put(nan, "mail", "h1")
@@ -120,7 +120,7 @@ func TestBadCollectors(t *testing.T) {
 			return nil
 		},
 	} {
-		r.Add(c)
+		r.Register(c)
 	}
 	pageHas(t, r, "mine_total 1", "good 1", "also_good 1", "hist_count 1")
 	// Three collectors, sixteen families, and two families that clash with others; and again.
@@ -146,7 +146,7 @@ func TestHangingCollector(t *testing.T) {
 		release := make(chan struct{})
 		var calls atomic.Int32
 		back := make(chan struct{})
-		r.Add(sinkFunc(func(ctx context.Context, s *gotheus.Sink) error {
+		r.Register(sinkFunc(func(ctx context.Context, s *gotheus.Sink) error {
 			if calls.Add(1) > 1 {
 				s.Gauge("recovered", "R.").Put(1)
 				return nil

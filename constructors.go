@@ -10,9 +10,11 @@ func Must[T any](v T, err error) T {
 	return v
 }
 
-// New returns the instrument with that name in r, which it makes if there is none; nil is the default
-// registry. The error wraps ErrInvalid, or ErrConflict if the name is taken by another definition.
-func New[M Instrument](r *Registry, name, help string, o OptionsFor[M]) (*M, error) {
+// TryNew returns the instrument with that name in r, which it makes if there is none; nil is the
+// default registry. Help is required: it says what the metric counts or measures. The error wraps
+// ErrInvalid, or ErrConflict if the name is taken by another definition. For state sets there is
+// [TryNewStateSet].
+func TryNew[M Counter | Gauge | Histogram | Summary](r *Registry, name, help string, o OptionsFor[M]) (*M, error) {
 	if err := checkName(name); err != nil {
 		return nil, err
 	}
@@ -28,10 +30,11 @@ func newSingle[M Instrument](r *Registry, name, help string, o OptionsFor[M]) (*
 	return v.TryWith()
 }
 
-// NewVec returns the family with that name and those labels in r, which it makes if there is none; nil is
-// the default registry. The order of labels is that of With's values; it is not part of the family's
-// identity. The error wraps ErrInvalid, or ErrConflict if the name is taken by another definition.
-func NewVec[M Instrument](r *Registry, name, help string, o OptionsFor[M], labels ...string) (*Vec[M], error) {
+// TryNewVec returns the family with that name and those labels in r, which it makes if there is
+// none; nil is the default registry. Help is required. The order of labels is that of With's
+// values; it is not part of the family's identity. The error wraps ErrInvalid, or ErrConflict if
+// the name is taken by another definition. For state sets there is [TryNewStateSetVec].
+func TryNewVec[M Counter | Gauge | Histogram | Summary](r *Registry, name, help string, o OptionsFor[M], labels ...string) (*Vec[M], error) {
 	if err := checkName(name); err != nil {
 		return nil, err
 	}
@@ -46,6 +49,26 @@ func newVecOn[M Instrument](r *Registry, name, help string, o OptionsFor[M], lab
 	return newVec[M](f, optionsFor(o).common(), labels)
 }
 
+// TryNewStateSet returns the state set with that name and these states in r, which it makes if
+// there is none; nil is the default registry. There must be at least one state, and 53 at most;
+// their order is part of the family's identity. Help is required. The error wraps ErrInvalid, or
+// ErrConflict if the name is taken by another definition.
+func TryNewStateSet(r *Registry, name, help string, states []string, o *StateSetOptions) (*StateSet, error) {
+	if err := checkName(name); err != nil {
+		return nil, err
+	}
+	return newSingle[StateSet](r, name, help, stateSet{states, o})
+}
+
+// TryNewStateSetVec is TryNewStateSet for a family of state sets with labels, which are as those of
+// [TryNewVec].
+func TryNewStateSetVec(r *Registry, name, help string, states []string, o *StateSetOptions, labels ...string) (*StateSetVec, error) {
+	if err := checkName(name); err != nil {
+		return nil, err
+	}
+	return newVecOn[StateSet](r, name, help, stateSet{states, o}, labels...)
+}
+
 func orDefault(r *Registry) *Registry {
 	if r == nil {
 		return Default()
@@ -53,101 +76,132 @@ func orDefault(r *Registry) *Registry {
 	return r
 }
 
-// The constructors below return what New and NewVec return and panic with their error. They are meant for
-// definitions that are part of the program; for names that come from elsewhere use New and NewVec.
+// Families with labels, by the kind of their series: how fields, parameters and variables are
+// declared.
+type (
+	CounterVec   = Vec[Counter]
+	GaugeVec     = Vec[Gauge]
+	HistogramVec = Vec[Histogram]
+	SummaryVec   = Vec[Summary]
+	StateSetVec  = Vec[StateSet]
+)
 
-// NewCounter returns a counter of the default registry.
-func NewCounter(name, help string, o *Options) *Counter { return Default().NewCounter(name, help, o) }
+// The constructors below return what TryNew and TryNewVec return and panic with their error. They
+// are meant for definitions that are part of the program; for names that come from elsewhere use
+// TryNew and TryNewVec.
 
-// NewGauge returns a gauge of the default registry.
-func NewGauge(name, help string, o *GaugeOptions) *Gauge { return Default().NewGauge(name, help, o) }
+// NewCounter returns a counter of the default registry. Help is required. It panics with [TryNew]'s
+// error.
+func NewCounter(name, help string, o *CounterOptions) *Counter {
+	return Default().NewCounter(name, help, o)
+}
 
-// NewHistogram returns a histogram of the default registry.
+// NewGauge returns a gauge of the default registry. Help is required. It panics with [TryNew]'s
+// error.
+func NewGauge(name, help string, o *GaugeOptions) *Gauge {
+	return Default().NewGauge(name, help, o)
+}
+
+// NewHistogram returns a histogram of the default registry. Help is required. It panics with
+// [TryNew]'s error.
 func NewHistogram(name, help string, o *HistogramOptions) *Histogram {
 	return Default().NewHistogram(name, help, o)
 }
 
-// NewSummary returns a summary of the default registry.
+// NewSummary returns a summary of the default registry. Help is required. It panics with [TryNew]'s
+// error.
 func NewSummary(name, help string, o *SummaryOptions) *Summary {
 	return Default().NewSummary(name, help, o)
 }
 
-// NewCounterVec returns a family of counters of the default registry.
-func NewCounterVec(name, help string, o *Options, labels ...string) *Vec[Counter] {
+// NewCounterVec returns a family of counters of the default registry. Help is required, and at
+// least one label. It panics with [TryNewVec]'s error.
+func NewCounterVec(name, help string, o *CounterOptions, labels ...string) *CounterVec {
 	return Default().NewCounterVec(name, help, o, labels...)
 }
 
-// NewGaugeVec returns a family of gauges of the default registry.
-func NewGaugeVec(name, help string, o *GaugeOptions, labels ...string) *Vec[Gauge] {
+// NewGaugeVec returns a family of gauges of the default registry. Help is required, and at least
+// one label. It panics with [TryNewVec]'s error.
+func NewGaugeVec(name, help string, o *GaugeOptions, labels ...string) *GaugeVec {
 	return Default().NewGaugeVec(name, help, o, labels...)
 }
 
-// NewHistogramVec returns a family of histograms of the default registry.
-func NewHistogramVec(name, help string, o *HistogramOptions, labels ...string) *Vec[Histogram] {
+// NewHistogramVec returns a family of histograms of the default registry. Help is required, and at
+// least one label. It panics with [TryNewVec]'s error.
+func NewHistogramVec(name, help string, o *HistogramOptions, labels ...string) *HistogramVec {
 	return Default().NewHistogramVec(name, help, o, labels...)
 }
 
-// NewSummaryVec returns a family of summaries of the default registry.
-func NewSummaryVec(name, help string, o *SummaryOptions, labels ...string) *Vec[Summary] {
+// NewSummaryVec returns a family of summaries of the default registry. Help is required, and at
+// least one label. It panics with [TryNewVec]'s error.
+func NewSummaryVec(name, help string, o *SummaryOptions, labels ...string) *SummaryVec {
 	return Default().NewSummaryVec(name, help, o, labels...)
 }
 
-// NewStateSet returns a state set of the default registry. The options have its states.
-func NewStateSet(name, help string, o *StateSetOptions) *StateSet {
-	return Default().NewStateSet(name, help, o)
+// NewStateSet returns a state set of the default registry. Help and states are required. It panics
+// with [TryNewStateSet]'s error.
+func NewStateSet(name, help string, states []string, o *StateSetOptions) *StateSet {
+	return Default().NewStateSet(name, help, states, o)
 }
 
-// NewStateSet returns a state set of r; it panics with New's error.
-func (r *Registry) NewStateSet(name, help string, o *StateSetOptions) *StateSet {
-	return Must(New[StateSet](r, name, help, o))
+// NewStateSetVec returns a family of state sets of the default registry. Help and states are
+// required, and at least one label. It panics with [TryNewStateSetVec]'s error.
+func NewStateSetVec(name, help string, states []string, o *StateSetOptions, labels ...string) *StateSetVec {
+	return Default().NewStateSetVec(name, help, states, o, labels...)
 }
 
-// NewStateSetVec returns a family of state sets of the default registry.
-func NewStateSetVec(name, help string, o *StateSetOptions, labels ...string) *Vec[StateSet] {
-	return Default().NewStateSetVec(name, help, o, labels...)
+// NewCounter returns a counter of r. Help is required. It panics with [TryNew]'s error.
+func (r *Registry) NewCounter(name, help string, o *CounterOptions) *Counter {
+	return Must(TryNew[Counter](r, name, help, o))
 }
 
-// NewStateSetVec returns a family of state sets of r; it panics with NewVec's error.
-func (r *Registry) NewStateSetVec(name, help string, o *StateSetOptions, labels ...string) *Vec[StateSet] {
-	return Must(NewVec[StateSet](r, name, help, o, labels...))
-}
-
-// NewCounter returns a counter of r; it panics with New's error.
-func (r *Registry) NewCounter(name, help string, o *Options) *Counter {
-	return Must(New[Counter](r, name, help, o))
-}
-
-// NewGauge returns a gauge of r; it panics with New's error.
+// NewGauge returns a gauge of r. Help is required. It panics with [TryNew]'s error.
 func (r *Registry) NewGauge(name, help string, o *GaugeOptions) *Gauge {
-	return Must(New[Gauge](r, name, help, o))
+	return Must(TryNew[Gauge](r, name, help, o))
 }
 
-// NewHistogram returns a histogram of r; it panics with New's error.
+// NewHistogram returns a histogram of r. Help is required. It panics with [TryNew]'s error.
 func (r *Registry) NewHistogram(name, help string, o *HistogramOptions) *Histogram {
-	return Must(New[Histogram](r, name, help, o))
+	return Must(TryNew[Histogram](r, name, help, o))
 }
 
-// NewSummary returns a summary of r; it panics with New's error.
+// NewSummary returns a summary of r. Help is required. It panics with [TryNew]'s error.
 func (r *Registry) NewSummary(name, help string, o *SummaryOptions) *Summary {
-	return Must(New[Summary](r, name, help, o))
+	return Must(TryNew[Summary](r, name, help, o))
 }
 
-// NewCounterVec returns a family of counters of r; it panics with NewVec's error.
-func (r *Registry) NewCounterVec(name, help string, o *Options, labels ...string) *Vec[Counter] {
-	return Must(NewVec[Counter](r, name, help, o, labels...))
+// NewCounterVec returns a family of counters of r. Help is required, and at least one label. It
+// panics with [TryNewVec]'s error.
+func (r *Registry) NewCounterVec(name, help string, o *CounterOptions, labels ...string) *CounterVec {
+	return Must(TryNewVec[Counter](r, name, help, o, labels...))
 }
 
-// NewGaugeVec returns a family of gauges of r; it panics with NewVec's error.
-func (r *Registry) NewGaugeVec(name, help string, o *GaugeOptions, labels ...string) *Vec[Gauge] {
-	return Must(NewVec[Gauge](r, name, help, o, labels...))
+// NewGaugeVec returns a family of gauges of r. Help is required, and at least one label. It panics
+// with [TryNewVec]'s error.
+func (r *Registry) NewGaugeVec(name, help string, o *GaugeOptions, labels ...string) *GaugeVec {
+	return Must(TryNewVec[Gauge](r, name, help, o, labels...))
 }
 
-// NewHistogramVec returns a family of histograms of r; it panics with NewVec's error.
-func (r *Registry) NewHistogramVec(name, help string, o *HistogramOptions, labels ...string) *Vec[Histogram] {
-	return Must(NewVec[Histogram](r, name, help, o, labels...))
+// NewHistogramVec returns a family of histograms of r. Help is required, and at least one label. It
+// panics with [TryNewVec]'s error.
+func (r *Registry) NewHistogramVec(name, help string, o *HistogramOptions, labels ...string) *HistogramVec {
+	return Must(TryNewVec[Histogram](r, name, help, o, labels...))
 }
 
-// NewSummaryVec returns a family of summaries of r; it panics with NewVec's error.
-func (r *Registry) NewSummaryVec(name, help string, o *SummaryOptions, labels ...string) *Vec[Summary] {
-	return Must(NewVec[Summary](r, name, help, o, labels...))
+// NewSummaryVec returns a family of summaries of r. Help is required, and at least one label. It
+// panics with [TryNewVec]'s error.
+func (r *Registry) NewSummaryVec(name, help string, o *SummaryOptions, labels ...string) *SummaryVec {
+	return Must(TryNewVec[Summary](r, name, help, o, labels...))
+}
+
+// NewStateSet returns a state set of r. Help and states are required. It panics with
+// [TryNewStateSet]'s error.
+func (r *Registry) NewStateSet(name, help string, states []string, o *StateSetOptions) *StateSet {
+	return Must(TryNewStateSet(r, name, help, states, o))
+}
+
+// NewStateSetVec returns a family of state sets of r. Help and states are required, and at least
+// one label. It panics with [TryNewStateSetVec]'s error.
+func (r *Registry) NewStateSetVec(name, help string, states []string, o *StateSetOptions, labels ...string) *StateSetVec {
+	return Must(TryNewStateSetVec(r, name, help, states, o, labels...))
 }

@@ -13,7 +13,7 @@ import (
 )
 
 // Counter is a value that only goes up. All methods may be called concurrently; updates never block,
-// fail or allocate. Counters are made by [NewCounter], [New] or a [Vec].
+// fail or allocate. Counters are made by [NewCounter], [TryNew] or a [Vec].
 type Counter struct {
 	// n points to the integer word of the two that together are the value, see backend.CounterInt. Inc must be
 	// inlined, which leaves no room for more than one pointer to follow: hence this one besides those in series.
@@ -138,7 +138,11 @@ func (c *Counter) AddContext(ctx context.Context, v float64) {
 // returns or panics, as in
 //
 //	defer busySeconds.AddSince(time.Now())
-func (c *Counter) AddSince(start time.Time) { c.Add(c.series.Family().Home.Since(start)) }
+//
+// A start that cannot be right is treated as [Histogram.ObserveSince] does.
+func (c *Counter) AddSince(start time.Time) {
+	c.Add(c.series.Family().Since("Counter.AddSince", start))
+}
 
 // Value returns the value: in shared memory that of all processes. Over a store, such as Redis, it is what this process
 // has counted, without what was taken over by others while they took it for dead; the total is on pages.

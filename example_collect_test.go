@@ -41,12 +41,12 @@ func ExampleNewCounterFunc() {
 
 // For a definition that is not part of the program there is an error instead of a panic; the mode says what several
 // processes' values make.
-func ExampleNewFunc() {
+func ExampleTryNewFunc() {
 	r := gotheus.NewRegistry(&gotheus.RegistryOptions{NoSelfMetrics: true})
 	connections := func() (float64, error) { return 12, nil }
 	for _, name := range []string{"connections", "my connections\n"} {
-		_, err := gotheus.NewFunc[gotheus.Gauge](r, name, "Connections of all processes.",
-			&gotheus.GaugeOptions{Mode: gotheus.Sum}, connections)
+		_, err := gotheus.TryNewFunc[gotheus.Gauge](r, name, "Connections of all processes.",
+			&gotheus.GaugeOptions{Mode: gotheus.ModeSum}, connections)
 		fmt.Println(errors.Is(err, gotheus.ErrInvalid))
 	}
 	r.WriteText(os.Stdout)
@@ -61,7 +61,7 @@ func ExampleNewFunc() {
 // Facts that any process would report alike.
 func ExampleCollectorFunc() {
 	r := gotheus.NewRegistry(&gotheus.RegistryOptions{NoSelfMetrics: true})
-	remove := r.Add(gotheus.CollectorFunc(func(ctx context.Context, s *gotheus.Sink) error {
+	remove := r.Register(gotheus.CollectorFunc(func(ctx context.Context, s *gotheus.Sink) error {
 		depth := s.Gauge("queue_messages", "Messages waiting, by queue.", "queue") // asked of a database with ctx
 		depth.Put(3, "mail")
 		depth.Put(0, "print")
@@ -88,10 +88,9 @@ func ExampleNewInfo() {
 
 func ExampleNewStateSet() {
 	r := gotheus.NewRegistry(&gotheus.RegistryOptions{NoSelfMetrics: true})
-	worker := r.NewStateSet("worker_state", "What the worker is doing.", &gotheus.StateSetOptions{
-		States: []string{"starting", "working", "draining"},
-		Mode:   gotheus.PerInstance, // each process has its own
-	})
+	states := []string{"starting", "working", "draining"}
+	worker := r.NewStateSet("worker_state", "What the worker is doing.", states,
+		&gotheus.StateSetOptions{Mode: gotheus.ModePerProcess}) // each process has its own
 	worker.Set("starting")
 	worker.Set("working")
 	r.WriteText(os.Stdout)
@@ -104,9 +103,9 @@ func ExampleNewStateSet() {
 }
 
 // Facts about this process: on the page of all processes, told apart, if they share a backend.
-func ExampleInstanceCollectorFunc() {
+func ExampleProcessCollectorFunc() {
 	r := gotheus.NewRegistry(&gotheus.RegistryOptions{NoSelfMetrics: true})
-	r.Add(gotheus.InstanceCollectorFunc(func(ctx context.Context, s *gotheus.Sink) error {
+	r.Register(gotheus.ProcessCollectorFunc(func(ctx context.Context, s *gotheus.Sink) error {
 		s.Gauge("pool_connections", "Connections, by state.", "state").Put(3, "idle")
 		s.Info("pool_info", "The pool's driver.", "driver").Put("example")
 		return nil
@@ -122,10 +121,10 @@ func ExampleInstanceCollectorFunc() {
 }
 
 // A collector that knows when its values were measured, and an example of what it counts.
-func ExamplePoints_PutNumber() {
+func ExampleNumberWriter_PutNumber() {
 	measured := time.Unix(1700000000, 0).UnixNano()
 	r := gotheus.NewRegistry(&gotheus.RegistryOptions{NoSelfMetrics: true})
-	r.Add(gotheus.CollectorFunc(func(ctx context.Context, s *gotheus.Sink) error {
+	r.Register(gotheus.CollectorFunc(func(ctx context.Context, s *gotheus.Sink) error {
 		s.Counter("meter_pulses_total", "Pulses of the meter.").PutNumber(expo.Number{
 			Int: 42, Time: measured, Exemplar: expo.Exemplar{Labels: `trace_id="4bf9"`, Value: 1, Time: measured},
 		})

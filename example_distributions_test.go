@@ -10,9 +10,9 @@ import (
 )
 
 // Exponential buckets need no bounds. Prometheus gets them by protobuf; other formats show what they have a place for.
-func ExampleNative() {
+func ExampleNativeOptions() {
 	r := gotheus.NewRegistry(&gotheus.RegistryOptions{NoSelfMetrics: true})
-	h := r.NewHistogram("size_bytes", "Sizes.", &gotheus.HistogramOptions{Native: &gotheus.Native{Factor: 1.1}})
+	h := r.NewHistogram("size_bytes", "Sizes.", &gotheus.HistogramOptions{Native: &gotheus.NativeOptions{Factor: 1.1}})
 	for _, size := range []float64{100, 2e6, 3} {
 		h.Observe(size)
 	}

@@ -17,7 +17,7 @@ func ExampleVecOf() {
 		Status int  `label:"code"`
 		Cached bool // "true" or "false"
 	}
-	requests := gotheus.Must(gotheus.NewVecOf[request, gotheus.Counter](r, "requests_total", "Requests served.", nil))
+	requests := gotheus.Must(gotheus.TryNewVecOf[request, gotheus.Counter](r, "requests_total", "Requests served.", nil))
 
 	requests.With(request{Method: "GET", Status: 200}).Inc()
 	requests.With(request{"PUT", 201, true}).Add(2)
@@ -82,16 +82,16 @@ func ExampleNewSummaryOf() {
 	// Output: 120
 }
 
-func ExampleNewVecOf() {
+func ExampleTryNewVecOf() {
 	type labels struct{ Ratio float64 }
-	_, err := gotheus.NewVecOf[labels, gotheus.Counter](new(gotheus.Registry), "x_total", "X.", nil)
+	_, err := gotheus.TryNewVecOf[labels, gotheus.Counter](new(gotheus.Registry), "x_total", "X.", nil)
 	fmt.Println(errors.Is(err, gotheus.ErrInvalid))
 	// Output: true
 }
 
 func ExampleVecOf_TryWith() {
 	type page struct{ Path string }
-	hits := gotheus.Must(gotheus.NewVecOf[page, gotheus.Counter](new(gotheus.Registry), "hits_total", "Hits.", nil))
+	hits := gotheus.Must(gotheus.TryNewVecOf[page, gotheus.Counter](new(gotheus.Registry), "hits_total", "Hits.", nil))
 	_, err := hits.TryWith(page{"\xff"})
 	fmt.Println(err)
 	// Output: gotheus: wrong labels: hits_total: value "\xff" of label "path" is not UTF-8
@@ -103,7 +103,7 @@ func ExampleVecOf_Declare() {
 		By string
 		OK bool
 	}
-	payments := gotheus.Must(gotheus.NewVecOf[payment, gotheus.Counter](r, "payments_total", "Payments.", nil)).
+	payments := gotheus.Must(gotheus.TryNewVecOf[payment, gotheus.Counter](r, "payments_total", "Payments.", nil)).
 		Declare(payment{"card", true}, payment{"card", false})
 
 	payments.With(payment{"card", true}).Inc()
@@ -117,7 +117,7 @@ func ExampleVecOf_Declare() {
 
 func ExampleVecOf_Vec() {
 	type page struct{ Host, Path string }
-	hits := gotheus.Must(gotheus.NewVecOf[page, gotheus.Counter](new(gotheus.Registry), "hits_total", "Hits.", nil))
+	hits := gotheus.Must(gotheus.TryNewVecOf[page, gotheus.Counter](new(gotheus.Registry), "hits_total", "Hits.", nil))
 	hits.With(page{"example.com", "/"}).Inc()
 	fmt.Println(hits.Vec().With("example.com", "/").Value())
 	// Output: 1
@@ -126,7 +126,7 @@ func ExampleVecOf_Vec() {
 func ExamplePartial() {
 	r := new(gotheus.Registry)
 	type request struct{ Tenant, Method, Path string }
-	requests := gotheus.Must(gotheus.NewVecOf[request, gotheus.Counter](r, "requests_total", "Requests served.", nil))
+	requests := gotheus.Must(gotheus.TryNewVecOf[request, gotheus.Counter](r, "requests_total", "Requests served.", nil))
 
 	type route struct{ Method, Path string }
 	ofTenant := gotheus.Partial(requests, func(l route) request { return request{"acme", l.Method, l.Path} })
@@ -170,9 +170,9 @@ func ExampleVec_Declare() {
 }
 
 // Defaults and normalisers.
-func ExampleOptions() {
+func ExampleCounterOptions() {
 	r := new(gotheus.Registry)
-	requests := r.NewCounterVec("requests_total", "Requests served.", &gotheus.Options{
+	requests := r.NewCounterVec("requests_total", "Requests served.", &gotheus.CounterOptions{
 		Defaults: gotheus.Labels{"region": "eu"},
 		Normalize: map[string]func(string) string{
 			"method": gotheus.OneOf("GET", "PUT"),
@@ -199,9 +199,9 @@ func ExampleOneOf() {
 }
 
 // Somebody tries out paths.
-func ExampleOptions_maxSeries() {
+func ExampleCounterOptions_maxSeries() {
 	r := gotheus.NewRegistry(&gotheus.RegistryOptions{Logger: quiet})
-	hits := r.NewCounterVec("hits_total", "Hits.", &gotheus.Options{MaxSeries: 2}, "path")
+	hits := r.NewCounterVec("hits_total", "Hits.", &gotheus.CounterOptions{MaxSeries: 2}, "path")
 
 	for _, path := range []string{"/", "/item", "/.git", "/admin.php", "/item"} {
 		hits.With(path).Inc()

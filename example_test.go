@@ -87,19 +87,19 @@ func ExampleNewRegistry() {
 	// shop_temperature_celsius{region="eu"} 4.5
 }
 
-func ExampleNew() {
+func ExampleTryNew() {
 	name := "from\nconfiguration"
-	_, err := gotheus.New[gotheus.Counter](new(gotheus.Registry), name, "A name that is not known in advance.", nil)
+	_, err := gotheus.TryNew[gotheus.Counter](new(gotheus.Registry), name, "A name that is not known in advance.", nil)
 	fmt.Println(err)
 	// Output: gotheus: invalid definition: invalid family: name "from\nconfiguration": must be UTF-8 without control characters, and not empty
 }
 
-func ExampleNewVec() {
+func ExampleTryNewVec() {
 	r := new(gotheus.Registry)
-	gotheus.NewVec[gotheus.Counter](r, "hits_total", "Hits.", nil, "page")
-	_, err := gotheus.NewVec[gotheus.Counter](r, "hits_total", "Hits.", nil, "path")
+	gotheus.TryNewVec[gotheus.Counter](r, "hits_total", "Hits.", nil, "page")
+	_, err := gotheus.TryNewVec[gotheus.Counter](r, "hits_total", "Hits.", nil, "path")
 	fmt.Println(errors.Is(err, gotheus.ErrConflict), err)
-	// Output: true gotheus: conflicting definition: hits_total: it has labels ["page"] already, not ["path"]
+	// Output: true gotheus: conflicting definition: hits_total: it has labels ["page"] already, not ["path"]: give the same, or choose another name
 }
 
 func ExampleVec_With() {
@@ -132,7 +132,7 @@ func ExampleVec_TryWith() {
 func ExampleHistogram_ObserveSince() {
 	r := new(gotheus.Registry)
 	latency := r.NewHistogram("order_seconds", "Time to take an order.", &gotheus.HistogramOptions{
-		Options: gotheus.Options{Unit: "seconds"},
+		Unit:    "seconds",
 		Buckets: gotheus.ExponentialBuckets(.001, 10, 4),
 	})
 	order := func() {
@@ -162,10 +162,10 @@ func ExampleGauge() {
 	// Output: 8.5
 }
 
-func ExampleRegistry_Add() {
+func ExampleRegistry_Register() {
 	depths := map[string]int{"mail": 3, "sms": 0}
 	r := gotheus.NewRegistry(&gotheus.RegistryOptions{NoSelfMetrics: true})
-	remove := r.Add(gotheus.CollectorFunc(func(ctx context.Context, s *gotheus.Sink) error {
+	remove := r.Register(gotheus.CollectorFunc(func(ctx context.Context, s *gotheus.Sink) error {
 		g := s.Gauge("queue_depth", "Messages waiting.", "queue")
 		for queue, n := range depths {
 			g.Put(float64(n), queue)
@@ -221,10 +221,10 @@ func ExampleRegistry_Families() {
 	// Output: counter requests_total [{path /}] 2
 }
 
-func ExampleRegistry_Unregister() {
+func ExampleRegistry_HideFamily() {
 	r := new(gotheus.Registry)
 	c := r.NewCounter("old_total", "No longer wanted.", nil)
-	r.Unregister("old_total")
+	r.HideFamily("old_total")
 	c.Inc() // unseen
 	var page strings.Builder
 	r.WriteText(&page)
@@ -239,26 +239,29 @@ func ExampleVec_Delete() {
 	requests.With("acme", "/cart").Inc()
 	other := requests.With("other", "/")
 	other.Inc()
-	fmt.Println(requests.Delete(gotheus.Labels{"tenant": "acme"}))
-	fmt.Println(requests.Delete(nil))
+	requests.With("acme", "/pay").Inc()
+	fmt.Println(requests.Delete("acme", "/pay"))
+	fmt.Println(requests.DeleteMatching(gotheus.Labels{"tenant": "acme"}))
+	fmt.Println(requests.DeleteAll())
 	other.Inc() // comes back from zero
 	fmt.Println(other.Value())
 	// Output:
+	// true
 	// 2
 	// 1
 	// 1
 }
 
-func ExampleOptions_timeToLive() {
+func ExampleCounterOptions_timeToLive() {
 	sessions := new(gotheus.Registry).NewGaugeVec("session_bytes", "Memory of sessions.", &gotheus.GaugeOptions{
-		Options: gotheus.Options{TTL: time.Hour}, // gone an hour after the last update
+		TTL: time.Hour, // gone an hour after the last update
 	}, "user")
 	sessions.With("ann").Set(1 << 20)
 }
 
 // A counter that goroutines and processes of a host increment all the time: with stripes, each processor writes to a
 // cache line of its own, and the page shows the sum.
-func ExampleOptions_stripes() {
+func ExampleCounterOptions_stripes() {
 	dir, _ := os.MkdirTemp("", "example")
 	defer os.RemoveAll(dir)
 	url := "shm://" + filepath.Join(dir, "shop") + "?fs=any"
@@ -270,7 +273,7 @@ func ExampleOptions_stripes() {
 		}
 		defer r.Close(context.Background())
 	}
-	o := &gotheus.Options{Stripes: 2} // as many as processors increment it at once
+	o := &gotheus.CounterOptions{Stripes: 2} // as many as processors increment it at once
 	one.NewCounter("packets_total", "Packets seen.", o).Add(3)
 	other.NewCounter("packets_total", "Packets seen.", o).Inc()
 	for f := range one.Families(context.Background()) {
@@ -286,7 +289,7 @@ func ExampleOptions_stripes() {
 func ExampleGaugeOptions_mode() {
 	r := new(gotheus.Registry)
 	inFlight := r.NewGauge("jobs_in_flight", "Jobs being worked on, by all live processes.", &gotheus.GaugeOptions{
-		Mode: gotheus.Sum,
+		Mode: gotheus.ModeSum,
 	})
 	job := func() {
 		inFlight.Inc()

@@ -34,7 +34,7 @@ func TestExemplars(t *testing.T) {
 	h := &gotheus.HistogramOptions{Buckets: []float64{1, 2}}
 	ca, cb := a.NewCounterVec("c_total", "C.", nil, "l"), b.NewCounterVec("c_total", "C.", nil, "l")
 	ha, hb := a.NewHistogram("h", "H.", h), b.NewHistogram("h", "H.", h)
-	n := a.NewHistogram("n", "N.", &gotheus.HistogramOptions{Native: new(gotheus.Native)})
+	n := a.NewHistogram("n", "N.", &gotheus.HistogramOptions{Native: new(gotheus.NativeOptions)})
 	ctx := context.WithValue(t.Context(), key{}, "abc")
 
 	ca.With("a").AddContext(t.Context(), 1)
@@ -64,7 +64,7 @@ func TestExemplars(t *testing.T) {
 	pageHas(t, a, `c_total{l="a"} 14`)
 
 	// Not in another life.
-	ca.Delete(nil)
+	ca.DeleteAll()
 	now = now.Add(time.Second)
 	cb.With("a").Inc()
 	if e := gotheus.Distributions(a, "c_total")[`l="a"`]; e.Exemplars != nil || e.Start != now.UnixNano() {

@@ -113,11 +113,11 @@ func TestRemoveTwice(t *testing.T) {
 	remove()
 	r.NewGaugeFunc("depth", "D.", nil, f)
 	remove()
-	if _, err := gotheus.NewFunc[gotheus.Gauge](r, "depth", "D.", nil, f); !errors.Is(err, gotheus.ErrConflict) {
+	if _, err := gotheus.TryNewFunc[gotheus.Gauge](r, "depth", "D.", nil, f); !errors.Is(err, gotheus.ErrConflict) {
 		t.Errorf("a third function: %v", err)
 	}
 	metrictest.Want(t, r, "depth", 1)
-	if _, err := gotheus.NewFunc[gotheus.Gauge](r, "none", "N.", nil, nil); !errors.Is(err, gotheus.ErrInvalid) || !strings.Contains(err.Error(), "none") {
+	if _, err := gotheus.TryNewFunc[gotheus.Gauge](r, "none", "N.", nil, nil); !errors.Is(err, gotheus.ErrInvalid) || !strings.Contains(err.Error(), "none") {
 		t.Errorf("no function: %v", err)
 	}
 }
@@ -140,7 +140,7 @@ func TestAddDuringClose(t *testing.T) {
 		r, _ := newRegistry(t, nil)
 		var calls atomic.Int32
 		if err := r.BindBackend(t.Context(), &adding{heap.New(), func() {
-			r.Add(gotheus.InstanceCollectorFunc(func(context.Context, *gotheus.Sink) error {
+			r.Register(gotheus.ProcessCollectorFunc(func(context.Context, *gotheus.Sink) error {
 				calls.Add(1)
 				return nil
 			}))

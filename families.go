@@ -10,13 +10,12 @@ import (
 	"github.com/gotheus/gotheus/internal/page"
 )
 
-// Family is a family of a page, as Families yields it.
+// Family is a family of a page, as Families yields it: what encoders call one, its name, help, type and so on,
+// and its series.
 type Family struct {
-	Name, Help, Unit string
-	Type             expo.Type
-	Bounds           []float64 // of a histogram's buckets without +Inf, or a summary's quantiles, ascending
-	page             *page.Page
-	of               *page.Family
+	expo.Family
+	page *page.Page
+	of   *page.Family
 }
 
 // Point is a series of a page with all that is known of it. A state set has a series for each state.
@@ -66,7 +65,7 @@ func (r *Registry) familiesOf(ctx context.Context, scope Scope) iter.Seq2[*Famil
 		defer s.end()
 		for i := range s.page.Families {
 			of := &s.page.Families[i]
-			f := &Family{Name: of.Name, Help: of.Help, Unit: of.Unit, Type: of.Type, Bounds: of.Bounds, page: s.page, of: of}
+			f := &Family{Family: of.Family, page: s.page, of: of}
 			if !yield(f, nil) {
 				return
 			}

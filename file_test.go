@@ -75,7 +75,7 @@ func TestFileLimitFurther(t *testing.T) {
 	for n := range 4000 {
 		filler.With(fmt.Sprint(n)).Inc()
 	}
-	sizes := r.NewHistogramVec("sizes", "Sizes.", &gotheus.HistogramOptions{Native: &gotheus.Native{}}, "n")
+	sizes := r.NewHistogramVec("sizes", "Sizes.", &gotheus.HistogramOptions{Native: &gotheus.NativeOptions{}}, "n")
 	for n := range 3 {
 		h := sizes.With(fmt.Sprint(n))
 		for i := range 60 { // more than the buckets that a series has from the beginning

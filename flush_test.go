@@ -199,7 +199,7 @@ func job() {
 	var series int
 	fmt.Sscan(os.Getenv("SERIES"), &series)
 	r := gotheus.NewRegistry(&gotheus.RegistryOptions{Logger: quiet})
-	v := r.NewCounterVec("c_total", "C.", &gotheus.Options{MaxSeries: -1}, "l")
+	v := r.NewCounterVec("c_total", "C.", &gotheus.CounterOptions{MaxSeries: -1}, "l")
 	for i := range series {
 		v.With(fmt.Sprint(i)).Inc()
 	}
@@ -410,7 +410,7 @@ func TestCloseDuringSweep(t *testing.T) {
 	t.Parallel()
 	r, _ := newRegistry(t, &gotheus.RegistryOptions{NoSelfMetrics: true})
 	b := &stuck{Backend: heap.New(), syncing: make(chan struct{})}
-	r.NewCounterVec("c_total", "C.", &gotheus.Options{TTL: time.Millisecond}, "l").With("a").Inc()
+	r.NewCounterVec("c_total", "C.", &gotheus.CounterOptions{TTL: time.Millisecond}, "l").With("a").Inc()
 	if err := r.BindBackend(t.Context(), b); err != nil {
 		t.Fatal(err)
 	}

@@ -120,8 +120,8 @@ func foreignMetrics(r *gotheus.Registry, n int) {
 	requests.With("200", "/").Add(x + .5)
 	requests.With("404", "/\\\"\n").AddExemplar(2, gotheus.Labels{"trace": fmt.Sprint("trace ", n)})
 	requests.With("500", "gone").Inc()
-	requests.Delete(gotheus.Labels{"code": "500"})
-	r.NewCounter("hot_total", "Hot.", &gotheus.Options{Stripes: 4}).Add(x + 1.25)
+	requests.DeleteMatching(gotheus.Labels{"code": "500"})
+	r.NewCounter("hot_total", "Hot.", &gotheus.CounterOptions{Stripes: 4}).Add(x + 1.25)
 	for mode := backend.Shared; mode <= backend.PerInstance; mode++ {
 		g := r.NewGaugeVec("gauge_"+strings.ReplaceAll(mode.String(), " ", "_"), "G.", &gotheus.GaugeOptions{Mode: mode}, "z")
 		if g.With("idle"); n > 0 {
@@ -129,16 +129,16 @@ func foreignMetrics(r *gotheus.Registry, n int) {
 		}
 	}
 	r.NewInfo("build_info", "Build.", gotheus.Labels{"version": "1.0", "n": fmt.Sprint(n)})
-	r.NewStateSet("state", "State.", &gotheus.StateSetOptions{States: []string{"idle", "busy", "odd"}}).Set("busy")
-	r.NewStateSetVec("states", "States.", &gotheus.StateSetOptions{States: []string{"a", "b"}, Mode: gotheus.PerInstance}, "w").With("1").Set("b")
-	classic := r.NewHistogramVec("call_seconds", "Seconds.", &gotheus.HistogramOptions{Options: gotheus.Options{Unit: "seconds"}, Buckets: []float64{.1, 1, 10}}, "path")
+	r.NewStateSet("state", "State.", []string{"idle", "busy", "odd"}, nil).Set("busy")
+	r.NewStateSetVec("states", "States.", []string{"a", "b"}, &gotheus.StateSetOptions{Mode: gotheus.ModePerProcess}, "w").With("1").Set("b")
+	classic := r.NewHistogramVec("call_seconds", "Seconds.", &gotheus.HistogramOptions{Unit: "seconds", Buckets: []float64{.1, 1, 10}}, "path")
 	classic.With("/").Observe(x)
 	classic.With("/").ObserveExemplar(.05, gotheus.Labels{"trace": strings.Repeat("long", 28)}) // of the larger size
-	r.NewHistogram("striped", "Striped.", &gotheus.HistogramOptions{Options: gotheus.Options{Stripes: 2}, Buckets: []float64{1, 2, 3, 4, 5, 6, 7}}).Observe(x)
+	r.NewHistogram("striped", "Striped.", &gotheus.HistogramOptions{Stripes: 2, Buckets: []float64{1, 2, 3, 4, 5, 6, 7}}).Observe(x)
 	r.NewHistogram("below", "Below zero.", &gotheus.HistogramOptions{Buckets: []float64{-1, 0}}).Observe(-x - .5) // so is its sum
-	native := r.NewHistogram("native", "Native.", &gotheus.HistogramOptions{Native: &gotheus.Native{}})
-	both := r.NewHistogram("both", "Both.", &gotheus.HistogramOptions{Buckets: []float64{1, 5}, Native: &gotheus.Native{Factor: 4}})
-	coarse := r.NewHistogram("coarse", "Coarse.", &gotheus.HistogramOptions{Native: &gotheus.Native{Factor: 300, ZeroThreshold: .5}})
+	native := r.NewHistogram("native", "Native.", &gotheus.HistogramOptions{Native: &gotheus.NativeOptions{}})
+	both := r.NewHistogram("both", "Both.", &gotheus.HistogramOptions{Buckets: []float64{1, 5}, Native: &gotheus.NativeOptions{Factor: 4}})
+	coarse := r.NewHistogram("coarse", "Coarse.", &gotheus.HistogramOptions{Native: &gotheus.NativeOptions{Factor: 300, ZeroThreshold: .5}})
 	for i := range 100 {
 		v := math.Pow(1.1, float64(i))
 		native.ObserveExemplar(v, gotheus.Labels{"i": strconv.Itoa(i)})

@@ -61,17 +61,17 @@ func TestFuncDefinitions(t *testing.T) {
 	r.NewGaugeFunc("taken", "T.", nil, f)
 	r.NewCounter("code_total", "C.", nil)
 	for want, err := range map[string]error{
-		"another function gives its value": second(gotheus.NewFunc[gotheus.Gauge](r, "taken", "T.", nil, f)),
-		"a function gives its values already, not code": second(gotheus.New[gotheus.Gauge](r, "taken", "T.",
-			&gotheus.GaugeOptions{Mode: gotheus.PerInstance})),
-		"code gives its values already, not a function": second(gotheus.NewFunc[gotheus.Counter](r, "code_total", "C.", nil, f)),
-		"help is missing":            second(gotheus.NewFunc[gotheus.Gauge](r, "helpless", "", nil, f)),
-		"reserved":                   second(gotheus.NewFunc[gotheus.Gauge](r, "gotheus_x", "X.", nil, f)),
-		"must be UTF-8":              second(gotheus.NewFunc[gotheus.Gauge](r, "", "X.", nil, f)),
-		"must end in _info":          second(gotheus.MakeInfo(r, "version", "V.", gotheus.Labels{"a": "b"})),
-		"needs states":               second(gotheus.New[gotheus.StateSet](r, "state", "S.", nil)),
-		"state \"a\" is given twice": second(gotheus.New[gotheus.StateSet](r, "state", "S.", &gotheus.StateSetOptions{States: []string{"a", "a"}})),
-		"has no mode sum":            second(gotheus.New[gotheus.StateSet](r, "state", "S.", &gotheus.StateSetOptions{States: []string{"a"}, Mode: gotheus.Sum})),
+		"another function gives its value": second(gotheus.TryNewFunc[gotheus.Gauge](r, "taken", "T.", nil, f)),
+		"a function gives its values already, not code": second(gotheus.TryNew[gotheus.Gauge](r, "taken", "T.",
+			&gotheus.GaugeOptions{Mode: gotheus.ModePerProcess})),
+		"code gives its values already, not a function": second(gotheus.TryNewFunc[gotheus.Counter](r, "code_total", "C.", nil, f)),
+		"help is missing":            second(gotheus.TryNewFunc[gotheus.Gauge](r, "helpless", "", nil, f)),
+		"reserved":                   second(gotheus.TryNewFunc[gotheus.Gauge](r, "gotheus_x", "X.", nil, f)),
+		"must be UTF-8":              second(gotheus.TryNewFunc[gotheus.Gauge](r, "", "X.", nil, f)),
+		"must end in _info":          second(gotheus.TryNewInfo(r, "version", "V.", gotheus.Labels{"a": "b"})),
+		"needs states":               second(gotheus.TryNewStateSet(r, "state", "S.", nil, nil)),
+		"state \"a\" is given twice": second(gotheus.TryNewStateSet(r, "state", "S.", []string{"a", "a"}, nil)),
+		"has no mode sum":            second(gotheus.TryNewStateSet(r, "state", "S.", []string{"a"}, &gotheus.StateSetOptions{Mode: gotheus.ModeSum})),
 	} {
 		if err == nil || !strings.Contains(err.Error(), want) || !errors.Is(err, gotheus.ErrInvalid) && !errors.Is(err, gotheus.ErrConflict) {
 			t.Errorf("got %v, want %q", err, want)
@@ -152,8 +152,8 @@ func TestFuncHangs(t *testing.T) {
 func TestStateSet(t *testing.T) {
 	t.Parallel()
 	r, log := newRegistry(t, &gotheus.RegistryOptions{Prefix: "p_"})
-	s := r.NewStateSet("worker", "W.", &gotheus.StateSetOptions{States: []string{"idle", "bu\"sy", "ending"}})
-	v := r.NewStateSetVec("door", "D.", &gotheus.StateSetOptions{States: []string{"open"}}, "house")
+	s := r.NewStateSet("worker", "W.", []string{"idle", "bu\"sy", "ending"}, nil)
+	v := r.NewStateSetVec("door", "D.", []string{"open"}, nil, "house")
 	v.With("3").Set("open")
 	want := func(idle, busy, ending int) {
 		t.Helper()
@@ -189,7 +189,7 @@ p_worker{p_worker="ending"} %d
 
 func TestStateSetAllocations(t *testing.T) {
 	r, _ := newRegistry(t, nil)
-	s := r.NewStateSet("worker", "W.", &gotheus.StateSetOptions{States: []string{"idle", "busy", "ending"}})
+	s := r.NewStateSet("worker", "W.", []string{"idle", "busy", "ending"}, nil)
 	if n := testing.AllocsPerRun(100, func() { s.Set("idle", "ending") }); n != 0 {
 		t.Errorf("Set allocates %v times", n)
 	}
@@ -199,7 +199,7 @@ func TestStateSetAllocations(t *testing.T) {
 func TestStateSetAtomic(t *testing.T) {
 	t.Parallel()
 	r, _ := newRegistry(t, nil)
-	s := r.NewStateSet("s", "S.", &gotheus.StateSetOptions{States: []string{"a", "b"}})
+	s := r.NewStateSet("s", "S.", []string{"a", "b"}, nil)
 	s.Set("a")
 	var wait sync.WaitGroup
 	stop := make(chan struct{})
@@ -319,7 +319,7 @@ func TestPoints(t *testing.T) {
 	x := expo.Exemplar{Labels: `trace="abc"`, Value: 2, Time: at}
 	n := expo.Number{Int: 1<<53 + 1, Start: at, Time: at, Exemplar: x}
 	d := expo.Distribution{Count: 3, Sum: 4, Buckets: []uint64{1}, Native: &expo.Native{ZeroCount: 3}, Exemplars: []expo.Exemplar{{}, x}}
-	r.Add(sinkFunc(func(_ context.Context, s *gotheus.Sink) error {
+	r.Register(sinkFunc(func(_ context.Context, s *gotheus.Sink) error {
 		s.Counter("c_total", "C.", "l").PutNumber(n, "a")
 		s.Histogram("h", "H.", []float64{1}).PutDistribution(d)
 		s.StateSet("s", "S.", []string{"on", "off"}).Put([]string{"off"})

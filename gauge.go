@@ -12,7 +12,7 @@ import (
 // Gauge is a value that goes up and down. What it means in a backend that processes share is the mode in its
 // [GaugeOptions]; by default it is one value for all of them: the last Set wins, Add, Inc and Dec add up. All
 // methods may be called concurrently; updates never fail or allocate, and never block but for the instant
-// in which the gauge is bound to a backend. Gauges are made by [NewGauge], [New] or a [Vec].
+// in which the gauge is bound to a backend. Gauges are made by [NewGauge], [TryNew] or a [Vec].
 type Gauge struct {
 	cells  atomic.Pointer[gaugeCells]
 	series series.Series
@@ -25,17 +25,17 @@ type gaugeCells struct {
 	touch   bool           // updates are noticed even if they change nothing
 }
 
-// Modes of a gauge that several processes have. All but Shared are over the live processes: what a dead one
+// Modes of a gauge that several processes have. All but ModeShared are over the live processes: what a dead one
 // had is gone at the next scrape. Processes that have never updated the gauge do not join Min, Max, Mean and
 // Latest. In the heap, where there is one process, they all mean the same.
 const (
-	Shared      = backend.Shared      // one value: the last Set wins, Add adds
-	Sum         = backend.Sum         // of the processes' values: for what is in progress
-	Min         = backend.Min         // the least
-	Max         = backend.Max         // the greatest
-	Mean        = backend.Mean        // the arithmetic mean
-	Latest      = backend.Latest      // the one that was set last
-	PerInstance = backend.PerInstance // a series for each process, told apart by the label "process", which the heap does without
+	ModeShared     = backend.Shared      // one value: the last Set wins, Add adds
+	ModeSum        = backend.Sum         // of the processes' values: for what is in progress
+	ModeMin        = backend.Min         // the least
+	ModeMax        = backend.Max         // the greatest
+	ModeMean       = backend.Mean        // the arithmetic mean
+	ModeLatest     = backend.Latest      // the one that was set last
+	ModePerProcess = backend.PerInstance // a series for each process, told apart by the label "process", which the heap does without
 )
 
 // Set sets the value, which may also be infinite or NaN.
@@ -100,6 +100,9 @@ func (g *Gauge) Add(v float64) {
 	}
 }
 
+// Sub subtracts v, which may be negative.
+func (g *Gauge) Sub(v float64) { g.Add(-v) }
+
 // Inc adds 1. What is going on right now is counted by
 //
 //	inFlight.Inc()
@@ -122,9 +125,11 @@ func (g *Gauge) SetToCurrentTime() {
 // the function returns or panics, as in
 //
 //	defer lastRun.SetSince(time.Now())
-func (g *Gauge) SetSince(start time.Time) { g.Set(g.series.Family().Home.Since(start)) }
+//
+// A start that cannot be right is treated as [Histogram.ObserveSince] does.
+func (g *Gauge) SetSince(start time.Time) { g.Set(g.series.Family().Since("Gauge.SetSince", start)) }
 
-// Value returns the value: in mode Shared that of all processes, in other modes that of this one. Over a store, such as
+// Value returns the value: in ModeShared that of all processes, in other modes that of this one. Over a store, such as
 // Redis, it is in all modes what this process has set and added itself; what others did is on pages.
 func (g *Gauge) Value() float64 {
 	home := g.series.Family().Home

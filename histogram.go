@@ -15,7 +15,7 @@ import (
 )
 
 // Histogram counts observations in buckets and adds them up. All methods may be called concurrently;
-// updates never block, fail or allocate. Histograms are made by [NewHistogram], [New] or a [Vec].
+// updates never block, fail or allocate. Histograms are made by [NewHistogram], [TryNew] or a [Vec].
 type Histogram struct {
 	cells     atomic.Pointer[backend.Series] // has the words, see backend.HistogramSum; the row, unless the series has moved
 	how       *observing                     // the family's
@@ -207,7 +207,13 @@ func (h *Histogram) ObserveContext(ctx context.Context, v float64) {
 // function returns or panics, as in
 //
 //	defer latency.ObserveSince(time.Now())
-func (h *Histogram) ObserveSince(start time.Time) { h.Observe(h.series.Family().Home.Since(start)) }
+//
+// A start that is later than now, being of another clock perhaps, or that is the zero time, since it was
+// never set, counts as no time: 0 is observed, and that is counted in gotheus_rejected_updates_total and
+// logged.
+func (h *Histogram) ObserveSince(start time.Time) {
+	h.Observe(h.series.Family().Since("Histogram.ObserveSince", start))
+}
 
 // Count returns the number of observations: in shared memory those of all processes. Over a store, such as Redis, those of
 // this process, see [Counter.Value].

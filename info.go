@@ -8,8 +8,9 @@ import (
 	"github.com/gotheus/gotheus/internal/series"
 )
 
-// Info is facts about the program as label values, such as its version: a series whose value is 1. It is on the page as
-// long as a live process says so: while two versions run, both are there. All methods may be called concurrently.
+// Info is facts about the program as label values, such as its version: a series whose value is 1.
+// It is on the page as long as a live process says so: while two versions run, both are there. All
+// methods may be called concurrently.
 type Info struct {
 	vec *Vec[Gauge]
 
@@ -17,26 +18,29 @@ type Info struct {
 	now *Gauge
 }
 
-// MakeInfo returns an info in r, or in the default registry if that is nil. The name must end in _info. The error wraps
-// ErrInvalid or ErrConflict.
-func MakeInfo(r *Registry, name, help string, facts Labels) (*Info, error) {
+// TryNewInfo returns an info in r, or in the default registry if that is nil. The name must end in
+// _info; help is required, and at least one fact. The error wraps ErrInvalid or ErrConflict.
+func TryNewInfo(r *Registry, name, help string, facts Labels) (*Info, error) {
 	if err := checkName(name); err != nil {
 		return nil, err
 	}
 	return newInfo(orDefault(r), name, help, facts)
 }
 
-// NewInfo returns what MakeInfo returns for r; it panics with its error.
+// NewInfo returns an info of r, see [TryNewInfo], with whose error it panics.
 func (r *Registry) NewInfo(name, help string, facts Labels) *Info {
-	return Must(MakeInfo(r, name, help, facts))
+	return Must(TryNewInfo(r, name, help, facts))
 }
 
-// NewInfo returns what MakeInfo returns for the default registry; it panics with its error.
+// NewInfo returns an info of the default registry, see [TryNewInfo], with whose error it panics.
 func NewInfo(name, help string, facts Labels) *Info { return Default().NewInfo(name, help, facts) }
 
 func newInfo(r *Registry, name, help string, facts Labels) (*Info, error) {
 	names := sortedKeys(facts)
-	f, err := prepare[Gauge](r, name, help, &GaugeOptions{Options: Options{MaxSeries: -1, TTL: -1}}, true, names)
+	if len(names) == 0 {
+		return nil, fmt.Errorf("%w: %s: an info needs facts, such as Labels{\"version\": \"1.2\"}", ErrInvalid, r.opts.Prefix+name)
+	}
+	f, err := prepare[Gauge](r, name, help, &GaugeOptions{MaxSeries: -1, TTL: -1}, true, names)
 	if err != nil {
 		return nil, err
 	}
@@ -47,7 +51,7 @@ func newInfo(r *Registry, name, help string, facts Labels) (*Info, error) {
 	if f, err = r.enter(f); err != nil {
 		return nil, err
 	}
-	vec, err := newVec[Gauge](f, nil, names)
+	vec, err := newVec[Gauge](f, common{}, names)
 	if err != nil {
 		return nil, err
 	}
@@ -55,8 +59,8 @@ func newInfo(r *Registry, name, help string, facts Labels) (*Info, error) {
 	return i, i.TrySet(facts)
 }
 
-// Set replaces the facts; their names must be those given at first. It panics with an error that wraps ErrLabels if
-// they are not, or a value is not UTF-8; see TrySet.
+// Set replaces the facts; their names must be those given at first. It panics with an error that
+// wraps ErrLabels if they are not, or a value is not UTF-8; see TrySet.
 func (i *Info) Set(facts Labels) {
 	if err := i.TrySet(facts); err != nil {
 		panic(err)

@@ -1,6 +1,7 @@
 package gotheus_test
 
 import (
+	"errors"
 	"math"
 	"strings"
 	"sync"
@@ -145,7 +146,7 @@ func TestGauge(t *testing.T) {
 func TestHistogram(t *testing.T) {
 	t.Parallel()
 	r, _ := newRegistry(t, nil)
-	h := r.NewHistogram("h_seconds", "H.", &gotheus.HistogramOptions{Buckets: []float64{-1, 0, 2.5}, Options: gotheus.Options{Unit: "seconds"}})
+	h := r.NewHistogram("h_seconds", "H.", &gotheus.HistogramOptions{Buckets: []float64{-1, 0, 2.5}, Unit: "seconds"})
 	for _, v := range []float64{-5, -1, -.5, 0, 2.5, 2.6, 100} {
 		h.Observe(v)
 	}
@@ -250,14 +251,9 @@ func TestBuckets(t *testing.T) {
 		"exponential one":  func() { gotheus.ExponentialBuckets(1, 1, 3) },
 		"exponential huge": func() { gotheus.ExponentialBuckets(1, 1e200, 3) },
 	} {
-		func() {
-			defer func() {
-				if p, ok := recover().(string); !ok || !strings.HasPrefix(p, "gotheus: ") {
-					t.Errorf("%s: got panic %v", name, p)
-				}
-			}()
-			f()
-		}()
+		if err := panicOf(f); !errors.Is(err, gotheus.ErrInvalid) || !strings.Contains(err.Error(), "Buckets(") {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
 

@@ -31,7 +31,7 @@ func init() { workers["kill distributions"] = killDistributionsWorker }
 
 func killDistributions(r *gotheus.Registry) (*gotheus.Histogram, *gotheus.Summary) {
 	return r.NewHistogram("h", "H.", &gotheus.HistogramOptions{
-			Native: &gotheus.Native{Factor: 1.05, MaxBuckets: killBuckets}, Buckets: []float64{.5, 1},
+			Native: &gotheus.NativeOptions{Factor: 1.05, MaxBuckets: killBuckets}, Buckets: []float64{.5, 1},
 		}),
 		r.NewSummary("s", "S.", &gotheus.SummaryOptions{Objectives: []float64{.5, .99}, MaxAge: 50 * time.Millisecond})
 }

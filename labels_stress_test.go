@@ -23,7 +23,7 @@ func TestLabelsConcurrently(t *testing.T) {
 
 func testLabelsConcurrently(t *testing.T, most int) {
 	everywhere(t, func(t *testing.T, r *gotheus.Registry, _ *testLog) {
-		o := &gotheus.Options{
+		o := &gotheus.CounterOptions{
 			Defaults:  gotheus.Labels{"region": "EU"},
 			Normalize: normalizers{"region": strings.ToLower, "method": gotheus.OneOf("GET", "PUT")},
 			MaxSeries: most,
@@ -31,7 +31,7 @@ func testLabelsConcurrently(t *testing.T, most int) {
 		typed := newOf[stressLabels](t, r, "v_total", o)
 		byPath := gotheus.Partial(typed, func(path string) stressLabels { return stressLabels{"us", "GET", path} })
 		v := typed.Vec()
-		plain := r.NewCounterVec("v_total", "V.", &gotheus.Options{MaxSeries: most}, "path", "region", "method")
+		plain := r.NewCounterVec("v_total", "V.", &gotheus.CounterOptions{MaxSeries: most}, "path", "region", "method")
 		us := v.Partial(gotheus.Labels{"region": "Us"})
 		model := newModel()
 		var wait sync.WaitGroup
@@ -148,8 +148,8 @@ var poolsDrop bool
 // Look-ups of all kinds allocate nothing, those that overflow neither.
 func TestLookUpAllocations(t *testing.T) {
 	everywhere(t, func(t *testing.T, r *gotheus.Registry, _ *testLog) {
-		options := func(most int) *gotheus.Options {
-			return &gotheus.Options{
+		options := func(most int) *gotheus.CounterOptions {
+			return &gotheus.CounterOptions{
 				Defaults:  gotheus.Labels{"region": "eu"},
 				Normalize: normalizers{"method": gotheus.OneOf("GET")},
 				MaxSeries: most,
@@ -191,11 +191,11 @@ func TestLookUpAllocations(t *testing.T) {
 		}
 		names := []string{"region", "method", "path"}
 		typed := newOf[stressLabels](t, r, "v_total", options(-1))
-		check("hit", typed.Vec(), r.NewCounterVec("v_total", "V.", &gotheus.Options{MaxSeries: -1}, names...), typed)
+		check("hit", typed.Vec(), r.NewCounterVec("v_total", "V.", &gotheus.CounterOptions{MaxSeries: -1}, names...), typed)
 		full := newOf[stressLabels](t, r, "full_total", options(1))
 		full.With(stressLabels{"1", "1", "1"})
 		full.With(stressLabels{"2", "2", "2"})
-		check("overflow", full.Vec(), r.NewCounterVec("full_total", "V.", &gotheus.Options{MaxSeries: 1}, names...), full)
+		check("overflow", full.Vec(), r.NewCounterVec("full_total", "V.", &gotheus.CounterOptions{MaxSeries: 1}, names...), full)
 
 		// A type with a method String costs nothing once it was seen.
 		v := newOf[everything](t, r, "everything_total", nil)

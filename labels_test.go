@@ -44,7 +44,7 @@ func isErr(t *testing.T, err, sentinel error, parts ...string) {
 func TestDefaults(t *testing.T) {
 	t.Parallel()
 	everywhere(t, func(t *testing.T, r *gotheus.Registry, _ *testLog) {
-		o := &gotheus.Options{Defaults: gotheus.Labels{"region": "eu", "zone": "a"}}
+		o := &gotheus.CounterOptions{Defaults: gotheus.Labels{"region": "eu", "zone": "a"}}
 		v := r.NewCounterVec("v_total", "V.", o, "region", "method", "zone")
 		o.Defaults["region"] = "changed later"
 		get := v.With("GET")
@@ -65,12 +65,12 @@ func TestDefaults(t *testing.T) {
 		get.Inc()
 		pageHas(t, r, `v_total{method="GET",region="eu",zone="a"} 1`, `v_total{method="PUT",region="eu",zone="b"} 2`, `v_total{method="PUT",region="us",zone="a"} 3`)
 
-		all := r.NewGaugeVec("all", "A.", &gotheus.GaugeOptions{Options: gotheus.Options{Defaults: gotheus.Labels{"x": "1"}}}, "x")
+		all := r.NewGaugeVec("all", "A.", &gotheus.GaugeOptions{Defaults: gotheus.Labels{"x": "1"}}, "x")
 		all.With().Inc()
 		pageHas(t, r, `all{x="1"} 1`)
 
 		// Each Vec of a family has its own.
-		us := r.NewCounterVec("v_total", "V.", &gotheus.Options{Defaults: gotheus.Labels{"region": "us"}}, "region", "method", "zone")
+		us := r.NewCounterVec("v_total", "V.", &gotheus.CounterOptions{Defaults: gotheus.Labels{"region": "us"}}, "region", "method", "zone")
 		if us.With("GET", "a") == get || us.With("PUT", "a") != plain.With("us", "PUT", "a") {
 			t.Error("wrong series with other defaults")
 		}
@@ -107,7 +107,7 @@ func TestNormalize(t *testing.T) {
 	t.Parallel()
 	everywhere(t, func(t *testing.T, r *gotheus.Registry, _ *testLog) {
 		calls := 0
-		o := &gotheus.Options{
+		o := &gotheus.CounterOptions{
 			Normalize: normalizers{"method": gotheus.OneOf("GET", "PUT"), "path": strings.ToLower, "x": func(s string) string { calls++; return s + "!" }},
 			Defaults:  gotheus.Labels{"path": "/ROOT", "x": "d"},
 		}
@@ -145,7 +145,7 @@ func TestOneOf(t *testing.T) {
 func TestDeclare(t *testing.T) {
 	t.Parallel()
 	r, _ := newRegistry(t, nil)
-	o := &gotheus.Options{Defaults: gotheus.Labels{"b": "d"}, MaxSeries: 1}
+	o := &gotheus.CounterOptions{Defaults: gotheus.Labels{"b": "d"}, MaxSeries: 1}
 	v := r.NewCounterVec("v_total", "V.", o, "a", "b").Declare(gotheus.Labels{"a": "1"}, gotheus.Labels{"a": "2", "b": "3"})
 	v.Declare().Partial(gotheus.Labels{"a": "p"}).Declare(nil)
 	want := "# HELP v_total V.\n# TYPE v_total counter\n" +
@@ -171,7 +171,7 @@ func TestDeclare(t *testing.T) {
 func TestTooFewValues(t *testing.T) {
 	t.Parallel()
 	r, _ := newRegistry(t, nil)
-	v := r.NewCounterVec("v_total", "V.", &gotheus.Options{Normalize: normalizers{"b": strings.ToLower}, Defaults: gotheus.Labels{"d": "1"}}, "a", "b", "c", "d")
+	v := r.NewCounterVec("v_total", "V.", &gotheus.CounterOptions{Normalize: normalizers{"b": strings.ToLower}, Defaults: gotheus.Labels{"d": "1"}}, "a", "b", "c", "d")
 	p := v.Partial(gotheus.Labels{"a": "1"})
 	for name, values := range map[string][]string{"none": nil, "one": {"x"}, "three": {"x", "y", "z"}, "four": {"w", "x", "y", "z"}} {
 		_, err := p.TryWith(values...)
@@ -199,27 +199,27 @@ func TestTooFewValues(t *testing.T) {
 func TestInvalidLabelOptions(t *testing.T) {
 	t.Parallel()
 	r, _ := newRegistry(t, &gotheus.RegistryOptions{Labels: gotheus.Labels{"env": "prod"}, Prefix: "p_"})
-	vec := func(o gotheus.Options) error {
-		_, err := gotheus.NewVec[gotheus.Histogram](r, "v", "V.", &gotheus.HistogramOptions{Options: o}, "a", "b")
+	vec := func(o gotheus.CounterOptions) error {
+		_, err := gotheus.TryNewVec[gotheus.Histogram](r, "v", "V.", &gotheus.HistogramOptions{Defaults: o.Defaults, Normalize: o.Normalize}, "a", "b")
 		return err
 	}
 	for want, err := range map[string]error{
-		`p_v: Defaults: it has no label "c", only ["a" "b"]`:    vec(gotheus.Options{Defaults: gotheus.Labels{"c": "1"}}),
-		`p_v: Defaults: it has no label "env"`:                  vec(gotheus.Options{Defaults: gotheus.Labels{"env": "1"}}),
-		`p_v: Normalize: it has no label "c", only ["a" "b"]`:   vec(gotheus.Options{Normalize: normalizers{"c": strings.ToLower}}),
-		`p_v: Normalize: the function of label "a" is nil`:      vec(gotheus.Options{Normalize: normalizers{"a": nil}}),
-		`p_v: Defaults: value "\xff" of label "a" is not UTF-8`: vec(gotheus.Options{Defaults: gotheus.Labels{"a": "\xff"}}),
-		`p_c: Defaults: it has no label "a", only []`:           second(gotheus.New[gotheus.Counter](r, "c", "C.", &gotheus.Options{Defaults: gotheus.Labels{"a": "1"}})),
-		`p_g: Normalize: it has no label "a"`:                   second(gotheus.New[gotheus.Gauge](r, "g", "C.", &gotheus.GaugeOptions{Options: gotheus.Options{Normalize: normalizers{"a": strings.ToLower}}})),
-		`p_s: Defaults: it has no label "a"`:                    second(gotheus.New[gotheus.Summary](r, "s", "C.", &gotheus.SummaryOptions{Options: gotheus.Options{Defaults: gotheus.Labels{"a": ""}}})),
-		`p_s: Defaults: it has no label "b", only ["a"]`:        second(gotheus.NewVec[gotheus.Summary](r, "s", "C.", &gotheus.SummaryOptions{Options: gotheus.Options{Defaults: gotheus.Labels{"b": ""}}}, "a")),
+		`p_v: Defaults: it has no label "c", only ["a" "b"]`:    vec(gotheus.CounterOptions{Defaults: gotheus.Labels{"c": "1"}}),
+		`p_v: Defaults: it has no label "env"`:                  vec(gotheus.CounterOptions{Defaults: gotheus.Labels{"env": "1"}}),
+		`p_v: Normalize: it has no label "c", only ["a" "b"]`:   vec(gotheus.CounterOptions{Normalize: normalizers{"c": strings.ToLower}}),
+		`p_v: Normalize: the function of label "a" is nil`:      vec(gotheus.CounterOptions{Normalize: normalizers{"a": nil}}),
+		`p_v: Defaults: value "\xff" of label "a" is not UTF-8`: vec(gotheus.CounterOptions{Defaults: gotheus.Labels{"a": "\xff"}}),
+		`p_c: Defaults: it has no label "a", only []`:           second(gotheus.TryNew[gotheus.Counter](r, "c", "C.", &gotheus.CounterOptions{Defaults: gotheus.Labels{"a": "1"}})),
+		`p_g: Normalize: it has no label "a"`:                   second(gotheus.TryNew[gotheus.Gauge](r, "g", "C.", &gotheus.GaugeOptions{Normalize: normalizers{"a": strings.ToLower}})),
+		`p_s: Defaults: it has no label "a"`:                    second(gotheus.TryNew[gotheus.Summary](r, "s", "C.", &gotheus.SummaryOptions{Defaults: gotheus.Labels{"a": ""}})),
+		`p_s: Defaults: it has no label "b", only ["a"]`:        second(gotheus.TryNewVec[gotheus.Summary](r, "s", "C.", &gotheus.SummaryOptions{Defaults: gotheus.Labels{"b": ""}}, "a")),
 	} {
 		isErr(t, err, gotheus.ErrInvalid, want)
 	}
 	if got := page(t, r); got != "" {
 		t.Errorf("refused families are on the page: %s", got)
 	}
-	bad := gotheus.Options{Defaults: gotheus.Labels{"a": "1"}, Normalize: normalizers{"a": func(string) string { return "\xff" }}}
+	bad := gotheus.CounterOptions{Defaults: gotheus.Labels{"a": "1"}, Normalize: normalizers{"a": func(string) string { return "\xff" }}}
 	isErr(t, vec(bad), gotheus.ErrInvalid, `value "\xff" of label "a" is not UTF-8`, "Defaults")
 }
 
@@ -235,7 +235,7 @@ func TestManyLabels(t *testing.T) {
 		l[name] = values[i]
 	}
 	m := v.With(values...)
-	o := &gotheus.Options{Normalize: normalizers{"a": strings.ToLower}, Defaults: gotheus.Labels{"j": "0"}}
+	o := &gotheus.CounterOptions{Normalize: normalizers{"a": strings.ToLower}, Defaults: gotheus.Labels{"j": "0"}}
 	if v.WithLabels(l) != m || v.Partial(gotheus.Labels{"j": "0"}).With(values[1:]...) != m || r.NewCounterVec("v_total", "V.", o, names...).With(values[1:]...) != m {
 		t.Error("other series")
 	}

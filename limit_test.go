@@ -11,7 +11,7 @@ import (
 func TestMaxSeries(t *testing.T) {
 	t.Parallel()
 	everywhere(t, func(t *testing.T, r *gotheus.Registry, log *testLog) {
-		v := r.NewCounterVec("v_total", "V.", &gotheus.Options{MaxSeries: 2}, "a", "b")
+		v := r.NewCounterVec("v_total", "V.", &gotheus.CounterOptions{MaxSeries: 2}, "a", "b")
 		v.Declare(gotheus.Labels{"a": "d", "b": "d"})
 		one, two := v.With("1", "1"), v.With("2", "2")
 		v.With("1", "1")
@@ -50,7 +50,7 @@ func TestMaxSeriesOptions(t *testing.T) {
 		return len(seen)
 	}
 	of := func(n int) *gotheus.GaugeOptions {
-		return &gotheus.GaugeOptions{Options: gotheus.Options{MaxSeries: n}}
+		return &gotheus.GaugeOptions{MaxSeries: n}
 	}
 	for n, want := range map[int]int{0: 2, 7: 8, -1: 20} {
 		if got := fill(r.NewGaugeVec(fmt.Sprint("g", n+1), "G.", of(n), "x")); got != want {
@@ -59,15 +59,15 @@ func TestMaxSeriesOptions(t *testing.T) {
 	}
 	pageHas(t, r, `p_gotheus_overflowed_lookups_total{metric="p_g1"} 19`, `p_gotheus_overflowed_lookups_total{metric="p_g8"} 13`)
 
-	_, err := gotheus.NewVec[gotheus.Gauge](r, "g1", "G.", of(2), "x")
+	_, err := gotheus.TryNewVec[gotheus.Gauge](r, "g1", "G.", of(2), "x")
 	isErr(t, err, gotheus.ErrConflict, "p_g1: it has MaxSeries 1 already, not 2")
-	if _, err := gotheus.NewVec[gotheus.Gauge](r, "g1", "G.", of(1), "x"); err != nil {
+	if _, err := gotheus.TryNewVec[gotheus.Gauge](r, "g1", "G.", of(1), "x"); err != nil {
 		t.Errorf("the registry's limit, given once more: %v", err)
 	}
 	// A family that comes back may have another limit.
 	v := r.NewGaugeVec("back", "B.", of(1), "x")
 	fill(v)
-	r.Unregister("back")
+	r.HideFamily("back")
 	if got := fill(r.NewGaugeVec("back", "B.", of(4), "x")); got != 5 {
 		t.Errorf("after coming back: %d series", got)
 	}
@@ -83,8 +83,8 @@ func TestMaxSeriesOptions(t *testing.T) {
 	}
 	usual := r.NewGaugeVec("usual", "U.", of(10000), "x")
 	if zero, _ := newRegistry(t, nil); usual != nil {
-		_, err := gotheus.NewVec[gotheus.Gauge](zero, "usual", "U.", of(10000), "x")
-		_, err2 := gotheus.NewVec[gotheus.Gauge](zero, "usual", "U.", nil, "x")
+		_, err := gotheus.TryNewVec[gotheus.Gauge](zero, "usual", "U.", of(10000), "x")
+		_, err2 := gotheus.TryNewVec[gotheus.Gauge](zero, "usual", "U.", nil, "x")
 		if err != nil || err2 != nil {
 			t.Errorf("10000 is not the default: %v, %v", err, err2)
 		}
@@ -98,7 +98,7 @@ func TestMaxSeriesOfThisProcess(t *testing.T) {
 	for i := range 3 { // stand for processes
 		r, _ := newRegistry(t, nil)
 		bind(t, r, url)
-		v := r.NewCounterVec("v_total", "V.", &gotheus.Options{MaxSeries: 2}, "x")
+		v := r.NewCounterVec("v_total", "V.", &gotheus.CounterOptions{MaxSeries: 2}, "x")
 		a, b := v.With(fmt.Sprint(2*i)), v.With(fmt.Sprint(2*i+1))
 		if over := v.With("over"); a == b || a == over || b == over {
 			t.Errorf("process %d: series of others count", i)

@@ -27,11 +27,11 @@ func TestKeptInstrumentMovesAlong(t *testing.T) {
 	bind(t, r, first)
 	c := r.NewCounterVec("c_total", "C.", nil, "l")
 	g := r.NewGaugeVec("g", "G.", nil, "l")
-	sum := r.NewGaugeVec("sum", "S.", &gotheus.GaugeOptions{Mode: gotheus.Sum}, "l")
+	sum := r.NewGaugeVec("sum", "S.", &gotheus.GaugeOptions{Mode: gotheus.ModeSum}, "l")
 	keptC, keptG, keptSum := c.With("a"), g.With("a"), sum.With("a")
-	c.Delete(nil)
-	g.Delete(nil)
-	sum.Delete(nil)
+	c.DeleteAll()
+	g.DeleteAll()
+	sum.DeleteAll()
 	c.With("a").Inc()
 	g.With("a").Set(7)
 	sum.With("a").Set(7)
@@ -54,7 +54,7 @@ func TestTwoInstrumentsOfAGauge(t *testing.T) {
 	r, _ := newRegistry(t, nil)
 	v := r.NewGaugeVec("g", "G.", nil, "l")
 	kept := v.With("a")
-	v.Delete(nil)
+	v.DeleteAll()
 	v.With("a").Set(6)
 	kept.Set(7)
 	bind(t, r, shmURL(t))
@@ -71,7 +71,7 @@ func TestPostponedAndDeleted(t *testing.T) {
 	kept := v.With("a")
 	for range 1000 {
 		kept.Inc()
-		v.Delete(nil)
+		v.DeleteAll()
 	}
 	var p strings.Builder
 	r.WriteText(&p)
@@ -98,7 +98,7 @@ func TestSecondLife(t *testing.T) {
 	for i := range regs {
 		regs[i], _ = newRegistry(t, nil)
 		bind(t, regs[i], url)
-		vecs[i] = regs[i].NewCounterVec("c_total", "C.", &gotheus.Options{TTL: time.Hour}, "l")
+		vecs[i] = regs[i].NewCounterVec("c_total", "C.", &gotheus.CounterOptions{TTL: time.Hour}, "l")
 	}
 	at := func(minutes int) {
 		for _, r := range regs {
@@ -108,7 +108,7 @@ func TestSecondLife(t *testing.T) {
 	vecs[0].With("a").Inc()
 	at(1000)
 	at(1050)
-	vecs[0].Delete(nil)
+	vecs[0].DeleteAll()
 	vecs[0].With("a").Inc()
 	at(1065)
 	pageHas(t, regs[1], `c_total{l="a"} 1`)
@@ -127,12 +127,12 @@ func TestLimitAfterOthersDelete(t *testing.T) {
 	bind(t, a, url)
 	bind(t, b, url)
 	va := a.NewCounterVec("c_total", "C.", nil, "l")
-	vb := b.NewCounterVec("c_total", "C.", &gotheus.Options{MaxSeries: 10}, "l")
+	vb := b.NewCounterVec("c_total", "C.", &gotheus.CounterOptions{MaxSeries: 10}, "l")
 	for round := range 5 {
 		for i := range 10 {
 			vb.With(fmt.Sprint(round, "-", i)).Inc()
 		}
-		if n := va.Delete(nil); n < 10 {
+		if n := va.DeleteAll(); n < 10 {
 			t.Fatalf("deleted %d", n)
 		}
 		vb.With("the one that finds out")
@@ -151,11 +151,11 @@ func TestDeleteSurvivesTheBackend(t *testing.T) {
 	v.With("a").Inc()
 	path, _, _ := strings.Cut(strings.TrimPrefix(url, "shm://"), "?")
 	os.Remove(path + ".gotheus-v1")
-	v.Delete(nil)
-	if _, err := v.TryDelete(nil); err == nil || !strings.Contains(log.String(), "was removed") {
+	v.DeleteAll()
+	if _, err := v.TryDeleteAll(); err == nil || !strings.Contains(log.String(), "was removed") {
 		t.Errorf("%v: %s", err, log)
 	}
-	if _, err := v.TryDelete(gotheus.Labels{"x": "y"}); !errors.Is(err, gotheus.ErrLabels) {
+	if _, err := v.TryDeleteMatching(gotheus.Labels{"x": "y"}); !errors.Is(err, gotheus.ErrLabels) {
 		t.Error(err)
 	}
 }
@@ -168,11 +168,11 @@ func TestJoining(t *testing.T) {
 	b, _ := newRegistry(t, nil)
 	bind(t, a, url)
 	bind(t, b, url)
-	o := &gotheus.GaugeOptions{Mode: gotheus.Min}
+	o := &gotheus.GaugeOptions{Mode: gotheus.ModeMin}
 	va, vb := a.NewGaugeVec("g", "G.", o, "l"), b.NewGaugeVec("g", "G.", o, "l")
 	va.With("a").Set(5)
 	vb.With("a").Set(6)
-	va.Delete(nil)
+	va.DeleteAll()
 	va.With("a")
 	vb.With("a").Set(6)
 	pageHas(t, a, `g{l="a"} 6`)
@@ -193,7 +193,7 @@ func TestTTLSpares(t *testing.T) {
 	}
 	eu.NewCounterVec("declared_total", "D.", nil, "l").Declare(gotheus.Labels{"l": "x"})
 	also.NewCounterVec("declared_total", "D.", nil, "l").With("x")
-	jobs := eu.NewGaugeVec("jobs", "J.", &gotheus.GaugeOptions{Mode: gotheus.Sum}, "l")
+	jobs := eu.NewGaugeVec("jobs", "J.", &gotheus.GaugeOptions{Mode: gotheus.ModeSum}, "l")
 	jobs.With("a").Inc()
 	for _, at := range []int64{1000, 9000} {
 		gotheus.Sweep(also, time.Unix(at, 0))
@@ -213,7 +213,7 @@ func TestTTLRaces(t *testing.T) {
 	url := shmURL(t)
 	r, _ := newRegistry(t, &gotheus.RegistryOptions{TTL: 8 * time.Millisecond, NoSelfMetrics: true})
 	v := r.NewCounterVec("c_total", "C.", nil, "l")
-	g := r.NewGaugeVec("g", "G.", &gotheus.GaugeOptions{Mode: gotheus.Latest}, "l")
+	g := r.NewGaugeVec("g", "G.", &gotheus.GaugeOptions{Mode: gotheus.ModeLatest}, "l")
 	stop := make(chan struct{})
 	var wait sync.WaitGroup
 	for range 2 {
@@ -233,7 +233,7 @@ func TestTTLRaces(t *testing.T) {
 	}
 	for range 60 {
 		bind(t, r, url)
-		v.Delete(gotheus.Labels{"l": "3"})
+		v.DeleteMatching(gotheus.Labels{"l": "3"})
 		page(t, r)
 		r.Close(t.Context())
 	}
@@ -241,12 +241,12 @@ func TestTTLRaces(t *testing.T) {
 	wait.Wait()
 }
 
-func TestUnregisterWithAnotherTTL(t *testing.T) {
+func TestHideFamilyWithAnotherTTL(t *testing.T) {
 	t.Parallel()
 	r, _ := newRegistry(t, nil)
 	r.NewCounterVec("c_total", "C.", nil, "l")
-	r.Unregister("c_total")
-	if _, err := gotheus.NewVec[gotheus.Counter](r, "c_total", "C.", &gotheus.Options{TTL: time.Hour}, "l"); !errors.Is(err, gotheus.ErrConflict) {
+	r.HideFamily("c_total")
+	if _, err := gotheus.TryNewVec[gotheus.Counter](r, "c_total", "C.", &gotheus.CounterOptions{TTL: time.Hour}, "l"); !errors.Is(err, gotheus.ErrConflict) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -264,8 +264,8 @@ func TestManyBringBackAtOnce(t *testing.T) {
 	for round := range 300 {
 		kept, below := v.With("a"), g.With("a") // the gauge is negative: its sign bit is no seal
 		b.set(nil)
-		v.Delete(nil)
-		g.Delete(nil)
+		v.DeleteAll()
+		g.DeleteAll()
 		if round%2 == 0 {
 			b.set(fmt.Errorf("%w: for the test", backend.ErrFull))
 		}
@@ -304,7 +304,7 @@ func TestDeletedWhileWaiting(t *testing.T) {
 	r.BindBackend(t.Context(), b)
 	v := r.NewCounterVec("c_total", "C.", nil, "l")
 	kept := v.With("a")
-	v.Delete(nil)
+	v.DeleteAll()
 	over, cancel := context.WithCancel(t.Context())
 	cancel()
 	r.Close(over)

@@ -92,8 +92,8 @@ func BenchmarkTyped(b *testing.B) {
 		mixed[i] = benchMixed{v[1], 200 + i%5, i%2 == 0, time.March}
 	}
 	two := r.NewCounterVec("two_total", "V.", nil, "method", "path")
-	typed := gotheus.Must(gotheus.NewVecOf[benchLabels, gotheus.Counter](r, "two_total", "V.", nil))
-	four := gotheus.Must(gotheus.NewVecOf[benchMixed, gotheus.Counter](r, "four_total", "V.", nil))
+	typed := gotheus.Must(gotheus.TryNewVecOf[benchLabels, gotheus.Counter](r, "two_total", "V.", nil))
+	four := gotheus.Must(gotheus.TryNewVecOf[benchMixed, gotheus.Counter](r, "four_total", "V.", nil))
 	b.Run("With of 2 values", func(b *testing.B) {
 		for i := range b.N {
 			v := &values[i%benchSeries]
@@ -117,7 +117,7 @@ func BenchmarkTyped(b *testing.B) {
 			partial.With(values[i%benchSeries][1]).Inc()
 		}
 	})
-	full := gotheus.Must(gotheus.NewVecOf[benchMixed, gotheus.Counter](r, "full_total", "V.", &gotheus.Options{MaxSeries: 1}))
+	full := gotheus.Must(gotheus.TryNewVecOf[benchMixed, gotheus.Counter](r, "full_total", "V.", &gotheus.CounterOptions{MaxSeries: 1}))
 	full.With(mixed[0])
 	b.Run("overflow by struct", func(b *testing.B) {
 		for i := range b.N {
@@ -136,7 +136,7 @@ func BenchmarkOtherLookUps(b *testing.B) {
 			partial.With(values[i%benchSeries][1]).Inc()
 		}
 	})
-	normal := r.NewCounterVec("normal_total", "V.", &gotheus.Options{Normalize: map[string]func(string) string{
+	normal := r.NewCounterVec("normal_total", "V.", &gotheus.CounterOptions{Normalize: map[string]func(string) string{
 		"method": gotheus.OneOf("GET", "PUT", "POST"),
 	}}, "method", "path")
 	b.Run("With and OneOf", func(b *testing.B) {
@@ -145,7 +145,7 @@ func BenchmarkOtherLookUps(b *testing.B) {
 			normal.With(v[0], v[1]).Inc()
 		}
 	})
-	full := r.NewCounterVec("full_total", "V.", &gotheus.Options{MaxSeries: 1}, "method", "path")
+	full := r.NewCounterVec("full_total", "V.", &gotheus.CounterOptions{MaxSeries: 1}, "method", "path")
 	full.With("", "")
 	b.Run("overflow", func(b *testing.B) {
 		for i := range b.N {

@@ -27,11 +27,11 @@ func TestNamesThatClash(t *testing.T) {
 	r.NewCounter("a.b_total", "A.", nil)
 	r.NewHistogram("h", "H.", nil)
 	for _, err := range []error{
-		second(gotheus.New[gotheus.Counter](r, "a_b_total", "A.", nil)),
-		second(gotheus.New[gotheus.Gauge](r, "a_b", "A.", nil)),
-		second(gotheus.New[gotheus.Gauge](r, "a-b_created", "A.", nil)),
-		second(gotheus.New[gotheus.Gauge](r, "h.bucket", "H.", nil)),
-		second(gotheus.New[gotheus.Counter](r, "h", "H.", nil)),
+		second(gotheus.TryNew[gotheus.Counter](r, "a_b_total", "A.", nil)),
+		second(gotheus.TryNew[gotheus.Gauge](r, "a_b", "A.", nil)),
+		second(gotheus.TryNew[gotheus.Gauge](r, "a-b_created", "A.", nil)),
+		second(gotheus.TryNew[gotheus.Gauge](r, "h.bucket", "H.", nil)),
+		second(gotheus.TryNew[gotheus.Counter](r, "h", "H.", nil)),
 	} {
 		if !errors.Is(err, gotheus.ErrConflict) {
 			t.Errorf("got %v", err)
@@ -80,7 +80,7 @@ func TestEscapedPages(t *testing.T) {
 	}
 	// A family of a collector.
 	three, _ := newRegistry(t, nil)
-	three.Add(sinkFunc(func(_ context.Context, s *gotheus.Sink) error {
+	three.Register(sinkFunc(func(_ context.Context, s *gotheus.Sink) error {
 		s.Gauge("odd", "O.", "a.b", "a_b").Put(1, "x", "y")
 		s.Gauge("fine.one", "F.", "a.b").Put(1, "x")
 		return nil

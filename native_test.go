@@ -80,7 +80,7 @@ func TestNativeAgainstReference(t *testing.T) {
 	t.Parallel()
 	rnd := rand.New(rand.NewPCG(7, 8))
 	for round := range 26 {
-		o := &gotheus.HistogramOptions{Native: &gotheus.Native{Factor: gotheus.SchemaFactor(round%13 - 4), MaxBuckets: []int{1, 7, 20, 160, 1000}[round%5]}}
+		o := &gotheus.HistogramOptions{Native: &gotheus.NativeOptions{Factor: gotheus.SchemaFactor(round%13 - 4), MaxBuckets: []int{1, 7, 20, 160, 1000}[round%5]}}
 		if round%2 == 0 {
 			o.Buckets = []float64{-1, 0, 1, 10}
 		}
@@ -139,7 +139,7 @@ func TestNativeBounds(t *testing.T) {
 	t.Parallel()
 	for schema := -4; schema <= 8; schema++ {
 		r, _ := newRegistry(t, nil)
-		h := r.NewHistogram("h", "H.", &gotheus.HistogramOptions{Native: &gotheus.Native{Factor: gotheus.SchemaFactor(schema)}})
+		h := r.NewHistogram("h", "H.", &gotheus.HistogramOptions{Native: &gotheus.NativeOptions{Factor: gotheus.SchemaFactor(schema)}})
 		h.Observe(1)
 		h.Observe(math.Nextafter(1, 2))
 		h.Observe(0x1p-128)
@@ -156,8 +156,8 @@ func TestNativeBounds(t *testing.T) {
 func TestNativeOnTextPages(t *testing.T) {
 	t.Parallel()
 	r, _ := newRegistry(t, &gotheus.RegistryOptions{NoSelfMetrics: true})
-	alone := r.NewHistogram("alone", "A.", &gotheus.HistogramOptions{Native: new(gotheus.Native)})
-	both := r.NewHistogram("both", "B.", &gotheus.HistogramOptions{Native: new(gotheus.Native), Buckets: []float64{1, 2}})
+	alone := r.NewHistogram("alone", "A.", &gotheus.HistogramOptions{Native: new(gotheus.NativeOptions)})
+	both := r.NewHistogram("both", "B.", &gotheus.HistogramOptions{Native: new(gotheus.NativeOptions), Buckets: []float64{1, 2}})
 	for i := range 3 {
 		alone.Observe(float64(i))
 		both.Observe(float64(i) + .5)
@@ -188,7 +188,7 @@ func TestNativeWithoutRoom(t *testing.T) {
 	b := &faulty{Backend: heap.New()}
 	r, _ := newRegistry(t, nil)
 	r.BindBackend(t.Context(), b)
-	h := r.NewHistogramVec("h", "H.", &gotheus.HistogramOptions{Native: new(gotheus.Native)}, "l").With("a")
+	h := r.NewHistogramVec("h", "H.", &gotheus.HistogramOptions{Native: new(gotheus.NativeOptions)}, "l").With("a")
 	b.set(fmt.Errorf("%w: for the test", backend.ErrFull))
 	var values []float64
 	observe := func(n int, spread float64) {
@@ -217,7 +217,7 @@ func TestNativeInPrivateWords(t *testing.T) {
 	b := &faulty{Backend: heap.New(), err: fmt.Errorf("%w: for the test", backend.ErrFull)}
 	r, _ := newRegistry(t, nil)
 	r.BindBackend(t.Context(), b)
-	v := r.NewHistogramVec("h", "H.", &gotheus.HistogramOptions{Native: new(gotheus.Native)}, "l")
+	v := r.NewHistogramVec("h", "H.", &gotheus.HistogramOptions{Native: new(gotheus.NativeOptions)}, "l")
 	var values []float64
 	observe := func() {
 		for i := range 300 {
@@ -247,7 +247,7 @@ func TestNativeLives(t *testing.T) {
 		r, _ := newRegistry(t, nil)
 		bind(t, r, url)
 		rs = append(rs, r)
-		vecs = append(vecs, r.NewHistogramVec("h", "H.", &gotheus.HistogramOptions{Native: &gotheus.Native{MaxBuckets: 100}}, "l"))
+		vecs = append(vecs, r.NewHistogramVec("h", "H.", &gotheus.HistogramOptions{Native: &gotheus.NativeOptions{MaxBuckets: 100}}, "l"))
 	}
 	kept := vecs[0].With("a")
 	for life := range 4 {
@@ -259,7 +259,7 @@ func TestNativeLives(t *testing.T) {
 			vecs[1].With("a").Observe(v)
 		}
 		checkNative(t, gotheus.Distributions(rs[life%2], "h")[`l="a"`], values, 100)
-		if n := vecs[(life+1)%2].Delete(nil); n != 1 {
+		if n := vecs[(life+1)%2].DeleteAll(); n != 1 {
 			t.Errorf("deleted %d", n)
 		}
 		for _, r := range rs {
@@ -274,23 +274,23 @@ func TestNativeRejects(t *testing.T) {
 	t.Parallel()
 	r, _ := newRegistry(t, nil)
 	for want, o := range map[string]gotheus.HistogramOptions{
-		"Native.Factor 1 must be above 1":    {Native: &gotheus.Native{Factor: 1}},
-		"Native.Factor NaN must be above 1":  {Native: &gotheus.Native{Factor: nan}},
-		"Native.MaxBuckets -1 must be from":  {Native: &gotheus.Native{MaxBuckets: -1}},
-		"zero threshold +Inf must be finite": {Native: &gotheus.Native{ZeroThreshold: math.Inf(1)}},
+		"Native.Factor 1 must be above 1":    {Native: &gotheus.NativeOptions{Factor: 1}},
+		"Native.Factor NaN must be above 1":  {Native: &gotheus.NativeOptions{Factor: nan}},
+		"Native.MaxBuckets -1 must be from":  {Native: &gotheus.NativeOptions{MaxBuckets: -1}},
+		"zero threshold +Inf must be finite": {Native: &gotheus.NativeOptions{ZeroThreshold: math.Inf(1)}},
 	} {
-		_, err := gotheus.New[gotheus.Histogram](r, "h_seconds", "H.", &o)
+		_, err := gotheus.TryNew[gotheus.Histogram](r, "h_seconds", "H.", &o)
 		if !errors.Is(err, gotheus.ErrInvalid) || !strings.Contains(err.Error(), "h_seconds") || !strings.Contains(err.Error(), want) {
 			t.Errorf("got %v, want %q", err, want)
 		}
 	}
-	r.NewHistogram("h", "H.", &gotheus.HistogramOptions{Native: new(gotheus.Native)})
-	_, err := gotheus.New[gotheus.Histogram](r, "h", "H.", &gotheus.HistogramOptions{Native: &gotheus.Native{Factor: 2}})
+	r.NewHistogram("h", "H.", &gotheus.HistogramOptions{Native: new(gotheus.NativeOptions)})
+	_, err := gotheus.TryNew[gotheus.Histogram](r, "h", "H.", &gotheus.HistogramOptions{Native: &gotheus.NativeOptions{Factor: 2}})
 	if !errors.Is(err, gotheus.ErrConflict) || !strings.Contains(err.Error(), "it has exponential buckets") {
 		t.Errorf("got %v", err)
 	}
 	// Many at once do not let the count wrap.
-	h := r.NewHistogram("many", "M.", &gotheus.HistogramOptions{Native: new(gotheus.Native)})
+	h := r.NewHistogram("many", "M.", &gotheus.HistogramOptions{Native: new(gotheus.NativeOptions)})
 	for i := range 600 {
 		h.ObserveN(float64(i), 1<<53-1)
 	}
@@ -303,7 +303,7 @@ func TestNativeRejects(t *testing.T) {
 func TestNativePagesUnderLoad(t *testing.T) {
 	t.Parallel()
 	r, _ := newRegistry(t, &gotheus.RegistryOptions{NoSelfMetrics: true})
-	v := r.NewHistogramVec("h", "H.", &gotheus.HistogramOptions{Native: &gotheus.Native{Factor: 1.01, MaxBuckets: 50}, Buckets: []float64{.5, 1}}, "l")
+	v := r.NewHistogramVec("h", "H.", &gotheus.HistogramOptions{Native: &gotheus.NativeOptions{Factor: 1.01, MaxBuckets: 50}, Buckets: []float64{.5, 1}}, "l")
 	stop := make(chan struct{})
 	var wait sync.WaitGroup
 	for g := range 3 {
@@ -336,7 +336,7 @@ func TestNativePagesUnderLoad(t *testing.T) {
 		case 5:
 			bind(t, r, url)
 		case 10, 12:
-			v.Delete(nil)
+			v.DeleteAll()
 		case 15:
 			r.Close(t.Context())
 		}
@@ -347,7 +347,7 @@ func TestNativePagesUnderLoad(t *testing.T) {
 
 func TestObserveAllocates(t *testing.T) {
 	r, _ := newRegistry(t, nil)
-	h := r.NewHistogram("h", "H.", &gotheus.HistogramOptions{Native: new(gotheus.Native)})
+	h := r.NewHistogram("h", "H.", &gotheus.HistogramOptions{Native: new(gotheus.NativeOptions)})
 	s := r.NewSummary("s", "S.", &gotheus.SummaryOptions{Objectives: []float64{.5, .9, .99}})
 	x := 1.0
 	observe := func() {
@@ -375,7 +375,7 @@ func TestNativeCountOverStore(t *testing.T) {
 		for i := range 2 {
 			r, _ := newRegistry(t, nil)
 			bind(t, r, "fleet:"+joinFleet(strings.TrimPrefix(where, "fleet:")).name)
-			h := r.NewHistogram("h", "H.", &gotheus.HistogramOptions{Native: new(gotheus.Native)})
+			h := r.NewHistogram("h", "H.", &gotheus.HistogramOptions{Native: new(gotheus.NativeOptions)})
 			for j := range 60 + i {
 				h.Observe(math.Pow(1.1, float64(j)))
 			}

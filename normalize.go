@@ -5,7 +5,7 @@ import (
 	"sync"
 )
 
-// OneOf returns a function for Options.Normalize that leaves values as they are and turns every other
+// OneOf returns a function for CounterOptions.Normalize that leaves values as they are and turns every other
 // one into "other". It does not allocate. It keeps clones of values.
 func OneOf(values ...string) func(string) string {
 	values = cloneAll(values)

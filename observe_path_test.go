@@ -14,8 +14,8 @@ func TestObserveTakesNoLock(t *testing.T) {
 		asked.Add(1)
 		return time.Unix(1e9, 0)
 	}})
-	native := r.NewHistogram("native", "N.", &HistogramOptions{Native: new(Native)})
-	both := r.NewHistogram("both", "B.", &HistogramOptions{Native: new(Native), Buckets: []float64{1, 2}})
+	native := r.NewHistogram("native", "N.", &HistogramOptions{Native: new(NativeOptions)})
+	both := r.NewHistogram("both", "B.", &HistogramOptions{Native: new(NativeOptions), Buckets: []float64{1, 2}})
 	quantiles := r.NewSummary("quantiles", "Q.", &SummaryOptions{Objectives: []float64{.5}})
 	observe := func() {
 		for i := range 100 {

@@ -19,111 +19,173 @@ type Labels map[string]string
 
 // RegistryOptions are for NewRegistry. The zero value is good.
 type RegistryOptions struct {
-	Prefix        string       // put before the name of every family on the page, of collectors too
-	Labels        Labels       // constant labels of every series on the page, of collectors too
-	Logger        *slog.Logger // takes what the library has to say; nil: slog.Default() at that time
+	Prefix        string       // put before the name of every family, of collectors too
+	Labels        Labels       // constant labels of every series, of collectors too
+	Logger        *slog.Logger // takes what the library has to say; nil: slog.Default()
 	NoSelfMetrics bool         // leaves the gotheus_* families out of the page
-	MaxSeries     int          // of each family, unless its options say otherwise; 0: 10000; negative: no limit
-	// TTL is the default for Options.TTL; 0: for ever.
+	MaxSeries     int          // the default of CounterOptions.MaxSeries; 0: 10000
+	// TTL is the default for CounterOptions.TTL; 0: for ever.
 	TTL time.Duration
 
-	// SampleInterval is how often functions of metrics and instance collectors are called where processes
-	// share a backend, so that the pages of others are up to date; 0: 5 s.
+	// SampleInterval is how often functions of metrics and process collectors are called where
+	// processes share a backend, so that the pages of others are up to date; 0: 5 s.
 	SampleInterval time.Duration
-	// Exemplar returns the labels of an exemplar for what happens in a context, such as the id of its trace; nil or
-	// none: there is none. Counter.AddContext and Histogram.ObserveContext ask it, concurrently.
+	// Exemplar returns the labels of an exemplar for what happens in a context, such as the id
+	// of its trace; nil or none: there is none. Counter.AddContext and Histogram.ObserveContext
+	// ask it, concurrently.
 	Exemplar func(context.Context) Labels
 
-	// Now is the clock of ObserveSince, SetSince, AddSince, SetToCurrentTime, Registry.Now and times to
-	// live; it may be called concurrently. Nil: time.Now. With another clock, as in a test, the
-	// start of what is timed must come from Registry.Now.
+	// Now is the clock of ObserveSince, SetSince, AddSince, SetToCurrentTime, Registry.Now and
+	// times to live; it may be called concurrently. Nil: time.Now. With another clock, as in a
+	// test, the start of what is timed must come from Registry.Now.
 	Now func() time.Time
 }
 
-// Options are a counter's, and what the options of the others have in common. The zero value is good.
-type Options struct {
-	// Unit is the base unit, such as "seconds" or "bytes". If it is given, the name must end in it
-	// (before _total), as OpenMetrics demands.
+// Mode says what a gauge is where several processes have it, see [ModeShared] and the others.
+type Mode = backend.Mode
+
+// CounterOptions are a counter's. The zero value is good, and so is nil.
+//
+// Where a family is there already, a zero option means that it stays as it is: asking for it once
+// more without options returns it. Another value than it has is a conflict. It is as with MaxSeries
+// of 0, nil Buckets, and all other options of all metrics.
+type CounterOptions struct {
+	// Unit is the base unit, such as "seconds" or "bytes". If it is given, the name must end in
+	// it (before _total), as OpenMetrics demands.
 	Unit string
-	// TTL makes series vanish that have not been updated for so long, by no process. One that is updated
-	// again comes back from zero. It is checked eight times within the TTL, so a series may stay an
-	// eighth longer. 0: the registry's; negative: never. A metric without labels always stays.
+	// TTL makes series vanish that have not been updated for so long, by no process. One that
+	// is updated again comes back from zero. It is checked eight times within the TTL, so a
+	// series may stay an eighth longer. 0: the registry's; negative: never. A metric without
+	// labels always stays.
 	TTL time.Duration
 
-	// Defaults are values of labels that look-ups do not give: With no longer takes them. They belong
-	// to the Vec, not to the family: two of the same family may have different ones.
+	// Defaults are values of labels that look-ups do not give: With no longer takes them. They
+	// belong to the Vec, not to the family: two of the same family may have different ones.
 	Defaults Labels
 
-	// Normalize has functions that values pass before they are looked up, by label name: those given
-	// to With and the others, to Partial and Declare, and defaults. OneOf and strings.ToLower are such
-	// functions. They are called on each look-up and concurrently, must be quick, and always return the
-	// same for the same value. Like Defaults, they belong to the Vec.
+	// Normalize has functions that values pass before they are looked up, by label name: those
+	// given to With and the others, to Partial and Declare, and defaults. OneOf and
+	// strings.ToLower are such functions. They are called on each look-up and concurrently,
+	// must be quick, and always return the same for the same value. Like Defaults, they belong
+	// to the Vec.
 	Normalize map[string]func(string) string
 
-	// MaxSeries limits how many series look-ups of this process can make in the family; see Vec for
-	// what happens then. 0: RegistryOptions.MaxSeries; negative: no limit. It belongs to the family:
-	// asking for it again with another limit is a conflict. It has no meaning without labels.
+	// MaxSeries limits how many series look-ups of this process can make in the family; see Vec
+	// for what happens then. 0: RegistryOptions.MaxSeries; negative: no limit. It belongs to
+	// the family: asking for it again with another limit is a conflict. It has no meaning
+	// without labels.
 	MaxSeries int
 
-	// Stripes keeps the words of a series so many times, from 2 to 64, on cache lines of their own, so that
-	// goroutines and processes that update it all the time do not slow each other down; pages show the sum. An
-	// update by one alone takes a few nanoseconds more than without. As many as there are processors that do so
-	// is a good choice. It costs a multiple of the memory, and belongs to the schema: processes that disagree
-	// about it have different families. Only counters, and histograms without exponential buckets, can have it.
+	// Stripes keeps the words of a series so many times, from 2 to 64, on cache lines of their
+	// own, so that goroutines and processes that update it all the time do not slow each other
+	// down; pages show the sum. An update by one alone takes a few nanoseconds more than
+	// without. As many as there are processors that do so is a good choice. It costs a multiple
+	// of the memory, and belongs to the schema: processes that disagree about it have different
+	// families. Histograms can have it, too, unless they have exponential buckets.
 	Stripes int
+
+	// Labels are constant labels of all series of this metric, beside the registry's, such as
+	// the name of the pool that it is about. Neither the registry nor the metric may have a
+	// label of the same name.
+	Labels Labels
 }
 
-// GaugeOptions are a gauge's. The zero value is good.
+// GaugeOptions are a gauge's. The zero value is good, and so is nil. See [CounterOptions] for what
+// all metrics have.
 type GaugeOptions struct {
-	Options
-	Mode backend.Mode // what the value is if several processes have the gauge; zero: Shared
+	Unit      string                         // a suffix of the name, such as "bytes"
+	TTL       time.Duration                  // see CounterOptions; negative: never
+	Defaults  Labels                         // values of labels that With does not take
+	Normalize map[string]func(string) string // functions for values, by label
+	MaxSeries int                            // from look-ups; negative: no limit
+	Mode      Mode                           // of several processes; zero: ModeShared
+	Labels    Labels                         // constant ones, beside the registry's
 }
 
-// HistogramOptions are a histogram's. The zero value is good.
+// HistogramOptions are a histogram's. The zero value is good, and so is nil. See [CounterOptions]
+// for what all metrics have.
 type HistogramOptions struct {
-	Options
-	// Buckets are the upper bounds, inclusive, in ascending order. The +Inf bucket is always there
-	// and must not be given. Nil means DefaultBuckets, or none if there is Native; an empty slice means
-	// +Inf alone.
+	Unit      string                         // a suffix of the name, such as "seconds"
+	TTL       time.Duration                  // see CounterOptions; negative: never
+	Defaults  Labels                         // values of labels that With does not take
+	Normalize map[string]func(string) string // functions for values, by label
+	MaxSeries int                            // from look-ups; negative: no limit
+	Stripes   int                            // for updates by many at once; not with Native
+	Labels    Labels                         // constant ones, beside the registry's
+
+	// Buckets are the upper bounds, inclusive, in ascending order. The +Inf bucket is always
+	// there and must not be given. Nil means DefaultBuckets, or none if there is Native; an
+	// empty slice means +Inf alone.
 	Buckets []float64
-	// Native gives the histogram exponential buckets: alone, or beside Buckets if these are given, too.
-	Native *Native
+	// Native gives the histogram exponential buckets: alone, or beside Buckets if these are
+	// given, too.
+	Native *NativeOptions
 }
 
-// Native describes exponential buckets, those of Prometheus' native histograms: each bound is the one before times
-// a factor. There are as many as are in use, from the smallest float to the largest. The zero value is good.
-// See docs/distributions.md for what they cost.
-type Native struct {
-	// Factor is how much larger a bound is than the one before, at most: the next smaller of the factors that
-	// Prometheus knows is used, see SchemaFactor. It must be above 1; 0: 1.1, which gives 1.0905.
+// NativeOptions describe exponential buckets, those of Prometheus' native histograms: each bound is
+// the one before times a factor. There are as many as are in use, from the smallest float to the
+// largest. The zero value is good. See docs/distributions.md for what they cost.
+type NativeOptions struct {
+	// Factor is how much larger a bound is than the one before, at most: the next smaller of
+	// the factors that Prometheus knows is used, see SchemaFactor. It must be above 1; 0: 1.1,
+	// which gives 1.0905.
 	Factor float64
-	// ZeroThreshold is up to where values, and their negations, count as zero. 0: 2^-128; negative: only zero does.
+	// ZeroThreshold is up to where values, and their negations, count as zero. 0: 2^-128;
+	// negative: only zero does.
 	ZeroThreshold float64
-	// MaxBuckets is how many buckets a series has on a page at most, negative ones included; 0: 160. A series whose
-	// observations need more is shown with buckets twice, four times, … as wide. No number of writers and no
-	// death of one can exceed it.
+	// MaxBuckets is how many buckets a series has on a page at most, negative ones included; 0:
+	// 160. A series whose observations need more is shown with buckets twice, four times, … as
+	// wide. No number of writers and no death of one can exceed it.
 	MaxBuckets int
 }
 
-// SchemaFactor returns the factor of Prometheus' native histograms with a schema, from -4 (65536) to 8
-// (1.0027): 2^(2^-schema).
+// SchemaFactor returns the factor of Prometheus' native histograms with a schema, from -4 (65536)
+// to 8 (1.0027): 2^(2^-schema).
 func SchemaFactor(schema int) float64 { return math.Exp2(math.Exp2(-float64(schema))) }
 
-// SummaryOptions are a summary's. The zero value is good: a count and a sum.
+// SummaryOptions are a summary's. The zero value is good, and so is nil: a count and a sum. See
+// [CounterOptions] for what all metrics have.
 type SummaryOptions struct {
-	Options
-	// Objectives are the quantiles to show, in ascending order and from 0 to 1, such as .5, .9 and .99. They are
-	// over all processes that share the summary, and over its last observations, see MaxAge; NaN if there is none.
-	// The quantile q of n observations is the one at place q·n, rounded up, in their order.
+	Unit      string                         // a suffix of the name, such as "seconds"
+	TTL       time.Duration                  // see CounterOptions; negative: never
+	Defaults  Labels                         // values of labels that With does not take
+	Normalize map[string]func(string) string // functions for values, by label
+	MaxSeries int                            // from look-ups; negative: no limit
+	Labels    Labels                         // constant ones, beside the registry's
+
+	// Objectives are the quantiles to show, in ascending order and from 0 to 1, such as .5, .9
+	// and .99. They are over all processes that share the summary, and over its last
+	// observations, see MaxAge; NaN if there is none. The quantile q of n observations is the
+	// one at place q·n, rounded up, in their order.
 	Objectives []float64
-	// RelativeError is how far from the right one a quantile can be: 0.01, which 0 stands for, is 1 %. From
-	// 0.005 to 0.5. It holds as long as the observations of a series do not spread over too many orders of
-	// magnitude, see docs/distributions.md.
+	// RelativeError is how far from the right one a quantile can be: 0.01, which 0 stands for,
+	// is 1 %. From 0.005 to 0.5. It holds as long as the observations of a series do not spread
+	// over too many orders of magnitude, see docs/distributions.md.
 	RelativeError float64
-	// MaxAge is how long an observation counts for the quantiles; 0: 10 minutes. It is forgotten at the end of
-	// one of Slots parts of MaxAge; 0: 5. So with these the quantiles are those of the last 8 to 10 minutes.
+	// MaxAge is how long an observation counts for the quantiles; 0: 10 minutes. It is
+	// forgotten at the end of one of Slots parts of MaxAge; 0: 5. So with these the quantiles
+	// are those of the last 8 to 10 minutes.
 	MaxAge time.Duration
 	Slots  int
+}
+
+// StateSetOptions are a state set's. The zero value is good, and so is nil. See [CounterOptions]
+// for what all metrics have. The mode is ModeShared (zero), where all processes have the one state,
+// or ModePerProcess, where each has its own.
+type StateSetOptions struct {
+	TTL       time.Duration                  // see CounterOptions; negative: never
+	Defaults  Labels                         // values of labels that With does not take
+	Normalize map[string]func(string) string // functions for values, by label
+	MaxSeries int                            // from look-ups; negative: no limit
+	Mode      Mode                           // ModeShared or ModePerProcess
+	Labels    Labels                         // constant ones, beside the registry's
+}
+
+// UntypedOptions are those of a metric whose type is not known. The zero value is good, and so is
+// nil.
+type UntypedOptions struct {
+	Unit   string // a suffix of the name, such as "celsius"
+	Labels Labels // constant ones, beside the registry's
 }
 
 // Instrument is what a [Vec] can hold.
@@ -131,11 +193,23 @@ type Instrument interface {
 	Counter | Gauge | Histogram | Summary | StateSet
 }
 
-// OptionsFor ties each instrument to its options, *Options to Counter and so on, so that buckets on a
-// counter do not compile. Nil stands for the default options.
+// OptionsFor ties each instrument to its options, *CounterOptions to Counter and so on, so that
+// buckets on a counter do not compile. Nil stands for the default options.
 type OptionsFor[M Instrument] interface {
-	define(f *backend.Family, _ *M)
-	common() *Options
+	define(f *backend.Family, _ *M) // sets what the family's schema has of them
+	common() common
+}
+
+// common is what the options of all kinds, or nearly all, have.
+type common struct {
+	unit      string
+	ttl       time.Duration
+	defaults  Labels
+	normalize map[string]func(string) string
+	maxSeries int
+	stripes   int
+	mode      Mode
+	labels    Labels
 }
 
 // optionsFor turns a nil interface into the nil pointer that M's options are.
@@ -146,68 +220,117 @@ func optionsFor[M Instrument](o OptionsFor[M]) OptionsFor[M] {
 	var none any
 	switch any((*M)(nil)).(type) {
 	case *Counter:
-		none = (*Options)(nil)
+		none = (*CounterOptions)(nil)
 	case *Gauge:
 		none = (*GaugeOptions)(nil)
 	case *Histogram:
 		none = (*HistogramOptions)(nil)
 	case *Summary:
 		none = (*SummaryOptions)(nil)
-	case *StateSet:
-		none = (*StateSetOptions)(nil)
 	}
 	return none.(OptionsFor[M])
 }
 
-func (o *Options) define(f *backend.Family, _ *Counter) {
-	f.Kind = backend.Counter
-	if o != nil {
-		f.Unit, f.Stripes = o.Unit, o.Stripes
+func (o *CounterOptions) define(f *backend.Family, _ *Counter) { f.Kind = backend.Counter }
+
+func (o *CounterOptions) common() common {
+	if o == nil {
+		return common{}
 	}
+	return common{unit: o.Unit, ttl: o.TTL, defaults: o.Defaults, normalize: o.Normalize, maxSeries: o.MaxSeries,
+		stripes: o.Stripes, labels: o.Labels}
 }
 
-func (o *GaugeOptions) define(f *backend.Family, _ *Gauge) {
-	f.Kind = backend.Gauge
-	if o != nil {
-		f.Unit, f.Mode, f.Stripes = o.Unit, o.Mode, o.Stripes
+func (o *GaugeOptions) define(f *backend.Family, _ *Gauge) { f.Kind = backend.Gauge }
+
+func (o *GaugeOptions) common() common {
+	if o == nil {
+		return common{}
 	}
+	return common{unit: o.Unit, ttl: o.TTL, defaults: o.Defaults, normalize: o.Normalize, maxSeries: o.MaxSeries,
+		mode: o.Mode, labels: o.Labels}
+}
+
+// untypedOptions are options of what is a gauge to the program, but not on a page.
+type untypedOptions struct{ o *UntypedOptions }
+
+func (u untypedOptions) define(f *backend.Family, _ *Gauge) { f.Kind = backend.Untyped }
+
+func (u untypedOptions) common() common {
+	c := common{mode: ModePerProcess}
+	if u.o != nil {
+		c.unit, c.labels = u.o.Unit, u.o.Labels
+	}
+	return c
 }
 
 func (o *HistogramOptions) define(f *backend.Family, _ *Histogram) {
 	f.Kind = backend.Histogram
 	f.Buckets = DefaultBuckets()
-	if o != nil {
-		f.Unit, f.Stripes = o.Unit, o.Stripes
-		if o.Native != nil {
-			f.Native, f.Buckets = o.Native.define(), nil
-		}
-		if o.Buckets != nil && (len(o.Buckets) > 0 || o.Native == nil) {
-			f.Buckets = append([]float64(nil), o.Buckets...)
-			for i := range f.Buckets {
-				f.Buckets[i] += 0 // minus zero is the same bound as zero
-			}
+	if o == nil {
+		return
+	}
+	if o.Native != nil {
+		f.Native, f.Buckets = o.Native.define(), nil
+	}
+	if o.Buckets != nil && (len(o.Buckets) > 0 || o.Native == nil) {
+		f.Buckets = append([]float64{}, o.Buckets...)
+		for i := range f.Buckets {
+			f.Buckets[i] += 0 // minus zero is the same bound as zero
 		}
 	}
 }
 
+func (o *HistogramOptions) common() common {
+	if o == nil {
+		return common{}
+	}
+	return common{unit: o.Unit, ttl: o.TTL, defaults: o.Defaults, normalize: o.Normalize, maxSeries: o.MaxSeries,
+		stripes: o.Stripes, labels: o.Labels}
+}
+
 func (o *SummaryOptions) define(f *backend.Family, _ *Summary) {
 	f.Kind = backend.Summary
-	if o == nil {
+	if o == nil || len(o.Objectives) == 0 {
 		return
 	}
-	f.Unit = o.Unit
-	if len(o.Objectives) > 0 {
-		relative := cmp.Or(o.RelativeError, .01)
-		f.Sketch = &backend.Sketch{
-			Quantiles:   slices.Clone(o.Objectives),
-			PerDoubling: uint16(math.Ceil(math.Ln2 / (math.Log1p(relative) - math.Log1p(-relative)))),
-			Slots:       uint16(cmp.Or(o.Slots, 5)),
-			MaxAge:      cmp.Or(o.MaxAge, 10*time.Minute),
-		}
-		for i := range f.Sketch.Quantiles {
-			f.Sketch.Quantiles[i] += 0 // minus zero is zero
-		}
+	relative := cmp.Or(o.RelativeError, .01)
+	f.Sketch = &backend.Sketch{
+		Quantiles:   slices.Clone(o.Objectives),
+		PerDoubling: uint16(math.Ceil(math.Ln2 / (math.Log1p(relative) - math.Log1p(-relative)))),
+		Slots:       uint16(cmp.Or(o.Slots, 5)),
+		MaxAge:      cmp.Or(o.MaxAge, 10*time.Minute),
 	}
+	for i := range f.Sketch.Quantiles {
+		f.Sketch.Quantiles[i] += 0 // minus zero is zero
+	}
+}
+
+func (o *SummaryOptions) common() common {
+	if o == nil {
+		return common{}
+	}
+	return common{unit: o.Unit, ttl: o.TTL, defaults: o.Defaults, normalize: o.Normalize, maxSeries: o.MaxSeries,
+		labels: o.Labels}
+}
+
+// stateSet is a state set's states with its options.
+type stateSet struct {
+	states []string
+	o      *StateSetOptions
+}
+
+func (s stateSet) define(f *backend.Family, _ *StateSet) {
+	f.Kind, f.States = backend.StateSet, slices.Clone(s.states)
+}
+
+func (s stateSet) common() common {
+	o := s.o
+	if o == nil {
+		return common{}
+	}
+	return common{ttl: o.TTL, defaults: o.Defaults, normalize: o.Normalize, maxSeries: o.MaxSeries, mode: o.Mode,
+		labels: o.Labels}
 }
 
 // invalid says what is wrong with options that a schema cannot say.
@@ -235,7 +358,7 @@ func (o *HistogramOptions) invalid() error {
 	return nil
 }
 
-func (n *Native) define() *backend.Native {
+func (n *NativeOptions) define() *backend.Native {
 	factor := cmp.Or(n.Factor, 1.1)
 	schema := -4
 	for schema < 8 && SchemaFactor(schema) > factor {
@@ -245,46 +368,18 @@ func (n *Native) define() *backend.Native {
 	return &backend.Native{Schema: int8(schema), ZeroThreshold: max(zero, 0), MaxBuckets: uint32(cmp.Or(n.MaxBuckets, 160))}
 }
 
-// common returns what the options of all kinds have in common, never nil.
-func (o *Options) common() *Options {
-	if o == nil {
-		return new(Options)
-	}
-	return o
-}
-
-func (o *GaugeOptions) common() *Options {
-	if o == nil {
-		return new(Options)
-	}
-	return &o.Options
-}
-
-func (o *HistogramOptions) common() *Options {
-	if o == nil {
-		return new(Options)
-	}
-	return &o.Options
-}
-
-func (o *SummaryOptions) common() *Options {
-	if o == nil {
-		return new(Options)
-	}
-	return &o.Options
-}
-
-// DefaultBuckets returns the bounds of histograms that give none: .005, .01, .025, .05, .1, .25, .5,
-// 1, 2.5, 5 and 10, made for durations of requests in seconds.
+// DefaultBuckets returns the bounds of histograms that give none: .005, .01, .025, .05, .1, .25,
+// .5, 1, 2.5, 5 and 10, made for durations of requests in seconds.
 func DefaultBuckets() []float64 {
 	return []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10}
 }
 
-// LinearBuckets returns n bounds, the first being start and each being width above the one before. It
-// panics unless n is positive, width is positive, and all bounds are finite.
+// LinearBuckets returns n bounds, the first being start and each being width above the one before.
+// It panics with an error that wraps ErrInvalid unless n is positive, width is positive, and all
+// bounds are finite.
 func LinearBuckets(start, width float64, n int) []float64 {
 	if n < 1 || !(width > 0) || !word.Finite(start+width*float64(n)) {
-		panic(fmt.Sprintf("gotheus: LinearBuckets(%v, %v, %d): width and n must be positive, bounds finite", start, width, n))
+		panic(fmt.Errorf("%w: LinearBuckets(%v, %v, %d): width and n must be positive, bounds finite", ErrInvalid, start, width, n))
 	}
 	b := make([]float64, n)
 	for i := range b {
@@ -294,15 +389,32 @@ func LinearBuckets(start, width float64, n int) []float64 {
 }
 
 // ExponentialBuckets returns n bounds, the first being start and each being factor times the one
-// before. It panics unless n and start are positive, factor is above 1, and all bounds are finite.
+// before. It panics with an error that wraps ErrInvalid unless n and start are positive, factor is
+// above 1, and all bounds are finite.
 func ExponentialBuckets(start, factor float64, n int) []float64 {
 	if n < 1 || !(start > 0) || !(factor > 1) || !word.Finite(start*math.Pow(factor, float64(n))) {
-		panic(fmt.Sprintf("gotheus: ExponentialBuckets(%v, %v, %d): start and n must be positive, factor above 1, bounds finite", start, factor, n))
+		panic(fmt.Errorf("%w: ExponentialBuckets(%v, %v, %d): start and n must be positive, factor above 1, bounds finite", ErrInvalid, start, factor, n))
 	}
 	b := make([]float64, n)
 	for i := range b {
 		b[i] = start
 		start *= factor
 	}
+	return b
+}
+
+// ExponentialBucketsRange returns n bounds from first to last, each being the same factor times the
+// one before. It panics with an error that wraps ErrInvalid unless n is at least 2, first is
+// positive, and last is above it and finite.
+func ExponentialBucketsRange(first, last float64, n int) []float64 {
+	if n < 2 || !(first > 0) || !(last > first) || !word.Finite(last) {
+		panic(fmt.Errorf("%w: ExponentialBucketsRange(%v, %v, %d): n must be at least 2, the first bound positive, the last one above it and finite", ErrInvalid, first, last, n))
+	}
+	b := make([]float64, n)
+	from, step := math.Log(first), (math.Log(last)-math.Log(first))/float64(n-1)
+	for i := range b {
+		b[i] = math.Exp(from + step*float64(i))
+	}
+	b[0], b[n-1] = first, last // to the last digit
 	return b
 }

@@ -51,7 +51,7 @@ x_total{a="2"} 2
 	builds[0].NewGauge("h_count", "Clashes.", nil).Set(9)
 	builds[1].NewHistogram("h", "H.", nil)
 	// Whatever a collector makes, the backend's families stay.
-	builds[2].Add(sinkFunc(func(_ context.Context, s *gotheus.Sink) error {
+	builds[2].Register(sinkFunc(func(_ context.Context, s *gotheus.Sink) error {
 		s.Summary("x", "Clashes, too.", nil).Put(1, 1, nil)
 		s.Gauge("y_sum", "Clashes with a later name.").Put(1)
 		return nil
@@ -70,7 +70,7 @@ x_total{a="2"} 2
 func TestStreaming(t *testing.T) {
 	t.Parallel()
 	r, _ := newRegistry(t, nil)
-	v := r.NewCounterVec("c_total", "C.", &gotheus.Options{MaxSeries: -1}, "i")
+	v := r.NewCounterVec("c_total", "C.", &gotheus.CounterOptions{MaxSeries: -1}, "i")
 	for i := range 20000 {
 		v.With(fmt.Sprintf("%05d", i)).Add(float64(i))
 	}
@@ -213,10 +213,10 @@ func TestFamilies(t *testing.T) {
 	t.Parallel()
 	r, _ := newRegistry(t, nil)
 	r.NewCounterVec("c_total", "C.", nil, "x", "a").With("1\n", "\"").Add(1.5)
-	r.NewHistogram("h_seconds", "H.", &gotheus.HistogramOptions{Buckets: []float64{.5}, Options: gotheus.Options{Unit: "seconds"}}).Observe(1)
+	r.NewHistogram("h_seconds", "H.", &gotheus.HistogramOptions{Buckets: []float64{.5}, Unit: "seconds"}).Observe(1)
 	r.NewSummary("s", "S.", nil).Observe(2)
 	r.NewGaugeVec("z", "Z.", nil, "x")
-	r.Add(sinkFunc(func(_ context.Context, s *gotheus.Sink) error {
+	r.Register(sinkFunc(func(_ context.Context, s *gotheus.Sink) error {
 		s.Summary("q", "Q.", []float64{.5}).Put(3, 4, []float64{5})
 		return nil
 	}))

@@ -3,6 +3,7 @@ package gotheus
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 )
@@ -10,6 +11,8 @@ import (
 // Probe measures calls: how long they take, how many are going on, how many fail. It is right also for
 // calls that panic or end their goroutine by runtime.Goexit: these go on as if there were no Probe, with
 // their stack, and count as panics. Nil fields measure nothing, and a nil Probe only calls.
+//
+// Do, Run and Call panic with an error that wraps ErrInvalid if the function is nil.
 //
 // A Probe may be used concurrently, and copied; its fields must not be changed once it is in use. A call
 // takes no lock and allocates nothing. A Probe is best kept, as instruments are: making one for each call
@@ -29,6 +32,7 @@ type Probe struct {
 
 // Do calls f, measures the call, and returns what f returns.
 func (p *Probe) Do(f func() error) (err error) {
+	checkCall("Do", f == nil)
 	returned := false
 	defer p.end(p.begin(), &returned, &err)
 	err = f()
@@ -39,6 +43,7 @@ func (p *Probe) Do(f func() error) (err error) {
 // Run calls f, which has no result, and measures the call. A function with any other results than those
 // of Do and Call can be called within f.
 func (p *Probe) Run(f func()) {
+	checkCall("Run", f == nil)
 	returned := false
 	defer p.end(p.begin(), &returned, nil)
 	f()
@@ -47,11 +52,19 @@ func (p *Probe) Run(f func()) {
 
 // Call calls f with ctx, measures the call with p, and returns what f returns.
 func Call[T any](ctx context.Context, p *Probe, f func(context.Context) (T, error)) (result T, err error) {
+	checkCall("Call", f == nil)
 	returned := false
 	defer p.end(p.begin(), &returned, &err)
 	result, err = f(ctx)
 	returned = true
 	return result, err
+}
+
+// checkCall panics if there is nothing to call: that is no panic of what is measured.
+func checkCall(op string, isNil bool) {
+	if isNil {
+		panic(fmt.Errorf("%w: %s of a Probe: the function is nil", ErrInvalid, op))
+	}
 }
 
 // begin returns when the call starts. The gauge comes last: what is counted there will be taken back.

@@ -22,7 +22,7 @@ func init() { workers["hot"] = hotWorker }
 // hotWorker increments a counter as often as each line of its input says, and answers how many nanoseconds it took.
 func hotWorker() {
 	stripes, _ := strconv.Atoi(os.Getenv("STRIPES"))
-	c := gotheus.NewCounter("hot_total", "Hot.", &gotheus.Options{Stripes: stripes})
+	c := gotheus.NewCounter("hot_total", "Hot.", &gotheus.CounterOptions{Stripes: stripes})
 	if err := gotheus.Bind(context.Background(), os.Getenv("FILE")); err != nil {
 		panic(err)
 	}

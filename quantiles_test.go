@@ -187,7 +187,7 @@ func TestQuantilesOfAnotherLife(t *testing.T) {
 		}
 		d := gotheus.Distributions(rs[0], "s")[`l="a"`]
 		checkQuantiles(t, fmt.Sprint("life ", life), d.Quantiles, values, []float64{.5}, .01)
-		vecs[life%2].Delete(nil)
+		vecs[life%2].DeleteAll()
 	}
 }
 
@@ -207,13 +207,13 @@ func TestSummaryRejects(t *testing.T) {
 		"mean nothing without Objectives":        {MaxAge: time.Second},
 		"must be a millisecond or more for each": {Objectives: []float64{.5}, MaxAge: time.Microsecond},
 	} {
-		_, err := gotheus.New[gotheus.Summary](r, "s_seconds", "S.", &o)
+		_, err := gotheus.TryNew[gotheus.Summary](r, "s_seconds", "S.", &o)
 		if !errors.Is(err, gotheus.ErrInvalid) || !strings.Contains(err.Error(), "s_seconds") || !strings.Contains(err.Error(), want) {
 			t.Errorf("got %v, want %q", err, want)
 		}
 	}
 	r.NewSummary("s", "S.", &gotheus.SummaryOptions{Objectives: []float64{.5}})
-	_, err := gotheus.New[gotheus.Summary](r, "s", "S.", &gotheus.SummaryOptions{Objectives: []float64{.9}})
+	_, err := gotheus.TryNew[gotheus.Summary](r, "s", "S.", &gotheus.SummaryOptions{Objectives: []float64{.9}})
 	if !errors.Is(err, gotheus.ErrConflict) || !strings.Contains(err.Error(), "it has quantiles") {
 		t.Errorf("got %v", err)
 	}

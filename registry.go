@@ -22,7 +22,7 @@ import (
 
 var (
 	// ErrInvalid is wrapped by errors about definitions that can never be exposed: a bad name,
-	// help, label, bucket or option.
+	// help, label, bucket or option; and about arguments that cannot work, such as a nil collector.
 	ErrInvalid = errors.New("gotheus: invalid definition")
 	// ErrConflict is wrapped by errors about definitions that clash with one the registry already
 	// has. Their text says what differs.
@@ -47,12 +47,13 @@ type Registry struct {
 	self         atomic.Pointer[selfMetrics] // nil: none, or not yet
 }
 
-// NewRegistry returns an empty registry. It panics with an error that wraps ErrInvalid if o's prefix or
-// labels cannot be part of any metric; see MakeRegistry.
-func NewRegistry(o *RegistryOptions) *Registry { return Must(MakeRegistry(o)) }
+// NewRegistry returns an empty registry. Registries that are bound to the same backend have one page: to keep
+// metrics apart, give each a backend, or a namespace of a store, of its own. It panics with an error that wraps
+// ErrInvalid if o's prefix or labels cannot be part of any metric; see TryNewRegistry.
+func NewRegistry(o *RegistryOptions) *Registry { return Must(TryNewRegistry(o)) }
 
-// MakeRegistry is NewRegistry with an error in place of the panic.
-func MakeRegistry(o *RegistryOptions) (*Registry, error) {
+// TryNewRegistry is NewRegistry with an error in place of the panic.
+func TryNewRegistry(o *RegistryOptions) (*Registry, error) {
 	r := new(Registry)
 	if o != nil {
 		r.opts = *o
@@ -83,7 +84,7 @@ func MakeRegistry(o *RegistryOptions) (*Registry, error) {
 // Now returns the time by the registry's clock, which is time.Now unless [RegistryOptions] has another.
 func (r *Registry) Now() time.Time { return r.home.Now() }
 
-// define returns the family for a definition, an existing one if it is identical.
+// define returns the family for a definition, an existing one if they do not differ.
 func define[M Instrument](r *Registry, name, help string, o OptionsFor[M], vec bool, labels []string) (*series.Family, error) {
 	f, err := prepare(r, name, help, o, vec, labels)
 	if err != nil {
@@ -101,9 +102,15 @@ func prepare[M Instrument](r *Registry, name, help string, o OptionsFor[M], vec 
 			return nil, fmt.Errorf("%w: %s: %w", ErrInvalid, def.Name, err)
 		}
 	}
+	c := options.common()
+	def.Unit, def.Stripes, def.Mode = c.unit, c.stripes, c.mode
 	options.define(def, nil)
+	constant, err := r.constantLabels(def.Name, c.labels, labels)
+	if err != nil {
+		return nil, err
+	}
 	open, _ := backend.SortLabels(labels)
-	def.Labels, _ = backend.SortLabels(append(sortedKeys(r.opts.Labels), labels...))
+	def.Labels, _ = backend.SortLabels(append(sortedKeys(constant), labels...))
 	switch err := def.Check(); {
 	case help == "":
 		return nil, fmt.Errorf("%w: %s: help is missing: say what it counts or measures", ErrInvalid, def.Name)
@@ -116,22 +123,23 @@ func prepare[M Instrument](r *Registry, name, help string, o OptionsFor[M], vec 
 		return nil, fmt.Errorf("%w: %s: of labels %q, two are the same, or one is __name__, to scrapers that take no other names than [a-zA-Z_][a-zA-Z0-9_]*: rename %q",
 			ErrInvalid, def.Name, def.Labels, clash)
 	}
-	if err := options.common().check(def.Name, labels); err != nil {
+	if err := c.check(def.Name, labels); err != nil {
 		return nil, err
 	}
 
-	f := &series.Family{Home: &r.home, Def: def, Constant: r.opts.Labels, Open: open, IsVec: vec}
-	if ttl := cmp.Or(options.common().TTL, r.opts.TTL); vec && ttl > 0 {
+	f := &series.Family{Home: &r.home, Def: def, Constant: constant, Open: open, IsVec: vec}
+	if ttl := cmp.Or(c.ttl, r.opts.TTL); vec && ttl > 0 {
 		f.TTL = ttl
 	}
 	f.Observing = observingOf(def)
-	f.SetMax(maxSeries(r, options.common(), vec))
+	f.SetMax(maxSeries(r, c, vec))
+	givenBy(options).apply(f)
 	f.Prepare()
 	series.NewTable(f, labelsOf[M], coreOf[M])
 	return f, nil
 }
 
-// enter takes a family into the registry and returns it, or the one that is there if they are identical.
+// enter takes a family into the registry and returns it, or the one that is there if they do not differ.
 func (r *Registry) enter(f *series.Family) (*series.Family, error) {
 	f, err := r.home.Enter(f)
 	if err == nil {
@@ -143,11 +151,8 @@ func (r *Registry) enter(f *series.Family) (*series.Family, error) {
 const defaultMaxSeries = 10000
 
 // maxSeries returns the limit of a family's series; negative: there is none.
-func maxSeries(r *Registry, o *Options, vec bool) int64 {
-	limit := r.opts.MaxSeries
-	if o != nil && o.MaxSeries != 0 {
-		limit = o.MaxSeries
-	}
+func maxSeries(r *Registry, c common, vec bool) int64 {
+	limit := cmp.Or(c.maxSeries, r.opts.MaxSeries)
 	switch {
 	case limit < 0 || !vec:
 		return -1
@@ -161,11 +166,11 @@ func maxSeries(r *Registry, o *Options, vec bool) int64 {
 // many series as it may have, see Vec.
 const OverflowValue = series.OverflowValue
 
-// Unregister drops the family of that name (without the registry's prefix) from this process's pages
+// HideFamily takes the family of that name (without the registry's prefix) off this process's pages
 // and reports whether there was one. Its instruments can be used on, unseen; its values stay in the
 // backend, and other processes go on showing them. Defining the same family again brings it back, with
 // its values and the help text it had; another definition of the name is allowed.
-func (r *Registry) Unregister(name string) bool {
+func (r *Registry) HideFamily(name string) bool {
 	return r.home.Hide(r.opts.Prefix + name)
 }
 

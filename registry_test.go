@@ -13,28 +13,28 @@ func TestInvalid(t *testing.T) {
 	r, _ := newRegistry(t, nil)
 	buckets := func(b ...float64) *gotheus.HistogramOptions { return &gotheus.HistogramOptions{Buckets: b} }
 	for want, err := range map[string]error{
-		`name ""`:                    second(gotheus.New[gotheus.Counter](r, "", "X.", nil)),
-		`name "a\nb"`:                second(gotheus.New[gotheus.Gauge](r, "a\nb", "X.", nil)),
-		`a: help is missing`:         second(gotheus.New[gotheus.Counter](r, "a", "", nil)),
-		`help "\xff" is not UTF-8`:   second(gotheus.New[gotheus.Counter](r, "a", "\xff", nil)),
-		`label "__a"`:                second(gotheus.NewVec[gotheus.Counter](r, "a", "X.", nil, "__a")),
-		`label "le" is reserved`:     second(gotheus.NewVec[gotheus.Histogram](r, "a", "X.", nil, "le")),
-		`label "quantile" is`:        second(gotheus.NewVec[gotheus.Summary](r, "a", "X.", nil, "quantile")),
-		`label "x" is given twice`:   second(gotheus.NewVec[gotheus.Counter](r, "a", "X.", nil, "x", "y", "x")),
-		`label "x\ty"`:               second(gotheus.NewVec[gotheus.Counter](r, "a", "X.", nil, "x\ty")),
-		`two are the same`:           second(gotheus.NewVec[gotheus.Counter](r, "a", "X.", nil, "x.y", "x_y")),
-		`rename ".:name__"`:          second(gotheus.NewVec[gotheus.Counter](r, "a", "X.", nil, ".:name__")),
-		`a vec needs labels`:         second(gotheus.NewVec[gotheus.Counter](r, "a", "X.", nil)),
-		`bucket 1 comes after 2`:     second(gotheus.New[gotheus.Histogram](r, "a", "X.", buckets(2, 1))),
-		`bucket 2 is given twice`:    second(gotheus.New[gotheus.Histogram](r, "a", "X.", buckets(2, 2))),
-		`bucket 1 is NaN`:            second(gotheus.New[gotheus.Histogram](r, "a", "X.", buckets(2, nan))),
-		`bucket 1 is +Inf`:           second(gotheus.New[gotheus.Histogram](r, "a", "X.", buckets(2, inf))),
-		`unit "bytes" must be a suf`: second(gotheus.New[gotheus.Counter](r, "a_total", "X.", &gotheus.Options{Unit: "bytes"})),
-		`gotheus_ is reserved`:       second(gotheus.New[gotheus.Counter](r, "gotheus_backend_up", "X.", nil)),
-		`name "gotheus_x"`:           second(gotheus.NewVec[gotheus.Counter](r, "gotheus_x", "X.", nil, "l")),
-		`registry prefix "\xff"`:     second(gotheus.MakeRegistry(&gotheus.RegistryOptions{Prefix: "\xff"})),
-		`constant label: invalid family: registry: label "le"`: second(gotheus.MakeRegistry(&gotheus.RegistryOptions{Labels: gotheus.Labels{"le": "1"}})),
-		`constant label "a": value`:                            second(gotheus.MakeRegistry(&gotheus.RegistryOptions{Labels: gotheus.Labels{"a": "\xff"}})),
+		`name ""`:                    second(gotheus.TryNew[gotheus.Counter](r, "", "X.", nil)),
+		`name "a\nb"`:                second(gotheus.TryNew[gotheus.Gauge](r, "a\nb", "X.", nil)),
+		`a: help is missing`:         second(gotheus.TryNew[gotheus.Counter](r, "a", "", nil)),
+		`help "\xff" is not UTF-8`:   second(gotheus.TryNew[gotheus.Counter](r, "a", "\xff", nil)),
+		`label "__a"`:                second(gotheus.TryNewVec[gotheus.Counter](r, "a", "X.", nil, "__a")),
+		`label "le" is reserved`:     second(gotheus.TryNewVec[gotheus.Histogram](r, "a", "X.", nil, "le")),
+		`label "quantile" is`:        second(gotheus.TryNewVec[gotheus.Summary](r, "a", "X.", nil, "quantile")),
+		`label "x" is given twice`:   second(gotheus.TryNewVec[gotheus.Counter](r, "a", "X.", nil, "x", "y", "x")),
+		`label "x\ty"`:               second(gotheus.TryNewVec[gotheus.Counter](r, "a", "X.", nil, "x\ty")),
+		`two are the same`:           second(gotheus.TryNewVec[gotheus.Counter](r, "a", "X.", nil, "x.y", "x_y")),
+		`rename ".:name__"`:          second(gotheus.TryNewVec[gotheus.Counter](r, "a", "X.", nil, ".:name__")),
+		`a vec needs labels`:         second(gotheus.TryNewVec[gotheus.Counter](r, "a", "X.", nil)),
+		`bucket 1 comes after 2`:     second(gotheus.TryNew[gotheus.Histogram](r, "a", "X.", buckets(2, 1))),
+		`bucket 2 is given twice`:    second(gotheus.TryNew[gotheus.Histogram](r, "a", "X.", buckets(2, 2))),
+		`bucket 1 is NaN`:            second(gotheus.TryNew[gotheus.Histogram](r, "a", "X.", buckets(2, nan))),
+		`bucket 1 is +Inf`:           second(gotheus.TryNew[gotheus.Histogram](r, "a", "X.", buckets(2, inf))),
+		`unit "bytes" must be a suf`: second(gotheus.TryNew[gotheus.Counter](r, "a_total", "X.", &gotheus.CounterOptions{Unit: "bytes"})),
+		`gotheus_ is reserved`:       second(gotheus.TryNew[gotheus.Counter](r, "gotheus_backend_up", "X.", nil)),
+		`name "gotheus_x"`:           second(gotheus.TryNewVec[gotheus.Counter](r, "gotheus_x", "X.", nil, "l")),
+		`registry prefix "\xff"`:     second(gotheus.TryNewRegistry(&gotheus.RegistryOptions{Prefix: "\xff"})),
+		`constant label: invalid family: registry: label "le"`: second(gotheus.TryNewRegistry(&gotheus.RegistryOptions{Labels: gotheus.Labels{"le": "1"}})),
+		`constant label "a": value`:                            second(gotheus.TryNewRegistry(&gotheus.RegistryOptions{Labels: gotheus.Labels{"a": "\xff"}})),
 	} {
 		if !errors.Is(err, gotheus.ErrInvalid) || !strings.Contains(err.Error(), want) || !strings.HasPrefix(err.Error(), "gotheus: ") {
 			t.Errorf("got %v, want %q", err, want)
@@ -56,7 +56,7 @@ func second[T any](_ T, err error) error { return err }
 func TestConflicts(t *testing.T) {
 	t.Parallel()
 	r, _ := newRegistry(t, &gotheus.RegistryOptions{Labels: gotheus.Labels{"zone": "a"}})
-	seconds := &gotheus.HistogramOptions{Options: gotheus.Options{Unit: "seconds"}}
+	seconds := &gotheus.HistogramOptions{Unit: "seconds"}
 	c := r.NewCounter("c_total", "C.", nil)
 	v := r.NewCounterVec("v_total", "V.", nil, "b", "a")
 	h := r.NewHistogram("h_seconds", "H.", seconds)
@@ -71,19 +71,18 @@ func TestConflicts(t *testing.T) {
 		t.Error("the order of labels splits a series")
 	}
 	for want, err := range map[string]error{
-		"c_total: it is a counter already, not a gauge":           second(gotheus.New[gotheus.Gauge](r, "c_total", "C.", nil)),
-		`c_total: it has help "C." already, not "D."`:             second(gotheus.New[gotheus.Counter](r, "c_total", "D.", nil)),
-		`c_total: it has labels [] already, not ["x"]`:            second(gotheus.NewVec[gotheus.Counter](r, "c_total", "C.", nil, "x")),
-		`v_total: it has labels ["a" "b"] already, not ["a" "c"]`: second(gotheus.NewVec[gotheus.Counter](r, "v_total", "V.", nil, "a", "c")),
-		`h_seconds: it has unit "seconds" already, not ""`:        second(gotheus.New[gotheus.Histogram](r, "h_seconds", "H.", nil)),
-		`h_seconds: it has buckets [0.005`:                        second(gotheus.New[gotheus.Histogram](r, "h_seconds", "H.", &gotheus.HistogramOptions{Buckets: []float64{1}})),
-		`label "zone" is given twice`:                             second(gotheus.NewVec[gotheus.Counter](r, "z", "Z.", nil, "zone")),
-		"would both show h_seconds_bucket":                        second(gotheus.New[gotheus.Gauge](r, "h_seconds_bucket", "X.", nil)),
-		"would both show h_seconds_count":                         second(gotheus.New[gotheus.Counter](r, "h_seconds_count", "X.", nil)),
-		"would both show s_sum":                                   second(gotheus.New[gotheus.Gauge](r, "s_sum", "X.", nil)),
-		"gauge c and counter c_total would both show c":           second(gotheus.New[gotheus.Gauge](r, "c", "X.", nil)),
-		"would both show c_created":                               second(gotheus.New[gotheus.Gauge](r, "c_created", "X.", nil)),
-		"counter g_total and gauge g would both show g":           second(gotheus.New[gotheus.Counter](r, "g_total", "X.", nil)),
+		"c_total: it is a counter already, not a gauge":           second(gotheus.TryNew[gotheus.Gauge](r, "c_total", "C.", nil)),
+		`c_total: it has help "C." already, not "D."`:             second(gotheus.TryNew[gotheus.Counter](r, "c_total", "D.", nil)),
+		`c_total: it has labels [] already, not ["x"]`:            second(gotheus.TryNewVec[gotheus.Counter](r, "c_total", "C.", nil, "x")),
+		`v_total: it has labels ["a" "b"] already, not ["a" "c"]`: second(gotheus.TryNewVec[gotheus.Counter](r, "v_total", "V.", nil, "a", "c")),
+		`h_seconds: it has buckets [0.005`:                        second(gotheus.TryNew[gotheus.Histogram](r, "h_seconds", "H.", &gotheus.HistogramOptions{Buckets: []float64{1}})),
+		`label "zone" is given twice`:                             second(gotheus.TryNewVec[gotheus.Counter](r, "z", "Z.", nil, "zone")),
+		"would both show h_seconds_bucket":                        second(gotheus.TryNew[gotheus.Gauge](r, "h_seconds_bucket", "X.", nil)),
+		"would both show h_seconds_count":                         second(gotheus.TryNew[gotheus.Counter](r, "h_seconds_count", "X.", nil)),
+		"would both show s_sum":                                   second(gotheus.TryNew[gotheus.Gauge](r, "s_sum", "X.", nil)),
+		"gauge c and counter c_total would both show c":           second(gotheus.TryNew[gotheus.Gauge](r, "c", "X.", nil)),
+		"would both show c_created":                               second(gotheus.TryNew[gotheus.Gauge](r, "c_created", "X.", nil)),
+		"counter g_total and gauge g would both show g":           second(gotheus.TryNew[gotheus.Counter](r, "g_total", "X.", nil)),
 	} {
 		if err == nil || !strings.Contains(err.Error(), want) || !errors.Is(err, gotheus.ErrConflict) && !errors.Is(err, gotheus.ErrInvalid) {
 			t.Errorf("got %v, want %q", err, want)
@@ -105,7 +104,7 @@ func TestPrefixAndLabels(t *testing.T) {
 	}
 }
 
-func TestUnregister(t *testing.T) {
+func TestHideFamily(t *testing.T) {
 	t.Parallel()
 	for _, where := range []string{"heap", "shm"} {
 		r, _ := newRegistry(t, &gotheus.RegistryOptions{Prefix: "p_"})
@@ -115,7 +114,7 @@ func TestUnregister(t *testing.T) {
 		x := r.NewCounterVec("x_total", "X.", nil, "l")
 		x.With("1").Inc()
 		r.NewHistogram("h", "H.", nil)
-		if r.Unregister("nosuch") || r.Unregister("p_x_total") || !r.Unregister("x_total") || r.Unregister("x_total") || !r.Unregister("h") {
+		if r.HideFamily("nosuch") || r.HideFamily("p_x_total") || !r.HideFamily("x_total") || r.HideFamily("x_total") || !r.HideFamily("h") {
 			t.Error("wrong answers")
 		}
 		x.With("1").Inc()
@@ -131,7 +130,7 @@ func TestUnregister(t *testing.T) {
 			t.Errorf("%s: got %s", where, got)
 		}
 		// The same again brings the values back.
-		r.Unregister("x_total")
+		r.HideFamily("x_total")
 		again := r.NewCounterVec("x_total", "X.", nil, "l")
 		if again.With("1") != x.With("1") {
 			t.Errorf("%s: other handles after coming back", where)
@@ -171,7 +170,7 @@ func TestDefault(t *testing.T) {
 	gotheus.NewGaugeVec("gv", "G.", nil, "x").With("1")
 	gotheus.NewHistogramVec("hv", "H.", nil, "x").With("1")
 	gotheus.NewSummaryVec("sv", "S.", nil, "x").With("1")
-	if m, err := gotheus.New[gotheus.Counter](nil, "c_total", "C.", nil); err != nil || m.Value() != 1 {
+	if m, err := gotheus.TryNew[gotheus.Counter](nil, "c_total", "C.", nil); err != nil || m.Value() != 1 {
 		t.Errorf("New with a nil registry: %v, %v", m, err)
 	}
 	pageHas(t, r, "c_total 1", "g 0", "h_count 0", "s_count 0", `cv_total{x="1"} 0`, `gv{x="1"} 0`, `hv_count{x="1"} 0`, `sv_count{x="1"} 0`)

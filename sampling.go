@@ -9,7 +9,7 @@ import (
 	"github.com/gotheus/gotheus/internal/series"
 )
 
-// Sampling: what instance collectors and functions say about this process is written, as a whole, to words
+// Sampling: what process collectors and functions say about this process is written, as a whole, to words
 // that belong to this instance, at its own scrapes and, since others are scraped, from time to time.
 
 // defaultSampleInterval is often enough for scrapers, which seldom come more often than every ten seconds.
@@ -22,7 +22,7 @@ func (r *Registry) sampleInterval() time.Duration {
 	return defaultSampleInterval
 }
 
-// startSampling asks instance collectors at once and from time to time, unless nobody but this process
+// startSampling asks process collectors at once and from time to time, unless nobody but this process
 // would see anything.
 func (r *Registry) startSampling() {
 	if r.home.Current().Local {
@@ -53,7 +53,7 @@ func (r *Registry) sampleNow(ctx context.Context) {
 	r.collect(ctx, ofInstance)
 }
 
-// samples is what an instance collector has stored. Its collector's storeMu guards it.
+// samples is what a process collector has stored. Its collector's storeMu guards it.
 type samples struct {
 	reg      *Registry
 	owner    *collector
@@ -72,6 +72,7 @@ func (s *samples) store(sink *Sink) (errs []error) {
 		def := c.Def
 		open := slices.DeleteFunc(slices.Clone(def.Labels), func(l string) bool { _, ok := s.reg.opts.Labels[l]; return ok })
 		f := &series.Family{Home: &s.reg.home, Def: &def, Constant: s.reg.opts.Labels, Open: open, IsVec: true, Source: "a collector"}
+		given{buckets: true}.apply(f)
 		f.Prepare()
 		series.NewSampled(f)
 		f, err := s.reg.enter(f)

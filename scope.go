@@ -24,7 +24,7 @@ const (
 	// not, since all processes count in the same words.
 	ScopeOwn
 	// ScopeLeader is the total on the page of one process, and on the pages of all nothing but what is each
-	// process's own: metrics of mode PerInstance, without the label "process". So the sum over all targets is
+	// process's own: metrics of ModePerProcess, without the label "process". So the sum over all targets is
 	// the total. The leader is, of the live processes that are scraped with this scope, the one that was first.
 	// It is found anew for each page, from the same reading of the backend as the page itself. There is
 	// no page if the backend cannot be read, also where other pages would show what is known.

@@ -169,10 +169,10 @@ func TestScopeOwnIsLikeHeap(t *testing.T) {
 	count := func(r *gotheus.Registry) {
 		v := r.NewCounterVec("c_total", "C.", nil, "l")
 		v.With("a").AddExemplar(2.5, gotheus.Labels{"trace_id": "x"})
-		r.NewHistogram("h", "H.", &gotheus.HistogramOptions{Buckets: []float64{1, 2}, Native: &gotheus.Native{Factor: 1.1}}).Observe(1.5)
+		r.NewHistogram("h", "H.", &gotheus.HistogramOptions{Buckets: []float64{1, 2}, Native: &gotheus.NativeOptions{Factor: 1.1}}).Observe(1.5)
 		r.NewSummary("s", "S.", &gotheus.SummaryOptions{Objectives: []float64{.5}}).Observe(3)
 		r.NewGauge("g", "G.", nil).Add(7)
-		r.NewGauge("mean", "M.", &gotheus.GaugeOptions{Mode: gotheus.Mean}).Set(4)
+		r.NewGauge("mean", "M.", &gotheus.GaugeOptions{Mode: gotheus.ModeMean}).Set(4)
 		r.NewInfo("build_info", "B.", gotheus.Labels{"version": "1"})
 		r.NewCounterVec("empty_total", "Nothing.", nil, "l")
 	}
@@ -245,12 +245,12 @@ func TestScopeLeaderCollectors(t *testing.T) {
 	asked := 0
 	for i := range 2 {
 		r := gotheus.NewRegistry(&gotheus.RegistryOptions{Prefix: "p_", Logger: quiet})
-		r.Add(gotheus.CollectorFunc(func(_ context.Context, s *gotheus.Sink) error {
+		r.Register(gotheus.CollectorFunc(func(_ context.Context, s *gotheus.Sink) error {
 			asked++
 			s.Gauge("world", "W.").Put(1)
 			return nil
 		}))
-		r.Add(gotheus.InstanceCollectorFunc(func(_ context.Context, s *gotheus.Sink) error {
+		r.Register(gotheus.ProcessCollectorFunc(func(_ context.Context, s *gotheus.Sink) error {
 			s.Gauge("mine", "M.").Put(float64(i))
 			return nil
 		}))

@@ -78,8 +78,8 @@ func (r *Registry) startSelf() {
 	m.state.collect = func(_ context.Context, s *Sink) error { return r.backendState(s, nil) }
 	newSamples(r, m.state)
 	var err [4]error
-	m.seconds, err[0] = newSingle[Summary](r, scrapeSecondsName, scrapeSecondsHelp, &SummaryOptions{Options: Options{Unit: "seconds"}})
-	m.bytes, err[1] = newSingle[Summary](r, scrapeBytesName, scrapeBytesHelp, &SummaryOptions{Options: Options{Unit: "bytes"}})
+	m.seconds, err[0] = newSingle[Summary](r, scrapeSecondsName, scrapeSecondsHelp, &SummaryOptions{Unit: "seconds"})
+	m.bytes, err[1] = newSingle[Summary](r, scrapeBytesName, scrapeBytesHelp, &SummaryOptions{Unit: "bytes"})
 	m.errors, err[2] = newSingle[Counter](r, scrapeErrorsName, scrapeErrorsHelp, nil)
 	_, err[3] = newInfo(r, buildName, buildHelp, Labels{"version": libraryVersion()})
 	for _, e := range err { // constant labels may be in the way
@@ -126,7 +126,7 @@ func (r *Registry) stopSelf() {
 	}
 	r.remove(m.state)
 	for _, name := range []string{backendUpName, postponedName, pendingName, lagName, scrapeSecondsName, scrapeBytesName, scrapeErrorsName, buildName} {
-		r.Unregister(name)
+		r.HideFamily(name)
 	}
 }
 

@@ -30,7 +30,7 @@ func shortWorker() {
 	}
 	gotheus.NewCounterVec("lives_total", "Lives.", nil, "kind").With("short").Inc()
 	gotheus.NewHistogram("length", "Length.", nil).Observe(0)
-	gotheus.NewGauge("alive", "Alive.", &gotheus.GaugeOptions{Mode: gotheus.Sum}).Inc()
+	gotheus.NewGauge("alive", "Alive.", &gotheus.GaugeOptions{Mode: gotheus.ModeSum}).Inc()
 	if err := gotheus.Default().Flush(context.Background()); err != nil {
 		panic(err)
 	}

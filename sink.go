@@ -14,9 +14,9 @@ import (
 
 // Sink takes a collector's families during its Collect; it must not be used afterwards, nor by several
 // goroutines at once. The registry's prefix and constant labels are added. A family that could not be
-// exposed is left out, reported and counted, and the others are shown. For each family there is a method that
-// begins it, and what that returns has methods that add series: a value for each label comes last, in
-// the order in which the labels were given.
+// exposed is left out, reported and counted, and the others are shown. For each type of family there is a
+// method that begins one and returns a writer, whose methods add series: a value for each label comes last,
+// in the order in which the labels were given.
 type Sink struct {
 	reg      *Registry
 	instance bool // what is given is stored for this instance
@@ -46,52 +46,54 @@ func (e *familyError) Unwrap() error { return e.err }
 func (s *Sink) Error(err error) { s.errs = append(s.errs, err) }
 
 // Counter begins a family of counters.
-func (s *Sink) Counter(name, help string, labels ...string) *Points {
-	return &Points{s.family(expo.Counter, name, help, nil, labels), s}
+func (s *Sink) Counter(name, help string, labels ...string) *NumberWriter {
+	return &NumberWriter{s.family(expo.Counter, name, help, nil, labels), s}
 }
 
 // Gauge begins a family of gauges.
-func (s *Sink) Gauge(name, help string, labels ...string) *Points {
-	return &Points{s.family(expo.Gauge, name, help, nil, labels), s}
+func (s *Sink) Gauge(name, help string, labels ...string) *NumberWriter {
+	return &NumberWriter{s.family(expo.Gauge, name, help, nil, labels), s}
 }
 
 // Untyped begins a family of values whose type is not known.
-func (s *Sink) Untyped(name, help string, labels ...string) *Points {
-	return &Points{s.family(expo.Untyped, name, help, nil, labels), s}
+func (s *Sink) Untyped(name, help string, labels ...string) *NumberWriter {
+	return &NumberWriter{s.family(expo.Untyped, name, help, nil, labels), s}
 }
 
 // Info begins a family of facts that are label values. The name must end in _info.
-func (s *Sink) Info(name, help string, labels ...string) *Infos {
-	return &Infos{s.family(expo.Info, name, help, nil, labels), s}
+func (s *Sink) Info(name, help string, labels ...string) *InfoWriter {
+	return &InfoWriter{s.family(expo.Info, name, help, nil, labels), s}
 }
 
-// StateSet begins a family whose series have states, at most backend.MaxStates, that are on or off.
-func (s *Sink) StateSet(name, help string, states []string, labels ...string) *StateSets {
-	return &StateSets{s.family(expo.StateSet, name, help, states, labels), s}
+// StateSet begins a family whose series have states, at most 53, that are on or off.
+func (s *Sink) StateSet(name, help string, states []string, labels ...string) *StateSetWriter {
+	return &StateSetWriter{s.family(expo.StateSet, name, help, states, labels), s}
 }
 
 // Histogram begins a family of histograms with the given upper bounds, ascending and without +Inf.
-func (s *Sink) Histogram(name, help string, bounds []float64, labels ...string) *Histograms {
-	return &Histograms{s.family(expo.Histogram, name, help, bounds, labels), s}
+func (s *Sink) Histogram(name, help string, bounds []float64, labels ...string) *HistogramWriter {
+	return &HistogramWriter{s.family(expo.Histogram, name, help, bounds, labels), s}
 }
 
 // Summary begins a family of summaries with the given quantiles, ascending and from 0 to 1.
-func (s *Sink) Summary(name, help string, quantiles []float64, labels ...string) *Summaries {
-	return &Summaries{s.family(expo.Summary, name, help, quantiles, labels), s}
+func (s *Sink) Summary(name, help string, quantiles []float64, labels ...string) *SummaryWriter {
+	return &SummaryWriter{s.family(expo.Summary, name, help, quantiles, labels), s}
 }
 
-// Points is a family of single values.
-type Points struct {
+// NumberWriter adds series to a family of single values.
+type NumberWriter struct {
 	f *collected
 	s *Sink
 }
 
 // Put adds a series: its value, and one value for each label. A counter must not be negative or NaN.
-func (p *Points) Put(v float64, values ...string) { p.PutNumber(expo.Number{Float: v}, values...) }
+func (p *NumberWriter) Put(v float64, values ...string) {
+	p.PutNumber(expo.Number{Float: v}, values...)
+}
 
 // PutNumber is Put for values with a time or a start time, for counters with an exemplar, and for integers
 // above 2^53.
-func (p *Points) PutNumber(n expo.Number, values ...string) {
+func (p *NumberWriter) PutNumber(n expo.Number, values ...string) {
 	if p.f.Type == expo.Counter && !(n.Value() >= 0) {
 		p.f.fail("the value of a counter is %v", n.Value())
 	}
@@ -108,25 +110,25 @@ func (p *Points) PutNumber(n expo.Number, values ...string) {
 	p.f.put(p.s.reg, page.Row{Number: n}, values)
 }
 
-// Infos is a family of facts.
-type Infos struct {
+// InfoWriter adds facts to a family of infos.
+type InfoWriter struct {
 	f *collected
 	s *Sink
 }
 
 // Put adds a fact: one value for each label.
-func (p *Infos) Put(values ...string) {
+func (p *InfoWriter) Put(values ...string) {
 	p.f.put(p.s.reg, page.Row{Number: expo.Number{Int: 1}}, values)
 }
 
-// StateSets is a family of series with states.
-type StateSets struct {
+// StateSetWriter adds series to a family with states.
+type StateSetWriter struct {
 	f *collected
 	s *Sink
 }
 
 // Put adds a series: those of its states that are on, and one value for each label.
-func (p *StateSets) Put(on []string, values ...string) {
+func (p *StateSetWriter) Put(on []string, values ...string) {
 	var bits uint64
 	for _, state := range on {
 		i := slices.Index(p.f.Def.States, state)
@@ -139,21 +141,21 @@ func (p *StateSets) Put(on []string, values ...string) {
 	p.f.put(p.s.reg, page.Row{Number: expo.Number{Int: bits}}, values)
 }
 
-// Histograms is a family of histograms.
-type Histograms struct {
+// HistogramWriter adds series to a family of histograms.
+type HistogramWriter struct {
 	f *collected
 	s *Sink
 }
 
 // Put adds a series: the count and sum of all its observations, for each bound how many observations
 // were not above it, and one value for each label.
-func (p *Histograms) Put(count uint64, sum float64, cumulative []uint64, values ...string) {
+func (p *HistogramWriter) Put(count uint64, sum float64, cumulative []uint64, values ...string) {
 	p.PutDistribution(expo.Distribution{Count: count, Sum: sum, Buckets: cumulative}, values...)
 }
 
 // PutDistribution is Put for histograms with a time, a start time, exemplars or exponential buckets. What d
 // points to must not be changed afterwards.
-func (p *Histograms) PutDistribution(d expo.Distribution, values ...string) {
+func (p *HistogramWriter) PutDistribution(d expo.Distribution, values ...string) {
 	switch n := len(p.f.Bounds); {
 	case len(d.Buckets) != n:
 		p.f.fail("%d bucket counts for %d bounds", len(d.Buckets), n)
@@ -174,20 +176,20 @@ func (p *Histograms) PutDistribution(d expo.Distribution, values ...string) {
 	p.f.putDistribution(p.s, d, values)
 }
 
-// Summaries is a family of summaries.
-type Summaries struct {
+// SummaryWriter adds series to a family of summaries.
+type SummaryWriter struct {
 	f *collected
 	s *Sink
 }
 
 // Put adds a series: the count and sum of all its observations, for each quantile its value, and one
 // value for each label.
-func (p *Summaries) Put(count uint64, sum float64, at []float64, values ...string) {
+func (p *SummaryWriter) Put(count uint64, sum float64, at []float64, values ...string) {
 	p.PutDistribution(expo.Distribution{Count: count, Sum: sum, Quantiles: at}, values...)
 }
 
 // PutDistribution is Put for summaries with a time or a start time.
-func (p *Summaries) PutDistribution(d expo.Distribution, values ...string) {
+func (p *SummaryWriter) PutDistribution(d expo.Distribution, values ...string) {
 	switch {
 	case len(d.Quantiles) != len(p.f.Bounds):
 		p.f.fail("%d values for %d quantiles", len(d.Quantiles), len(p.f.Bounds))
@@ -260,7 +262,7 @@ func (f *collected) fail(format string, args ...any) {
 }
 
 func (f *collected) failInstance() {
-	f.fail("what an instance collector gives must have neither times nor exemplars nor exponential buckets")
+	f.fail("what a process collector gives must have neither times nor exemplars nor exponential buckets")
 }
 
 func (f *collected) checkExemplars(list ...expo.Exemplar) {

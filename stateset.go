@@ -7,37 +7,14 @@ import (
 	"github.com/gotheus/gotheus/internal/backend"
 )
 
-// StateSet is a set of states, of which none, one or several are on, such as what a worker is doing. On a page it has a
-// series for each state, told apart by a label with the metric's name, that is 1 or 0. At first all are off.
-// It is one word: no page shows a change half-way. All methods may be called concurrently. State sets are made by
-// [NewStateSet], [New] or a [Vec].
+// StateSet is a set of states, of which none, one or several are on, such as what a worker is
+// doing. On a page it has a series for each state, told apart by a label with the metric's name,
+// that is 1 or 0. At first all are off. It is one word: no page shows a change half-way. All
+// methods may be called concurrently. State sets are made by [NewStateSet], [TryNew] or a [Vec].
 type StateSet struct{ gauge Gauge }
 
-// StateSetOptions are a state set's.
-type StateSetOptions struct {
-	Options
-	// States are the states, at least one and at most backend.MaxStates. Their order is part of the family's identity.
-	States []string
-	// Mode is Shared (zero), where all processes have the one state, or PerInstance, where each has its own.
-	Mode backend.Mode
-}
-
-func (o *StateSetOptions) define(f *backend.Family, _ *StateSet) {
-	f.Kind = backend.StateSet
-	if o != nil {
-		f.Unit, f.Mode, f.States = o.Unit, o.Mode, slices.Clone(o.States)
-	}
-}
-
-func (o *StateSetOptions) common() *Options {
-	if o == nil {
-		return new(Options)
-	}
-	return &o.Options
-}
-
-// Set turns these states on and all others off. If one of them is not a state of s, nothing changes, which is
-// counted in gotheus_rejected_updates_total and logged.
+// Set turns these states on and all others off. If one of them is not a state of s, nothing
+// changes, which is counted in gotheus_rejected_updates_total and logged.
 func (s *StateSet) Set(states ...string) {
 	def := s.gauge.series.Family().Def
 	var on uint64
@@ -52,7 +29,7 @@ func (s *StateSet) Set(states ...string) {
 	s.gauge.Set(float64(on))
 }
 
-// Has reports whether a state is on: in mode Shared that of all processes, otherwise this one's.
+// Has reports whether a state is on: in ModeShared that of all processes, otherwise this one's.
 func (s *StateSet) Has(state string) bool {
 	i := slices.Index(s.gauge.series.Family().Def.States, state)
 	return i >= 0 && backend.StateBits(s.gauge.Value())>>i&1 != 0

@@ -274,11 +274,11 @@ var stories = map[string]func(s *story){
 			killed  string // after worker 1 has died
 			nothing string // before any update
 		}{
-			{"latest", gotheus.Latest, "2", "5", "0"},
-			{"max", gotheus.Max, "5", "5", "0"},
-			{"mean", gotheus.Mean, "3.5", "5", "0"},
-			{"min", gotheus.Min, "2", "5", "0"},
-			{"sum", gotheus.Sum, "7", "5", "0"},
+			{"latest", gotheus.ModeLatest, "2", "5", "0"},
+			{"max", gotheus.ModeMax, "5", "5", "0"},
+			{"mean", gotheus.ModeMean, "3.5", "5", "0"},
+			{"min", gotheus.ModeMin, "2", "5", "0"},
+			{"sum", gotheus.ModeSum, "7", "5", "0"},
 		}
 		var shared, killed, nothing, alone []string
 		for _, m := range modes {
@@ -332,8 +332,8 @@ var stories = map[string]func(s *story){
 		s.pages(killed...)
 	},
 
-	"gauge per instance": func(s *story) {
-		s.all(command{Do: "gauge", Name: "g", Mode: gotheus.PerInstance})
+	"gauge per process": func(s *story) {
+		s.all(command{Do: "gauge", Name: "g", Mode: gotheus.ModePerProcess})
 		if !s.shared() {
 			s.w[0].do(command{Do: "set", Name: "g", Values: values("a"), V: 5})
 			s.pages(`g{l="a"} 5`)
@@ -363,7 +363,7 @@ var stories = map[string]func(s *story){
 		if !s.shared() {
 			return
 		}
-		s.all(command{Do: "gauge", Name: "in_flight", Mode: gotheus.Sum})
+		s.all(command{Do: "gauge", Name: "in_flight", Mode: gotheus.ModeSum})
 		s.all(command{Do: "counter", Name: "jobs_total"})
 		for _, w := range s.w {
 			w.do(command{Do: "add", Name: "in_flight", Values: values("a"), V: 1})

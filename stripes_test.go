@@ -24,7 +24,7 @@ func TestStripes(t *testing.T) {
 	var first *gotheus.Registry
 	for n := range processes {
 		r, _ := newRegistry(t, nil)
-		v := r.NewCounterVec("hot_total", "Hot.", &gotheus.Options{Stripes: 4}, "n")
+		v := r.NewCounterVec("hot_total", "Hot.", &gotheus.CounterOptions{Stripes: 4}, "n")
 		c := v.With("x")
 		c.Inc() // in the heap
 		wait.Go(func() {
@@ -42,8 +42,8 @@ func TestStripes(t *testing.T) {
 	wait.Wait()
 	want := fmt.Sprintf(`hot_total{n="x"} %v`, processes*(1+each+2.5))
 	pageHas(t, first, want)
-	v := first.NewCounterVec("hot_total", "Hot.", &gotheus.Options{Stripes: 4}, "n")
-	if n := v.Delete(nil); n != 1 {
+	v := first.NewCounterVec("hot_total", "Hot.", &gotheus.CounterOptions{Stripes: 4}, "n")
+	if n := v.DeleteAll(); n != 1 {
 		t.Errorf("%d deleted", n)
 	}
 	if strings.Contains(page(t, first), "{") {
@@ -56,14 +56,11 @@ func TestStripes(t *testing.T) {
 	if got := v.With("x").Value(); got != 1 {
 		t.Errorf("after Close: %v", got)
 	}
-	if _, err := gotheus.New[gotheus.Gauge](first, "g", "G.", &gotheus.GaugeOptions{Options: gotheus.Options{Stripes: 4}}); !errors.Is(err, gotheus.ErrInvalid) || !strings.Contains(err.Error(), "4 stripes") {
-		t.Errorf("a gauge with stripes: %v", err)
-	}
-	native := &gotheus.HistogramOptions{Options: gotheus.Options{Stripes: 4}, Native: new(gotheus.Native)}
-	if _, err := gotheus.New[gotheus.Histogram](first, "h", "H.", native); !errors.Is(err, gotheus.ErrInvalid) || !strings.Contains(err.Error(), "without exponential buckets") {
+	native := &gotheus.HistogramOptions{Stripes: 4, Native: new(gotheus.NativeOptions)}
+	if _, err := gotheus.TryNew[gotheus.Histogram](first, "h", "H.", native); !errors.Is(err, gotheus.ErrInvalid) || !strings.Contains(err.Error(), "without exponential buckets") {
 		t.Errorf("exponential buckets with stripes: %v", err)
 	}
-	if _, err := gotheus.New[gotheus.Counter](first, "c_total", "C.", &gotheus.Options{Stripes: 1}); !errors.Is(err, gotheus.ErrInvalid) {
+	if _, err := gotheus.TryNew[gotheus.Counter](first, "c_total", "C.", &gotheus.CounterOptions{Stripes: 1}); !errors.Is(err, gotheus.ErrInvalid) {
 		t.Errorf("one stripe: %v", err)
 	}
 }
@@ -80,8 +77,8 @@ func TestStripesLikeTwins(t *testing.T) {
 		for _, n := range []int{0, stripes} {
 			name := map[bool]string{true: "striped", false: "plain"}[n != 0]
 			vecs[n] = [2]any{
-				r.NewCounterVec(name+"_events_total", "Counter.", &gotheus.Options{Stripes: n}, "l"),
-				r.NewHistogramVec(name, "Histogram.", &gotheus.HistogramOptions{Options: gotheus.Options{Stripes: n}, Buckets: []float64{-1, 1, 2, 50}}, "l"),
+				r.NewCounterVec(name+"_events_total", "Counter.", &gotheus.CounterOptions{Stripes: n}, "l"),
+				r.NewHistogramVec(name, "Histogram.", &gotheus.HistogramOptions{Stripes: n, Buckets: []float64{-1, 1, 2, 50}}, "l"),
 			}
 		}
 		each := func(f func(c *gotheus.Vec[gotheus.Counter], h *gotheus.Vec[gotheus.Histogram])) {
@@ -108,8 +105,8 @@ func TestStripesLikeTwins(t *testing.T) {
 				})
 			case step < 18:
 				each(func(c *gotheus.Vec[gotheus.Counter], h *gotheus.Vec[gotheus.Histogram]) {
-					c.Delete(gotheus.Labels{"l": label})
-					h.Delete(gotheus.Labels{"l": label})
+					c.DeleteMatching(gotheus.Labels{"l": label})
+					h.DeleteMatching(gotheus.Labels{"l": label})
 				})
 			case bound:
 				if err := r.Close(t.Context()); err != nil {
@@ -142,8 +139,8 @@ func TestStripesUnderLoad(t *testing.T) {
 	t.Parallel()
 	const goroutines, each = 8, 5000
 	r, _ := newRegistry(t, nil)
-	o := gotheus.Options{Stripes: 3}
-	h := r.NewHistogram("h", "H.", &gotheus.HistogramOptions{Options: o})
+	o := gotheus.CounterOptions{Stripes: 3}
+	h := r.NewHistogram("h", "H.", &gotheus.HistogramOptions{Stripes: o.Stripes})
 	c := r.NewCounter("c_total", "C.", &o)
 	var wait sync.WaitGroup
 	for range goroutines {
@@ -176,7 +173,7 @@ func TestStripesTTL(t *testing.T) {
 	if err := r.BindBackend(t.Context(), b); err != nil {
 		t.Fatal(err)
 	}
-	v := r.NewHistogramVec("h", "H.", &gotheus.HistogramOptions{Options: gotheus.Options{Stripes: 3, TTL: time.Hour}}, "l")
+	v := r.NewHistogramVec("h", "H.", &gotheus.HistogramOptions{Stripes: 3, TTL: time.Hour}, "l")
 	v.With("idle").Observe(1)
 	v.With("busy").Observe(1)
 	var f *backend.Family
@@ -209,9 +206,9 @@ func TestStripesLimit(t *testing.T) {
 		t.Fatal(err)
 	}
 	const stripes = 64
-	o := gotheus.Options{Stripes: stripes}
+	o := gotheus.CounterOptions{Stripes: stripes}
 	c := r.NewCounter("c_total", "C.", &o)
-	h := r.NewHistogram("h", "H.", &gotheus.HistogramOptions{Options: o, Buckets: []float64{1}})
+	h := r.NewHistogram("h", "H.", &gotheus.HistogramOptions{Stripes: o.Stripes, Buckets: []float64{1}})
 	for _, g := range b.Walk() {
 		words := g.Series[0].Words
 		for i := range stripes {

@@ -203,18 +203,18 @@ func (s *suiteWorker) do(c command) (answer string) {
 	if c.Help != "" {
 		help = c.Help
 	}
-	opts := gotheus.Options{TTL: c.TTL}
+	opts := gotheus.CounterOptions{TTL: c.TTL}
 	switch c.Do {
 	case "counter":
 		s.counters[c.Name] = s.r.NewCounterVec(c.Name, help, &opts, c.Names...)
 	case "gauge":
-		s.gauges[c.Name] = s.r.NewGaugeVec(c.Name, help, &gotheus.GaugeOptions{Options: opts, Mode: c.Mode}, c.Names...)
+		s.gauges[c.Name] = s.r.NewGaugeVec(c.Name, help, &gotheus.GaugeOptions{TTL: c.TTL, Mode: c.Mode}, c.Names...)
 	case "histogram":
-		s.histograms[c.Name] = s.r.NewHistogramVec(c.Name, help, &gotheus.HistogramOptions{Options: opts, Buckets: []float64{1}}, c.Names...)
+		s.histograms[c.Name] = s.r.NewHistogramVec(c.Name, help, &gotheus.HistogramOptions{TTL: c.TTL, Buckets: []float64{1}}, c.Names...)
 	case "native":
-		s.histograms[c.Name] = s.r.NewHistogramVec(c.Name, help, &gotheus.HistogramOptions{Options: opts, Native: &gotheus.Native{Factor: 2, MaxBuckets: 60}}, c.Names...)
+		s.histograms[c.Name] = s.r.NewHistogramVec(c.Name, help, &gotheus.HistogramOptions{TTL: c.TTL, Native: &gotheus.NativeOptions{Factor: 2, MaxBuckets: 60}}, c.Names...)
 	case "summary":
-		s.summaries[c.Name] = s.r.NewSummaryVec(c.Name, help, &gotheus.SummaryOptions{Options: opts, Objectives: []float64{.5, 1}}, c.Names...)
+		s.summaries[c.Name] = s.r.NewSummaryVec(c.Name, help, &gotheus.SummaryOptions{TTL: c.TTL, Objectives: []float64{.5, 1}}, c.Names...)
 	case "window": // a summary whose quantiles are over four slots of V seconds
 		s.summaries[c.Name] = s.r.NewSummaryVec(c.Name, help, &gotheus.SummaryOptions{Objectives: windowObjectives, MaxAge: time.Duration(4 * c.V * float64(time.Second)), Slots: 4}, c.Names...)
 	case "clock": // stands at V seconds, and what happens from time to time happens
@@ -277,18 +277,18 @@ func (s *suiteWorker) do(c command) (answer string) {
 	case "delete":
 		switch {
 		case s.counters[c.Name] != nil:
-			return fmt.Sprint(s.counters[c.Name].Delete(c.Match))
+			return deleteFrom(s.counters[c.Name], c.Match)
 		case s.gauges[c.Name] != nil:
-			return fmt.Sprint(s.gauges[c.Name].Delete(c.Match))
+			return deleteFrom(s.gauges[c.Name], c.Match)
 		case s.summaries[c.Name] != nil:
-			return fmt.Sprint(s.summaries[c.Name].Delete(c.Match))
+			return deleteFrom(s.summaries[c.Name], c.Match)
 		default:
-			return fmt.Sprint(s.histograms[c.Name].Delete(c.Match))
+			return deleteFrom(s.histograms[c.Name], c.Match)
 		}
 	case "reach": // the series method=GET, code=200, cached=true, in one of the ways there are
 		return s.reach(c)
 	case "limited": // look up so many label sets of a family that may have three
-		v := s.r.NewCounterVec(c.Name, help, &gotheus.Options{MaxSeries: 3}, c.Names...)
+		v := s.r.NewCounterVec(c.Name, help, &gotheus.CounterOptions{MaxSeries: 3}, c.Names...)
 		for i := range int(c.V) {
 			v.With(c.Key + fmt.Sprint(i)).Inc()
 		}
@@ -297,7 +297,7 @@ func (s *suiteWorker) do(c command) (answer string) {
 	case "measure":
 		p := &gotheus.Probe{
 			Seconds:  s.r.NewHistogram("seconds", "S.", &gotheus.HistogramOptions{Buckets: []float64{}}).Observe,
-			InFlight: s.r.NewGauge("in_flight", "I.", &gotheus.GaugeOptions{Mode: gotheus.Sum}),
+			InFlight: s.r.NewGauge("in_flight", "I.", &gotheus.GaugeOptions{Mode: gotheus.ModeSum}),
 			Errors:   s.r.NewCounter("errors_total", "E.", nil),
 			Panics:   s.r.NewCounter("panics_total", "P.", nil),
 			Now:      func() time.Time { return time.Unix(0, 0) },
@@ -310,7 +310,7 @@ func (s *suiteWorker) do(c command) (answer string) {
 		}()
 		s.r.NewSummary("sizes", "Z.", nil).ObserveN(2, 3)
 	case "unregister":
-		return fmt.Sprint(s.r.Unregister(c.Name))
+		return fmt.Sprint(s.r.HideFamily(c.Name))
 	case "sweep": // at a time in seconds
 		gotheus.Sweep(s.r, time.Unix(int64(c.V), 0))
 	case "page":
@@ -338,7 +338,7 @@ type reached struct {
 }
 
 func (s *suiteWorker) reach(c command) string {
-	opts := gotheus.Options{
+	opts := gotheus.CounterOptions{
 		Defaults:  gotheus.Labels{"method": "get"},
 		Normalize: map[string]func(string) string{"method": strings.ToUpper, "code": gotheus.OneOf("200")},
 	}
@@ -346,7 +346,7 @@ func (s *suiteWorker) reach(c command) string {
 		return s.r.NewCounterVec("reached_total", "R.", nil, names...)
 	}
 	fancy := s.r.NewCounterVec("reached_total", "R.", &opts, "cached", "code", "method")
-	typed := gotheus.Must(gotheus.NewVecOf[reached, gotheus.Counter](s.r, "reached_total", "R.", nil))
+	typed := gotheus.Must(gotheus.TryNewVecOf[reached, gotheus.Counter](s.r, "reached_total", "R.", nil))
 	var m *gotheus.Counter
 	switch c.Key {
 	case "values":
@@ -366,7 +366,7 @@ func (s *suiteWorker) reach(c command) string {
 	case "partial struct":
 		m = gotheus.Partial(typed, func(code int) reached { return reached{"GET", code, true} }).With(200)
 	case "delete": // also by normalised and partial values
-		n := fancy.Partial(gotheus.Labels{"code": "200"}).Delete(gotheus.Labels{"method": "gEt"})
+		n := fancy.Partial(gotheus.Labels{"code": "200"}).DeleteMatching(gotheus.Labels{"method": "gEt"})
 		typed.With(reached{"GET", 200, true}) // exists again, at zero
 		return fmt.Sprint(n)
 	}
@@ -422,4 +422,12 @@ func TestSuite(t *testing.T) {
 			})
 		}
 	}
+}
+
+// deleteFrom deletes the series that match, all if there is nothing to match, and says how many there were.
+func deleteFrom[M gotheus.Instrument](v *gotheus.Vec[M], match gotheus.Labels) string {
+	if len(match) == 0 {
+		return fmt.Sprint(v.DeleteAll())
+	}
+	return fmt.Sprint(v.DeleteMatching(match))
 }

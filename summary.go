@@ -12,7 +12,7 @@ import (
 )
 
 // Summary counts observations and adds them up. All methods may be called concurrently; updates never
-// block, fail or allocate. Summaries are made by [NewSummary], [New] or a [Vec].
+// block, fail or allocate. Summaries are made by [NewSummary], [TryNew] or a [Vec].
 type Summary struct {
 	cells     atomic.Pointer[[2]atomic.Uint64] // see backend.SummaryCount
 	exponents series.Exponents
@@ -81,7 +81,11 @@ func (s *Summary) ObserveN(v float64, n uint64) {
 // function returns or panics, as in
 //
 //	defer latency.ObserveSince(time.Now())
-func (s *Summary) ObserveSince(start time.Time) { s.Observe(s.series.Family().Home.Since(start)) }
+//
+// A start that cannot be right is treated as [Histogram.ObserveSince] does.
+func (s *Summary) ObserveSince(start time.Time) {
+	s.Observe(s.series.Family().Since("Summary.ObserveSince", start))
+}
 
 // Count returns the number of observations: in shared memory those of all processes. Over a store, such as Redis, those of
 // this process, see [Counter.Value].

@@ -17,7 +17,7 @@ func ExampleProbe_Do() {
 	r := new(gotheus.Registry)
 	saves := &gotheus.Probe{
 		Seconds:  r.NewHistogram("save_seconds", "Time to save.", nil).Observe,
-		InFlight: r.NewGauge("saves_in_flight", "Saves going on.", &gotheus.GaugeOptions{Mode: gotheus.Sum}),
+		InFlight: r.NewGauge("saves_in_flight", "Saves going on.", &gotheus.GaugeOptions{Mode: gotheus.ModeSum}),
 		Errors:   r.NewCounter("save_errors_total", "Saves that failed.", nil),
 		Panics:   r.NewCounter("save_panics_total", "Saves that panicked.", nil),
 	}

@@ -12,8 +12,8 @@ import (
 	"github.com/gotheus/gotheus/internal/lookup"
 )
 
-// VecOf is a Vec whose label values are given as a struct, so that the compiler sees a label that does
-// not exist, and none can be confused with another. Its fields are the labels, in this order:
+// VecOf is a Vec whose label values are given as a struct, so that the compiler sees a label that
+// does not exist, and none can be confused with another. Its fields are the labels, in this order:
 //
 //	type request struct {
 //		Method string // label method
@@ -22,16 +22,17 @@ import (
 //	}
 //
 // Labels are named by a tag, or else after the field in snake case. A field is a string, a bool, an
-// integer, or of a type with a method String() string that consists of nothing but booleans and integers
-// or is a string; what String returns is the value. All fields are exported. Those of embedded structs
-// are labels, too. An empty string stands for the label's default, if it has one.
+// integer, or of a type with a method String() string that consists of nothing but booleans and
+// integers or is a string; what String returns is the value. All fields are exported. Those of
+// embedded structs are labels, too. An empty string stands for the label's default, if it has one.
 //
-// A look-up of a struct that was seen before takes no lock and allocates nothing, whatever its fields
-// are; neither normalisers nor String are called for it, so these must always return the same. A VecOf
-// remembers as many as twice its family's series and a thousand more, if their strings have at most 1000
-// bytes in total; a look-up of another takes some ten times as long and allocates for types with a
-// method String. All methods may be called concurrently. Strings passed in are not kept, but one that is
-// made of bytes for a look-up is allocated, which it is not for Vec.With.
+// A look-up of a struct that was seen before takes no lock and allocates nothing, whatever its
+// fields are; neither normalisers nor String are called for it, so these must always return the
+// same. A VecOf remembers as many as twice its family's series and a thousand more, if their
+// strings have at most 1000 bytes in total; a look-up of another takes some ten times as long and
+// allocates for types with a method String. All methods may be called concurrently. Strings passed
+// in are not kept, but one that is made of bytes for a look-up is allocated, which it is not for
+// Vec.With.
 type VecOf[L comparable, M Instrument] struct {
 	vec    *Vec[M]
 	fields []labelstruct.Field
@@ -44,11 +45,24 @@ type VecOf[L comparable, M Instrument] struct {
 	values func(L) ([]string, error)
 }
 
-// NewVecOf returns the family with that name and the fields of L as labels in r, which it makes if there is
-// none; nil is the default registry. It is the same family as NewVec's with these labels. The error wraps
-// ErrInvalid, also if L or a field of it is of a wrong kind, or ErrConflict if the name is taken by another
-// definition.
-func NewVecOf[L comparable, M Instrument](r *Registry, name, help string, o OptionsFor[M]) (*VecOf[L, M], error) {
+// TryNewVecOf returns the family with that name and the fields of L as labels in r, which it makes
+// if there is none; nil is the default registry. Help is required. It is the same family as
+// TryNewVec's with these labels. The error wraps ErrInvalid, also if L or a field of it is of a
+// wrong kind, or ErrConflict if the name is taken by another definition. For state sets there is
+// [TryNewStateSetOf].
+func TryNewVecOf[L comparable, M Counter | Gauge | Histogram | Summary](r *Registry, name, help string, o OptionsFor[M]) (*VecOf[L, M], error) {
+	return newVecOf[L, M](r, name, help, o)
+}
+
+// TryNewStateSetOf is TryNewVecOf for a family of state sets with these states.
+func TryNewStateSetOf[L comparable](r *Registry, name, help string, states []string, o *StateSetOptions) (*VecOf[L, StateSet], error) {
+	return newVecOf[L, StateSet](r, name, help, stateSet{states, o})
+}
+
+func newVecOf[L comparable, M Instrument](r *Registry, name, help string, o OptionsFor[M]) (*VecOf[L, M], error) {
+	if err := checkName(name); err != nil {
+		return nil, err
+	}
 	r = orDefault(r)
 	def := &backend.Family{Name: r.opts.Prefix + name}
 	optionsFor(o).define(def, nil)
@@ -59,14 +73,14 @@ func NewVecOf[L comparable, M Instrument](r *Registry, name, help string, o Opti
 	labels := make([]string, len(fields))
 	for i, f := range fields {
 		labels[i] = f.Label
-		if common := optionsFor(o).common(); common != nil && f.Kind != labelstruct.String {
-			if _, ok := common.Defaults[f.Label]; ok {
+		if f.Kind != labelstruct.String {
+			if _, ok := optionsFor(o).common().defaults[f.Label]; ok {
 				return nil, fmt.Errorf("%w: %s: Defaults: label %q is field %s of type %v: only strings without a method String can have a default, which an empty one stands for",
 					ErrInvalid, def.Name, f.Label, f.Name, f.Type)
 			}
 		}
 	}
-	vec, err := NewVec(r, name, help, o, labels...)
+	vec, err := newVecOn(r, name, help, o, labels...)
 	if err != nil {
 		return nil, err
 	}
@@ -80,28 +94,38 @@ func NewVecOf[L comparable, M Instrument](r *Registry, name, help string, o Opti
 	return v, nil
 }
 
-// NewCounterOf returns a family of counters of the default registry; it panics with NewVecOf's error.
-func NewCounterOf[L comparable](name, help string, o *Options) *VecOf[L, Counter] {
-	return Must(NewVecOf[L, Counter](nil, name, help, o))
+// NewCounterOf returns a family of counters of the default registry, with the fields of L as
+// labels. Help is required. It panics with [TryNewVecOf]'s error.
+func NewCounterOf[L comparable](name, help string, o *CounterOptions) *VecOf[L, Counter] {
+	return Must(TryNewVecOf[L, Counter](nil, name, help, o))
 }
 
-// NewGaugeOf returns a family of gauges of the default registry; it panics with NewVecOf's error.
+// NewGaugeOf returns a family of gauges of the default registry, with the fields of L as labels.
+// Help is required. It panics with [TryNewVecOf]'s error.
 func NewGaugeOf[L comparable](name, help string, o *GaugeOptions) *VecOf[L, Gauge] {
-	return Must(NewVecOf[L, Gauge](nil, name, help, o))
+	return Must(TryNewVecOf[L, Gauge](nil, name, help, o))
 }
 
-// NewHistogramOf returns a family of histograms of the default registry; it panics with NewVecOf's error.
+// NewHistogramOf returns a family of histograms of the default registry, with the fields of L as
+// labels. Help is required. It panics with [TryNewVecOf]'s error.
 func NewHistogramOf[L comparable](name, help string, o *HistogramOptions) *VecOf[L, Histogram] {
-	return Must(NewVecOf[L, Histogram](nil, name, help, o))
+	return Must(TryNewVecOf[L, Histogram](nil, name, help, o))
 }
 
-// NewSummaryOf returns a family of summaries of the default registry; it panics with NewVecOf's error.
+// NewSummaryOf returns a family of summaries of the default registry, with the fields of L as
+// labels. Help is required. It panics with [TryNewVecOf]'s error.
 func NewSummaryOf[L comparable](name, help string, o *SummaryOptions) *VecOf[L, Summary] {
-	return Must(NewVecOf[L, Summary](nil, name, help, o))
+	return Must(TryNewVecOf[L, Summary](nil, name, help, o))
 }
 
-// With returns the instrument for the labels in l. It panics with an error that wraps ErrLabels if a
-// value is not UTF-8; see TryWith.
+// NewStateSetOf returns a family of state sets of the default registry, with the fields of L as
+// labels. Help and states are required. It panics with [TryNewStateSetOf]'s error.
+func NewStateSetOf[L comparable](name, help string, states []string, o *StateSetOptions) *VecOf[L, StateSet] {
+	return Must(TryNewStateSetOf[L](nil, name, help, states, o))
+}
+
+// With returns the instrument for the labels in l. It panics with an error that wraps ErrLabels if
+// a value is not UTF-8; see TryWith.
 func (v *VecOf[L, M]) With(l L) *M {
 	if m := v.find(&l); m != nil {
 		return m
@@ -134,24 +158,74 @@ func (v *VecOf[L, M]) find(l *L) *M {
 	return &e.M
 }
 
-// Declare makes the series of these label sets, so that they are shown at zero before anything happened.
-// They do not count for MaxSeries. It returns v, and panics as With does, having made none.
+// Declare makes the series of these label sets, so that they are shown at zero before anything
+// happened. They do not count for MaxSeries. It returns v, and panics as With does, having made
+// none; see TryDeclare.
 func (v *VecOf[L, M]) Declare(sets ...L) *VecOf[L, M] {
-	all := make([][]string, len(sets))
-	for i, l := range sets {
-		all[i] = Must(v.valuesOf(l))
+	if err := v.TryDeclare(sets...); err != nil {
+		panic(err)
 	}
-	v.vec.table.Pin(all)
 	return v
 }
+
+// TryDeclare is Declare with an error in place of the panic.
+func (v *VecOf[L, M]) TryDeclare(sets ...L) error {
+	all := make([][]string, len(sets))
+	for i, l := range sets {
+		var err error
+		if all[i], err = v.valuesOf(l); err != nil {
+			return err
+		}
+	}
+	v.vec.table.Pin(all)
+	return nil
+}
+
+// Delete deletes the series of the labels in l, for all processes that share the backend, and
+// reports whether there was one. It panics as With does, and is otherwise like [Vec.Delete]; see
+// TryDelete.
+func (v *VecOf[L, M]) Delete(l L) bool {
+	was, err := v.TryDelete(l)
+	deleted(v.vec.fam, err)
+	return was
+}
+
+// TryDelete is Delete with an error in place of the panic. The error may also be the backend's,
+// which then may not have known of the series.
+func (v *VecOf[L, M]) TryDelete(l L) (bool, error) {
+	full, err := v.valuesOf(l)
+	if err != nil {
+		return false, err
+	}
+	return v.vec.deleteOne(full)
+}
+
+// DeleteMatching is [Vec.DeleteMatching], also of a VecOf made by Partial, of whose function it
+// knows nothing.
+func (v *VecOf[L, M]) DeleteMatching(match Labels) int { return v.vec.DeleteMatching(match) }
+
+// TryDeleteMatching is [Vec.TryDeleteMatching].
+func (v *VecOf[L, M]) TryDeleteMatching(match Labels) (int, error) {
+	return v.vec.TryDeleteMatching(match)
+}
+
+// DeleteAll is [Vec.DeleteAll]: it deletes all series of the family, also of a VecOf made by
+// Partial.
+func (v *VecOf[L, M]) DeleteAll() int { return v.vec.DeleteAll() }
+
+// TryDeleteAll is [Vec.TryDeleteAll].
+func (v *VecOf[L, M]) TryDeleteAll() (int, error) { return v.vec.TryDeleteAll() }
 
 // Vec returns the family as a Vec, whose labels are declared in the order of the fields.
 func (v *VecOf[L, M]) Vec() *Vec[M] { return v.vec }
 
-// Partial returns a VecOf of the same family that takes a P, which complete turns into an L: it fills in
-// the labels that are known already. complete is called on each look-up, concurrently; P can be of any
-// type.
+// Partial returns a VecOf of the same family that takes a P, which complete turns into an L: it
+// fills in the labels that are known already. complete is called on each look-up, concurrently; P
+// can be of any type. It panics with an error that wraps ErrInvalid if complete is nil.
 func Partial[P, L comparable, M Instrument](v *VecOf[L, M], complete func(P) L) *VecOf[P, M] {
+	if complete == nil {
+		panic(fmt.Errorf("%w: %s: Partial: the function is nil", ErrInvalid, v.vec.fam.Def.Name))
+	}
 	return &VecOf[P, M]{
 		vec:    v.vec,
 		with:   func(p P) (*M, error) { return v.TryWith(complete(p)) },

@@ -50,9 +50,9 @@ type everything struct {
 	origin
 }
 
-func newOf[L comparable](t testing.TB, r *gotheus.Registry, name string, o *gotheus.Options) *gotheus.VecOf[L, gotheus.Counter] {
+func newOf[L comparable](t testing.TB, r *gotheus.Registry, name string, o *gotheus.CounterOptions) *gotheus.VecOf[L, gotheus.Counter] {
 	t.Helper()
-	v, err := gotheus.NewVecOf[L, gotheus.Counter](r, name, "V.", o)
+	v, err := gotheus.TryNewVecOf[L, gotheus.Counter](r, name, "V.", o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -93,29 +93,29 @@ func TestTypedInvalid(t *testing.T) {
 	r, _ := newRegistry(t, nil)
 	try := func(_ any, err error) error { return err }
 	for want, err := range map[string]error{
-		`labels are of type string: it must be a struct`:                          try(gotheus.NewVecOf[string, gotheus.Counter](r, "v", "V.", nil)),
-		`labels are of type interface {}: it must be a struct`:                    try(gotheus.NewVecOf[any, gotheus.Counter](r, "v", "V.", nil)),
-		`struct {} has no fields`:                                                 try(gotheus.NewVecOf[struct{}, gotheus.Counter](r, "v", "V.", nil)),
-		`field a is not exported: its name must begin with a capital`:             try(gotheus.NewVecOf[struct{ a string }, gotheus.Counter](r, "v", "V.", nil)),
-		`field _ is not exported`:                                                 try(gotheus.NewVecOf[struct{ _ string }, gotheus.Counter](r, "v", "V.", nil)),
-		`field F is of type float64: a label is a string, a bool, an integer`:     try(gotheus.NewVecOf[struct{ F float64 }, gotheus.Counter](r, "v", "V.", nil)),
-		`field P is of type *int: a label is`:                                     try(gotheus.NewVecOf[struct{ P *int }, gotheus.Counter](r, "v", "V.", nil)),
-		`field E is of type error`:                                                try(gotheus.NewVecOf[struct{ E error }, gotheus.Counter](r, "v", "V.", nil)),
-		`field S of type fmt.Stringer has a method String, but may change`:        try(gotheus.NewVecOf[struct{ S fmt.Stringer }, gotheus.Counter](r, "v", "V.", nil)),
-		`field W of type gotheus_test.withText has a method String, but`:          try(gotheus.NewVecOf[struct{ W withText }, gotheus.Counter](r, "v", "V.", nil)),
-		`field B: the method String of gotheus_test.byPointer must not have a po`: try(gotheus.NewVecOf[struct{ B byPointer }, gotheus.Counter](r, "v", "V.", nil)),
-		`field S is of type struct`:                                               try(gotheus.NewVecOf[struct{ S struct{ X string } }, gotheus.Counter](r, "v", "V.", nil)),
-		"fields A and B of struct": try(gotheus.NewVecOf[struct {
+		`labels are of type string: it must be a struct`:                          try(gotheus.TryNewVecOf[string, gotheus.Counter](r, "v", "V.", nil)),
+		`labels are of type interface {}: it must be a struct`:                    try(gotheus.TryNewVecOf[any, gotheus.Counter](r, "v", "V.", nil)),
+		`struct {} has no fields`:                                                 try(gotheus.TryNewVecOf[struct{}, gotheus.Counter](r, "v", "V.", nil)),
+		`field a is not exported: its name must begin with a capital`:             try(gotheus.TryNewVecOf[struct{ a string }, gotheus.Counter](r, "v", "V.", nil)),
+		`field _ is not exported`:                                                 try(gotheus.TryNewVecOf[struct{ _ string }, gotheus.Counter](r, "v", "V.", nil)),
+		`field F is of type float64: a label is a string, a bool, an integer`:     try(gotheus.TryNewVecOf[struct{ F float64 }, gotheus.Counter](r, "v", "V.", nil)),
+		`field P is of type *int: a label is`:                                     try(gotheus.TryNewVecOf[struct{ P *int }, gotheus.Counter](r, "v", "V.", nil)),
+		`field E is of type error`:                                                try(gotheus.TryNewVecOf[struct{ E error }, gotheus.Counter](r, "v", "V.", nil)),
+		`field S of type fmt.Stringer has a method String, but may change`:        try(gotheus.TryNewVecOf[struct{ S fmt.Stringer }, gotheus.Counter](r, "v", "V.", nil)),
+		`field W of type gotheus_test.withText has a method String, but`:          try(gotheus.TryNewVecOf[struct{ W withText }, gotheus.Counter](r, "v", "V.", nil)),
+		`field B: the method String of gotheus_test.byPointer must not have a po`: try(gotheus.TryNewVecOf[struct{ B byPointer }, gotheus.Counter](r, "v", "V.", nil)),
+		`field S is of type struct`:                                               try(gotheus.TryNewVecOf[struct{ S struct{ X string } }, gotheus.Counter](r, "v", "V.", nil)),
+		"fields A and B of struct": try(gotheus.TryNewVecOf[struct {
 			A string
 			B string `label:"a"`
 		}, gotheus.Counter](r, "v", "V.", nil)),
-		"field A of struct { A string \"label:\\\"__x\\\"\" }: invalid family: v: label \"__x\": names that begin with __ are reserved: give it another name by a tag, as in `label:\"name\"`": try(gotheus.NewVecOf[struct {
+		"field A of struct { A string \"label:\\\"__x\\\"\" }: invalid family: v: label \"__x\": names that begin with __ are reserved: give it another name by a tag, as in `label:\"name\"`": try(gotheus.TryNewVecOf[struct {
 			A string `label:"__x"`
 		}, gotheus.Counter](r, "v", "V.", nil)),
-		`label "le" is reserved in a histogram`:                                     try(gotheus.NewVecOf[struct{ LE string }, gotheus.Histogram](r, "v", "V.", nil)),
-		`Defaults: label "i" is field I of type int: only strings without a method`: try(gotheus.NewVecOf[struct{ I int }, gotheus.Counter](r, "v", "V.", &gotheus.Options{Defaults: gotheus.Labels{"i": "1"}})),
-		`Defaults: label "m" is field M of type gotheus_test.method`:                try(gotheus.NewVecOf[struct{ M method }, gotheus.Counter](r, "v", "V.", &gotheus.Options{Defaults: gotheus.Labels{"m": "1"}})),
-		`help is missing`: try(gotheus.NewVecOf[struct{ A string }, gotheus.Counter](r, "v", "", nil)),
+		`label "le" is reserved in a histogram`:                                     try(gotheus.TryNewVecOf[struct{ LE string }, gotheus.Histogram](r, "v", "V.", nil)),
+		`Defaults: label "i" is field I of type int: only strings without a method`: try(gotheus.TryNewVecOf[struct{ I int }, gotheus.Counter](r, "v", "V.", &gotheus.CounterOptions{Defaults: gotheus.Labels{"i": "1"}})),
+		`Defaults: label "m" is field M of type gotheus_test.method`:                try(gotheus.TryNewVecOf[struct{ M method }, gotheus.Counter](r, "v", "V.", &gotheus.CounterOptions{Defaults: gotheus.Labels{"m": "1"}})),
+		`help is missing`: try(gotheus.TryNewVecOf[struct{ A string }, gotheus.Counter](r, "v", "", nil)),
 	} {
 		isErr(t, err, gotheus.ErrInvalid, want, "v")
 	}
@@ -131,7 +131,7 @@ func TestTypedDefaults(t *testing.T) {
 		Code           int
 	}
 	r, _ := newRegistry(t, nil)
-	v := newOf[labels](t, r, "v_total", &gotheus.Options{
+	v := newOf[labels](t, r, "v_total", &gotheus.CounterOptions{
 		Defaults:  gotheus.Labels{"region": "EU"},
 		Normalize: normalizers{"region": strings.ToLower, "method": gotheus.OneOf("GET"), "code": func(s string) string { return s[:1] + "xx" }},
 	})
@@ -147,7 +147,7 @@ func TestTypedPartial(t *testing.T) {
 	t.Parallel()
 	r, _ := newRegistry(t, nil)
 	type labels struct{ A, B, C string }
-	v := newOf[labels](t, r, "v_total", &gotheus.Options{MaxSeries: 5})
+	v := newOf[labels](t, r, "v_total", &gotheus.CounterOptions{MaxSeries: 5})
 	type bc struct{ B, C string }
 	p := gotheus.Partial(v, func(l bc) labels { return labels{"1", l.B, l.C} })
 	q := gotheus.Partial(p, func(c string) bc { return bc{"2", c} })
@@ -167,7 +167,7 @@ func TestTypedMaxSeries(t *testing.T) {
 	t.Parallel()
 	r, _ := newRegistry(t, nil)
 	type labels struct{ A string }
-	v := newOf[labels](t, r, "v_total", &gotheus.Options{MaxSeries: 1})
+	v := newOf[labels](t, r, "v_total", &gotheus.CounterOptions{MaxSeries: 1})
 	one, over := v.With(labels{"1"}), v.With(labels{"2"})
 	over.Inc()
 	if v.With(labels{"3"}) != over || v.With(labels{"1"}) != one || one == over {
@@ -206,7 +206,7 @@ func TestTypedManyToOne(t *testing.T) {
 	t.Parallel()
 	r, _ := newRegistry(t, nil)
 	type labels struct{ N int }
-	v := newOf[labels](t, r, "v_total", &gotheus.Options{Normalize: normalizers{"n": gotheus.OneOf()}})
+	v := newOf[labels](t, r, "v_total", &gotheus.CounterOptions{Normalize: normalizers{"n": gotheus.OneOf()}})
 	m := v.With(labels{})
 	for range 2 {
 		for i := range 5000 {

@@ -21,12 +21,12 @@ var ErrLabels = errors.New("gotheus: wrong labels")
 // instrument it returns can also be kept. A set exists, at zero, from its first look-up on, or from the
 // moment it is declared. All methods may be called concurrently. Strings passed in are not kept.
 //
-// A label is open if look-ups have to give its value. It is not if it has a default (Options.Defaults)
+// A label is open if look-ups have to give its value. It is not if it has a default (CounterOptions.Defaults)
 // or a value from Partial; WithLabels can still set it. Values pass the label's normaliser
-// (Options.Normalize) before anything else happens to them. However a set of values was arrived at, it
+// (CounterOptions.Normalize) before anything else happens to them. However a set of values was arrived at, it
 // is the same series.
 //
-// A family has at most Options.MaxSeries series from look-ups. After that, a look-up of a set that was
+// A family has at most CounterOptions.MaxSeries series from look-ups. After that, a look-up of a set that was
 // not seen before returns the overflow series: all its labels have the value OverflowValue. It costs
 // about as much as any other look-up, and is counted in gotheus_overflowed_lookups_total.
 type Vec[M Instrument] struct {
@@ -48,22 +48,20 @@ type fixed struct {
 	given bool // by Partial, not by Defaults
 }
 
-func newVec[M Instrument](f *series.Family, o *Options, names []string) (*Vec[M], error) {
+func newVec[M Instrument](f *series.Family, c common, names []string) (*Vec[M], error) {
 	v := &Vec[M]{fam: f, table: f.Table().(*series.Table[M]), names: cloneAll(names), order: make([]int, len(names)), fixed: make([]fixed, len(names))}
 	_, place := backend.SortLabels(v.names)
 	for sorted, declared := range place {
 		v.order[declared] = sorted
 	}
-	if o != nil {
-		if len(o.Normalize) > 0 {
-			v.normal = make([]func(string) string, len(names))
-			for name, normal := range o.Normalize {
-				v.normal[v.place(name)] = normal
-			}
+	if len(c.normalize) > 0 {
+		v.normal = make([]func(string) string, len(names))
+		for name, normal := range c.normalize {
+			v.normal[v.place(name)] = normal
 		}
-		if err := v.fix(o.Defaults, false); err != nil {
-			return nil, fmt.Errorf("%w: Defaults: %w", ErrInvalid, err)
-		}
+	}
+	if err := v.fix(c.defaults, false); err != nil {
+		return nil, fmt.Errorf("%w: Defaults: %w", ErrInvalid, err)
 	}
 	v.settle()
 	return v, nil

@@ -120,7 +120,7 @@ func lookupContenders(e *env) ([]contender, error) {
 	heap := e.heap()
 	onHeap := heap.NewCounterVec("requests_total", "Requests.", nil, "method", "route")
 	type request struct{ Method, Route string }
-	typed, err := gotheus.NewVecOf[request, gotheus.Counter](heap, "requests_total", "Requests.", nil)
+	typed, err := gotheus.TryNewVecOf[request, gotheus.Counter](heap, "requests_total", "Requests.", nil)
 	if err != nil {
 		return nil, err
 	}

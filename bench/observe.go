@@ -43,7 +43,7 @@ func observeContenders(e *env) ([]contender, error) {
 	}
 	onHeap := e.heap().NewHistogram("h", "Histogram.", &gotheus.HistogramOptions{Buckets: bounds})
 	onShm := registry.NewHistogram("h", "Histogram.", &gotheus.HistogramOptions{Buckets: bounds})
-	striped := e.heap().NewHistogram("h", "Histogram.", &gotheus.HistogramOptions{Buckets: bounds, Options: gotheus.Options{Stripes: stripes}})
+	striped := e.heap().NewHistogram("h", "Histogram.", &gotheus.HistogramOptions{Buckets: bounds, Stripes: stripes})
 	cg := prometheus.NewHistogram(prometheus.HistogramOpts{Name: "h", Buckets: bounds})
 	set := vm.NewSet()
 	oth := otelHistogram(otelMeter(), "h")
@@ -99,7 +99,7 @@ func nativeTable() *table {
 		if err != nil {
 			return nil, err
 		}
-		o := &gotheus.HistogramOptions{Native: &gotheus.Native{Factor: 1.1}}
+		o := &gotheus.HistogramOptions{Native: &gotheus.NativeOptions{Factor: 1.1}}
 		onHeap, onShm := e.heap().NewHistogram("h", "Histogram.", o), registry.NewHistogram("h", "Histogram.", o)
 		cg := prometheus.NewHistogram(prometheus.HistogramOpts{Name: "h", NativeHistogramBucketFactor: 1.1, NativeHistogramMaxBucketNumber: 160})
 		return observers(onHeap.Observe, onShm.Observe, cg.Observe), nil

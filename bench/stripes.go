@@ -22,7 +22,7 @@ func stripedCounterTable(goroutines int) *table {
 		contenders: func(e *env) ([]contender, error) {
 			heap, path := e.heap(), e.path()
 			striped := func(r *gotheus.Registry) *gotheus.Counter {
-				return r.NewCounter("striped_total", "Striped.", &gotheus.Options{Stripes: stripes})
+				return r.NewCounter("striped_total", "Striped.", &gotheus.CounterOptions{Stripes: stripes})
 			}
 			var processes []*gotheus.Counter
 			for range goroutines {

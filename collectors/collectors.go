@@ -3,7 +3,7 @@
 // package expvar.
 //
 // They describe the process that they run in. If processes share a backend, each page shows the
-// values of all of them, distinguished by the label "process"; see [gotheus.InstanceCollector].
+// values of all of them, distinguished by the label "process"; see [gotheus.ProcessCollector].
 // Names and types are those that dashboards for Go programs expect.
 package collectors
 
@@ -22,7 +22,7 @@ func Register(r *gotheus.Registry) (remove func()) {
 	}
 	var all []func()
 	for _, c := range []gotheus.Collector{&Go{}, &Process{}, BuildInfo{}} {
-		all = append(all, r.Add(c))
+		all = append(all, r.Register(c))
 	}
 	return func() {
 		for _, remove := range all {
@@ -33,7 +33,7 @@ func Register(r *gotheus.Registry) (remove func()) {
 
 // BuildInfo collects go_build_info: path, version and checksum of the program's main module, from
 // [debug.ReadBuildInfo].
-type BuildInfo struct{ instance }
+type BuildInfo struct{ perProcess }
 
 // Collect implements gotheus.Collector.
 func (BuildInfo) Collect(_ context.Context, s *gotheus.Sink) error {
@@ -48,7 +48,7 @@ func (BuildInfo) Collect(_ context.Context, s *gotheus.Sink) error {
 // DB collects go_sql_*, the statistics of a connection pool, see [sql.DBStats]. Several with
 // different names may be added.
 type DB struct {
-	instance
+	perProcess
 	DB   interface{ Stats() sql.DBStats } // a *sql.DB
 	Name string                           // value of the label db_name
 }
@@ -70,8 +70,8 @@ func (d *DB) Collect(_ context.Context, s *gotheus.Sink) error {
 	return nil
 }
 
-// instance makes a collector one of facts about its process.
-type instance struct{}
+// perProcess makes a collector one of facts about its process.
+type perProcess struct{}
 
-// PerInstance implements gotheus.InstanceCollector.
-func (instance) PerInstance() {}
+// PerProcess implements gotheus.ProcessCollector.
+func (perProcess) PerProcess() {}

@@ -44,7 +44,7 @@ func registry(t *testing.T, c ...gotheus.Collector) *gotheus.Registry {
 	r := gotheus.NewRegistry(&gotheus.RegistryOptions{Logger: slog.New(slog.DiscardHandler)})
 	t.Cleanup(func() { r.Close(context.Background()) })
 	for _, c := range c {
-		r.Add(c)
+		r.Register(c)
 	}
 	return r
 }

@@ -34,7 +34,7 @@ func ExampleRegister() {
 // Some of the default families, and two others.
 func ExampleGo() {
 	r := new(gotheus.Registry)
-	r.Add(&collectors.Go{Choose: func(name string, byDefault bool) bool {
+	r.Register(&collectors.Go{Choose: func(name string, byDefault bool) bool {
 		switch name {
 		case "go_sched_latencies_seconds", "go_gc_cycles_total_gc_cycles_total":
 			return true
@@ -50,7 +50,7 @@ func ExampleGo() {
 
 func ExampleProcess() {
 	r := new(gotheus.Registry)
-	r.Add(new(collectors.Process))
+	r.Register(new(collectors.Process))
 	for f := range r.Families(context.Background()) { // on Linux, much more
 		if f.Name == "gotheus_collector_errors_total" {
 			fmt.Println("nothing has failed")
@@ -61,7 +61,7 @@ func ExampleProcess() {
 
 func ExampleBuildInfo() {
 	r := new(gotheus.Registry)
-	r.Add(collectors.BuildInfo{})
+	r.Register(collectors.BuildInfo{})
 	names(r, "go_build_info")
 	// Output: go_build_info info
 }
@@ -69,8 +69,8 @@ func ExampleBuildInfo() {
 func ExampleDB() {
 	var orders, users sql.DB // from sql.Open
 	r := new(gotheus.Registry)
-	r.Add(&collectors.DB{DB: &orders, Name: "orders"})
-	r.Add(&collectors.DB{DB: &users, Name: "users"})
+	r.Register(&collectors.DB{DB: &orders, Name: "orders"})
+	r.Register(&collectors.DB{DB: &users, Name: "users"})
 	names(r, "go_sql_open_connections", "go_sql_wait_count_total")
 	// Output:
 	// go_sql_open_connections gauge

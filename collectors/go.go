@@ -27,7 +27,7 @@ import (
 // second for seconds. If the runtime does not provide their sum, it is estimated from the midpoints
 // of the runtime's buckets.
 type Go struct {
-	instance
+	perProcess
 
 	// Choose selects families by name, like go_sched_latencies_seconds, given whether a family
 	// is one of the default ones. Nil selects the default ones. It must not be changed after

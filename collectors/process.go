@@ -19,7 +19,7 @@ import (
 // /proc on Linux, and collects nothing on other systems. Values that cannot be read are omitted. A
 // missing limit is +Inf.
 type Process struct {
-	instance
+	perProcess
 	root string // "" for /proc
 }
 

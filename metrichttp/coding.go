@@ -2,10 +2,13 @@ package metrichttp
 
 import (
 	"compress/gzip"
+	"fmt"
 	"io"
 	"slices"
 	"sync"
 	"sync/atomic"
+
+	"github.com/gotheus/gotheus"
 )
 
 // Compressor compresses one page after another, like *gzip.Writer. After Reset, Write and Close
@@ -37,8 +40,12 @@ func init() {
 // RegisterCoding makes all handlers offer a content coding like "zstd", or replaces the one with
 // that name. Clients that accept several equally get the one that was registered last. make is
 // called when no idle compressor is available, possibly concurrently. Importing the module compress
-// registers zstd and a faster gzip.
+// registers zstd and a faster gzip. It panics with an
+// error that wraps gotheus.ErrInvalid if make is nil.
 func RegisterCoding(name string, make func() Compressor) {
+	if make == nil {
+		panic(fmt.Errorf("%w: RegisterCoding %q: the function is nil", gotheus.ErrInvalid, name))
+	}
 	registering.Lock()
 	defer registering.Unlock()
 	c := &coding{name: name}

@@ -4,9 +4,11 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"time"
 
 	"github.com/gotheus/gotheus"
 	"github.com/gotheus/gotheus/metrichttp"
@@ -30,6 +32,42 @@ func ExamplePusher() {
 	// # HELP backup_bytes Size of the last backup.
 	// # TYPE backup_bytes gauge
 	// backup_bytes 123456
+}
+
+// A program pushes its page every minute, and once more before it ends. If it runs as several
+// processes that share a backend, all of them do so: one pushes the total, the others only what is
+// their own.
+func ExamplePusher_Run() {
+	ctx, stop := context.WithCancel(context.Background()) // in a program: signal.NotifyContext
+	gateway := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		page, _ := io.ReadAll(r.Body)
+		fmt.Printf("%s %s %s\n%s", r.Method, r.URL, r.Header.Get("Authorization"), page)
+		stop()
+	}))
+	defer gateway.Close()
+
+	registry := gotheus.NewRegistry(nil)
+	registry.NewCounter("orders_total", "Orders taken.", nil).Inc()
+	registry.NewGauge("queue_length", "Orders waiting.", nil).Set(2)
+	p := &metrichttp.Pusher{
+		URL: gateway.URL, Job: "shop", Registry: registry,
+		Header: http.Header{"Authorization": {"Bearer token"}},
+		Names:  []string{"orders_total"},
+		Error:  func(err error) { log.Print(err) },
+	}
+	if err := p.Run(ctx, time.Minute); err != nil { // of the last push
+		fmt.Println(err)
+	}
+	registry.Close(context.Background()) // not before
+	// Output:
+	// POST /metrics/job/shop Bearer token
+	// # HELP orders_total Orders taken.
+	// # TYPE orders_total counter
+	// orders_total 1
+	// POST /metrics/job/shop Bearer token
+	// # HELP orders_total Orders taken.
+	// # TYPE orders_total counter
+	// orders_total 1
 }
 
 func ExampleServe() {

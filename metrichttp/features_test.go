@@ -60,7 +60,7 @@ func TestHandlerNames(t *testing.T) {
 	r.NewGauge("c.d", "C.", nil)
 	r.NewGauge("e", "E.", nil)
 	asked := 0
-	r.Add(gotheus.CollectorFunc(func(_ context.Context, s *gotheus.Sink) error {
+	r.Register(gotheus.CollectorFunc(func(_ context.Context, s *gotheus.Sink) error {
 		asked++
 		s.Gauge("collected", "C.").Put(1)
 		return nil
@@ -99,7 +99,7 @@ func TestHandlerMaxInFlight(t *testing.T) {
 	t.Parallel()
 	r := newRegistry()
 	entered, release := make(chan struct{}, 10), make(chan struct{})
-	r.Add(gotheus.CollectorFunc(func(context.Context, *gotheus.Sink) error {
+	r.Register(gotheus.CollectorFunc(func(context.Context, *gotheus.Sink) error {
 		entered <- struct{}{}
 		<-release
 		return nil
@@ -127,7 +127,7 @@ func TestHandlerShares(t *testing.T) {
 	r := newRegistry()
 	var runs, value atomic.Int64
 	entered, release := make(chan struct{}, 100), make(chan struct{})
-	r.Add(gotheus.CollectorFunc(func(_ context.Context, s *gotheus.Sink) error {
+	r.Register(gotheus.CollectorFunc(func(_ context.Context, s *gotheus.Sink) error {
 		v := value.Load()
 		runs.Add(1)
 		entered <- struct{}{}
@@ -167,10 +167,10 @@ func TestHandlerStrict(t *testing.T) {
 		t.Errorf("%d %s", rec.Code, rec.Body)
 	}
 	collector := newRegistry()
-	collector.Add(gotheus.CollectorFunc(func(context.Context, *gotheus.Sink) error { return errors.New("out of order") }))
+	collector.Register(gotheus.CollectorFunc(func(context.Context, *gotheus.Sink) error { return errors.New("out of order") }))
 	family := newRegistry()
 	family.NewCounter("x_total", "X.", nil)
-	family.Add(gotheus.CollectorFunc(func(_ context.Context, s *gotheus.Sink) error {
+	family.Register(gotheus.CollectorFunc(func(_ context.Context, s *gotheus.Sink) error {
 		s.Gauge("x", "Clashes in OpenMetrics.").Put(1)
 		return nil
 	}))
@@ -195,7 +195,7 @@ func TestServe(t *testing.T) {
 	t.Parallel()
 	r := newRegistry()
 	entered, release := make(chan struct{}), make(chan struct{})
-	r.Add(gotheus.CollectorFunc(func(_ context.Context, s *gotheus.Sink) error {
+	r.Register(gotheus.CollectorFunc(func(_ context.Context, s *gotheus.Sink) error {
 		entered <- struct{}{}
 		<-release
 		s.Gauge("slow", "S.").Put(1)
@@ -313,7 +313,7 @@ func TestHandlerClientGone(t *testing.T) {
 	t.Parallel()
 	r := newRegistry()
 	entered, stopped := make(chan struct{}), make(chan struct{})
-	r.Add(gotheus.CollectorFunc(func(ctx context.Context, _ *gotheus.Sink) error {
+	r.Register(gotheus.CollectorFunc(func(ctx context.Context, _ *gotheus.Sink) error {
 		close(entered)
 		<-ctx.Done()
 		close(stopped)

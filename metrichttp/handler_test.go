@@ -287,7 +287,7 @@ func TestHandlerCollectorHangs(t *testing.T) {
 				r.NewGauge("there", "A gauge.", nil).Set(1)
 				release := make(chan struct{})
 				defer close(release)
-				r.Add(gotheus.CollectorFunc(func(context.Context, *gotheus.Sink) error {
+				r.Register(gotheus.CollectorFunc(func(context.Context, *gotheus.Sink) error {
 					<-release
 					return nil
 				}))

@@ -1,6 +1,7 @@
 package metrichttp
 
 import (
+	"fmt"
 	"net/http"
 	"path"
 	"strconv"
@@ -57,13 +58,17 @@ type Middleware struct {
 }
 
 // Wrap returns a handler that passes requests on to next and measures them. It creates the
-// histograms, so they exist before the first request. It panics with the error of [gotheus.NewVec]
-// if one cannot be created, because it clashes with another family or because Prefix or the buckets
-// are invalid. Later changes to the Middleware have no effect.
+// histograms, so they exist before the first request. It panics with the error of
+// [gotheus.TryNewVec] if one cannot be created, because it clashes with another family or because
+// Prefix or the buckets are invalid, and if next is nil. Later changes to the Middleware have no
+// effect.
 //
 // The ResponseWriter that next gets can be flushed, hijacked and used to push if the server's can,
 // and unwrapped by [http.ResponseController]. It may replace the Body of the request it is given.
 func (m *Middleware) Wrap(next http.Handler) http.Handler {
+	if next == nil {
+		panic(fmt.Errorf("%w: Middleware.Wrap: the handler is nil", gotheus.ErrInvalid))
+	}
 	labels := []string{"method", "route", "status_code"}
 	histogram := func(name, help string, o *gotheus.HistogramOptions, unit string, buckets []float64) *gotheus.Vec[gotheus.Histogram] {
 		full := gotheus.HistogramOptions{}
@@ -76,7 +81,7 @@ func (m *Middleware) Wrap(next http.Handler) http.Handler {
 		if full.Buckets == nil {
 			full.Buckets = buckets
 		}
-		return gotheus.Must(gotheus.NewVec[gotheus.Histogram](m.Registry, m.Prefix+name, help, &full, labels...))
+		return gotheus.Must(gotheus.TryNewVec[gotheus.Histogram](m.Registry, m.Prefix+name, help, &full, labels...))
 	}
 	sizes := []float64{10, 100, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8}
 	return &measured{

@@ -343,7 +343,7 @@ func TestMiddlewareDuration(t *testing.T) {
 	h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil))
 	most := time.Since(start).Seconds()
 	v := r.NewHistogramVec("http_request_duration_seconds", "How long handlers of HTTP requests took.",
-		&gotheus.HistogramOptions{Options: gotheus.Options{Unit: "seconds"}}, "method", "route", "status_code")
+		&gotheus.HistogramOptions{Unit: "seconds"}, "method", "route", "status_code")
 	if sum := v.With("GET", "404", "200").Sum(); sum < 0.001 || sum > most {
 		t.Errorf("took %v s, want 0.001 to %v", sum, most)
 	}

@@ -7,47 +7,120 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"maps"
 	"net/http"
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"github.com/gotheus/gotheus"
 	"github.com/gotheus/gotheus/expo"
 )
 
-// Pusher sends the page of a registry to a Pushgateway, for jobs that end before they could be scraped. Its
-// methods may be called concurrently; fields must not be changed meanwhile. See
+// Pusher sends the page of a registry to a Pushgateway, for jobs that end before they could be
+// scraped. Its methods may be called concurrently; fields must not be changed meanwhile. See
 // https://github.com/prometheus/pushgateway/blob/master/README.md.
+//
+// A job that ends by itself calls Put when it has done its work. A program that runs for longer
+// calls Run.
 type Pusher struct {
 	URL      string            // of the gateway, such as http://pushgateway:9091
 	Job      string            // value of the grouping label job; must not be empty
-	Grouping gotheus.Labels    // further labels of the group. Metrics should not have any of them
+	Grouping gotheus.Labels    // further labels of the group, which metrics should not have
 	Registry *gotheus.Registry // nil: gotheus.Default()
-	Client   *http.Client      // nil: http.DefaultClient; time is limited by the context alone
+	Client   *http.Client      // nil: http.DefaultClient; the context limits its time
 	User     string            // for basic authentication, with Password; "": none
 	Password string
+	Header   http.Header // of every request, such as a token in Authorization
+
+	// Names selects families by the names of families or samples, with the registry's prefix.
+	// Nil: all.
+	Names []string
+
+	// Scope says whose counts are pushed. It matters where processes share a backend. ScopeAll,
+	// the zero value, is the total of all of them: good for Put and Post by one process, or by
+	// several to one group. Where several processes push to groups of their own, such as by a
+	// grouping label instance, their sum would be a multiple of the total: these need
+	// ScopeLeader, with which one process pushes the total, and the others nothing but what is
+	// their own. Run takes the zero value for ScopeLeader.
+	Scope gotheus.Scope
+
+	// Error takes the errors of pushes that Run makes, but for the last. Nil: they are logged
+	// through log/slog.
+	Error func(error)
 }
 
 // Put replaces all metrics of the group.
-func (p *Pusher) Put(ctx context.Context) error { return p.push(ctx, http.MethodPut) }
+func (p *Pusher) Put(ctx context.Context) error { return p.push(ctx, http.MethodPut, p.Scope) }
 
 // Post replaces the metrics of the group that have the same names as those that are sent.
-func (p *Pusher) Post(ctx context.Context) error { return p.push(ctx, http.MethodPost) }
+func (p *Pusher) Post(ctx context.Context) error { return p.push(ctx, http.MethodPost, p.Scope) }
 
 // Delete deletes all metrics of the group.
 func (p *Pusher) Delete(ctx context.Context) error { return p.send(ctx, http.MethodDelete, nil) }
 
-func (p *Pusher) push(ctx context.Context, method string) error {
+// lastPush is how long the last push of Run may take, and others if they come more often than that.
+const lastPush = 5 * time.Second
+
+// Run pushes as Post does, at once and then whenever so much time has passed, until ctx ends; then
+// once more, for five seconds at most, so that what was counted last is there. It returns the error
+// of that last push. An error of another one is passed to p.Error, and the next one may succeed.
+// Run returns an error at once if nothing could ever be pushed: if the interval is not positive, or
+// the URL, the job or the grouping is invalid.
+//
+// Processes that share a backend may all run it: unless p.Scope says otherwise, one of them pushes
+// the total, and the others only what is their own. If they have the same Grouping, what is a
+// process's own is that of whichever has pushed last. A registry must not be closed before Run has
+// returned.
+func (p *Pusher) Run(ctx context.Context, every time.Duration) error {
+	if every <= 0 {
+		return fmt.Errorf("metrichttp: Run: the interval %v must be positive", every)
+	}
+	if _, err := p.group(); err != nil {
+		return err
+	}
+	scope := p.Scope
+	if scope == gotheus.ScopeAll {
+		scope = gotheus.ScopeLeader
+	}
+	ticks := time.NewTicker(every)
+	defer ticks.Stop()
+	for ctx.Err() == nil {
+		limited, cancel := context.WithTimeout(ctx, max(every, lastPush))
+		err := p.push(limited, http.MethodPost, scope)
+		cancel()
+		if err != nil && ctx.Err() == nil {
+			p.failed(err)
+		}
+		select {
+		case <-ticks.C:
+		case <-ctx.Done():
+		}
+	}
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastPush)
+	defer cancel()
+	return p.push(last, http.MethodPost, scope)
+}
+
+func (p *Pusher) failed(err error) {
+	if p.Error != nil {
+		p.Error(err)
+		return
+	}
+	slog.Warn("gotheus: a push failed; it is tried again", "error", err)
+}
+
+func (p *Pusher) push(ctx context.Context, method string, scope gotheus.Scope) error {
 	registry := p.Registry
 	if registry == nil {
 		registry = gotheus.Default()
 	}
 	// In one piece, so that it can be sent again where a redirection asks for that.
 	var page bytes.Buffer
-	if err := registry.Write(ctx, &page, nil); err != nil {
+	if err := registry.Write(ctx, &page, &gotheus.WriteOptions{Names: p.Names, Scope: scope}); err != nil {
 		return fmt.Errorf("metrichttp: nothing was pushed: %w", err)
 	}
 	return p.send(ctx, method, &page)
@@ -66,6 +139,7 @@ func (p *Pusher) send(ctx context.Context, method string, page *bytes.Buffer) er
 	if err != nil {
 		return fmt.Errorf("metrichttp: %w", err)
 	}
+	maps.Copy(req.Header, p.Header)
 	if page != nil {
 		req.Header.Set("Content-Type", expo.Format{}.ContentType())
 	}

@@ -85,10 +85,10 @@ func TestTotals(t *testing.T) {
 		h.Observe(1.5)
 		r.NewSummary("bytes", "Size.", nil).Observe(10)
 		r.NewGauge("shared", "Shared.", nil).Add(2)
-		r.NewGauge("sum", "Sum.", &gotheus.GaugeOptions{Mode: gotheus.Sum}).Set(float64(3 + i))
-		r.NewGauge("most", "Max.", &gotheus.GaugeOptions{Mode: gotheus.Max}).Set(float64(3 + i))
-		r.NewGauge("latest", "Latest.", &gotheus.GaugeOptions{Mode: gotheus.Latest}).Set(float64(3 + i))
-		r.NewGauge("each", "Each.", &gotheus.GaugeOptions{Mode: gotheus.PerInstance}).Set(float64(3 + i))
+		r.NewGauge("sum", "Sum.", &gotheus.GaugeOptions{Mode: gotheus.ModeSum}).Set(float64(3 + i))
+		r.NewGauge("most", "Max.", &gotheus.GaugeOptions{Mode: gotheus.ModeMax}).Set(float64(3 + i))
+		r.NewGauge("latest", "Latest.", &gotheus.GaugeOptions{Mode: gotheus.ModeLatest}).Set(float64(3 + i))
+		r.NewGauge("each", "Each.", &gotheus.GaugeOptions{Mode: gotheus.ModePerProcess}).Set(float64(3 + i))
 		flush(t, r)
 	}
 	want := []string{
@@ -284,7 +284,7 @@ func TestDelete(t *testing.T) {
 	cb.With("2").Inc()
 	flush(t, b)
 	contains(t, page(t, a), `c_total{x="1"} 12`)
-	if n := ca.Delete(gotheus.Labels{"x": "1"}); n != 1 {
+	if n := ca.DeleteMatching(gotheus.Labels{"x": "1"}); n != 1 {
 		t.Errorf("%d deleted", n)
 	}
 	if p := page(t, a); strings.Contains(p, `x="1"`) || !strings.Contains(p, `c_total{x="2"} 1`) {
@@ -305,7 +305,7 @@ func TestTTL(t *testing.T) {
 	a, b := open(t, s.url("interval=10ms")), open(t, s.url("interval=10ms"))
 	s.await("have what is set again and again", func() bool {
 		for _, r := range []*gotheus.Registry{a, b} {
-			r.NewGaugeVec("g", "G.", &gotheus.GaugeOptions{Options: gotheus.Options{TTL: 300 * time.Millisecond}}, "x").With("1").Set(1)
+			r.NewGaugeVec("g", "G.", &gotheus.GaugeOptions{TTL: 300 * time.Millisecond}, "x").With("1").Set(1)
 			flush(t, r)
 		}
 		return strings.Contains(page(t, a), "g{x=\"1\"} 1\n")

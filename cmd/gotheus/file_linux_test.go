@@ -49,8 +49,8 @@ func TestFileCommands(t *testing.T) {
 	v := r.NewCounterVec("orders_total", "Orders.", nil, "country")
 	v.With("SE").Inc()
 	v.With("FI").Inc()
-	v.Delete(gotheus.Labels{"country": "FI"})
-	r.NewGauge("busy", "Busy.", &gotheus.GaugeOptions{Mode: gotheus.Sum}).Inc()
+	v.DeleteMatching(gotheus.Labels{"country": "FI"})
+	r.NewGauge("busy", "Busy.", &gotheus.GaugeOptions{Mode: gotheus.ModeSum}).Inc()
 	expect(exitOK, "inspect "+name, "1 alive, 0 dead", "orders_total", `orders_total{country="SE"}`, "gauge, sum", "by a live process")
 	for _, arg := range []string{name, path, url} {
 		expect(exitOK, "check "+arg, "all is well: 2 families, 2 series")

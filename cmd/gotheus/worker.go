@@ -25,7 +25,7 @@ var (
 
 	delivery = gotheus.NewHistogram("shop_delivery_seconds",
 		"Time that the warehouse took to deliver.", &gotheus.HistogramOptions{
-			Options: gotheus.Options{Unit: "seconds"},
+			Unit:    "seconds",
 			Buckets: []float64{.01, .02, .03, .04, .05, .1},
 		})
 )

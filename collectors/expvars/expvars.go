@@ -16,7 +16,7 @@ import (
 )
 
 // Collector collects variables of package expvar, which describe the process, see
-// [gotheus.InstanceCollector]. The zero value collects all that are numbers, booleans (1 or 0), or
+// [gotheus.ProcessCollector]. The zero value collects all that are numbers, booleans (1 or 0), or
 // objects of these, as untyped families. Their names are expvar_ and the variable's name, with
 // invalid characters replaced by _; objects have a label "key". Others are skipped.
 type Collector struct {
@@ -35,8 +35,8 @@ type Var struct {
 	Labels []string
 }
 
-// PerInstance implements gotheus.InstanceCollector.
-func (c *Collector) PerInstance() {}
+// PerProcess implements gotheus.ProcessCollector.
+func (c *Collector) PerProcess() {}
 
 // Collect implements gotheus.Collector.
 func (c *Collector) Collect(_ context.Context, s *gotheus.Sink) error {

@@ -38,7 +38,7 @@ func init() {
 func page(t *testing.T, c *expvars.Collector) string {
 	t.Helper()
 	r := gotheus.NewRegistry(&gotheus.RegistryOptions{Logger: slog.New(slog.DiscardHandler)})
-	r.Add(c)
+	r.Register(c)
 	var b strings.Builder
 	if err := r.WriteText(&b); err != nil {
 		t.Fatal(err)
@@ -135,7 +135,7 @@ var published atomic.Int64
 func ExampleCollector() {
 	expvar.NewMap("cache").Add("hits", 3)
 	r := gotheus.NewRegistry(&gotheus.RegistryOptions{NoSelfMetrics: true})
-	r.Add(&expvars.Collector{Vars: map[string]expvars.Var{
+	r.Register(&expvars.Collector{Vars: map[string]expvars.Var{
 		"cache": {Name: "cache_lookups_total", Help: "Look-ups, by result.", Type: expo.Counter, Labels: []string{"result"}},
 	}})
 	var b strings.Builder

@@ -68,7 +68,7 @@ const (
 const InstanceLabel = "process"
 
 func (m Mode) String() string {
-	names := [...]string{"shared", "sum", "min", "max", "mean", "latest", "per instance"}
+	names := [...]string{"shared", "sum", "min", "max", "mean", "latest", "per process"}
 	if int(m) < len(names) {
 		return names[m]
 	}
@@ -254,7 +254,7 @@ func (f *Family) CheckLabelName(name string) error {
 	case strings.HasPrefix(name, "__"):
 		return fmt.Errorf("%w: %s: label %q: names that begin with __ are reserved", ErrFamily, f.Name, name)
 	case name == InstanceLabel && f.Mode == PerInstance:
-		return fmt.Errorf("%w: %s: label %q is reserved in a %v per instance", ErrFamily, f.Name, name, f.Kind)
+		return fmt.Errorf("%w: %s: label %q is reserved in a %v per process", ErrFamily, f.Name, name, f.Kind)
 	case name == "le" && f.Kind == Histogram, name == "quantile" && f.Kind == Summary, name == f.Name && f.Kind == StateSet:
 		return fmt.Errorf("%w: %s: label %q is reserved in a %v", ErrFamily, f.Name, name, f.Kind)
 	}

@@ -69,7 +69,7 @@ func Registries(t testing.TB) map[string]*gotheus.Registry {
 			o = new(gotheus.RegistryOptions)
 		}
 		o.Logger = slog.New(slog.DiscardHandler)
-		r, err := gotheus.MakeRegistry(o)
+		r, err := gotheus.TryNewRegistry(o)
 		if err != nil {
 			return nil // refused
 		}
@@ -91,16 +91,16 @@ func Registries(t testing.TB) map[string]*gotheus.Registry {
 		}
 	}
 	fed("name", func(r *gotheus.Registry, i int, x string) {
-		inc(gotheus.New[gotheus.Counter](r, fmt.Sprint("n", i, x, "_total"), "H.", nil))
+		inc(gotheus.TryNew[gotheus.Counter](r, fmt.Sprint("n", i, x, "_total"), "H.", nil))
 	})
 	fed("help", func(r *gotheus.Registry, i int, x string) {
-		inc(gotheus.New[gotheus.Counter](r, fmt.Sprint("n", i, "_total"), x, nil))
+		inc(gotheus.TryNew[gotheus.Counter](r, fmt.Sprint("n", i, "_total"), x, nil))
 	})
 	fed("unit", func(r *gotheus.Registry, i int, x string) {
-		inc(gotheus.New[gotheus.Counter](r, fmt.Sprint("n", i, "_", x, "_total"), "H.", &gotheus.Options{Unit: x}))
+		inc(gotheus.TryNew[gotheus.Counter](r, fmt.Sprint("n", i, "_", x, "_total"), "H.", &gotheus.CounterOptions{Unit: x}))
 	})
 	fed("label name", func(r *gotheus.Registry, i int, x string) {
-		if v, err := gotheus.NewVec[gotheus.Counter](r, fmt.Sprint("n", i, "_total"), "H.", nil, x); err == nil {
+		if v, err := gotheus.TryNewVec[gotheus.Counter](r, fmt.Sprint("n", i, "_total"), "H.", nil, x); err == nil {
 			inc(v.TryWith("v"))
 		}
 	})
@@ -114,7 +114,7 @@ func Registries(t testing.TB) map[string]*gotheus.Registry {
 	})
 	type struct1 struct{ L string }
 	fed("label value in a struct", func(r *gotheus.Registry, i int, x string) {
-		inc(gotheus.Must(gotheus.NewVecOf[struct1, gotheus.Counter](r, "n_total", "H.", nil)).TryWith(struct1{x}))
+		inc(gotheus.Must(gotheus.TryNewVecOf[struct1, gotheus.Counter](r, "n_total", "H.", nil)).TryWith(struct1{x}))
 	})
 	for i, x := range texts {
 		if i%8 == 1 || i > len(texts)-45 { // each makes a page
@@ -124,17 +124,17 @@ func Registries(t testing.TB) map[string]*gotheus.Registry {
 		}
 	}
 	fed("info", func(r *gotheus.Registry, i int, x string) {
-		gotheus.MakeInfo(r, fmt.Sprint("n", i, "_info"), "H.", gotheus.Labels{"l": x})
+		gotheus.TryNewInfo(r, fmt.Sprint("n", i, "_info"), "H.", gotheus.Labels{"l": x})
 	})
 	fed("state", func(r *gotheus.Registry, i int, x string) {
-		gotheus.New[gotheus.StateSet](r, fmt.Sprint("n", i), "H.", &gotheus.StateSetOptions{States: []string{"on", x}})
+		gotheus.TryNewStateSet(r, fmt.Sprint("n", i), "H.", []string{"on", x}, nil)
 	})
 	fed("exemplar", func(r *gotheus.Registry, i int, x string) {
 		c := r.NewCounterVec("n_total", "H.", nil, "i")
 		c.With(fmt.Sprint(i, " value")).AddExemplar(1, gotheus.Labels{"l": x})
 		c.With(fmt.Sprint(i, " name")).AddExemplar(1, gotheus.Labels{x: "v"})
 		c.With(fmt.Sprint(i, " two")).AddExemplar(1, gotheus.Labels{"a" + x: "v", "a_": "w", "a__": "u"})
-		h := r.NewHistogramVec("h", "H.", &gotheus.HistogramOptions{Buckets: []float64{1}, Native: new(gotheus.Native)}, "i")
+		h := r.NewHistogramVec("h", "H.", &gotheus.HistogramOptions{Buckets: []float64{1}, Native: new(gotheus.NativeOptions)}, "i")
 		h.With(fmt.Sprint(i)).ObserveExemplar(2, gotheus.Labels{"l": x})
 	})
 	type key struct{}
@@ -144,7 +144,7 @@ func Registries(t testing.TB) map[string]*gotheus.Registry {
 	for i, x := range texts {
 		ctx.NewCounterVec("n_total", "H.", nil, "i").With(fmt.Sprint(i)).AddContext(context.WithValue(context.Background(), key{}, x), 1)
 	}
-	registry("collector", nil).Add(gotheus.CollectorFunc(func(_ context.Context, s *gotheus.Sink) error {
+	registry("collector", nil).Register(gotheus.CollectorFunc(func(_ context.Context, s *gotheus.Sink) error {
 		for i, x := range texts {
 			n := fmt.Sprint("n", i)
 			s.Counter(n+x+"_total", "H.").Put(1)

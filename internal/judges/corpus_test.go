@@ -98,7 +98,7 @@ func counters(r *gotheus.Registry, e *expected) {
 		e.put(name, "", 1)
 	}
 	const big = 1<<53 - 1 // the largest integer that Add takes exactly
-	vec := r.NewCounterVec("counter_seconds_total", "Counters.", &gotheus.Options{Unit: "seconds"}, "is")
+	vec := r.NewCounterVec("counter_seconds_total", "Counters.", &gotheus.CounterOptions{Unit: "seconds"}, "is")
 	e.family("counter_seconds_total", "counter", "Counters.")
 	for is, add := range map[string][]float64{
 		"zero": nil, "one": {1}, "integers": {1, 41, 1 << 40}, "half": {0.5}, "sum": {0.1, 0.2}, "both": {3, 0.25, 4},
@@ -191,7 +191,7 @@ func withoutSeries(r *gotheus.Registry, e *expected) {
 
 // collected adds a collector with a family of every kind.
 func collected(r *gotheus.Registry, e *expected) {
-	r.Add(gotheus.CollectorFunc(func(_ context.Context, s *gotheus.Sink) error {
+	r.Register(gotheus.CollectorFunc(func(_ context.Context, s *gotheus.Sink) error {
 		s.Counter("found_total", "Found \\ counted.", "z", "a").Put(1<<53, awkward[9], "x")
 		untyped := s.Untyped("found_untyped", "Found.", "i")
 		gauge := s.Gauge("found_gauge", "Found.", "i")

@@ -23,7 +23,7 @@ func FuzzRoundTrip(f *testing.F) {
 	f.Fuzz(func(t *testing.T, help, a, b string, v float64, n uint64, bound float64) {
 		o := gotheus.RegistryOptions{Logger: slog.New(slog.DiscardHandler), NoSelfMetrics: true}
 		r := gotheus.NewRegistry(&o)
-		counters, err := gotheus.NewVec[gotheus.Counter](r, "c_total", help, nil, "a", "b")
+		counters, err := gotheus.TryNewVec[gotheus.Counter](r, "c_total", help, nil, "a", "b")
 		if ok := help != "" && utf8.ValidString(help); !ok {
 			if !errors.Is(err, gotheus.ErrInvalid) {
 				t.Fatalf("help %q: %v", help, err)
@@ -58,7 +58,7 @@ func FuzzRoundTrip(f *testing.F) {
 			buckets = []float64{v, bound}
 		}
 		ho := &gotheus.HistogramOptions{Buckets: buckets}
-		histograms, err := gotheus.NewVec[gotheus.Histogram](r, "h", "Histogram.", ho, "b")
+		histograms, err := gotheus.TryNewVec[gotheus.Histogram](r, "h", "Histogram.", ho, "b")
 		if finite(buckets[0]) && finite(bound) {
 			if err != nil {
 				t.Fatal(err)

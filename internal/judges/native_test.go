@@ -16,7 +16,7 @@ func TestNativeByProtobuf(t *testing.T) {
 	t.Parallel()
 	r := gotheus.NewRegistry(&gotheus.RegistryOptions{NoSelfMetrics: true})
 	// schema 0: bounds are powers of 2
-	h := r.NewHistogram("h", "H.", &gotheus.HistogramOptions{Native: &gotheus.Native{Factor: 2}})
+	h := r.NewHistogram("h", "H.", &gotheus.HistogramOptions{Native: &gotheus.NativeOptions{Factor: 2}})
 	want := map[int32]int64{}
 	for i := range 200 {
 		v := float64(i%50+1) * 1.5

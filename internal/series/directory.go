@@ -1,10 +1,9 @@
 package series
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
-	"slices"
+	"maps"
 	"sync"
 
 	"github.com/gotheus/gotheus/internal/backend"
@@ -53,9 +52,12 @@ func (d *directory) enter(f *Family) (_ *Family, isNew bool, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if old := d.byName[def.Name]; old != nil {
-		what := differs(old, f)
+		what := ""
+		if old != f {
+			what = f.Differs(old)
+		}
 		if what == "" && f.Called && old.Called {
-			what = "another function gives its value"
+			what = "another function gives its value: remove that one first, or choose another name"
 		}
 		if what != "" {
 			return nil, false, fmt.Errorf("%w: %s: %s", ErrConflict, def.Name, what)
@@ -64,11 +66,13 @@ func (d *directory) enter(f *Family) (_ *Family, isNew bool, err error) {
 		return old, false, nil
 	}
 	schema := def.Schema()
-	if old := d.hidden[schema]; old != nil && old.IsVec == f.IsVec && old.Source == f.Source {
-		if old.TTL != f.TTL {
-			return nil, false, fmt.Errorf("%w: %s: it had a TTL of %v before it was hidden, not %v", ErrConflict, def.Name, old.TTL, f.TTL)
+	if old := d.hidden[schema]; old != nil && old.IsVec == f.IsVec && old.Source == f.Source && maps.Equal(old.Constant, f.Constant) {
+		if f.GivesTTL && old.TTL != f.TTL {
+			return nil, false, fmt.Errorf("%w: %s: it had a TTL of %v before it was hidden, not %v: give that one, or none", ErrConflict, def.Name, old.TTL, f.TTL)
 		}
-		old.SetMax(f.Max())
+		if f.GivesMax {
+			old.SetMax(f.Max())
+		}
 		old.Called = f.Called
 		f = old
 	}
@@ -133,46 +137,4 @@ func (f *Family) SetCalled(called bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	f.Called = called
-}
-
-// differs says in what a second definition of a name differs from the first; "" if in nothing.
-func differs(old, f *Family) string {
-	a, b := old.Def, f.Def
-	switch {
-	case a.Kind != b.Kind:
-		return fmt.Sprintf("it is a %v already, not a %v", a.Kind, b.Kind)
-	case old.Source != f.Source:
-		return fmt.Sprintf("%s gives its values already, not %s", cmp.Or(old.Source, "code"), cmp.Or(f.Source, "code"))
-	case !slices.Equal(a.Labels, b.Labels):
-		return fmt.Sprintf("it has labels %q already, not %q", old.Open, f.Open)
-	case !slices.Equal(a.Buckets, b.Buckets):
-		return fmt.Sprintf("it has buckets %v already, not %v", a.Buckets, b.Buckets)
-	case fmt.Sprint(value(a.Native)) != fmt.Sprint(value(b.Native)):
-		return fmt.Sprintf("it has exponential buckets %+v already, not %+v", value(a.Native), value(b.Native))
-	case fmt.Sprint(value(a.Sketch)) != fmt.Sprint(value(b.Sketch)):
-		return fmt.Sprintf("it has quantiles %+v already, not %+v", value(a.Sketch), value(b.Sketch))
-	case a.Unit != b.Unit:
-		return fmt.Sprintf("it has unit %q already, not %q", a.Unit, b.Unit)
-	case a.Stripes != b.Stripes:
-		return fmt.Sprintf("it has %d stripes already, not %d", a.Stripes, b.Stripes)
-	case a.Mode != b.Mode:
-		return fmt.Sprintf("it has mode %v already, not %v", a.Mode, b.Mode)
-	case !slices.Equal(a.States, b.States):
-		return fmt.Sprintf("it has states %q already, not %q", a.States, b.States)
-	case old.TTL != f.TTL:
-		return fmt.Sprintf("it has a TTL of %v already, not %v", old.TTL, f.TTL)
-	case a.Help != b.Help:
-		return fmt.Sprintf("it has help %q already, not %q", a.Help, b.Help)
-	case old.Max() != f.Max():
-		return fmt.Sprintf("it has MaxSeries %d already, not %d", old.Max(), f.Max())
-	}
-	return ""
-}
-
-// value returns what p points to, for a text.
-func value[T any](p *T) any {
-	if p == nil {
-		return "none"
-	}
-	return *p
 }

@@ -26,6 +26,11 @@ type Family struct {
 	Source   string        // what gives the values if it is not updates; "": updates
 	Called   bool          // its function is being called; guarded by the directory's lock
 
+	// Differs says in what the definition of f differs from a family with its name that is there; "" if in
+	// nothing. It is called while the directory is locked.
+	Differs            func(old *Family) string
+	GivesTTL, GivesMax bool // the definition gives these, so that they are not just defaults
+
 	Observing any // what the instruments of the family share, of a type that only they know
 
 	table  table
@@ -66,6 +71,9 @@ func (f *Family) Prepare() {
 
 // Age grows when series are deleted.
 func (f *Family) Age() uint64 { return f.age.Load() }
+
+// LabelText returns the label text of the series with these values, in the family's order.
+func (f *Family) LabelText(values []string) string { return f.text.Write(values) }
 
 // Lock returns the lock that is held while series are made.
 func (f *Family) Lock() *sync.Mutex { return &f.mu }

@@ -25,7 +25,7 @@ var faultFamilies = [faultKinds]struct {
 	name, help string
 	byMetric   bool // there is a series for each metric
 }{
-	rejectedUpdates:   {"gotheus_rejected_updates_total", "Updates that were ignored because of their value, by metric.", true},
+	rejectedUpdates:   {"gotheus_rejected_updates_total", "Updates that were ignored, or times taken for 0, because of their value, by metric.", true},
 	overflowedLookups: {"gotheus_overflowed_lookups_total", "Look-ups of label values that got the overflow series, by metric.", true},
 	collectorErrors:   {"gotheus_collector_errors_total", "Collectors, or families of theirs, that were left out of a page because of an error.", false},
 }
@@ -38,8 +38,13 @@ type faults struct {
 
 // Reject counts and logs an update that was ignored.
 func (f *Family) Reject(op string, v any, rule string) {
+	f.report("an update was ignored", op, v, rule)
+}
+
+// report counts and logs an update with a value that makes no sense, and what was done.
+func (f *Family) report(done, op string, v any, rule string) {
 	f.Home.count(rejectedUpdates, f)
-	f.Home.Log.Log(slog.LevelWarn, "reject "+f.Def.Name, "an update was ignored",
+	f.Home.Log.Log(slog.LevelWarn, "reject "+f.Def.Name, done,
 		"metric", f.Def.Name, "operation", op, "value", v, "rule", rule)
 }
 
@@ -88,6 +93,7 @@ func (h *Home) newTallies(k fault) *tallies {
 	}
 	def.Labels, _ = backend.SortLabels(append(labels, open...))
 	f := &Family{Home: h, Def: def, Constant: h.Labels, Open: open, IsVec: len(open) > 0, Source: "the library"}
+	f.Differs = func(*Family) string { return "the library gives its values already" }
 	f.max.Store(-1)
 	f.Prepare()
 	t := &tallies{family: f, byMetric: make(map[string]*tally)}

@@ -73,12 +73,28 @@ func (h *Home) Now() time.Time {
 	return time.Now()
 }
 
-// Since returns the seconds that have passed since start by the registry's clock.
-func (h *Home) Since(start time.Time) float64 {
+// since returns the seconds that have passed since start.
+func (h *Home) since(start time.Time) float64 {
 	if h.Clock != nil {
 		return h.Clock().Sub(start).Seconds()
 	}
 	return time.Since(start).Seconds() // cheaper than time.Now().Sub
+}
+
+// zeroTimeLimit is how many seconds before now the zero time is taken for one that was never set. The
+// clock of a test may begin there.
+const zeroTimeLimit = 1e9
+
+// Since returns the seconds that have passed since start by the registry's clock. If start cannot be
+// right, that is 0, and reported: the event has happened, whatever its time was.
+func (f *Family) Since(op string, start time.Time) float64 {
+	v := f.Home.since(start)
+	if v < 0 || v > zeroTimeLimit && start.IsZero() {
+		f.report("a time was taken for 0", op, start,
+			"the start must be a time by the registry's clock, and not be later than now")
+		return 0
+	}
+	return v
 }
 
 // ExemplarOf returns the labels of the exemplar for what happens in ctx; none if there is none.

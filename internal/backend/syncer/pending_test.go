@@ -115,7 +115,7 @@ func TestCollectors(t *testing.T) {
 	for i := range values {
 		s := syncer.NewManual(mem, store.Options{Alive: alive}, now)
 		r := gotheus.NewRegistry(&gotheus.RegistryOptions{SampleInterval: time.Hour, Logger: slog.New(slog.DiscardHandler)})
-		r.Add(gotheus.InstanceCollectorFunc(func(_ context.Context, s *gotheus.Sink) error {
+		r.Register(gotheus.ProcessCollectorFunc(func(_ context.Context, s *gotheus.Sink) error {
 			if failing.Load() {
 				return errors.New("out of luck")
 			}

@@ -52,7 +52,7 @@ func init() {
 	workers["instance"] = func() {
 		r := gotheus.NewRegistry(&gotheus.RegistryOptions{SampleInterval: 5 * time.Millisecond, Logger: quiet})
 		var v atomic.Int64
-		r.Add(gotheus.InstanceCollectorFunc(func(_ context.Context, s *gotheus.Sink) error {
+		r.Register(gotheus.ProcessCollectorFunc(func(_ context.Context, s *gotheus.Sink) error {
 			giveAll(s, float64(v.Load()))
 			return nil
 		}))
@@ -69,9 +69,9 @@ func init() {
 	}
 }
 
-// What instance collectors of several processes give is on the page of one that has none, without their being scraped,
+// What process collectors of several processes give is on the page of one that has none, without their being scraped,
 // and gone when they are killed.
-func TestInstanceCollectors(t *testing.T) {
+func TestProcessCollectors(t *testing.T) {
 	t.Parallel()
 	url := shmURL(t)
 	r, _ := newRegistry(t, nil)
@@ -128,11 +128,11 @@ func TestInstanceCollectors(t *testing.T) {
 
 // In the heap, there is no label; a collector that fails or gives up a series takes it off the page; nothing
 // is lost by binding and closing.
-func TestInstanceCollector(t *testing.T) {
+func TestProcessCollector(t *testing.T) {
 	t.Parallel()
 	r, log := newRegistry(t, nil)
 	var fail, half, told atomic.Bool
-	remove := r.Add(gotheus.InstanceCollectorFunc(func(_ context.Context, s *gotheus.Sink) error {
+	remove := r.Register(gotheus.ProcessCollectorFunc(func(_ context.Context, s *gotheus.Sink) error {
 		if fail.Load() {
 			return errors.New("out of luck")
 		}
@@ -144,7 +144,7 @@ func TestInstanceCollector(t *testing.T) {
 		return nil
 	}))
 	pageHas(t, r, everythingLines("", 7)...)
-	r.Add(gotheus.InstanceCollectorFunc(func(_ context.Context, s *gotheus.Sink) error {
+	r.Register(gotheus.ProcessCollectorFunc(func(_ context.Context, s *gotheus.Sink) error {
 		s.Counter("all_c_total", "C.", "l").Put(1, "b") // another series of a family
 		if !told.Load() {
 			s.Gauge("all_g", "G.").Put(3) // the same one
@@ -188,12 +188,12 @@ func TestCollectorsShareFamilies(t *testing.T) {
 	t.Parallel()
 	r, log := newRegistry(t, nil)
 	for _, name := range []string{"mail", "sms", "mail"} {
-		r.Add(sinkFunc(func(_ context.Context, s *gotheus.Sink) error {
+		r.Register(sinkFunc(func(_ context.Context, s *gotheus.Sink) error {
 			s.Gauge("queue", "Q.", "name").Put(1, name)
 			return nil
 		}))
 	}
-	r.Add(sinkFunc(func(_ context.Context, s *gotheus.Sink) error {
+	r.Register(sinkFunc(func(_ context.Context, s *gotheus.Sink) error {
 		s.Counter("queue", "Q.", "name").Put(1, "push")
 		return nil
 	}))
@@ -210,7 +210,7 @@ func TestSinkNumbers(t *testing.T) {
 	r, _ := newRegistry(t, &gotheus.RegistryOptions{NoSelfMetrics: true})
 	at := time.Unix(1000, 5e8).UnixNano()
 	x := expo.Exemplar{Labels: `trace="abc"`, Value: 2, Time: at}
-	r.Add(sinkFunc(func(_ context.Context, s *gotheus.Sink) error {
+	r.Register(sinkFunc(func(_ context.Context, s *gotheus.Sink) error {
 		s.Counter("c_total", "C.").PutNumber(expo.Number{Int: 1<<53 + 1, Start: at, Time: at, Exemplar: x})
 		s.Histogram("h", "H.", []float64{1}).PutDistribution(expo.Distribution{
 			Count: 3, Sum: 4, Buckets: []uint64{1}, Time: at, Exemplars: []expo.Exemplar{{}, x},
