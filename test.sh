@@ -68,7 +68,7 @@ echo "$modules" | while read -r module; do
 	echo "== ${module#"$PWD"/}"
 	(cd "$module" && go test -race -timeout 20m "$@" ./...) </dev/null
 done
-# These are not in go.work, since they need the newest Go, which the go command fetches.
+# These are not in go.work, see docs/DECISIONS.md.
 for module in bench internal/judges/strict; do
 	echo "== $module"
 	(cd "$module" && GOWORK=off go test -race -timeout 20m "$@" ./...)

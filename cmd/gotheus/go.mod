@@ -1,6 +1,6 @@
 module github.com/gotheus/gotheus/cmd/gotheus
 
-go 1.25.0
+go 1.26.0
 
 require github.com/gotheus/gotheus v0.0.0
 
