@@ -4,8 +4,8 @@ go 1.26.0
 
 require (
 	github.com/VictoriaMetrics/metrics v1.45.0
-	github.com/gotheus/gotheus v0.0.0
-	github.com/gotheus/gotheus/compress v0.0.0-00010101000000-000000000000
+	github.com/gotheus/gotheus v0.1.0
+	github.com/gotheus/gotheus/compress v0.1.0
 	github.com/prometheus/client_golang v1.25.0
 	go.opentelemetry.io/otel v1.47.0
 	go.opentelemetry.io/otel/exporters/prometheus v0.69.0
@@ -21,7 +21,7 @@ require (
 	github.com/go-logr/logr v1.4.4 // indirect
 	github.com/go-logr/stdr v1.2.2 // indirect
 	github.com/google/uuid v1.6.0 // indirect
-	github.com/gotheus/gotheus/redisstore v0.0.0
+	github.com/gotheus/gotheus/redisstore v0.1.0
 	github.com/klauspost/compress v1.20.4 // indirect
 	github.com/munnerz/goautoneg v0.0.0-20191010083416-a7dc8b61c822 // indirect
 	github.com/prometheus/client_model v0.6.3 // indirect

@@ -3,7 +3,7 @@ module github.com/gotheus/gotheus/_examples/sqlite
 go 1.26.0
 
 require (
-	github.com/gotheus/gotheus v0.0.0
+	github.com/gotheus/gotheus v0.1.0
 	modernc.org/sqlite v1.62.0
 )
 

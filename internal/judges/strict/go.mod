@@ -3,7 +3,7 @@ module github.com/gotheus/gotheus/internal/judges/strict
 go 1.26.7
 
 require (
-	github.com/gotheus/gotheus v0.0.0
+	github.com/gotheus/gotheus v0.1.0
 	github.com/prometheus/client_model v0.6.3
 	github.com/prometheus/common v0.74.0
 	github.com/prometheus/prometheus v0.316.0
