@@ -24,6 +24,7 @@ var allowed = map[string][]string{
 	"internal/index":               {"internal/backend"},
 	"internal/pagetest":            {"internal/backend", "expo"},                                                   // for tests
 	"internal/hostiletest":         {"", "internal/backend", "internal/backend/heap", "expo", "internal/pagetest"}, // likewise
+	"internal/needs":               {},                                                                             // for tests
 	"internal/sparse":              {},
 	"internal/spread":              {"unsafe"}, // for go:linkname; there is a twin without
 	"expo":                         {},

@@ -15,6 +15,7 @@ import (
 	"testing"
 
 	"github.com/gotheus/gotheus/internal/backend"
+	"github.com/gotheus/gotheus/internal/needs"
 )
 
 // Somebody comes, counts and leaves while a file is being read to be rewritten: what was read is not used.
@@ -445,14 +446,12 @@ func openWorker(string) {
 	fmt.Println("opened")
 }
 
-// needRoot ends a test that only root can run; who cannot be root leaves it out with -short.
+// needRoot is for tests with file systems, groups, users or namespaces of their own.
 func needRoot(t testing.TB) {
 	t.Helper()
-	switch {
-	case os.Getuid() == 0:
-	case testing.Short():
-		t.Skip("takes root")
-	default:
-		t.Fatal("this test takes root, for file systems, groups, users or namespaces of its own: sudo go test ./internal/backend/shm, or leave it out with -short")
+	var err error
+	if uid := os.Getuid(); uid != 0 {
+		err = fmt.Errorf("the user is %d", uid)
 	}
+	needs.Check(t, "root", err, "sudo go test ./internal/backend/shm")
 }
