@@ -1,10 +1,10 @@
 #!/bin/sh
 # Runs all tests of all modules, with the race detector. Arguments go to every "go test".
 #
-# What tests need and the machine lacks, root installs where there is apt-get. Otherwise such tests are
-# left out, and the end of the output says what was and why. With GOTHEUS_LEAVE_OUT in the environment,
-# even if it is empty, only what it names is left out (see internal/needs; gcc: the race detector), and
-# tests fail that need something else which is missing. So does CI.
+# What tests need and the machine lacks is installed by root, where there is apt-get. Otherwise
+# such tests are left out, and the end of the output says which and why. If GOTHEUS_LEAVE_OUT is
+# set, even to nothing, as in CI, only what it names is left out, and tests fail that lack anything
+# else. Names are those of internal/needs, and gcc for the race detector.
 set -eu
 cd "$(dirname "$0")"
 
@@ -35,8 +35,8 @@ there() {
 	command -v "$1" >/dev/null 2>&1
 }
 
-# As root, tests mount file systems, and run as other users and in namespaces. The race detector takes a
-# C compiler, module redisstore servers that its tests start. The others judge pages.
+# As root, tests mount file systems, and run as other users and in namespaces. The race detector
+# takes a C compiler, module redisstore servers that its tests start. The others judge pages.
 needs="gcc redis-server python3 python3-prometheus-client prometheus prometheus-pushgateway"
 if [ "$(id -u)" != 0 ]; then
 	named root || leave_out root "the user is not root"

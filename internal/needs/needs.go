@@ -20,8 +20,8 @@ func LeftOut(what string) bool {
 	return slices.Contains(strings.Fields(os.Getenv(variable)), what)
 }
 
-// Check skips the test if GOTHEUS_LEAVE_OUT names what it needs. Else the test fails if err says why
-// that is missing; advice says how to get it.
+// Check skips the test if GOTHEUS_LEAVE_OUT names what it needs. Else the test fails if err says
+// why that is missing; advice says how to get it.
 func Check(t testing.TB, what string, err error, advice string) {
 	t.Helper()
 	switch {

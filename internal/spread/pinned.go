@@ -4,12 +4,13 @@ package spread
 
 import _ "unsafe" // for go:linkname
 
-// The runtime keeps these two for packages that have come to depend on them, see go.dev/issue/67401,
-// but promises nothing. So the build tag above ends at the first release that this package was not
-// checked with; from there on, the twin in portable.go takes over. To admit a release:
+// The runtime keeps these two for packages that have come to depend on them, see
+// go.dev/issue/67401, but promises nothing. So the build tag above ends at the first release that
+// this package was not checked with; from there on, the twin in portable.go takes over. To admit a
+// release:
 //
-//  1. see in its src/runtime/proc.go that procPin and procUnpin still have a go:linkname of their own,
-//     these signatures, and the meaning that Place relies on;
+//  1. see in its src/runtime/proc.go that procPin and procUnpin still have a go:linkname of their
+//     own, these signatures, and the meaning that Place relies on;
 //  2. raise the release in the build tags of both files, and run this package's tests and
 //     benchmarks, and the root package's tests of stripes, with that release.
 
@@ -19,8 +20,8 @@ func procPin() int
 //go:linkname procUnpin runtime.procUnpin
 func procUnpin()
 
-// Place returns the number of the processor (P) that runs the goroutine, which is not preempted until
-// Free. Both are functions so that they are inlined.
+// Place returns the number of the processor (P) that runs the goroutine, which is not preempted
+// until Free. Both are functions so that they are inlined.
 func Place() int { return procPin() }
 
 // Free must follow Place.

@@ -5,8 +5,8 @@ import (
 	"sync/atomic"
 )
 
-// pooled is a place by what package sync promises nothing about, but has always done: a pool keeps what was put back last
-// for the processor that did.
+// pooled is a place by what package sync promises nothing about, but has always done: a pool keeps
+// what was put back last for the processor that did.
 func pooled() int {
 	p := pool.Get().(*int)
 	n := *p
