@@ -23,6 +23,7 @@ import (
 	"github.com/gotheus/gotheus/expo"
 	"github.com/gotheus/gotheus/internal/backend"
 	"github.com/gotheus/gotheus/internal/backend/shm"
+	"github.com/gotheus/gotheus/internal/needs"
 )
 
 // A reader in another language, made from internal/backend/shm/FORMAT.md alone, says of a file that is in use what the page
@@ -66,9 +67,7 @@ func TestForeignReader(t *testing.T) {
 func readForeign(t *testing.T, name string) []byte {
 	t.Helper()
 	python, err := exec.LookPath("python3")
-	if err != nil {
-		t.Fatalf("a test reads the file in another language: apt-get install python3 (%v)", err)
-	}
+	needs.Check(t, "python3", err, "apt-get install python3")
 	cmd := exec.Command(python, "internal/backend/shm/testdata/reader.py", name)
 	var problems strings.Builder
 	cmd.Stderr = &problems

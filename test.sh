@@ -1,75 +1,102 @@
 #!/bin/sh
-# Runs all tests of all modules, with the race detector. Installs what they need and this machine lacks.
-# Arguments go to every "go test".
+# Runs all tests of all modules, with the race detector. Arguments go to every "go test".
+#
+# What tests need and the machine lacks is installed by root, where there is apt-get. Otherwise
+# such tests are left out, and the end of the output says which and why. If GOTHEUS_LEAVE_OUT is
+# set, even to nothing, as in CI, only what it names is left out, and tests fail that lack anything
+# else. Names are those of internal/needs, and gcc for the race detector.
 set -eu
 cd "$(dirname "$0")"
 
-# The race detector needs a C compiler.
-if ! command -v gcc >/dev/null 2>&1 && ! command -v cc >/dev/null 2>&1; then
-	if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
-		echo "installing gcc for the race detector"
-		apt-get update -qq && apt-get install -y -qq --no-install-recommends gcc libc6-dev >/dev/null
-	else
-		echo "the race detector needs a C compiler: apt-get install gcc libc6-dev" >&2
-		exit 1
-	fi
-fi
+given=${GOTHEUS_LEAVE_OUT+yes}
+export GOTHEUS_LEAVE_OUT="${GOTHEUS_LEAVE_OUT-}"
+report=
+say() { report="$report
+left out: $1, because $2"; }
+named() { case " $GOTHEUS_LEAVE_OUT " in *" $1 "*) ;; *) return 1 ;; esac }
+what() { if [ "$1" = gcc ]; then echo "the race detector"; else echo "tests that need $1"; fi; }
+for name in $GOTHEUS_LEAVE_OUT; do say "$(what "$name")" "GOTHEUS_LEAVE_OUT names $name"; done
+leave_out() { # a name, and why
+	[ -z "$given" ] || return 0
+	GOTHEUS_LEAVE_OUT="$GOTHEUS_LEAVE_OUT $1"
+	say "$(what "$1")" "$2"
+}
 
-# The module redisstore is tested with servers that its tests start themselves.
-if ! command -v redis-server >/dev/null 2>&1; then
-	if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
-		echo "installing redis-server"
-		apt-get update -qq && apt-get install -y -qq --no-install-recommends redis-server >/dev/null
-		service redis-server stop >/dev/null 2>&1 || true
-	else
-		echo "the tests of module redisstore need a server: apt-get install --no-install-recommends redis-server" >&2
-		exit 1
-	fi
-fi
+# Names are those of Debian's packages.
+there() {
+	case $1 in
+	gcc) set -- $(go env CC) ;;
+	redis-server) set -- "${GOTHEUS_REDIS_SERVER:-redis-server}" ;;
+	e2fsprogs) set -- mkfs.ext4 ;;
+	xfsprogs) set -- mkfs.xfs ;;
+	btrfs-progs) set -- mkfs.btrfs ;;
+	python3-prometheus-client) /usr/bin/python3 -c 'import prometheus_client' 2>/dev/null; return ;;
+	esac
+	command -v "$1" >/dev/null 2>&1
+}
 
-# Judges of our pages: the Python client's parsers, a Prometheus server and a Pushgateway, which are not
-# installed as services but only unpacked.
+# As root, tests mount file systems, and run as other users and in namespaces. The race detector
+# takes a C compiler, module redisstore servers that its tests start. The others judge pages.
+needs="gcc redis-server python3 python3-prometheus-client prometheus prometheus-pushgateway"
+if [ "$(id -u)" != 0 ]; then
+	named root || leave_out root "the user is not root"
+elif ! named root && ! unshare --mount true 2>/dev/null; then
+	leave_out root "root may not mount file systems here"
+fi
+named root || needs="$needs e2fsprogs xfsprogs btrfs-progs mount"
 missing=
-/usr/bin/python3 -c 'import prometheus_client' 2>/dev/null || missing="$missing python3-prometheus-client"
-for server in prometheus prometheus-pushgateway; do
-	command -v $server >/dev/null 2>&1 || missing="$missing $server"
+for name in $needs; do
+	named "$name" || there "$name" || missing="$missing $name"
 done
-if [ -n "$missing" ]; then
-	if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
-		echo "installing$missing for the tests"
-		apt-get update -qq
-		case $missing in *python3*) apt-get install -y -qq --no-install-recommends python3-prometheus-client >/dev/null ;; esac
-		for server in prometheus prometheus-pushgateway; do
-			command -v $server >/dev/null 2>&1 && continue
-			unpacked=$(mktemp -d)
-			(cd "$unpacked" && apt-get download -qq $server && dpkg -x ${server}_*.deb . && install -m 755 usr/bin/$server /usr/local/bin/)
-			rm -rf "$unpacked"
-		done
-	else
-		echo "the tests need Debian's packages$missing" >&2
-		exit 1
-	fi
-fi
 
-# As root, the tests fill real ext4 and XFS images, and mount others.
-if [ "$(id -u)" = 0 ]; then
-	if ! { command -v mkfs.ext4 && command -v mkfs.xfs && command -v mkfs.btrfs && command -v mount; } >/dev/null 2>&1; then
-		echo "installing e2fsprogs, xfsprogs and btrfs-progs for the tests"
-		apt-get update -qq && apt-get install -y -qq --no-install-recommends e2fsprogs xfsprogs btrfs-progs mount >/dev/null
-	fi
-	for fs in ext4 xfs btrfs overlay; do
-		grep -qw "$fs" /proc/filesystems || modprobe "$fs" 2>/dev/null || echo "this machine's kernel has no $fs: what is tested on it is left out"
+if [ -n "$missing" ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+	packages= programs=
+	for name in $missing; do
+		case $name in
+		gcc) packages="$packages gcc libc6-dev" ;;
+		prometheus | prometheus-pushgateway) programs="$programs $name" ;; # not as services
+		*) packages="$packages $name" ;;
+		esac
+	done
+	[ -z "$packages" ] || echo "installing Debian's packages$packages; GOTHEUS_LEAVE_OUT can name what not to install"
+	[ -z "$programs" ] || echo "installing the programs of Debian's packages$programs in /usr/local/bin"
+	apt-get update -qq
+	# shellcheck disable=SC2086 # these are lists
+	[ -z "$packages" ] || apt-get install -y -qq --no-install-recommends $packages >/dev/null
+	case $packages in *redis-server*) service redis-server stop >/dev/null 2>&1 || true ;; esac
+	for name in $programs; do
+		unpacked=$(mktemp -d)
+		(cd "$unpacked" && apt-get download -qq "$name" && dpkg -x "${name}"_*.deb . && install -m 755 "usr/bin/$name" /usr/local/bin/)
+		rm -rf "$unpacked"
 	done
 fi
+for name in $missing; do
+	there "$name" || leave_out "$name" "$name is not installed"
+done
+if ! named root; then
+	for fs in ext4 xfs btrfs overlay; do # the tests find this out themselves
+		grep -qw "$fs" /proc/filesystems || modprobe "$fs" 2>/dev/null || say "tests that need $fs" "this machine's kernel has none"
+	done
+fi
+race=-race CGO_ENABLED=1
+if named gcc; then race= CGO_ENABLED=0; fi # the tests run without
+export CGO_ENABLED
 
-export CGO_ENABLED=1
-modules=$(go list -f '{{.Dir}}' -m) # not in a pipe, which would hide that it fails
-echo "$modules" | while read -r module; do
-	echo "== ${module#"$PWD"/}"
-	(cd "$module" && go test -race -timeout 20m "$@" ./...) </dev/null
-done
-# These are not in go.work, since they need the newest Go, which the go command fetches.
-for module in bench internal/judges/strict; do
+failed=
+run() { # go test in a module, with arguments
+	module=$1
+	shift
 	echo "== $module"
-	(cd "$module" && GOWORK=off go test -race -timeout 20m "$@" ./...)
-done
+	(cd "$module" && go test $race -timeout 20m "$@" ./...) </dev/null || failed="$failed $module"
+}
+modules=$(go list -f '{{.Dir}}' -m) # not in a pipe, which would hide that it fails
+while read -r dir; do
+	case $dir in "$PWD") run . "$@" ;; *) run "${dir#"$PWD"/}" "$@" ;; esac
+done <<END
+$modules
+END
+export GOWORK=off # these are not in go.work, see docs/DECISIONS.md
+for module in bench internal/judges/strict; do run "$module" "$@"; done
+
+[ -z "$report" ] || echo "$report"
+[ -z "$failed" ] || { echo "failed:$failed"; exit 1; }

@@ -3,9 +3,9 @@ module github.com/gotheus/gotheus/bench
 go 1.26.0
 
 require (
-	github.com/VictoriaMetrics/metrics v1.44.0
-	github.com/gotheus/gotheus v0.0.0
-	github.com/gotheus/gotheus/compress v0.0.0-00010101000000-000000000000
+	github.com/VictoriaMetrics/metrics v1.45.0
+	github.com/gotheus/gotheus v0.1.0
+	github.com/gotheus/gotheus/compress v0.1.0
 	github.com/prometheus/client_golang v1.25.0
 	go.opentelemetry.io/otel v1.47.0
 	go.opentelemetry.io/otel/exporters/prometheus v0.69.0
@@ -13,7 +13,7 @@ require (
 	go.opentelemetry.io/otel/sdk/metric v1.47.0
 )
 
-require go.uber.org/atomic v1.11.0 // indirect
+require go.uber.org/atomic v1.12.0 // indirect
 
 require (
 	github.com/beorn7/perks v1.0.1 // indirect
@@ -21,14 +21,14 @@ require (
 	github.com/go-logr/logr v1.4.4 // indirect
 	github.com/go-logr/stdr v1.2.2 // indirect
 	github.com/google/uuid v1.6.0 // indirect
-	github.com/gotheus/gotheus/redisstore v0.0.0
+	github.com/gotheus/gotheus/redisstore v0.1.0
 	github.com/klauspost/compress v1.20.4 // indirect
 	github.com/munnerz/goautoneg v0.0.0-20191010083416-a7dc8b61c822 // indirect
 	github.com/prometheus/client_model v0.6.3 // indirect
 	github.com/prometheus/common v0.72.0 // indirect
 	github.com/prometheus/otlptranslator v1.0.0 // indirect
 	github.com/prometheus/procfs v0.22.0 // indirect
-	github.com/redis/go-redis/v9 v9.22.0
+	github.com/redis/go-redis/v9 v9.23.0
 	github.com/valyala/fastrand v1.1.0 // indirect
 	github.com/valyala/histogram v1.2.0 // indirect
 	go.opentelemetry.io/auto/sdk v1.2.1 // indirect

@@ -20,6 +20,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/gotheus/gotheus/internal/needs"
 	"github.com/gotheus/gotheus/store/storetest"
 )
 
@@ -56,9 +57,9 @@ func newServer(t testing.TB) *server {
 func serverBinary(t testing.TB) string {
 	t.Helper()
 	binary := cmp.Or(os.Getenv("GOTHEUS_REDIS_SERVER"), "redis-server")
-	if _, err := exec.LookPath(binary); err != nil {
-		t.Fatalf("these tests need %s: apt-get install --no-install-recommends redis-server, or the path of another one in GOTHEUS_REDIS_SERVER", binary)
-	}
+	_, err := exec.LookPath(binary)
+	needs.Check(t, "redis-server", err, "apt-get install --no-install-recommends redis-server, "+
+		"or give the path of another one in GOTHEUS_REDIS_SERVER")
 	return binary
 }
 

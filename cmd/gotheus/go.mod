@@ -1,7 +1,5 @@
 module github.com/gotheus/gotheus/cmd/gotheus
 
-go 1.25.0
+go 1.26.0
 
-require github.com/gotheus/gotheus v0.0.0
-
-replace github.com/gotheus/gotheus => ../..
+require github.com/gotheus/gotheus v0.1.0

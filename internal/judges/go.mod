@@ -1,13 +1,13 @@
 module github.com/gotheus/gotheus/internal/judges
 
-go 1.25.0
+go 1.26.0
 
 require (
-	github.com/gotheus/gotheus v0.0.0
-	github.com/prometheus/client_golang v1.24.1
+	github.com/gotheus/gotheus v0.1.0
+	github.com/prometheus/client_golang v1.25.0
 	github.com/prometheus/client_model v0.6.3
-	github.com/prometheus/common v0.71.0
-	github.com/prometheus/prometheus v0.313.4
+	github.com/prometheus/common v0.74.0
+	github.com/prometheus/prometheus v0.315.1
 )
 
 require (
@@ -15,7 +15,8 @@ require (
 	github.com/gogo/protobuf v1.3.2 // indirect
 	github.com/grafana/regexp v0.0.0-20250905093917-f7b3be9d1853 // indirect
 	github.com/munnerz/goautoneg v0.0.0-20191010083416-a7dc8b61c822 // indirect
-	golang.org/x/text v0.41.0 // indirect
+	github.com/pandatix/go-abnf v0.5.5 // indirect
+	golang.org/x/text v0.43.0 // indirect
 	google.golang.org/protobuf v1.36.12 // indirect
 )
 

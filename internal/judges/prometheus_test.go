@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/gotheus/gotheus"
+	"github.com/gotheus/gotheus/internal/needs"
 	"github.com/gotheus/gotheus/metrichttp"
 )
 
@@ -28,9 +29,7 @@ import (
 func TestPrometheus(t *testing.T) {
 	t.Parallel()
 	binary, err := exec.LookPath("prometheus")
-	if err != nil {
-		t.Fatal("there is no Prometheus server: ./test.sh installs Debian's, or put another one into the PATH")
-	}
+	needs.Check(t, "prometheus", err, "as root, ./test.sh installs Debian's")
 	for name, c := range map[string]struct{ flag, contentType string }{
 		"text":     {"", "application/openmetrics-text; version=1.0.0"},
 		"protobuf": {"--enable-feature=native-histograms", "application/vnd.google.protobuf"},

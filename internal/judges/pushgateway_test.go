@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/gotheus/gotheus"
+	"github.com/gotheus/gotheus/internal/needs"
 	"github.com/gotheus/gotheus/metrichttp"
 )
 
@@ -19,9 +20,7 @@ import (
 func TestPushgateway(t *testing.T) {
 	t.Parallel()
 	binary, err := exec.LookPath("prometheus-pushgateway")
-	if err != nil {
-		t.Fatal("there is no Pushgateway: ./test.sh installs Debian's, or put another one into the PATH")
-	}
+	needs.Check(t, "prometheus-pushgateway", err, "as root, ./test.sh installs Debian's")
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

@@ -1,11 +1,18 @@
-//go:build go1.25 && !go1.28 && !purego
+//go:build !go1.28 && !purego
 
 package spread
 
 import _ "unsafe" // for go:linkname
 
-// The runtime keeps these two functions for packages that depend on them, see go.dev/issue/67401. A
-// Go release is added to the build tag once this package was tested with it.
+// The runtime keeps these two for packages that have come to depend on them, see
+// go.dev/issue/67401, but promises nothing. So the build tag above ends at the first release that
+// this package was not checked with; from there on, the twin in portable.go takes over. To admit a
+// release:
+//
+//  1. see in its src/runtime/proc.go that procPin and procUnpin still have a go:linkname of their
+//     own, these signatures, and the meaning that Place relies on;
+//  2. raise the release in the build tags of both files, and run this package's tests and
+//     benchmarks, and the root package's tests of stripes, with that release.
 
 //go:linkname procPin runtime.procPin
 func procPin() int

@@ -1,4 +1,4 @@
-//go:build !go1.25 || go1.28 || purego
+//go:build go1.28 || purego
 
 package spread
 

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/gotheus/gotheus/internal/backend"
+	"github.com/gotheus/gotheus/internal/needs"
 )
 
 func init() {
@@ -56,9 +57,14 @@ func mount(t *testing.T, kind string) string {
 		}
 		os.Truncate(image, size)
 		force := map[string]string{"ext4": "-F", "xfs": "-f", "btrfs": "-f"}[kind]
+		pkg := map[string]string{"ext4": "e2fsprogs", "xfs": "xfsprogs", "btrfs": "btrfs-progs"}[kind]
+		_, err := exec.LookPath("mkfs." + kind)
+		needs.Check(t, pkg, err, "apt-get install "+pkg)
+		_, err = exec.LookPath("mount")
+		needs.Check(t, "mount", err, "apt-get install mount")
 		for _, args := range [][]string{{"mkfs." + kind, "-q", force, image}, {"mount", "-o", "loop", image, dir}} {
 			if out, err := exec.Command(args[0], args[1:]...).CombinedOutput(); err != nil {
-				t.Fatalf("%v: %v: %s (apt-get install e2fsprogs xfsprogs btrfs-progs mount; the kernel must have loop devices)", args, err, out)
+				t.Fatalf("%v: %v: %s (the kernel must have loop devices)", args, err, out)
 			}
 		}
 	}

@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"github.com/gotheus/gotheus/internal/backend"
+	"github.com/gotheus/gotheus/internal/needs"
 )
 
 // If an instance opens the file, counts and closes it while it is read for a rewrite, the copy is
@@ -305,14 +306,12 @@ func openWorker(string) {
 	fmt.Println("opened")
 }
 
-// needRoot ends a test that only root can run; who cannot be root leaves it out with -short.
+// needRoot is for tests with file systems, groups, users or namespaces of their own.
 func needRoot(t testing.TB) {
 	t.Helper()
-	switch {
-	case os.Getuid() == 0:
-	case testing.Short():
-		t.Skip("takes root")
-	default:
-		t.Fatal("this test takes root, for file systems, groups, users or namespaces of its own: sudo go test ./internal/backend/shm, or leave it out with -short")
+	var err error
+	if uid := os.Getuid(); uid != 0 {
+		err = fmt.Errorf("the user is %d", uid)
 	}
+	needs.Check(t, "root", err, "sudo go test ./internal/backend/shm")
 }
