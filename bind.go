@@ -56,6 +56,7 @@ type bindState struct {
 // asked is a request for a backend.
 type asked struct {
 	name string
+	url  bool                  // name is a URL
 	err  atomic.Pointer[error] // why it could not be opened at first
 }
 
@@ -77,6 +78,7 @@ type asked struct {
 // already returns ErrBound, also if it is the default one and GOTHEUS_BACKEND has bound it: Bind
 // should be among the first things that main does.
 func (r *Registry) Bind(ctx context.Context, rawURL string) error {
+	r = r.base()
 	r.bind.envDone.Store(true) // an explicit Bind wins
 	return r.bindURL(ctx, rawURL, false)
 }
@@ -92,7 +94,7 @@ func (r *Registry) bindURL(ctx context.Context, rawURL string, env bool) error {
 		return nil
 	}
 	r.bind.reopen.Halt(ctx)
-	request := &asked{name: name}
+	request := &asked{name: name, url: true}
 	r.bind.asked.Store(request)
 	r.startSelf()
 	err := r.openAndInstall(ctx, rawURL)
@@ -168,6 +170,7 @@ func (r *Registry) BindBackend(ctx context.Context, b Backend) error {
 // bindMade binds r to the backend that making returns, which is called when nothing else can go
 // wrong.
 func (r *Registry) bindMade(ctx context.Context, name string, making func() (backend.Backend, error)) error {
+	r = r.base()
 	r.bind.envDone.Store(true)
 	if err := r.beginBind(ctx, name); err != nil {
 		return err
@@ -238,6 +241,7 @@ func (r *Registry) endTurn() {
 // why the backend could not be opened if it is not there at all. After a Close that has failed, it
 // returns that error until r is bound again.
 func (r *Registry) Flush(ctx context.Context) error {
+	r = r.base()
 	r.applyEnv(ctx)
 	r.sampleNow(ctx)
 	for {
@@ -292,6 +296,7 @@ func (r *Registry) notThere() error {
 // until r is bound again. If a Bind is still in progress when ctx ends, or after ten seconds, that
 // is the error, and r is not closed.
 func (r *Registry) Close(ctx context.Context) (err error) {
+	r = r.base()
 	r.applyEnv(ctx)
 	limited, cancel := context.WithTimeout(ctx, turnWait)
 	defer cancel()
@@ -356,7 +361,7 @@ var defaultRegistry atomic.Pointer[Registry]
 
 func init() {
 	r := new(Registry)
-	r.bind.env = true
+	r.base().bind.env = true
 	defaultRegistry.Store(r)
 }
 
@@ -372,7 +377,7 @@ func SetDefault(r *Registry) {
 	if r == nil {
 		panic(fmt.Errorf("%w: SetDefault: the registry is nil", ErrInvalid))
 	}
-	r.bind.env = true
+	r.base().bind.env = true
 	defaultRegistry.Store(r)
 }
 

@@ -43,7 +43,7 @@ func (r *Registry) BindStore(ctx context.Context, c *store.Config) error {
 		}
 	}
 	return r.bindMade(ctx, fmt.Sprintf("%T", c.Shards[0]), func() (backend.Backend, error) {
-		return open.Stores(c, r.home.Log.Forward())
+		return open.Stores(c, r.base().home.Log.Forward())
 	})
 }
 

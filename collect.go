@@ -59,11 +59,11 @@ func (r *Registry) Register(c Collector) (remove func()) {
 	case !v.IsValid(), (v.Kind() == reflect.Pointer || v.Kind() == reflect.Func) && v.IsNil():
 		panic(fmt.Errorf("%w: Register: the collector is nil, of type %T", ErrInvalid, c))
 	}
-	entry := &collector{what: fmt.Sprintf("%T", c), collect: c.Collect}
+	entry := &collector{reg: r, what: fmt.Sprintf("%T", c), collect: c.Collect}
 	if _, ok := c.(ProcessCollector); ok {
 		newSamples(r, entry)
 	}
-	return r.add(entry)
+	return r.base().add(entry)
 }
 
 func (r *Registry) add(entry *collector) (remove func()) {

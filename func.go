@@ -60,7 +60,8 @@ func newFunc[M Counter | Gauge](r *Registry, name, help string, o OptionsFor[M],
 	if fam.Def.Kind != backend.Counter {
 		entry.lost = func() { fam.Vanish(func(series.Instrument) bool { return true }) }
 	}
-	stop := r.add(entry)
+	entry.reg = r
+	stop := r.base().add(entry)
 	return sync.OnceFunc(func() { // once: later on, the name may be another function's
 		stop()
 		fam.SetCalled(false)
@@ -97,7 +98,7 @@ func (fn *function[M]) store(*Sink) []error {
 	}
 	if m != fn.known {
 		fn.known = m
-		fn.reg.sampledNew.Add(1)
+		fn.reg.base().sampledNew.Add(1)
 	}
 	switch m := any(m).(type) {
 	case *Gauge:

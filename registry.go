@@ -33,8 +33,9 @@ var (
 // ready and keeps values in the heap. A Registry must not be copied; all its methods may be called
 // concurrently.
 type Registry struct {
-	opts RegistryOptions
-	home series.Home // the families, and the backend that their series are in
+	view *Registry       // the registry that this is a view of; nil: it is none, see Sub
+	opts RegistryOptions // of a view: with its prefix and labels
+	home series.Home     // the families, and the backend that their series are in
 	bind bindState
 
 	scrapeMu sync.RWMutex // shared by scrapes, held by a bind: a page shows one backend
@@ -45,6 +46,10 @@ type Registry struct {
 	sampler      periodic.Timer
 	sampledNew   atomic.Uint64               // how often sampling has made series, which the backend's Walk may not know yet
 	self         atomic.Pointer[selfMetrics] // nil: none, or not yet
+
+	includes    []**Registry // guarded by collectorsMu; pointers tell two calls of Include apart
+	placeOnce   sync.Once
+	placeNumber uint64
 }
 
 // NewRegistry returns an empty registry. Registries that are bound to the same backend have one page: to keep
@@ -64,25 +69,33 @@ func TryNewRegistry(o *RegistryOptions) (*Registry, error) {
 			r.home.Exemplar = func(ctx context.Context) series.Labels { return get(ctx) }
 		}
 	}
-	if p := r.opts.Prefix; p != "" && !backend.ValidName(p) {
-		return nil, fmt.Errorf("%w: registry prefix %q: must be UTF-8 without control characters", ErrInvalid, p)
-	}
-	for _, kind := range []backend.Kind{backend.Histogram, backend.Summary} { // le and quantile are never good
-		f := backend.Family{Name: "registry", Kind: kind}
-		for _, name := range sortedKeys(r.opts.Labels) {
-			if err := f.CheckLabelName(name); err != nil {
-				return nil, fmt.Errorf("%w: constant label: %w", ErrInvalid, err)
-			}
-			if v := r.opts.Labels[name]; !utf8.ValidString(v) {
-				return nil, fmt.Errorf("%w: constant label %q: value %q is not UTF-8", ErrInvalid, name, v)
-			}
-		}
+	if err := r.opts.check(); err != nil {
+		return nil, err
 	}
 	return r, nil
 }
 
+// check returns an error if the prefix or the labels cannot be part of any metric.
+func (o *RegistryOptions) check() error {
+	if p := o.Prefix; p != "" && !backend.ValidName(p) {
+		return fmt.Errorf("%w: registry prefix %q: must be UTF-8 without control characters", ErrInvalid, p)
+	}
+	for _, kind := range []backend.Kind{backend.Histogram, backend.Summary} { // le and quantile are never good
+		f := backend.Family{Name: "registry", Kind: kind}
+		for _, name := range sortedKeys(o.Labels) {
+			if err := f.CheckLabelName(name); err != nil {
+				return fmt.Errorf("%w: constant label: %w", ErrInvalid, err)
+			}
+			if v := o.Labels[name]; !utf8.ValidString(v) {
+				return fmt.Errorf("%w: constant label %q: value %q is not UTF-8", ErrInvalid, name, v)
+			}
+		}
+	}
+	return nil
+}
+
 // Now returns the time by the registry's clock, which is time.Now unless [RegistryOptions] has another.
-func (r *Registry) Now() time.Time { return r.home.Now() }
+func (r *Registry) Now() time.Time { return r.base().home.Now() }
 
 // define returns the family for a definition, an existing one if they do not differ.
 func define[M Instrument](r *Registry, name, help string, o OptionsFor[M], vec bool, labels []string) (*series.Family, error) {
@@ -127,7 +140,7 @@ func prepare[M Instrument](r *Registry, name, help string, o OptionsFor[M], vec 
 		return nil, err
 	}
 
-	f := &series.Family{Home: &r.home, Def: def, Constant: constant, Open: open, IsVec: vec}
+	f := &series.Family{Home: &r.base().home, Def: def, Constant: constant, Open: open, IsVec: vec}
 	if ttl := cmp.Or(c.ttl, r.opts.TTL); vec && ttl > 0 {
 		f.TTL = ttl
 	}
@@ -141,6 +154,7 @@ func prepare[M Instrument](r *Registry, name, help string, o OptionsFor[M], vec 
 
 // enter takes a family into the registry and returns it, or the one that is there if they do not differ.
 func (r *Registry) enter(f *series.Family) (*series.Family, error) {
+	r = r.base()
 	f, err := r.home.Enter(f)
 	if err == nil {
 		r.startEnv()
@@ -171,7 +185,7 @@ const OverflowValue = series.OverflowValue
 // backend, and other processes go on showing them. Defining the same family again brings it back, with
 // its values and the help text it had; another definition of the name is allowed.
 func (r *Registry) HideFamily(name string) bool {
-	return r.home.Hide(r.opts.Prefix + name)
+	return r.base().home.Hide(r.opts.Prefix + name)
 }
 
 func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

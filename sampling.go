@@ -71,7 +71,7 @@ func (s *samples) store(sink *Sink) (errs []error) {
 	for _, c := range sink.families {
 		def := c.Def
 		open := slices.DeleteFunc(slices.Clone(def.Labels), func(l string) bool { _, ok := s.reg.opts.Labels[l]; return ok })
-		f := &series.Family{Home: &s.reg.home, Def: &def, Constant: s.reg.opts.Labels, Open: open, IsVec: true, Source: "a collector"}
+		f := &series.Family{Home: &s.reg.base().home, Def: &def, Constant: s.reg.opts.Labels, Open: open, IsVec: true, Source: "a collector"}
 		given{buckets: true}.apply(f)
 		f.Prepare()
 		series.NewSampled(f)
@@ -86,7 +86,7 @@ func (s *samples) store(sink *Sink) (errs []error) {
 			row := &c.Rows[i]
 			isNew, ok := table.Write(s.owner, s.round, &series.Value{Labels: row.Labels, Number: row.Number.Value(), Dist: &row.Dist})
 			if isNew {
-				s.reg.sampledNew.Add(1)
+				s.reg.base().sampledNew.Add(1)
 			}
 			if !ok {
 				err := fmt.Errorf("%w: %s: two collectors give the series {%s}", ErrConflict, def.Name, row.Labels)

@@ -56,15 +56,15 @@ const (
 
 // narrow leaves out of groups what this process does not show in the scope Leader. Parts of other
 // processes are left out while the page is encoded.
-func (s *scrape) narrow(b *series.Binding, groups []backend.Group) ([]backend.Group, error) {
+func (p *part) narrow(groups []backend.Group) ([]backend.Group, error) {
 	leads := true
-	if !b.Local {
+	if !p.binding.Local {
 		var err error
-		if leads, s.only, err = s.r.leader.Leads(groups); err != nil {
+		if leads, p.source.Only, err = p.r.leader.Leads(groups); err != nil {
 			return nil, err
 		}
 	}
-	s.follows = !leads
+	p.follows = !leads
 	if leads {
 		return groups, nil
 	}

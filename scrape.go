@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/gotheus/gotheus/expo"
@@ -73,87 +74,160 @@ func (r *Registry) Write(ctx context.Context, w io.Writer, o *WriteOptions) (err
 
 // scrape is one page in the making.
 type scrape struct {
-	r        *Registry
 	o        *WriteOptions
 	page     *page.Page
-	locked   bool              // scrapeMu is held
-	only     *backend.Instance // this process, in the scope Leader
-	follows  bool              // another process shows what is not its own
+	own      part
+	parts    []*part  // own, and those of the registries that are included
+	few      [1]*part // room for parts, if nothing is included
 	deadline time.Time
-	early    time.Time // until when collectors and the backend are waited for; the rest is for writing
+	early    time.Time // until when collectors and backends are waited for; the rest is for writing
+}
+
+// part is what one registry has on a page.
+type part struct {
+	*scrape
+	r          *Registry
+	binding    *series.Binding
+	locked     bool // r.scrapeMu is held
+	collected  []*page.Collected
+	omitted    error  // something that is missing
+	err        error  // what is known may be old
+	sampledNew uint64 // r.sampledNew before others were asked
+	source     page.Source
+	follows    bool // another process shows what is not its own
 }
 
 // scrape asks for what a page is made of, and decides which families are on it. The registry is not
 // bound to another backend before the scrape is ended. A page with an error shows what was known
 // before.
 func (r *Registry) scrape(ctx context.Context, o *WriteOptions) (s *scrape, err error) {
-	s = &scrape{r: r, o: o}
-	s.page = page.New(page.Options{Format: o.Format, Names: o.Names, Now: r.home.Now, Log: &r.home.Log})
-	r.applyEnv(ctx)
+	r = r.base()
+	s = &scrape{o: o, own: part{r: r}}
+	s.page = page.New(page.Options{Format: o.Format, Names: o.Names, Log: &r.home.Log})
+	s.parts = append(s.few[:0], &s.own)
+	for _, other := range r.included() {
+		s.parts = append(s.parts, &part{r: other})
+	}
 	var ok bool
 	if s.deadline, ok = ctx.Deadline(); !ok {
 		s.deadline = time.Now().Add(series.Timeout)
 	}
 	s.early = s.deadline.Add(-time.Until(s.deadline) / 5)
-	b := r.home.Current()
-	before := r.sampledNew.Load()
-	var collected []*page.Collected
-	if !b.Local || r.hasCollectors() {
-		collected, err = s.ask(ctx, b)
-	} // else there is nobody to wait for, which would cost most of what a small page does
-	if err := s.lock(ctx); err != nil {
-		return s, err
+	s.each(func(p *part) {
+		p.scrape = s
+		p.r.applyEnv(ctx)
+		p.binding, p.sampledNew = p.r.home.Current(), p.r.sampledNew.Load()
+		if !p.binding.Local || p.r.hasCollectors() {
+			p.ask(ctx)
+		} // else there is nobody to wait for, which would cost most of what a small page does
+	})
+	for _, p := range inLockOrder(s.parts) {
+		if err := p.lock(ctx); err != nil {
+			return s, err
+		}
 	}
-	now := r.home.Current()
-	// Bound or closed meanwhile; or there are series that were not there when others' were looked for.
-	if now != b || err == nil && r.sampledNew.Load() != before && !now.Local {
-		rest, cancel := context.WithTimeout(ctx, time.Until(s.deadline)/2)
-		b, err = now, r.sync(rest, now, o.Scope)
-		cancel()
+	s.each(func(p *part) { p.settle(ctx) })
+	for _, p := range s.parts {
+		if errors.Is(p.err, ErrScope) || errors.Is(p.err, ErrStale) {
+			return s, p.err
+		}
+		err = cmp.Or(err, p.err)
 	}
-	groups, err := s.groups(b, err)
-	if errors.Is(err, ErrScope) {
-		return s, err
-	}
-	if errors.Is(err, ErrStale) {
-		r.home.Log.Log(slog.LevelError, "sync", "the backend cannot be read; there is no page, since it would be behind those of other processes", "error", err)
-		return s, err
-	}
-	if err != nil && ctx.Err() == nil {
-		r.home.Log.Log(slog.LevelError, "sync", "the backend cannot be read; the page shows what is known", "error", err)
-	}
-	if o.Scope == ScopeLeader && !s.follows { // else they are on the leader's page
-		late, cancel := context.WithDeadline(ctx, s.early)
-		collected = s.askLate(late, b)
-		cancel()
-	}
-	s.compose(groups, collected)
+	s.compose()
 	return s, err
+}
+
+// each calls f for all parts, at once if there are several.
+func (s *scrape) each(f func(*part)) {
+	if len(s.parts) == 1 {
+		f(s.parts[0])
+		return
+	}
+	var wait sync.WaitGroup
+	for _, p := range s.parts {
+		wait.Go(func() { f(p) })
+	}
+	wait.Wait()
 }
 
 // compose puts the page together. The backend's families are the same on every page, so they win over
 // those that are made here.
-func (s *scrape) compose(groups []backend.Group, collected []*page.Collected) {
-	r := s.r
-	s.page.Only(s.only)
-	hidden := s.page.AddGroups(page.Source{Groups: groups, Hidden: r.home.IsHidden()})
-	own := r.selfFamilies(s, groups, hidden)
-	for range s.page.AddCollected(append(collected, own...)) {
-		r.home.CountCollectorError()
+func (s *scrape) compose() {
+	hidden := 0
+	for i, p := range s.parts {
+		s.page.Omit(p.omitted)
+		if !slices.ContainsFunc(s.parts[:i], p.shares) {
+			hidden += s.page.AddGroups(&p.source)
+		}
+	}
+	r := s.own.r
+	s.own.collected = append(s.own.collected, r.selfFamilies(&s.own, hidden)...)
+	for _, p := range s.parts {
+		for range s.page.AddCollected(p.collected) {
+			p.r.home.CountCollectorError()
+		}
 	}
 	s.page.Sort()
 }
 
-// groups returns what the backend has for a page of the scope. err is Sync's.
-func (s *scrape) groups(b *series.Binding, err error) ([]backend.Group, error) {
+// end releases what the scrape has held.
+func (s *scrape) end() {
+	for _, p := range s.parts {
+		if p.locked {
+			p.r.scrapeMu.RUnlock()
+		}
+	}
+	s.page.Release()
+}
+
+// lock waits for a bind in progress; another one waits for the end of the scrape.
+func (p *part) lock(ctx context.Context) (err error) {
+	if !p.r.tryScrape() {
+		limited, cancel := context.WithDeadline(ctx, p.deadline)
+		defer cancel()
+		err = retry.Lock(limited, p.r.tryScrape)
+	}
+	p.locked = err == nil
+	return err
+}
+
+// settle decides what the registry shows.
+func (p *part) settle(ctx context.Context) {
+	r, o := p.r, p.o
+	now := r.home.Current()
+	// Bound or closed meanwhile; or there are series that were not there when others' were looked for.
+	if now != p.binding || p.err == nil && r.sampledNew.Load() != p.sampledNew && !now.Local {
+		rest, cancel := context.WithTimeout(ctx, time.Until(p.deadline)/2)
+		p.binding, p.err = now, r.sync(rest, now, o.Scope)
+		cancel()
+	}
+	p.source.Hidden, p.source.Now = r.home.IsHidden(), r.home.Now
+	p.source.Groups, p.err = p.groups()
 	switch {
-	case s.o.Scope == ScopeOwn:
-		return s.r.ownGroups(b)
-	case s.o.Scope != ScopeLeader:
-		return b.Walk(), err
+	case p.err == nil, errors.Is(p.err, ErrScope):
+	case errors.Is(p.err, ErrStale):
+		r.home.Log.Log(slog.LevelError, "sync", "the backend cannot be read; there is no page, since it would be behind those of other processes", "error", p.err)
+	case ctx.Err() == nil:
+		r.home.Log.Log(slog.LevelError, "sync", "the backend cannot be read; the page shows what is known", "error", p.err)
+	}
+	if o.Scope == ScopeLeader && !p.follows && !errors.Is(p.err, ErrStale) { // else they are on the leader's page
+		late, cancel := context.WithDeadline(ctx, p.early)
+		p.askLate(late)
+		cancel()
+	}
+}
+
+// groups returns what the backend has for a page of the scope.
+func (p *part) groups() ([]backend.Group, error) {
+	err := p.err
+	switch {
+	case p.o.Scope == ScopeOwn:
+		return p.r.ownGroups(p.binding)
+	case p.o.Scope != ScopeLeader:
+		return p.binding.Walk(), err
 	case err == nil:
 		var groups []backend.Group
-		if groups, err = s.narrow(b, b.Walk()); err == nil {
+		if groups, err = p.narrow(p.binding.Walk()); err == nil {
 			return groups, nil
 		}
 	}
@@ -161,25 +235,6 @@ func (s *scrape) groups(b *series.Binding, err error) ([]backend.Group, error) {
 		err = fmt.Errorf("%w: %w", ErrStale, err) // there may be another leader
 	}
 	return nil, err
-}
-
-// lock waits for a bind in progress; another one waits for end.
-func (s *scrape) lock(ctx context.Context) (err error) {
-	if !s.r.tryScrape() {
-		limited, cancel := context.WithDeadline(ctx, s.deadline)
-		defer cancel()
-		err = retry.Lock(limited, s.r.tryScrape)
-	}
-	s.locked = err == nil
-	return err
-}
-
-// end releases what the scrape has held.
-func (s *scrape) end() {
-	if s.locked {
-		s.r.scrapeMu.RUnlock()
-	}
-	s.page.Release()
 }
 
 // sync brings what is known up to date, as far as a page of this scope needs it.
@@ -196,54 +251,52 @@ func (r *Registry) sync(ctx context.Context, b *series.Binding, s Scope) error {
 }
 
 // askLate asks collectors of what is alike in all processes, when it is known that this one shows it.
-func (s *scrape) askLate(ctx context.Context, b *series.Binding) (collected []*page.Collected) {
+func (p *part) askLate(ctx context.Context) {
 	var omitted error
 	switch {
-	case len(s.o.Names) == 0:
-		collected, omitted = s.r.collect(ctx, ofAll)
-	case !s.o.foundIn(b):
-		collected, omitted = s.r.collect(ctx, everybody)
+	case len(p.o.Names) == 0:
+		p.collected, omitted = p.r.collect(ctx, ofAll)
+	case !p.o.foundIn(p.binding):
+		p.collected, omitted = p.r.collect(ctx, everybody)
 	}
-	s.page.Omit(omitted)
-	return collected
+	p.omitted = errors.Join(p.omitted, omitted)
 }
 
 // ask lets the backend see what other processes did, and collectors make their families, side by side, until some time.
-func (s *scrape) ask(ctx context.Context, b *series.Binding) (collected []*page.Collected, err error) {
-	r, o := s.r, s.o
-	early, cancel := context.WithDeadline(ctx, s.early)
+func (p *part) ask(ctx context.Context) {
+	r, o, b := p.r, p.o, p.binding
+	early, cancel := context.WithDeadline(ctx, p.early)
 	defer cancel()
+	collect := func(ctx context.Context, which whom) []*page.Collected {
+		collected, omitted := r.collect(ctx, which)
+		p.omitted = errors.Join(p.omitted, omitted)
+		return collected
+	}
 	whom := everybody
 	if remote := backend.IsRemote(b.Backend); len(o.Names) == 0 && (remote && o.Scope != ScopeOwn || o.Scope == ScopeLeader) {
 		// What they store is on the page when Sync has published it. Half of the time is for Sync.
-		first, cancel := context.WithDeadline(early, s.deadline.Add(-time.Until(s.deadline)*3/5))
-		_, omitted := r.collect(first, ofInstance)
-		s.page.Omit(omitted)
+		first, cancel := context.WithDeadline(early, p.deadline.Add(-time.Until(p.deadline)*3/5))
+		collect(first, ofInstance)
 		cancel()
 		whom = ofAll
 	}
 	synced := make(chan error, 1)
 	go func() { synced <- r.sync(early, b, o.Scope) }()
 	if len(o.Names) == 0 && o.Scope != ScopeLeader {
-		var omitted error
-		collected, omitted = r.collect(early, whom)
-		s.page.Omit(omitted)
+		p.collected = collect(early, whom)
 	}
 	select {
-	case err = <-synced: // before a collector hung
+	case p.err = <-synced: // before a collector hung
 	default:
 		select {
-		case err = <-synced:
+		case p.err = <-synced:
 		case <-early.Done():
-			err = r.lateSync(ctx, synced)
+			p.err = r.lateSync(ctx, synced)
 		}
 	}
 	if o.Scope != ScopeLeader && !o.foundIn(b) {
-		var omitted error
-		collected, omitted = r.collect(early, everybody)
-		s.page.Omit(omitted)
+		p.collected = collect(early, everybody)
 	}
-	return collected, err
 }
 
 // lateSync gives a Sync that has been told to end a twentieth of the time that is left to say what its end means.

@@ -53,7 +53,7 @@ const (
 
 // SetLogger sends what r has to say to l from now on; nil: where its options say. It is for the default
 // registry, whose metrics are made before main could give it options.
-func (r *Registry) SetLogger(l *slog.Logger) { r.home.Log.SetLogger(l) }
+func (r *Registry) SetLogger(l *slog.Logger) { r.base().home.Log.SetLogger(l) }
 
 func checkName(name string) error {
 	if strings.HasPrefix(name, series.OwnPrefix) {
@@ -157,10 +157,11 @@ func libraryVersion() string {
 }
 
 // selfFamilies are what the registry says about the backend, nearly always the same in all processes.
-func (r *Registry) selfFamilies(p *scrape, groups []backend.Group, hidden int) []*page.Collected {
+func (r *Registry) selfFamilies(p *part, hidden int) []*page.Collected {
 	if r.self.Load() == nil {
 		return nil
 	}
+	groups := p.source.Groups
 	s := &Sink{reg: r, own: true}
 	if p.o.Scope == ScopeLeader {
 		leads := 1.0

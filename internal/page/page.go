@@ -21,13 +21,14 @@ import (
 type Source struct {
 	Groups []backend.Group
 	Hidden func(*backend.Family) bool // says which families are not to be shown; nil: none
+	Only   *backend.Instance          // whose parts are shown where each process has some; nil: those of all
+	Now    func() time.Time           // for the windows of quantiles
 }
 
 // Options say what a page is to show, and how.
 type Options struct {
 	Format expo.Format
-	Names  []string         // of families or samples; none: all families
-	Now    func() time.Time // for the windows of quantiles
+	Names  []string // of families or samples; none: all families
 	Log    *report.Log
 }
 
@@ -39,10 +40,10 @@ type Page struct {
 	shown   names.Shown
 	name    []byte // scratch
 	omitted error  // the first thing that was left out
-	only    *backend.Instance
 	joined  []index.Joined
 	joiner  index.Joiner
-	next    []int // of each group, while several are merged
+	next    []int   // of each group, while several are merged
+	source  *Source // of the family that is being encoded
 	Reader
 	dist   expo.Distribution
 	number expo.Number
@@ -58,6 +59,7 @@ type Page struct {
 type Family struct {
 	expo.Family
 	groups    []index.Joined
+	source    *Source // of the groups
 	collected *Collected
 }
 
@@ -82,7 +84,7 @@ func (p *Page) Release() {
 	p.Reader.release()
 	p.number, p.noStarts = expo.Number{}, false
 	clear(p.shown)
-	p.omitted, p.only, p.o = nil, nil, Options{}
+	p.omitted, p.source, p.o = nil, nil, Options{}
 	pages.Put(p)
 }
 
@@ -96,13 +98,10 @@ func (p *Page) Omit(err error) {
 	}
 }
 
-// Only has the page show the parts of one instance alone, where each process has some; nil: those of all.
-func (p *Page) Only(i *backend.Instance) { p.only = i }
-
 // AddGroups adds the families of a backend that are asked for. Of several with one name, the newest is
 // shown together with those that differ only in labels and help. It returns how many series of the
 // others are not shown.
-func (p *Page) AddGroups(s Source) (hidden int) {
+func (p *Page) AddGroups(s *Source) (hidden int) {
 	groups := s.Groups
 	before := len(p.Families)
 	for i := 0; i < len(groups); {
@@ -139,6 +138,7 @@ func (p *Page) AddGroups(s Source) (hidden int) {
 				Family: expo.Family{Name: g.Name, Help: p.help(g), Unit: g.Unit, Type: names.TypeOf(g.Kind), Bounds: bounds,
 					ClassicLabels: classicGroups(shown)},
 				groups: shown[:len(shown):len(shown)],
+				source: s,
 			})
 		}
 		i = j

@@ -23,7 +23,7 @@ func (p *Page) encodeParts(dst []byte, e expo.Encoder, f *backend.Family, labels
 			continue
 		}
 		labels := labels
-		switch p.only {
+		switch p.source.Only {
 		case nil:
 			labels = processLabels(labels, part.Instance)
 		case part.Instance:

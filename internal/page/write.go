@@ -115,7 +115,7 @@ func (p *Page) encode(dst []byte, e expo.Encoder, g *index.Joined, i int) []byte
 		if f.Sketch != nil {
 			p.Blocks = g.Blocks(p.Blocks[:0], s.Labels)
 			// The clock is read for each series: a page may take longer than a slot.
-			p.quantiles(&p.dist, f, s.Words, f.Sketch.Epoch(p.o.Now()))
+			p.quantiles(&p.dist, f, s.Words, f.Sketch.Epoch(p.source.Now()))
 		}
 	default:
 		return p.value(dst, e, f, s.Labels, word.Float(&s.Words[backend.GaugeValue]))
@@ -146,6 +146,7 @@ func (p *Page) value(dst []byte, e expo.Encoder, f *backend.Family, labels strin
 
 // series ranges over a family's series by label text: the group, and the place of the series in it.
 func (p *Page) series(f *Family) func(yield func(*index.Joined, int) bool) {
+	p.source = f.source
 	return func(yield func(*index.Joined, int) bool) {
 		for i := range f.groups {
 			f.groups[i].Rewind()

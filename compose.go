@@ -1,0 +1,117 @@
+package gotheus
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"sync/atomic"
+)
+
+// base returns the registry that has the families and the backend: r, unless r is a view.
+func (r *Registry) base() *Registry {
+	if r.view != nil {
+		return r.view
+	}
+	return r
+}
+
+// Sub returns a view of r in which every name has a further prefix, behind that of r, and every series
+// has further constant labels. What is made through it has the same backend and is on the same page;
+// all methods that are about the backend, the page or the log are those of r. It panics with an error
+// that wraps ErrInvalid if the prefix or the labels cannot be part of any metric, or if a label is a
+// constant one of r already; see TrySub.
+func (r *Registry) Sub(prefix string, labels Labels) *Registry { return Must(r.TrySub(prefix, labels)) }
+
+// TrySub is Sub with an error in place of the panic.
+func (r *Registry) TrySub(prefix string, labels Labels) (*Registry, error) {
+	opts := r.opts
+	opts.Prefix += prefix
+	opts.Labels = maps.Clone(r.opts.Labels)
+	for _, name := range sortedKeys(labels) {
+		if value, ok := opts.Labels[name]; ok {
+			return nil, fmt.Errorf("%w: constant label %q: the registry has it already, with the value %q", ErrInvalid, name, value)
+		}
+		if opts.Labels == nil {
+			opts.Labels = make(Labels)
+		}
+		opts.Labels[name] = labels[name]
+	}
+	if err := opts.check(); err != nil {
+		return nil, err
+	}
+	return &Registry{view: r.base(), opts: opts}, nil
+}
+
+// Include shows the families and collectors of another registry on r's pages, until remove is called.
+// Values stay in the backend of other, which is read for each page; Flush and Close of r do not touch
+// it. A family whose names clash with one of r is left out, which is logged. Registries that other
+// includes are included, too. It panics with an error that wraps ErrInvalid if other is nil, or r
+// itself, or a view of it.
+func (r *Registry) Include(other *Registry) (remove func()) {
+	if other == nil {
+		panic(fmt.Errorf("%w: Include: the registry is nil", ErrInvalid))
+	}
+	r, other = r.base(), other.base()
+	if r == other {
+		panic(fmt.Errorf("%w: Include: a registry is on its own page already", ErrInvalid))
+	}
+	entry := &other
+	r.collectorsMu.Lock()
+	defer r.collectorsMu.Unlock()
+	r.includes = append(r.includes, entry)
+	return func() {
+		r.collectorsMu.Lock()
+		defer r.collectorsMu.Unlock()
+		r.includes = slices.DeleteFunc(r.includes, func(e **Registry) bool { return e == entry })
+	}
+}
+
+// included returns the registries that are on r's pages besides r, each once.
+func (r *Registry) included() (all []*Registry) {
+	var add func(from *Registry)
+	add = func(from *Registry) {
+		from.collectorsMu.Lock()
+		list := slices.Clone(from.includes)
+		from.collectorsMu.Unlock()
+		for _, entry := range list {
+			if other := *entry; other != r && !slices.Contains(all, other) {
+				all = append(all, other)
+				add(other)
+			}
+		}
+	}
+	add(r)
+	return all
+}
+
+// shares reports whether two registries are bound to the same place: then what one of them has read
+// has all of the other's.
+func (p *part) shares(q *part) bool {
+	a, b := p.r.bind.asked.Load(), q.r.bind.asked.Load()
+	return !p.binding.Local && !q.binding.Local && (p.binding.Backend == q.binding.Backend || a != nil && b != nil && a.url && b.url && a.name == b.name)
+}
+
+// places counts registries, for the order in which scrapes lock them.
+var places atomic.Uint64
+
+// inLockOrder returns parts in an order that all scrapes agree about: else two registries that include
+// each other, and are being bound, could wait for each other's scrapes.
+func inLockOrder(parts []*part) []*part {
+	if len(parts) == 1 {
+		return parts
+	}
+	return slices.SortedFunc(slices.Values(parts), func(a, b *part) int { return cmp.Compare(a.r.place(), b.r.place()) })
+}
+
+func (r *Registry) place() uint64 {
+	r.placeOnce.Do(func() { r.placeNumber = places.Add(1) })
+	return r.placeNumber
+}
+
+// Sub returns a view of the default registry, see Registry.Sub.
+func Sub(prefix string, labels Labels) *Registry { return Default().Sub(prefix, labels) }
+
+// Include shows another registry's families on the pages of the default registry, see
+// Registry.Include.
+func Include(other *Registry) (remove func()) { return Default().Include(other) }
