@@ -18,8 +18,8 @@ const module = "github.com/gotheus/gotheus"
 // floors are the packages of the root module, from the ground up. A package imports those of floors
 // below its own, and none beside it or above.
 var floors = [][]string{
-	{"expo", "store", "internal/bounds", "internal/labelstruct", "internal/needs", "internal/report", "internal/retry", "internal/sparse", "internal/spread"},
-	{"internal/backend", "internal/periodic"},
+	{"store", "internal/bounds", "internal/labelstruct", "internal/labeltext", "internal/needs", "internal/report", "internal/retry", "internal/sparse", "internal/spread"},
+	{"expo", "internal/backend", "internal/periodic"},
 	{"internal/index", "internal/lookup", "internal/names", "internal/word"},
 	{"internal/backend/heap", "internal/backend/shm", "internal/backend/syncer", "internal/leader"},
 	{"internal/backend/backendtest", "internal/open", "internal/page", "internal/series"},

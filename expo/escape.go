@@ -4,6 +4,8 @@ import (
 	"strconv"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/gotheus/gotheus/internal/labeltext"
 )
 
 // Escaping says how names are shown that do not match the classic pattern, which is
@@ -109,7 +111,7 @@ func (n *names) appendName(dst []byte, name string) []byte {
 		return append(dst, name...)
 	}
 	dst = append(dst, '"')
-	dst = appendEscaped(dst, name, true)
+	dst = labeltext.Append(dst, name, true)
 	return append(dst, '"')
 }
 
@@ -122,7 +124,7 @@ func (h *head) set(n *names, name, suffix string) {
 	b := (*h)[:0]
 	if n.quoted {
 		b = append(b, `{"`...)
-		b = appendEscaped(b, name, true)
+		b = labeltext.Append(b, name, true)
 		b = append(b, suffix...)
 		*h = append(b, `",`...)
 		return
@@ -169,7 +171,7 @@ func (n *names) appendLabels(dst []byte, labels string) []byte {
 	for first := true; labels != ""; first = false {
 		var name, value string
 		var ok bool
-		if name, value, labels, ok = cutLabel(labels); !ok {
+		if name, value, labels, ok = labeltext.Cut(labels); !ok {
 			return dst
 		}
 		if !first {
@@ -187,83 +189,4 @@ func (n *names) appendLabels(dst []byte, labels string) []byte {
 // end in a comma.
 func mayQuote(labels string) bool {
 	return labels != "" && labels[0] == '"' || strings.Contains(labels, `,"`)
-}
-
-// cutLabel splits a label text after the first label, and returns its name and its value, still
-// escaped.
-func cutLabel(text string) (name, value, rest string, ok bool) {
-	if text[0] == '"' {
-		end := endOfQuoted(text[1:])
-		if end < 0 {
-			return "", "", "", false
-		}
-		name, rest = unescape(text[1:1+end]), text[end+2:]
-		if rest, ok = strings.CutPrefix(rest, `="`); !ok {
-			return "", "", "", false
-		}
-	} else if name, rest, ok = strings.Cut(text, `="`); !ok {
-		return "", "", "", false
-	}
-	end := endOfQuoted(rest)
-	if end < 0 {
-		return "", "", "", false
-	}
-	return name, rest[:end], strings.TrimPrefix(rest[end+1:], ","), true
-}
-
-// endOfQuoted returns the index of the closing quote, or -1 if there is none.
-func endOfQuoted(s string) int {
-	for i := 0; i < len(s); i++ {
-		switch s[i] {
-		case '"':
-			return i
-		case '\\':
-			i++
-		}
-	}
-	return -1
-}
-
-func unescape(s string) string {
-	if !strings.Contains(s, `\`) {
-		return s
-	}
-	return string(appendUnescaped(nil, s))
-}
-
-func appendUnescaped(dst []byte, s string) []byte {
-	for {
-		i := strings.IndexByte(s, '\\')
-		if i < 0 || i+1 == len(s) {
-			return append(dst, s...)
-		}
-		dst = append(dst, s[:i]...)
-		if c := s[i+1]; c == 'n' {
-			dst = append(dst, '\n')
-		} else {
-			dst = append(dst, c)
-		}
-		s = s[i+2:]
-	}
-}
-
-// appendEscaped escapes backslash, line feed and optionally double quote.
-func appendEscaped(dst []byte, s string, quote bool) []byte {
-	special := "\\\n"
-	if quote {
-		special = "\\\n\""
-	}
-	for {
-		i := strings.IndexAny(s, special)
-		if i < 0 {
-			return append(dst, s...)
-		}
-		dst = append(dst, s[:i]...)
-		if s[i] == '\n' {
-			dst = append(dst, `\n`...)
-		} else {
-			dst = append(dst, '\\', s[i])
-		}
-		s = s[i+1:]
-	}
 }

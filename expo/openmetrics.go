@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/gotheus/gotheus/internal/labeltext"
 )
 
 // openMetrics writes OpenMetrics 0.0.1 and 1.0.0, see
@@ -70,7 +72,7 @@ func appendMetadata(dst []byte, n *names, name, typ string) []byte {
 	dst = append(dst, "\n# HELP "...)
 	dst = n.appendName(dst, name)
 	dst = append(dst, ' ')
-	dst = appendEscaped(dst, withoutReturns(n.family.Help), true)
+	dst = labeltext.Append(dst, withoutReturns(n.family.Help), true)
 	return append(dst, '\n')
 }
 
@@ -179,13 +181,13 @@ func (n *names) shows(labels string) bool {
 	var few [8]string
 	names, runes := few[:0], 0
 	for labels != "" {
-		name, value, rest, ok := cutLabel(labels)
+		name, value, rest, ok := labeltext.Cut(labels)
 		name = n.escaping.LabelName(name)
 		if !ok || name == "__name__" || slices.Contains(names, name) {
 			return false
 		}
 		names = append(names, name)
-		runes += utf8.RuneCountInString(name) + utf8.RuneCountInString(unescape(value))
+		runes += utf8.RuneCountInString(name) + utf8.RuneCountInString(labeltext.Unescape(value))
 		labels = rest
 	}
 	return runes <= 128

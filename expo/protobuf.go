@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"math"
 	"slices"
+
+	"github.com/gotheus/gotheus/internal/labeltext"
 )
 
 // protobuf writes messages io.prometheus.client.MetricFamily, each preceded by its length as a
@@ -72,7 +74,7 @@ func (e *protobuf) end(start int, time int64) {
 // appendPairs appends a LabelPair for each label of a text.
 func (e *protobuf) appendPairs(b []byte, labels string) []byte {
 	for labels != "" {
-		name, value, rest, ok := cutLabel(labels)
+		name, value, rest, ok := labeltext.Cut(labels)
 		if !ok {
 			return b
 		}
@@ -84,7 +86,7 @@ func (e *protobuf) appendPairs(b []byte, labels string) []byte {
 			e.scratch = e.escaping.append(e.scratch[:0], name, false)
 			b = appendBytes(b, 1, e.scratch)
 		}
-		e.scratch = appendUnescaped(e.scratch[:0], value)
+		e.scratch = labeltext.AppendUnescaped(e.scratch[:0], value)
 		b = appendBytes(b, 2, e.scratch)
 		b = closeMessage(b, start)
 		labels = rest

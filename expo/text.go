@@ -1,6 +1,10 @@
 package expo
 
-import "strconv"
+import (
+	"strconv"
+
+	"github.com/gotheus/gotheus/internal/labeltext"
+)
 
 // text writes the text formats 0.0.4 and 1.0.0, see
 // https://prometheus.io/docs/instrumenting/exposition_formats/.
@@ -56,7 +60,7 @@ func (e *text) Family(dst []byte, f *Family) []byte {
 	dst = append(dst, "# HELP "...)
 	dst = e.appendName(dst, e.name)
 	dst = append(dst, ' ')
-	dst = appendEscaped(dst, f.Help, false)
+	dst = labeltext.Append(dst, f.Help, false)
 	dst = append(dst, "\n# TYPE "...)
 	dst = e.appendName(dst, e.name)
 	dst = append(dst, ' ')

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/gotheus/gotheus/internal/labeltext"
 )
 
 // LabelText returns the identity of a series: its labels as in the text format, without the braces,
@@ -46,11 +48,11 @@ func writeLabel(b *strings.Builder, name, value string) {
 		b.WriteString(name)
 	} else {
 		b.WriteByte('"')
-		writeEscaped(b, name)
+		labeltext.Write(b, name)
 		b.WriteByte('"')
 	}
 	b.WriteString(`="`)
-	writeEscaped(b, value)
+	labeltext.Write(b, value)
 	b.WriteByte('"')
 }
 
@@ -84,44 +86,13 @@ func (f *Family) LabelValues(text string) ([]string, error) {
 func ParseLabels(text string) iter.Seq2[string, string] {
 	return func(yield func(name, value string) bool) {
 		for text != "" {
-			name, rest, ok := cutName(text)
-			if !ok {
+			name, value, rest, ok := labeltext.Cut(text)
+			if !ok || !yield(name, labeltext.Unescape(value)) {
 				return
 			}
-			end := endOfQuoted(rest)
-			if end < 0 || !yield(name, unescape(rest[:end])) {
-				return
-			}
-			text = strings.TrimPrefix(rest[end+1:], ",")
+			text = rest
 		}
 	}
-}
-
-// cutName splits a label text after the first label's name, equals sign and opening quote.
-func cutName(text string) (name, rest string, ok bool) {
-	quoted, isQuoted := strings.CutPrefix(text, `"`)
-	if !isQuoted {
-		return strings.Cut(text, `="`)
-	}
-	end := endOfQuoted(quoted)
-	if end < 0 {
-		return "", "", false
-	}
-	rest, ok = strings.CutPrefix(quoted[end+1:], `="`)
-	return unescape(quoted[:end]), rest, ok
-}
-
-// endOfQuoted returns the index of the closing quote, or -1 if there is none.
-func endOfQuoted(s string) int {
-	for i := 0; i < len(s); i++ {
-		switch s[i] {
-		case '"':
-			return i
-		case '\\':
-			i++
-		}
-	}
-	return -1
 }
 
 // SortLabels returns the names in ascending order, as in Family.Labels, and for each of them its
@@ -136,40 +107,4 @@ func SortLabels(names []string) (sorted []string, place []int) {
 		sorted = append(sorted, names[p])
 	}
 	return sorted, place
-}
-
-func writeEscaped(b *strings.Builder, v string) {
-	for {
-		i := strings.IndexAny(v, "\\\"\n")
-		if i < 0 {
-			b.WriteString(v)
-			return
-		}
-		b.WriteString(v[:i])
-		if v[i] == '\n' {
-			b.WriteString(`\n`)
-		} else {
-			b.WriteByte('\\')
-			b.WriteByte(v[i])
-		}
-		v = v[i+1:]
-	}
-}
-
-func unescape(s string) string {
-	if !strings.Contains(s, `\`) {
-		return s
-	}
-	b := make([]byte, 0, len(s))
-	for i := 0; i < len(s); i++ {
-		c := s[i]
-		if c == '\\' && i+1 < len(s) {
-			i++
-			if c = s[i]; c == 'n' {
-				c = '\n'
-			}
-		}
-		b = append(b, c)
-	}
-	return string(b)
 }

@@ -4,6 +4,7 @@ import (
 	"strings"
 
 	"github.com/gotheus/gotheus/internal/backend"
+	"github.com/gotheus/gotheus/internal/labeltext"
 )
 
 // Text says how the label text of a family's series is made of its label values.
@@ -38,7 +39,7 @@ func (t *Text) Write(values []string) string {
 	for _, v := range values {
 		size += len(v)
 		for i := range len(v) {
-			if special(v[i]) {
+			if labeltext.IsSpecial(v[i]) {
 				specials++
 			}
 		}
@@ -50,30 +51,11 @@ func (t *Text) Write(values []string) string {
 		if specials == 0 {
 			b.WriteString(v)
 		} else {
-			writeEscaped(&b, v)
+			labeltext.Write(&b, v)
 		}
 	}
 	b.WriteString(t.gaps[len(values)])
 	return b.String()
-}
-
-func special(c byte) bool { return c == '"' || c == '\\' || c == '\n' }
-
-func writeEscaped(b *strings.Builder, v string) {
-	for i := range len(v) {
-		if special(v[i]) {
-			b.WriteByte('\\')
-		}
-		b.WriteByte(escaped(v[i]))
-	}
-}
-
-// escaped returns what follows the backslash for a special character.
-func escaped(c byte) byte {
-	if c == '\n' {
-		return 'n'
-	}
-	return c
 }
 
 // same reports whether a label text is that of these values. alike says that they have the lengths of
@@ -101,11 +83,11 @@ func (t *Text) sameEscaped(text string, values []string) bool {
 		}
 		for i := range len(v) {
 			c := v[i]
-			if special(c) {
+			if labeltext.IsSpecial(c) {
 				if rest == "" || rest[0] != '\\' {
 					return false
 				}
-				rest, c = rest[1:], escaped(c)
+				rest, c = rest[1:], labeltext.Escaped(c)
 			}
 			if rest == "" || rest[0] != c {
 				return false
