@@ -1,5 +1,5 @@
-// Command service is the example of the README. Start it twice, with another port, and either page shows
-// the total of both.
+// Command service is the example of the README. Start it twice, with another port, and either page
+// shows the total of both.
 package main
 
 import (
@@ -8,19 +8,14 @@ import (
 	"log"
 	"net/http"
 	"os"
-	"time"
 
 	"github.com/gotheus/gotheus"
 	"github.com/gotheus/gotheus/metrichttp"
 )
 
-var (
-	orders  = gotheus.NewCounterVec("shop_orders_total", "Orders taken.", nil, "country", "paid_by")
-	latency = gotheus.NewHistogram("shop_order_seconds", "Time to take an order.", nil)
-)
+var orders = gotheus.NewCounterVec("shop_orders_total", "Orders taken.", nil, "country", "paid_by")
 
 func order(w http.ResponseWriter, r *http.Request) {
-	defer latency.ObserveSince(time.Now())
 	orders.With("SE", "card").Inc()
 	fmt.Fprintln(w, "thank you")
 }
@@ -31,5 +26,5 @@ func main() {
 	}
 	http.HandleFunc("/order", order)
 	http.Handle("/metrics", &metrichttp.Handler{})
-	log.Print(http.ListenAndServe(os.Args[1], new(metrichttp.Middleware).Wrap(http.DefaultServeMux)))
+	log.Print(http.ListenAndServe(os.Args[1], nil))
 }
