@@ -129,7 +129,8 @@ func (r *Registry) collect(ctx context.Context, which whom) (families []*page.Co
 				return
 			}
 			if err != nil {
-				if errs[i] = err; !errors.Is(ctx.Err(), context.Canceled) { // else nobody wants the page
+				// If ctx was cancelled, nobody wants the page.
+				if errs[i] = err; !errors.Is(ctx.Err(), context.Canceled) {
 					r.leftOut(c, err)
 					c.fail(stored)
 				}

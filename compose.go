@@ -16,11 +16,11 @@ func (r *Registry) base() *Registry {
 	return r
 }
 
-// Sub returns a view of r in which every name has a further prefix, behind that of r, and every series
-// has further constant labels. What is made through it has the same backend and is on the same page;
-// all methods that are about the backend, the page or the log are those of r. It panics with an error
-// that wraps ErrInvalid if the prefix or the labels cannot be part of any metric, or if a label is a
-// constant one of r already; see TrySub.
+// Sub returns a view of r in which every name has a further prefix, behind that of r, and every
+// series has further constant labels. What is made through it has the same backend and is on the
+// same page; all methods that are about the backend, the page or the log are those of r. It panics
+// with an error that wraps ErrInvalid if the prefix or the labels cannot be part of any metric, or
+// if a label is a constant one of r already; see TrySub.
 func (r *Registry) Sub(prefix string, labels Labels) *Registry { return Must(r.TrySub(prefix, labels)) }
 
 // TrySub is Sub with an error in place of the panic.
@@ -43,11 +43,11 @@ func (r *Registry) TrySub(prefix string, labels Labels) (*Registry, error) {
 	return &Registry{view: r.base(), opts: opts}, nil
 }
 
-// Include shows the families and collectors of another registry on r's pages, until remove is called.
-// Values stay in the backend of other, which is read for each page; Flush and Close of r do not touch
-// it. A family whose names clash with one of r is left out, which is logged. Registries that other
-// includes are included, too. It panics with an error that wraps ErrInvalid if other is nil, or r
-// itself, or a view of it.
+// Include shows the families and collectors of another registry on r's pages, until remove is
+// called. Values stay in the backend of other, which is read for each page; Flush and Close of r do
+// not touch it. A family whose names clash with one of r is left out, which is logged. Registries
+// that other includes are included, too. It panics with an error that wraps ErrInvalid if other is
+// nil, or r itself, or a view of it.
 func (r *Registry) Include(other *Registry) (remove func()) {
 	if other == nil {
 		panic(fmt.Errorf("%w: Include: the registry is nil", ErrInvalid))
@@ -89,24 +89,30 @@ func (r *Registry) included() (all []*Registry) {
 // has all of the other's.
 func (p *part) shares(q *part) bool {
 	a, b := p.r.bind.asked.Load(), q.r.bind.asked.Load()
-	return !p.binding.Local && !q.binding.Local && (p.binding.Backend == q.binding.Backend || a != nil && b != nil && a.url && b.url && a.name == b.name)
+	switch {
+	case p.binding.Local || q.binding.Local:
+		return false
+	case p.binding.Backend == q.binding.Backend:
+		return true
+	}
+	return a != nil && b != nil && a.url && b.url && a.name == b.name
 }
 
-// places counts registries, for the order in which scrapes lock them.
-var places atomic.Uint64
+// lockNumbers counts registries, for the order in which scrapes lock them.
+var lockNumbers atomic.Uint64
 
-// inLockOrder returns parts in an order that all scrapes agree about: else two registries that include
-// each other, and are being bound, could wait for each other's scrapes.
+// inLockOrder returns parts in an order that all scrapes agree about: else two registries that
+// include each other, and are being bound, could wait for each other's scrapes.
 func inLockOrder(parts []*part) []*part {
 	if len(parts) == 1 {
 		return parts
 	}
-	return slices.SortedFunc(slices.Values(parts), func(a, b *part) int { return cmp.Compare(a.r.place(), b.r.place()) })
+	return slices.SortedFunc(slices.Values(parts), func(a, b *part) int { return cmp.Compare(a.r.lockPlace(), b.r.lockPlace()) })
 }
 
-func (r *Registry) place() uint64 {
-	r.placeOnce.Do(func() { r.placeNumber = places.Add(1) })
-	return r.placeNumber
+func (r *Registry) lockPlace() uint64 {
+	r.lockOnce.Do(func() { r.lockNumber = lockNumbers.Add(1) })
+	return r.lockNumber
 }
 
 // Sub returns a view of the default registry, see Registry.Sub.

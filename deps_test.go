@@ -32,8 +32,9 @@ var floors = [][]string{
 // heavy are packages of the standard library that not everybody may import, and who may.
 var heavy = map[string][]string{
 	"net/http": {"metrichttp", "metrictest", "examples/service"},
-	"reflect":  {"", "internal/labelstruct", "internal/open"}, // of structs with labels, and of nil pointers
-	// Of mapped memory, of strings in structs, and for go:linkname. The last two have twins without.
+	"reflect":  {"", "internal/labelstruct", "internal/open"}, // structs with labels, nil pointers
+	// Of mapped memory, of strings in structs, and for go:linkname. The last two have twins
+	// without.
 	"unsafe": {"internal/backend/shm", "internal/labelstruct", "internal/spread"},
 	"C":      {},
 }
@@ -121,7 +122,8 @@ func relative(path string) string { return strings.TrimPrefix(strings.TrimPrefix
 func TestInlining(t *testing.T) {
 	t.Parallel()
 	cmd := exec.Command("go", "build", "-gcflags=-m", ".")
-	cmd.Env = append(cmd.Environ(), "GOARCH=amd64") // 32-bit machines have no such instruction to inline
+	// 32-bit machines have no such instruction to inline.
+	cmd.Env = append(cmd.Environ(), "GOARCH=amd64")
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		t.Fatalf("%v: %s", err, out)

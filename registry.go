@@ -22,10 +22,11 @@ import (
 
 var (
 	// ErrInvalid is wrapped by errors about definitions that can never be exposed: a bad name,
-	// help, label, bucket or option; and about arguments that cannot work, such as a nil collector.
+	// help, label, bucket or option; and about arguments that cannot work, such as a nil
+	// collector.
 	ErrInvalid = errors.New("gotheus: invalid definition")
-	// ErrConflict is wrapped by errors about definitions that clash with one the registry already
-	// has. Their text says what differs.
+	// ErrConflict is wrapped by errors about definitions that clash with one the registry
+	// already has. Their text says what differs.
 	ErrConflict = series.ErrConflict
 )
 
@@ -33,8 +34,8 @@ var (
 // ready and keeps values in the heap. A Registry must not be copied; all its methods may be called
 // concurrently.
 type Registry struct {
-	view *Registry       // the registry that this is a view of; nil: it is none, see Sub
-	opts RegistryOptions // of a view: with its prefix and labels
+	view *Registry       // the registry that this is a view of, see Sub; nil: it is none
+	opts RegistryOptions // those of a view have its prefix and labels
 	home series.Home     // the families, and the backend that their series are in
 	bind bindState
 
@@ -43,18 +44,20 @@ type Registry struct {
 
 	collectorsMu sync.Mutex
 	collectors   []*collector
+	includes     []**Registry // pointers tell two calls of Include apart
 	sampler      periodic.Timer
-	sampledNew   atomic.Uint64               // how often sampling has made series, which the backend's Walk may not know yet
-	self         atomic.Pointer[selfMetrics] // nil: none, or not yet
+	sampledNew   atomic.Uint64 // counts series made by sampling, which Walk may not show yet
 
-	includes    []**Registry // guarded by collectorsMu; pointers tell two calls of Include apart
-	placeOnce   sync.Once
-	placeNumber uint64
+	self atomic.Pointer[selfMetrics] // nil: there are none, or not yet
+
+	lockOnce   sync.Once
+	lockNumber uint64 // see inLockOrder
 }
 
-// NewRegistry returns an empty registry. Registries that are bound to the same backend have one page: to keep
-// metrics apart, give each a backend, or a namespace of a store, of its own. It panics with an error that wraps
-// ErrInvalid if o's prefix or labels cannot be part of any metric; see TryNewRegistry.
+// NewRegistry returns an empty registry. Registries that are bound to the same backend have one
+// page: to keep metrics apart, give each a backend, or a namespace of a store, of its own. It
+// panics with an error that wraps ErrInvalid if o's prefix or labels cannot be part of any metric;
+// see TryNewRegistry.
 func NewRegistry(o *RegistryOptions) *Registry { return Must(TryNewRegistry(o)) }
 
 // TryNewRegistry is NewRegistry with an error in place of the panic.
@@ -94,7 +97,8 @@ func (o *RegistryOptions) check() error {
 	return nil
 }
 
-// Now returns the time by the registry's clock, which is time.Now unless [RegistryOptions] has another.
+// Now returns the time by the registry's clock, which is time.Now unless [RegistryOptions] has
+// another.
 func (r *Registry) Now() time.Time { return r.base().home.Now() }
 
 // define returns the family for a definition, an existing one if they do not differ.
@@ -152,7 +156,8 @@ func prepare[M Instrument](r *Registry, name, help string, o OptionsFor[M], vec 
 	return f, nil
 }
 
-// enter takes a family into the registry and returns it, or the one that is there if they do not differ.
+// enter takes a family into the registry and returns it, or the one that is there if they do not
+// differ.
 func (r *Registry) enter(f *series.Family) (*series.Family, error) {
 	r = r.base()
 	f, err := r.home.Enter(f)
@@ -176,14 +181,14 @@ func maxSeries(r *Registry, c common, vec bool) int64 {
 	return int64(limit)
 }
 
-// OverflowValue is the value of all labels of the series that a look-up returns when its family has as
-// many series as it may have, see Vec.
+// OverflowValue is the value of all labels of the series that a look-up returns when its family has
+// as many series as it may have, see Vec.
 const OverflowValue = series.OverflowValue
 
 // HideFamily takes the family of that name (without the registry's prefix) off this process's pages
 // and reports whether there was one. Its instruments can be used on, unseen; its values stay in the
-// backend, and other processes go on showing them. Defining the same family again brings it back, with
-// its values and the help text it had; another definition of the name is allowed.
+// backend, and other processes go on showing them. Defining the same family again brings it back,
+// with its values and the help text it had; another definition of the name is allowed.
 func (r *Registry) HideFamily(name string) bool {
 	return r.base().home.Hide(r.opts.Prefix + name)
 }

@@ -9,10 +9,12 @@ import (
 	"github.com/gotheus/gotheus/internal/series"
 )
 
-// Sampling: what process collectors and functions say about this process is written, as a whole, to words
-// that belong to this instance, at its own scrapes and, since others are scraped, from time to time.
+// Sampling: what process collectors and functions say about this process is written, as a whole, to
+// words that belong to this instance, at its own scrapes and, since others are scraped, from time
+// to time.
 
-// defaultSampleInterval is often enough for scrapers, which seldom come more often than every ten seconds.
+// defaultSampleInterval is often enough for scrapers, which seldom come more often than every ten
+// seconds.
 const defaultSampleInterval = 5 * time.Second
 
 func (r *Registry) sampleInterval() time.Duration {
@@ -22,8 +24,8 @@ func (r *Registry) sampleInterval() time.Duration {
 	return defaultSampleInterval
 }
 
-// startSampling asks process collectors at once and from time to time, unless nobody but this process
-// would see anything.
+// startSampling asks process collectors at once and from time to time, unless nobody but this
+// process would see anything.
 func (r *Registry) startSampling() {
 	if r.home.Current().Local {
 		return

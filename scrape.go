@@ -19,8 +19,8 @@ import (
 	"github.com/gotheus/gotheus/internal/series"
 )
 
-// ErrStale is wrapped by the error of a page of a backend that cannot be read, where what is known may be behind
-// what another process has shown. Nothing was written.
+// ErrStale is wrapped by the error of a page of a backend that cannot be read, where what is known
+// may be behind what another process has shown. Nothing was written.
 var ErrStale = backend.ErrStale
 
 // ErrPartial is wrapped by errors of strict pages that something would have been left out of.
@@ -29,11 +29,11 @@ var ErrPartial = errors.New("gotheus: the page would not be complete")
 // WriteOptions are for Write. The zero value is the whole page in the text format 0.0.4.
 type WriteOptions struct {
 	Format expo.Format
-	// Names selects families by the names of families or samples, with the prefix. Collectors are
-	// asked only if the backend does not have all of them. Nil: all families.
+	// Names selects families by the names of families or samples, with the prefix. Collectors
+	// are asked only if the backend does not have all of them. Nil: all families.
 	Names []string
-	// Strict makes it an error that wraps ErrPartial, before anything is written, if the backend cannot
-	// say what other processes did, or a collector or family would be left out.
+	// Strict makes it an error that wraps ErrPartial, before anything is written, if the
+	// backend cannot say what other processes did, or a collector or family would be left out.
 	Strict bool
 	// Scope says whose counts the page shows.
 	Scope Scope
@@ -43,12 +43,12 @@ type WriteOptions struct {
 func (r *Registry) WriteText(w io.Writer) error { return r.Write(context.Background(), w, nil) }
 
 // Write writes the page: all families of the backend, whichever process made them, and those of the
-// collectors, by name, each with its series by label text. Nil options are the default. It writes in
-// pieces while it encodes. Collectors have until shortly before ctx's deadline. When the backend cannot say
-// what other processes did, the page shows what is known and Write returns the backend's error, but for one
-// that wraps [ErrStale], with which nothing is written; otherwise the error is the writer's or ctx's, and the
-// page ends where it happened. Families that would make a
-// page that parsers reject are left out, logged, and counted in gotheus_hidden_series or
+// collectors, by name, each with its series by label text. Nil options are the default. It writes
+// in pieces while it encodes. Collectors have until shortly before ctx's deadline. When the backend
+// cannot say what other processes did, the page shows what is known and Write returns the backend's
+// error, but for one that wraps [ErrStale], with which nothing is written; otherwise the error is
+// the writer's or ctx's, and the page ends where it happened. Families that would make a page that
+// parsers reject are left out, logged, and counted in gotheus_hidden_series or
 // gotheus_collector_errors_total.
 func (r *Registry) Write(ctx context.Context, w io.Writer, o *WriteOptions) (err error) {
 	start, size := time.Now(), 0
@@ -80,7 +80,7 @@ type scrape struct {
 	parts    []*part  // own, and those of the registries that are included
 	few      [1]*part // room for parts, if nothing is included
 	deadline time.Time
-	early    time.Time // until when collectors and backends are waited for; the rest is for writing
+	early    time.Time // the limit for collectors and backends; the rest of the time is for writing
 }
 
 // part is what one registry has on a page.
@@ -90,15 +90,15 @@ type part struct {
 	binding    *series.Binding
 	locked     bool // r.scrapeMu is held
 	collected  []*page.Collected
-	omitted    error  // something that is missing
-	err        error  // what is known may be old
-	sampledNew uint64 // r.sampledNew before others were asked
+	omitted    error  // what is missing from the page
+	err        error  // why the groups may be out of date
+	sampledNew uint64 // r.sampledNew before the backend was read
 	source     page.Source
 	follows    bool // another process shows what is not its own
 }
 
-// scrape asks for what a page is made of, and decides which families are on it. The registry is not
-// bound to another backend before the scrape is ended. A page with an error shows what was known
+// scrape gathers what a page is made of, and decides which families are on it. No registry on the page
+// is bound to another backend until end is called. If there is an error, the page shows what was read
 // before.
 func (r *Registry) scrape(ctx context.Context, o *WriteOptions) (s *scrape, err error) {
 	r = r.base()
@@ -117,9 +117,10 @@ func (r *Registry) scrape(ctx context.Context, o *WriteOptions) (s *scrape, err 
 		p.scrape = s
 		p.r.applyEnv(ctx)
 		p.binding, p.sampledNew = p.r.home.Current(), p.r.sampledNew.Load()
+		// Waiting costs most of the time that a small page takes, so it is skipped in the heap.
 		if !p.binding.Local || p.r.hasCollectors() {
 			p.ask(ctx)
-		} // else there is nobody to wait for, which would cost most of what a small page does
+		}
 	})
 	for _, p := range inLockOrder(s.parts) {
 		if err := p.lock(ctx); err != nil {
@@ -150,8 +151,8 @@ func (s *scrape) each(f func(*part)) {
 	wait.Wait()
 }
 
-// compose puts the page together. The backend's families are the same on every page, so they win over
-// those that are made here.
+// compose puts the page together. The backend's families are the same on every page, so they win
+// over those that are made here.
 func (s *scrape) compose() {
 	hidden := 0
 	for i, p := range s.parts {
@@ -195,7 +196,8 @@ func (p *part) lock(ctx context.Context) (err error) {
 func (p *part) settle(ctx context.Context) {
 	r, o := p.r, p.o
 	now := r.home.Current()
-	// Bound or closed meanwhile; or there are series that were not there when others' were looked for.
+	// Bound or closed meanwhile; or there are series that were not there when others' were
+	// looked for.
 	if now != p.binding || p.err == nil && r.sampledNew.Load() != p.sampledNew && !now.Local {
 		rest, cancel := context.WithTimeout(ctx, time.Until(p.deadline)/2)
 		p.binding, p.err = now, r.sync(rest, now, o.Scope)
@@ -206,11 +208,15 @@ func (p *part) settle(ctx context.Context) {
 	switch {
 	case p.err == nil, errors.Is(p.err, ErrScope):
 	case errors.Is(p.err, ErrStale):
-		r.home.Log.Log(slog.LevelError, "sync", "the backend cannot be read; there is no page, since it would be behind those of other processes", "error", p.err)
+		r.home.Log.Log(slog.LevelError, "sync",
+			"the backend cannot be read; there is no page, since it would be behind those of other processes",
+			"error", p.err)
 	case ctx.Err() == nil:
-		r.home.Log.Log(slog.LevelError, "sync", "the backend cannot be read; the page shows what is known", "error", p.err)
+		r.home.Log.Log(slog.LevelError, "sync",
+			"the backend cannot be read; the page shows what was read last", "error", p.err)
 	}
-	if o.Scope == ScopeLeader && !p.follows && !errors.Is(p.err, ErrStale) { // else they are on the leader's page
+	// What followers collect is on the leader's page.
+	if o.Scope == ScopeLeader && !p.follows && !errors.Is(p.err, ErrStale) {
 		late, cancel := context.WithDeadline(ctx, p.early)
 		p.askLate(late)
 		cancel()
@@ -250,7 +256,8 @@ func (r *Registry) sync(ctx context.Context, b *series.Binding, s Scope) error {
 	return b.Sync(ctx)
 }
 
-// askLate asks collectors of what is alike in all processes, when it is known that this one shows it.
+// askLate asks collectors of what is alike in all processes, when it is known that this one shows
+// it.
 func (p *part) askLate(ctx context.Context) {
 	var omitted error
 	switch {
@@ -262,7 +269,8 @@ func (p *part) askLate(ctx context.Context) {
 	p.omitted = errors.Join(p.omitted, omitted)
 }
 
-// ask lets the backend see what other processes did, and collectors make their families, side by side, until some time.
+// ask lets the backend see what other processes did, and collectors make their families, side by
+// side, until some time.
 func (p *part) ask(ctx context.Context) {
 	r, o, b := p.r, p.o, p.binding
 	early, cancel := context.WithDeadline(ctx, p.early)
@@ -274,7 +282,8 @@ func (p *part) ask(ctx context.Context) {
 	}
 	whom := everybody
 	if remote := backend.IsRemote(b.Backend); len(o.Names) == 0 && (remote && o.Scope != ScopeOwn || o.Scope == ScopeLeader) {
-		// What they store is on the page when Sync has published it. Half of the time is for Sync.
+		// What they store is on the page when Sync has published it. Half of the time is
+		// for Sync.
 		first, cancel := context.WithDeadline(early, p.deadline.Add(-time.Until(p.deadline)*3/5))
 		collect(first, ofInstance)
 		cancel()
@@ -299,7 +308,8 @@ func (p *part) ask(ctx context.Context) {
 	}
 }
 
-// lateSync gives a Sync that has been told to end a twentieth of the time that is left to say what its end means.
+// lateSync gives a Sync that has been told to end a twentieth of the time that is left to say what
+// its end means.
 func (r *Registry) lateSync(ctx context.Context, synced <-chan error) error {
 	left := series.Timeout / 5
 	if d, ok := ctx.Deadline(); ok {
@@ -311,7 +321,8 @@ func (r *Registry) lateSync(ctx context.Context, synced <-chan error) error {
 	case err := <-synced:
 		return err
 	case <-timer.C:
-		if backend.IsRemote(r.home.Current().Backend) { // what is known may be behind another page
+		// What this process has read may be behind what another page has shown.
+		if backend.IsRemote(r.home.Current().Backend) {
 			return fmt.Errorf("%w: %w", ErrStale, context.DeadlineExceeded)
 		}
 		return context.DeadlineExceeded
