@@ -23,9 +23,10 @@ var floors = [][]string{
 	{"internal/index", "internal/lookup", "internal/names", "internal/word"},
 	{"internal/backend/heap", "internal/backend/shm", "internal/backend/syncer", "internal/leader"},
 	{"internal/backend/backendtest", "internal/open", "internal/page", "internal/series"},
+	{"internal/inside"},
 	{""},
 	{"collectors", "collectors/expvars", "metrichttp", "metrictest", "store/storetest"},
-	{"examples/service", "internal/pagetest"},
+	{"examples/service", "internal/pagetest", "internal/tests"},
 	{"internal/hostiletest"},
 }
 

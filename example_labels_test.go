@@ -3,6 +3,7 @@ package gotheus_test
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"strings"
 	"time"
@@ -200,7 +201,7 @@ func ExampleOneOf() {
 
 // Somebody tries out paths.
 func ExampleCounterOptions_maxSeries() {
-	r := gotheus.NewRegistry(&gotheus.RegistryOptions{Logger: quiet})
+	r := gotheus.NewRegistry(&gotheus.RegistryOptions{Logger: slog.New(slog.DiscardHandler)})
 	hits := r.NewCounterVec("hits_total", "Hits.", &gotheus.CounterOptions{MaxSeries: 2}, "path")
 
 	for _, path := range []string{"/", "/item", "/.git", "/admin.php", "/item"} {

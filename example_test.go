@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -55,7 +56,7 @@ func ExampleRegistry_Bind() {
 }
 
 func ExampleRegistry_Bind_error() {
-	r := gotheus.NewRegistry(&gotheus.RegistryOptions{Logger: quiet})
+	r := gotheus.NewRegistry(&gotheus.RegistryOptions{Logger: slog.New(slog.DiscardHandler)})
 	err := r.Bind(context.Background(), "nosuch://host/")
 	fmt.Println(errors.Is(err, gotheus.ErrScheme))
 	r.NewCounter("c_total", "Counts all the same.", nil).Inc()

@@ -56,10 +56,11 @@ func (f *Family) Points() iter.Seq[Point] {
 // backend cannot say what other processes did, what is known is yielded (nothing, where that may be behind what others
 // have shown, see [ErrStale]), and at last a nil family with the error. A bind of the registry waits until the range is over.
 func (r *Registry) Families(ctx context.Context) iter.Seq2[*Family, error] {
-	return r.familiesOf(ctx, ScopeAll)
+	return r.FamiliesIn(ctx, ScopeAll)
 }
 
-func (r *Registry) familiesOf(ctx context.Context, scope Scope) iter.Seq2[*Family, error] {
+// FamiliesIn is Families in another scope, for exporters of which there is one in each process.
+func (r *Registry) FamiliesIn(ctx context.Context, scope Scope) iter.Seq2[*Family, error] {
 	return func(yield func(*Family, error) bool) {
 		s, err := r.scrape(ctx, &WriteOptions{Format: expo.Format{Syntax: expo.Text1, Escaping: expo.AllowUTF8}, Scope: scope})
 		defer s.end()

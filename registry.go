@@ -14,6 +14,7 @@ import (
 
 	"github.com/gotheus/gotheus/expo"
 	"github.com/gotheus/gotheus/internal/backend"
+	"github.com/gotheus/gotheus/internal/inside"
 	"github.com/gotheus/gotheus/internal/leader"
 	"github.com/gotheus/gotheus/internal/names"
 	"github.com/gotheus/gotheus/internal/periodic"
@@ -59,6 +60,10 @@ type Registry struct {
 // panics with an error that wraps ErrInvalid if o's prefix or labels cannot be part of any metric;
 // see TryNewRegistry.
 func NewRegistry(o *RegistryOptions) *Registry { return Must(TryNewRegistry(o)) }
+
+func init() {
+	inside.Home = func(r any) *series.Home { return &r.(*Registry).base().home }
+}
 
 // TryNewRegistry is NewRegistry with an error in place of the panic.
 func TryNewRegistry(o *RegistryOptions) (*Registry, error) {

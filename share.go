@@ -17,9 +17,9 @@ import (
 // collector is whatever is asked: a Collector, or a metric's function.
 type collector struct {
 	reg      *Registry // whose prefix and constant labels it gets; nil: those of the registry that asks
-	what     string // it is, for the log
-	own      bool   // it is the registry's own
-	instance bool   // it is asked from time to time, and what it gives is stored in the backend
+	what     string    // it is, for the log
+	own      bool      // it is the registry's own
+	instance bool      // it is asked from time to time, and what it gives is stored in the backend
 	collect  func(ctx context.Context, s *Sink) error
 	store    func(s *Sink) []error // of an instance's; storeMu is held
 	lost     func()                // store's opposite, after a failure; storeMu is held

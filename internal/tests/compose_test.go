@@ -1,0 +1,187 @@
+package tests_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/gotheus/gotheus"
+)
+
+func samplesOf(t *testing.T, r *gotheus.Registry) string {
+	t.Helper()
+	var b bytes.Buffer
+	if err := r.WriteText(&b); err != nil {
+		t.Fatal(err)
+	}
+	var lines []string
+	for line := range strings.Lines(b.String()) {
+		if !strings.HasPrefix(line, "#") {
+			lines = append(lines, line)
+		}
+	}
+	return strings.Join(lines, "")
+}
+
+// A view adds to names and labels, and is otherwise the registry.
+func TestSub(t *testing.T) {
+	t.Parallel()
+	r := gotheus.NewRegistry(&gotheus.RegistryOptions{Prefix: "shop_", Labels: gotheus.Labels{"env": "test"}})
+	sub := r.Sub("http_", gotheus.Labels{"server": "a"})
+	deep := sub.Sub("cache_", nil)
+	r.NewCounter("orders_total", "O.", nil).Inc()
+	sub.NewCounterVec("requests_total", "R.", nil, "code").With("200").Inc()
+	sub.NewGauge("speed", "S.", &gotheus.GaugeOptions{Labels: gotheus.Labels{"unit": "m"}}).Set(2)
+	deep.NewCounter("hits_total", "H.", nil).Add(3)
+	deep.Register(gotheus.CollectorFunc(func(_ context.Context, s *gotheus.Sink) error {
+		s.Gauge("size", "S.").Put(7)
+		return nil
+	}))
+	remove := sub.NewGaugeFunc("load", "L.", nil, func() (float64, error) { return 1.5, nil })
+	want := `shop_http_cache_hits_total{env="test",server="a"} 3
+shop_http_cache_size{env="test",server="a"} 7
+shop_http_load{env="test",server="a"} 1.5
+shop_http_requests_total{code="200",env="test",server="a"} 1
+shop_http_speed{env="test",server="a",unit="m"} 2
+shop_orders_total{env="test"} 1
+`
+	for name, r := range map[string]*gotheus.Registry{"registry": r, "view": sub, "view of a view": deep} {
+		got := strings.ReplaceAll(samplesOf(t, r), `shop_gotheus_collector_errors_total{env="test"} 0`+"\n", "")
+		if got != want {
+			t.Errorf("%s:\n%s\nwant:\n%s", name, got, want)
+		}
+	}
+	remove()
+	if !sub.HideFamily("speed") || sub.HideFamily("orders_total") {
+		t.Error("names of HideFamily are not those of the view")
+	}
+	if got := samplesOf(t, r); strings.Contains(got, "speed") || strings.Contains(got, "load") {
+		t.Errorf("hidden, and removed:\n%s", got)
+	}
+	if _, err := gotheus.TryNew(r, "http_requests_total", "Other.", (*gotheus.CounterOptions)(nil)); !errors.Is(err, gotheus.ErrConflict) {
+		t.Errorf("the same full name in the registry itself: %v", err)
+	}
+	place := "shm://" + filepath.Join(t.TempDir(), "sub")
+	if err := deep.Bind(t.Context(), place); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Bind(t.Context(), place); !errors.Is(err, gotheus.ErrBound) {
+		t.Errorf("a view is bound without its registry: %v", err)
+	}
+	if got := samplesOf(t, r); !strings.Contains(got, `shop_http_cache_hits_total{env="test",server="a"} 3`) {
+		t.Errorf("bound by a view:\n%s", got)
+	}
+	if err := sub.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
+	for _, c := range []struct {
+		prefix string
+		labels gotheus.Labels
+		want   string
+	}{
+		{"\n", nil, "prefix"},
+		{"", gotheus.Labels{"env": "x"}, "env"},
+		{"", gotheus.Labels{"le": "x"}, "le"},
+		{"", gotheus.Labels{"x": "\xff"}, "UTF-8"},
+	} {
+		if _, err := r.TrySub(c.prefix, c.labels); !errors.Is(err, gotheus.ErrInvalid) || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("Sub(%q, %v): %v", c.prefix, c.labels, err)
+		}
+	}
+}
+
+// One registry's page on another's: families and collectors, each once, whatever includes what.
+func TestInclude(t *testing.T) {
+	t.Parallel()
+	var log bytes.Buffer
+	logger := slog.New(slog.NewTextHandler(&log, nil))
+	app := gotheus.NewRegistry(&gotheus.RegistryOptions{Logger: logger})
+	library := gotheus.NewRegistry(&gotheus.RegistryOptions{Prefix: "lib_", Logger: logger})
+	deep := gotheus.NewRegistry(&gotheus.RegistryOptions{Prefix: "deep_", Logger: logger})
+	app.NewCounter("orders_total", "O.", nil).Inc()
+	library.NewCounter("calls_total", "C.", nil).Add(2)
+	library.Register(gotheus.CollectorFunc(func(_ context.Context, s *gotheus.Sink) error {
+		s.Gauge("size", "S.").Put(7)
+		return nil
+	}))
+	deep.NewGauge("level", "L.", nil).Set(3)
+	remove := app.Include(library)
+	library.Include(deep)
+	deep.Include(app) // in a circle
+	again := app.Include(library)
+	want := "deep_level 3\nlib_calls_total 2\nlib_gotheus_collector_errors_total 0\nlib_size 7\norders_total 1\n"
+	for range 2 {
+		if got := samplesOf(t, app); got != want {
+			t.Errorf("got\n%s\nwant\n%s", got, want)
+		}
+	}
+	again()
+	again()
+	if got := samplesOf(t, app); got != want {
+		t.Errorf("one of two includes was removed: got\n%s", got)
+	}
+	app.NewGauge("lib_calls", "Clashes.", nil).Set(1)
+	if got := samplesOf(t, app); !strings.Contains(got, "lib_calls 1\n") || strings.Contains(got, "lib_calls_total") {
+		t.Errorf("a clash:\n%s", got)
+	}
+	if !strings.Contains(log.String(), "lib_calls_total") {
+		t.Errorf("a clash is not logged: %s", &log)
+	}
+	remove()
+	if got := samplesOf(t, app); got != "lib_calls 1\norders_total 1\n" {
+		t.Errorf("removed:\n%s", got)
+	}
+	for name, other := range map[string]*gotheus.Registry{"nil": nil, "itself": app, "a view": app.Sub("x_", nil)} {
+		func() {
+			defer func() {
+				if err, _ := recover().(error); !errors.Is(err, gotheus.ErrInvalid) {
+					t.Errorf("Include of %s: %v", name, err)
+				}
+			}()
+			app.Include(other)
+		}()
+	}
+}
+
+// Registries with backends of their own, and two in the same place.
+func TestIncludeOfBackends(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	var log bytes.Buffer
+	open := func(name string) *gotheus.Registry {
+		r := gotheus.NewRegistry(&gotheus.RegistryOptions{NoSelfMetrics: true, Logger: slog.New(slog.NewTextHandler(&log, nil))})
+		if err := r.Bind(t.Context(), "shm://"+filepath.Join(dir, name)); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { r.Close(context.Background()) })
+		return r
+	}
+	a, same, other := open("a"), open("a"), open("b")
+	a.NewCounter("a_total", "A.", nil).Inc()
+	same.NewCounter("same_total", "S.", nil).Inc()
+	other.NewCounter("other_total", "O.", nil).Inc()
+	other.NewGaugeFunc("own", "O.", nil, func() (float64, error) { return 4, nil })
+	a.Include(same)
+	a.Include(other)
+	other.Include(a)
+	want := "a_total 1\nother_total 1\nown{process=\"0\"} 4\nsame_total 1\n"
+	var wait sync.WaitGroup
+	for range 4 { // both ways at once
+		for _, r := range []*gotheus.Registry{a, other} {
+			wait.Go(func() {
+				if got := samplesOf(t, r); got != want {
+					t.Errorf("got\n%s\nwant\n%s", got, want)
+				}
+			})
+		}
+	}
+	wait.Wait()
+	if log.Len() > 0 {
+		t.Errorf("logged: %s", &log)
+	}
+}

@@ -1,0 +1,504 @@
+package tests_test
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/gotheus/gotheus"
+	"github.com/gotheus/gotheus/internal/backend"
+	"github.com/gotheus/gotheus/internal/backend/heap"
+	"github.com/gotheus/gotheus/internal/open"
+)
+
+// What Flush and Close say is true at any moment of a bind, a retry and a close.
+
+// halting is a backend in which the n-th series to come waits until it is released.
+type halting struct {
+	*heap.Backend
+	n                atomic.Int64
+	entered, release chan struct{}
+	closing          error // of Close
+}
+
+func newHalting(n int64) *halting {
+	h := &halting{Backend: heap.New(), entered: make(chan struct{}), release: make(chan struct{})}
+	h.n.Store(n)
+	return h
+}
+
+func (h *halting) Cells(f *backend.Family, labels string) (backend.Words, error) {
+	if h.n.Add(-1) == 0 {
+		close(h.entered)
+		<-h.release
+	}
+	return h.Backend.Cells(f, labels)
+}
+
+func (h *halting) Close(ctx context.Context) error {
+	return errors.Join(h.closing, h.Backend.Close(ctx))
+}
+
+// counted returns what all counters in the backend have together.
+func (h *halting) counted() (n uint64) {
+	for _, g := range h.Walk() {
+		for _, s := range g.Series {
+			n += s.Words[backend.CounterInt].Load()
+		}
+	}
+	return n
+}
+
+// soon is a context that ends before anybody has been released.
+func soon(t *testing.T) context.Context {
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// countTen makes a registry with ten series, each of which has counted once.
+func countTen(t *testing.T) *gotheus.Registry {
+	r, _ := newRegistry(t, &gotheus.RegistryOptions{NoSelfMetrics: true})
+	v := r.NewCounterVec("c_total", "C.", nil, "l")
+	for i := range 10 {
+		v.With(fmt.Sprint(i)).Inc()
+	}
+	return r
+}
+
+// While a bind moves series, Flush and Close wait for it, and say that they have not seen its end
+// if their time is over before.
+func TestFlushDuringBind(t *testing.T) {
+	t.Parallel()
+	r, b := countTen(t), newHalting(5)
+	bound, flushed := make(chan error, 1), make(chan error, 1)
+	go func() { bound <- r.BindBackend(context.Background(), b) }()
+	<-b.entered
+	for what, err := range map[string]error{"Flush": r.Flush(soon(t)), "Close": r.Close(soon(t)), "Bind": r.Bind(soon(t), "heap:")} {
+		if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "halting") {
+			t.Errorf("%s while series are moved, of which %d have arrived: %v", what, b.counted(), err)
+		}
+	}
+	go func() {
+		err := r.Flush(context.Background())
+		if n := b.counted(); err == nil && n != 10 {
+			err = fmt.Errorf("Flush is done, and %d of 10 have arrived", n)
+		}
+		flushed <- err
+	}()
+	close(b.release)
+	if err := errors.Join(<-bound, <-flushed); err != nil {
+		t.Error(err)
+	}
+}
+
+// Likewise while a backend is being opened, by a call or by a retry.
+func TestFlushDuringOpen(t *testing.T) {
+	t.Parallel()
+	g := &gated{entered: make(chan struct{}, 9), release: make(chan struct{}, 9), opened: make(chan *heap.Backend, 9), fail: true}
+	gates.Store("flush", g)
+	r := countTen(t)
+	bound := make(chan error)
+	go func() { bound <- r.Bind(context.Background(), "test-gated://flush") }()
+	for _, who := range []string{"Bind", "a retry", "the next retry"} {
+		<-g.entered
+		for what, err := range map[string]error{"Flush": r.Flush(soon(t)), "Close": r.Close(soon(t))} {
+			if err == nil || !strings.Contains(err.Error(), "test-gated://flush") {
+				t.Errorf("%s while %s opens a backend: %v", what, who, err)
+			}
+		}
+		switch who {
+		case "Bind":
+			g.release <- struct{}{}
+			<-bound
+			if err := r.Flush(t.Context()); err == nil || !strings.Contains(err.Error(), "not now") {
+				t.Errorf("Flush after Bind has failed: %v", err)
+			}
+		case "a retry": // fails, and goes on, since Close has not waited for it
+			g.release <- struct{}{}
+			if err := r.Flush(t.Context()); err == nil || !strings.Contains(err.Error(), "not now") {
+				t.Errorf("Flush after a retry has failed: %v", err)
+			}
+			g.mu.Lock()
+			g.fail = false
+			g.mu.Unlock()
+		}
+	}
+	flushed := make(chan error)
+	go func() { flushed <- r.Flush(context.Background()) }()
+	g.release <- struct{}{}
+	if err := <-flushed; err != nil {
+		t.Error(err)
+	}
+	if n := (&halting{Backend: <-g.opened}).counted(); n != 10 {
+		t.Errorf("Flush is done, and %d of 10 have arrived", n)
+	}
+}
+
+// A job whose directory appears only later flushes until that succeeds, and exits.
+func TestJobFlushesUntilDone(t *testing.T) {
+	t.Parallel()
+	const series = 20_000
+	for _, in := range []string{"main", "goroutine"} {
+		t.Run(in, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			if in == "main" {
+				dir = filepath.Join(dir, "later")
+			}
+			file := "shm://" + filepath.Join(dir, "job") + "?fs=any&limit=16MiB"
+			cmd := exec.Command(os.Args[0])
+			cmd.Env = append(os.Environ(), "GOTHEUS_TEST_WORKER=job", "FILE="+file, "BIND_IN="+in, fmt.Sprint("SERIES=", series), "GORACE=atexit_sleep_ms=0")
+			cmd.Stderr = os.Stderr
+			out, err := cmd.StdoutPipe()
+			if err == nil {
+				err = cmd.Start()
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			bufio.NewReader(out).ReadString('\n') // it has tried to bind, or is at it
+			if in == "main" {
+				err = os.Mkdir(dir, 0o700)
+			}
+			if err := errors.Join(err, cmd.Wait()); err != nil {
+				t.Fatal(err)
+			}
+			r, _ := newRegistry(t, nil)
+			bind(t, r, file)
+			if n := strings.Count(page(t, r), "} 1\n"); n != series {
+				t.Errorf("Flush has said that all is in the file, where there are %d of %d", n, series)
+			}
+		})
+	}
+}
+
+func init() {
+	workers["job"] = job
+	open.Register("test-job", func(ctx context.Context, u *url.URL) (backend.Backend, error) {
+		fmt.Println("binding")
+		close(jobBinds)
+		return open.URL(ctx, os.Getenv("FILE"), quiet)
+	})
+}
+
+var jobBinds = make(chan struct{})
+
+func job() {
+	var series int
+	fmt.Sscan(os.Getenv("SERIES"), &series)
+	r := gotheus.NewRegistry(&gotheus.RegistryOptions{Logger: quiet})
+	v := r.NewCounterVec("c_total", "C.", &gotheus.CounterOptions{MaxSeries: -1}, "l")
+	for i := range series {
+		v.With(fmt.Sprint(i)).Inc()
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	if os.Getenv("BIND_IN") == "main" {
+		if r.Bind(ctx, os.Getenv("FILE")) == nil {
+			os.Exit(2)
+		}
+		fmt.Println("not yet")
+	} else {
+		go r.Bind(ctx, "test-job:")
+		<-jobBinds
+	}
+	for r.Flush(ctx) != nil {
+		if ctx.Err() != nil {
+			os.Exit(1)
+		}
+	}
+}
+
+// What a Close has failed to save stays unsaved, whoever asks again; a bind begins anew.
+func TestFailedClose(t *testing.T) {
+	t.Parallel()
+	r, b := countTen(t), newHalting(0)
+	b.closing = errors.New("the store is away")
+	if err := r.BindBackend(t.Context(), b); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		for what, err := range map[string]error{"Close": r.Close(t.Context()), "Flush": r.Flush(t.Context())} {
+			if !errors.Is(err, b.closing) {
+				t.Errorf("%s, when counts are gone: %v", what, err)
+			}
+		}
+	}
+	if err := errors.Join(r.BindBackend(t.Context(), heap.New()), r.Flush(t.Context()), r.Close(t.Context()), r.Flush(t.Context()), r.Close(t.Context())); err != nil {
+		t.Errorf("bound anew: %v", err)
+	}
+}
+
+// refusing is a backend without room, that counts how often it was asked.
+type refusing struct {
+	*heap.Backend
+	asked atomic.Int64
+}
+
+func (b *refusing) Cells(*backend.Family, string) (backend.Words, error) {
+	b.asked.Add(1)
+	return nil, backend.ErrFull
+}
+
+// A Flush that waits for room while the registry is closed does not take the move to the heap for
+// success.
+func TestFlushMeetsClose(t *testing.T) {
+	t.Parallel()
+	for range 5 {
+		b := &refusing{Backend: heap.New()}
+		r, _ := newRegistry(t, &gotheus.RegistryOptions{NoSelfMetrics: true})
+		if err := r.BindBackend(t.Context(), b); err != nil {
+			t.Fatal(err)
+		}
+		r.NewCounter("c_total", "C.", nil).Inc()
+		var wait sync.WaitGroup
+		for range 4 {
+			wait.Go(func() {
+				if err := r.Flush(context.Background()); !errors.Is(err, backend.ErrFull) {
+					t.Errorf("Flush: %v", err)
+				}
+			})
+		}
+		// More often than the retries ask in a minute.
+		eventually(t, "a Flush is waiting", func() bool { return b.asked.Load() > 30 })
+		if err := r.Close(soon(t)); !errors.Is(err, backend.ErrFull) {
+			t.Errorf("Close: %v", err)
+		}
+		wait.Wait()
+	}
+}
+
+// A series that has no room is known to Flush before anybody can have counted in it.
+func TestFlushInTheLogger(t *testing.T) {
+	t.Parallel()
+	h := new(flushingHandler)
+	r := gotheus.NewRegistry(&gotheus.RegistryOptions{Logger: slog.New(h), NoSelfMetrics: true})
+	defer r.Close(context.Background())
+	b := &faulty{Backend: heap.New()}
+	if err := r.BindBackend(t.Context(), b); err != nil {
+		t.Fatal(err)
+	}
+	v := r.NewCounterVec("c_total", "C.", nil, "l")
+	h.flush = func() {
+		v.With("a").Inc()
+		if err := r.Flush(soon(t)); !errors.Is(err, backend.ErrFull) {
+			t.Errorf("Flush while it is logged that there is no room: %v", err)
+		}
+	}
+	b.set(backend.ErrFull)
+	v.With("a")
+	if h.lines.Load() == 0 {
+		t.Error("nothing was logged")
+	}
+}
+
+// GOTHEUS_BACKEND names a backend whose driver hangs: nobody waits for longer than its context, and
+// nobody is told that all is there.
+func TestEnvironmentHangs(t *testing.T) {
+	g := &gated{entered: make(chan struct{}, 9), release: make(chan struct{}, 9), opened: make(chan *heap.Backend, 9)}
+	gates.Store("env", g)
+	t.Setenv(gotheus.EnvBackend, "test-gated://env")
+	old := gotheus.Default()
+	defer gotheus.SetDefault(old)
+	r := countTen(t)
+	gotheus.SetDefault(r)
+	first := make(chan error, 1)
+	go func() { first <- r.Flush(t.Context()) }()
+	<-g.entered
+	for what, err := range map[string]error{"Flush": r.Flush(soon(t)), "Close": r.Close(soon(t)), "Bind": r.Bind(soon(t), "heap:"), "BindBackend": r.BindBackend(soon(t), heap.New())} {
+		if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "test-gated://env") {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	g.release <- struct{}{}
+	if err := <-first; err != nil {
+		t.Error(err)
+	}
+	if n := (&halting{Backend: <-g.opened}).counted(); n != 10 {
+		t.Errorf("Flush is done, and %d of 10 have arrived", n)
+	}
+}
+
+// A BindBackend that fails leaves all as it was: what had been asked for is still not there, and
+// tried again.
+func TestBindBackendFails(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "later")
+	r := countTen(t)
+	if err := r.Bind(t.Context(), "shm://"+dir+"/x?fs=any&limit=1MiB"); err == nil {
+		t.Fatal("bound")
+	}
+	for range r.Families(t.Context()) {
+		if err := r.BindBackend(soon(t), heap.New()); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("bound during a scrape: %v", err)
+		}
+		break
+	}
+	if err := r.Flush(t.Context()); err == nil || !strings.Contains(err.Error(), dir) {
+		t.Errorf("Flush: %v", err)
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "it is tried again", func() bool { return r.Flush(t.Context()) == nil })
+}
+
+// Callers that give up waiting for their turn do not end the retries.
+func TestRetriesSurvive(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "later")
+	r := countTen(t)
+	if err := r.Bind(t.Context(), "shm://"+dir+"/x?fs=any&limit=1MiB"); err == nil {
+		t.Fatal("bound")
+	}
+	var wait sync.WaitGroup
+	var stop atomic.Bool
+	for range 4 {
+		wait.Go(func() {
+			for !stop.Load() {
+				r.Flush(context.Background())
+			}
+		})
+	}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	for range r.Families(t.Context()) { // so that nobody is bound who has the turn
+		for range 2000 {
+			if r.BindBackend(ended, heap.New()) == nil {
+				t.Fatal("bound")
+			}
+		}
+		break
+	}
+	stop.Store(true)
+	wait.Wait()
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "it is tried again", func() bool { return r.Flush(t.Context()) == nil })
+}
+
+// stuck is a backend whose Sync ends with its context.
+type stuck struct {
+	*heap.Backend
+	syncing chan struct{}
+}
+
+func (s *stuck) Sync(ctx context.Context) error {
+	select {
+	case s.syncing <- struct{}{}:
+	default:
+	}
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+// Close does not wait for a sweep that waits for the backend.
+func TestCloseDuringSweep(t *testing.T) {
+	t.Parallel()
+	r, _ := newRegistry(t, &gotheus.RegistryOptions{NoSelfMetrics: true})
+	b := &stuck{Backend: heap.New(), syncing: make(chan struct{})}
+	r.NewCounterVec("c_total", "C.", &gotheus.CounterOptions{TTL: time.Millisecond}, "l").With("a").Inc()
+	if err := r.BindBackend(t.Context(), b); err != nil {
+		t.Fatal(err)
+	}
+	<-b.syncing
+	begun := time.Now()
+	if err := r.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if d := time.Since(begun); d > 9*time.Second { // as long as the sweep had
+		t.Errorf("it took %v", d)
+	}
+}
+
+// A logger may flush, and count its lines, whatever it is told about.
+func TestLoggerThatFlushes(t *testing.T) {
+	t.Parallel()
+	h := new(flushingHandler)
+	r := gotheus.NewRegistry(&gotheus.RegistryOptions{Logger: slog.New(h), NoSelfMetrics: true})
+	b := &faulty{Backend: heap.New(), err: backend.ErrFull}
+	lines := r.NewCounterVec("lines_total", "L.", nil, "l")
+	lines.With("a").Inc()
+	begun, during := time.Now(), 0
+	h.flush = func() { // when it is bound
+		during++
+		lines.With("a").AddExemplar(1, gotheus.Labels{"a": "b"})
+		if err := r.Flush(soon(t)); !errors.Is(err, backend.ErrFull) {
+			t.Errorf("Flush in the logger: %v", err)
+		}
+	}
+	if err := r.BindBackend(t.Context(), b); err != nil {
+		t.Fatal(err)
+	}
+	if d := time.Since(begun); during != 1 || d > 9*time.Second { // as long as a Flush waits for the turn
+		t.Errorf("bound in %v, %d lines", d, during)
+	}
+	// There is no room for exemplars, either.
+	b.set(nil)
+	eventually(t, "the series arrives", func() bool { return r.Flush(t.Context()) == nil })
+	b.set(backend.ErrFull)
+	h.lines.Store(0)
+	h.flush = func() { lines.With("a").AddExemplar(1, gotheus.Labels{"a": "b"}) }
+	lines.With("a").AddExemplar(1, gotheus.Labels{"a": "b"})
+	if h.lines.Load() == 0 {
+		t.Error("nothing was said about exemplars")
+	}
+	b.set(nil)
+	if err := r.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+// noticed is a backend that has something to say about how it was opened.
+type noticed struct{ *heap.Backend }
+
+func (noticed) Notices() []string { return []string{"the file was damaged"} }
+
+func init() {
+	open.Register("test-noticed", func(context.Context, *url.URL) (backend.Backend, error) { return noticed{heap.New()}, nil })
+}
+
+// So it may when it is told how a backend was opened: the bind is over by then.
+func TestFlushAtANotice(t *testing.T) {
+	t.Parallel()
+	h := new(flushingHandler)
+	r := gotheus.NewRegistry(&gotheus.RegistryOptions{Logger: slog.New(h), NoSelfMetrics: true})
+	defer r.Close(context.Background())
+	h.flush = func() {
+		if err := r.Flush(soon(t)); err != nil {
+			t.Errorf("Flush in the logger: %v", err)
+		}
+	}
+	bind(t, r, "test-noticed:")
+	if h.lines.Load() != 1 {
+		t.Errorf("%d lines", h.lines.Load())
+	}
+}
+
+type flushingHandler struct {
+	slog.Handler
+	flush func()
+	lines atomic.Int32
+}
+
+func (h *flushingHandler) Enabled(context.Context, slog.Level) bool { return true }
+
+func (h *flushingHandler) Handle(context.Context, slog.Record) error {
+	if h.lines.Add(1) == 1 {
+		h.flush()
+	}
+	return nil
+}

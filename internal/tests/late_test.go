@@ -1,0 +1,121 @@
+package tests_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/gotheus/gotheus"
+	"github.com/gotheus/gotheus/internal/backend"
+	"github.com/gotheus/gotheus/internal/backend/backendtest"
+	"github.com/gotheus/gotheus/internal/backend/heap"
+	"github.com/gotheus/gotheus/internal/backend/syncer"
+	"github.com/gotheus/gotheus/store"
+)
+
+// deaf is a backend whose Sync does not heed its context.
+type deaf struct {
+	backend.Backend
+	release chan struct{}
+}
+
+func (d deaf) Sync(context.Context) error {
+	<-d.release
+	return nil
+}
+
+// deafRemote is one that others write to, elsewhere.
+type deafRemote struct{ deaf }
+
+func (deafRemote) Remote() {}
+
+// A backend that has not answered shortly before a scrape's deadline: of a store there is no page, since what is known
+// may be behind another process's; otherwise the page shows what is known, with an error. Neither is late.
+func TestLateSync(t *testing.T) {
+	t.Parallel()
+	const deadline = time.Second
+	for name, c := range map[string]struct {
+		open  func(hang *atomic.Bool, release chan struct{}) backend.Backend
+		stale bool
+	}{
+		"a store that hangs": {func(hang *atomic.Bool, _ chan struct{}) backend.Backend {
+			return gotheus.Must(syncer.New(&backendtest.Faulty{Store: new(backendtest.Memory), Next: func() backendtest.Fault {
+				if hang.Load() {
+					return backendtest.Hang
+				}
+				return backendtest.None
+			}}, &store.Options{Logger: quiet}))
+		}, true},
+		"a store that does not heed the deadline": {func(_ *atomic.Bool, release chan struct{}) backend.Backend {
+			return deafRemote{deaf{heap.New(), release}}
+		}, true},
+		"a backend that does not heed the deadline": {func(_ *atomic.Bool, release chan struct{}) backend.Backend {
+			return deaf{heap.New(), release}
+		}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				var hang atomic.Bool
+				release := make(chan struct{})
+				r := gotheus.NewRegistry(&gotheus.RegistryOptions{Logger: quiet})
+				r.NewCounter("c_total", "C.", nil).Inc()
+				r.BindBackend(t.Context(), c.open(&hang, release))
+				hang.Store(true)
+				for range 2 {
+					ctx, cancel := context.WithTimeout(t.Context(), deadline)
+					begun := time.Now()
+					var page strings.Builder
+					err := r.Write(ctx, &page, nil)
+					cancel()
+					if took := time.Since(begun); took >= deadline || took < deadline/2 {
+						t.Errorf("took %v of %v", took, deadline)
+					}
+					if !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, gotheus.ErrStale) != c.stale {
+						t.Errorf("error %v", err)
+					}
+					if shown := strings.Contains(page.String(), "c_total 1\n"); shown == c.stale || c.stale && page.Len() > 0 {
+						t.Errorf("page: %s", &page)
+					}
+				}
+				hang.Store(false)
+				close(release)
+				if err := r.Write(t.Context(), new(strings.Builder), nil); err != nil {
+					t.Errorf("when it answers again: %v", err)
+				}
+				if err := r.Close(t.Context()); err != nil {
+					t.Error(err)
+				}
+			})
+		})
+	}
+}
+
+// Closing while the store hangs takes no longer than its context, or ten seconds, and a moment for series without room.
+func TestCloseInTime(t *testing.T) {
+	t.Parallel()
+	for _, given := range []time.Duration{time.Second, time.Minute} {
+		synctest.Test(t, func(t *testing.T) {
+			r := gotheus.NewRegistry(&gotheus.RegistryOptions{Logger: quiet})
+			c := r.NewCounter("c_total", "C.", nil)
+			hanging := &backendtest.Faulty{Store: new(backendtest.Memory), Next: func() backendtest.Fault { return backendtest.Hang }}
+			r.BindStore(t.Context(), &store.Config{Shards: []store.Store{hanging}})
+			c.Inc()
+			ctx, cancel := context.WithTimeout(t.Context(), given)
+			defer cancel()
+			begun := time.Now()
+			err := r.Close(ctx)
+			if took := time.Since(begun); err == nil || took > min(given, 11*time.Second) {
+				t.Errorf("Close took %v with a context of %v: %v", took, given, err)
+			}
+			c.Inc() // goes on in the heap
+			if v := c.Value(); v != 1 {
+				t.Errorf("after Close the counter is %v", v)
+			}
+		})
+	}
+}

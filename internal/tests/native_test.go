@@ -1,0 +1,405 @@
+package tests_test
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"math"
+	"math/rand/v2"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/gotheus/gotheus"
+	"github.com/gotheus/gotheus/expo"
+	"github.com/gotheus/gotheus/internal/backend"
+	"github.com/gotheus/gotheus/internal/backend/heap"
+)
+
+// exponentialBucket is the reference: the least i with |v| <= 2^(i * 2^-schema), by logarithms and a look at the
+// bounds next to it.
+func exponentialBucket(v float64, schema int32) int32 {
+	perBucket := math.Exp2(-float64(schema))
+	i := int32(math.Ceil(math.Log2(math.Abs(v)) / perBucket))
+	for math.Exp2(float64(i)*perBucket) < math.Abs(v) {
+		i++
+	}
+	for math.Exp2(float64(i-1)*perBucket) >= math.Abs(v) {
+		i--
+	}
+	return i
+}
+
+// checkNative compares exponential buckets with those that one process would make of all values, one by one.
+func checkNative(t *testing.T, d expo.Distribution, values []float64, limit int) {
+	t.Helper()
+	n := d.Native
+	if n == nil {
+		t.Fatal("there are no exponential buckets")
+	}
+	want := map[bool]map[int32]uint64{false: {}, true: {}}
+	zeros := uint64(0)
+	for _, v := range values {
+		if math.Abs(v) <= n.ZeroThreshold {
+			zeros++
+		} else {
+			want[v < 0][exponentialBucket(v, n.Schema)]++
+		}
+	}
+	total := n.ZeroCount
+	for negative, list := range map[bool][]expo.NativeBucket{false: n.Positive, true: n.Negative} {
+		got := map[int32]uint64{}
+		for i, b := range list {
+			if i > 0 && list[i-1].Index >= b.Index || b.Count == 0 {
+				t.Errorf("buckets are not ascending, or empty: %v", list)
+			}
+			got[b.Index] = b.Count
+			total += b.Count
+		}
+		if !maps.Equal(got, want[negative]) {
+			t.Errorf("schema %d, negative %v: got %v, want %v", n.Schema, negative, got, want[negative])
+		}
+	}
+	if zeros != n.ZeroCount || d.Count != uint64(len(values)) || total != d.Count {
+		t.Errorf("%d zeros, count %d, sum of buckets %d; want %d, %d", n.ZeroCount, d.Count, total, zeros, len(values))
+	}
+	if len(n.Positive)+len(n.Negative) > limit {
+		t.Errorf("%d buckets, more than %d", len(n.Positive)+len(n.Negative), limit)
+	}
+	for _, c := range d.Buckets {
+		if c > d.Count {
+			t.Errorf("buckets %v, count %d", d.Buckets, d.Count)
+		}
+	}
+}
+
+// Whatever is observed, in whichever distribution, from several registries on one file, adds up to what one would have.
+func TestNativeAgainstReference(t *testing.T) {
+	t.Parallel()
+	rnd := rand.New(rand.NewPCG(7, 8))
+	for round := range 26 {
+		o := &gotheus.HistogramOptions{Native: &gotheus.NativeOptions{Factor: gotheus.SchemaFactor(round%13 - 4), MaxBuckets: []int{1, 7, 20, 160, 1000}[round%5]}}
+		if round%2 == 0 {
+			o.Buckets = []float64{-1, 0, 1, 10}
+		}
+		spread := []float64{.1, 1, 10, 100, 700}[rnd.IntN(5)]
+		url := "shm://" + filepath.Join(t.TempDir(), "test") + "?fs=any&limit=1MiB" // 32-bit machines have no addresses for more
+		var values []float64
+		var hs []*gotheus.Histogram
+		var rs []*gotheus.Registry
+		for range 3 {
+			r, _ := newRegistry(t, &gotheus.RegistryOptions{NoSelfMetrics: true})
+			hs = append(hs, r.NewHistogram("h", "H.", o))
+			rs = append(rs, r)
+		}
+		observe := func(n int) {
+			for range n {
+				v := math.Exp2(rnd.NormFloat64() * spread)
+				switch rnd.IntN(8) {
+				case 0:
+					v = -v
+				case 1:
+					v = 0
+				}
+				if v-v != 0 {
+					continue
+				}
+				h := hs[rnd.IntN(len(hs))]
+				if rnd.IntN(4) == 0 {
+					h.ObserveN(v/3, 3)
+					values = append(values, v/3, v/3, v/3)
+				} else {
+					h.Observe(v)
+					values = append(values, v)
+				}
+			}
+		}
+		observe(200) // in the heap
+		for _, r := range rs {
+			bind(t, r, url)
+		}
+		observe(300)
+		for i, r := range rs {
+			d := distributions(r, "h")[""]
+			checkNative(t, d, values, o.Native.MaxBuckets)
+			if hs[i].Count() != d.Count {
+				t.Errorf("Count returns %d, the page has %d", hs[i].Count(), d.Count)
+			}
+		}
+		if t.Failed() {
+			t.Fatalf("round %d, schema %d, limit %d, spread %v", round, round%13-4, o.Native.MaxBuckets, spread)
+		}
+	}
+}
+
+// The bounds belong to the bucket below.
+func TestNativeBounds(t *testing.T) {
+	t.Parallel()
+	for schema := -4; schema <= 8; schema++ {
+		r, _ := newRegistry(t, nil)
+		h := r.NewHistogram("h", "H.", &gotheus.HistogramOptions{Native: &gotheus.NativeOptions{Factor: gotheus.SchemaFactor(schema)}})
+		h.Observe(1)
+		h.Observe(math.Nextafter(1, 2))
+		h.Observe(0x1p-128)
+		h.Observe(-1)
+		d := distributions(r, "h")[""]
+		if n := d.Native; n.Schema != int32(schema) || n.ZeroCount != 1 || !slices.Equal(n.Positive, []expo.NativeBucket{{Index: 0, Count: 1}, {Index: 1, Count: 1}}) ||
+			!slices.Equal(n.Negative, []expo.NativeBucket{{Index: 0, Count: 1}}) || n.ZeroThreshold != 0x1p-128 || d.Buckets == nil && len(d.Buckets) > 0 {
+			t.Errorf("schema %d: %+v", schema, n)
+		}
+	}
+}
+
+// The default resolution while few buckets are in use, and text pages that have no place for them.
+func TestNativeOnTextPages(t *testing.T) {
+	t.Parallel()
+	r, _ := newRegistry(t, &gotheus.RegistryOptions{NoSelfMetrics: true})
+	alone := r.NewHistogram("alone", "A.", &gotheus.HistogramOptions{Native: new(gotheus.NativeOptions)})
+	both := r.NewHistogram("both", "B.", &gotheus.HistogramOptions{Native: new(gotheus.NativeOptions), Buckets: []float64{1, 2}})
+	for i := range 3 {
+		alone.Observe(float64(i))
+		both.Observe(float64(i) + .5)
+	}
+	if got, want := page(t, r), `# HELP alone A.
+# TYPE alone histogram
+alone_bucket{le="+Inf"} 3
+alone_sum 3
+alone_count 3
+# HELP both B.
+# TYPE both histogram
+both_bucket{le="1"} 1
+both_bucket{le="2"} 2
+both_bucket{le="+Inf"} 3
+both_sum 4.5
+both_count 3
+`; got != want {
+		t.Errorf("got\n%s", got)
+	}
+	if n := distributions(r, "alone")[""].Native; n.Schema != 3 {
+		t.Errorf("schema %d", n.Schema)
+	}
+}
+
+// Where the backend has no room for more blocks, buckets become coarser, and all that is counted is on the page.
+func TestNativeWithoutRoom(t *testing.T) {
+	t.Parallel()
+	b := &faulty{Backend: heap.New()}
+	r, _ := newRegistry(t, nil)
+	r.BindBackend(t.Context(), b)
+	h := r.NewHistogramVec("h", "H.", &gotheus.HistogramOptions{Native: new(gotheus.NativeOptions)}, "l").With("a")
+	b.set(fmt.Errorf("%w: for the test", backend.ErrFull))
+	var values []float64
+	observe := func(n int, spread float64) {
+		for i := range n {
+			v := math.Exp2(float64(i)*spread - 20)
+			values = append(values, v, -v)
+			h.Observe(v)
+			h.Observe(-v)
+		}
+	}
+	observe(60, .5)
+	checkNative(t, distributions(r, "h")[`l="a"`], values, 160)
+	observe(100, 8)
+	checkNative(t, distributions(r, "h")[`l="a"`], values, 160)
+	b.set(nil)
+	if err := r.Flush(t.Context()); err != nil {
+		t.Error(err)
+	}
+	observe(60, .5)
+	checkNative(t, distributions(r, "h")[`l="a"`], values, 160)
+}
+
+// Series that the backend has no room for at all take their blocks along when there is.
+func TestNativeInPrivateWords(t *testing.T) {
+	t.Parallel()
+	b := &faulty{Backend: heap.New(), err: fmt.Errorf("%w: for the test", backend.ErrFull)}
+	r, _ := newRegistry(t, nil)
+	r.BindBackend(t.Context(), b)
+	v := r.NewHistogramVec("h", "H.", &gotheus.HistogramOptions{Native: new(gotheus.NativeOptions)}, "l")
+	var values []float64
+	observe := func() {
+		for i := range 300 {
+			values = append(values, float64(i))
+			v.With("a").Observe(float64(i))
+		}
+	}
+	observe()
+	if n := v.With("a").Count(); n != 300 {
+		t.Errorf("count %d", n)
+	}
+	b.set(nil)
+	if err := r.Flush(t.Context()); err != nil {
+		t.Error(err)
+	}
+	observe()
+	checkNative(t, distributions(r, "h")[`l="a"`], values, 160)
+}
+
+// A deleted series begins anew, blocks included, whoever deletes it; so does one whose TTL is over.
+func TestNativeLives(t *testing.T) {
+	t.Parallel()
+	url := shmURL(t)
+	var vecs []*gotheus.Vec[gotheus.Histogram]
+	var rs []*gotheus.Registry
+	for range 2 {
+		r, _ := newRegistry(t, nil)
+		bind(t, r, url)
+		rs = append(rs, r)
+		vecs = append(vecs, r.NewHistogramVec("h", "H.", &gotheus.HistogramOptions{Native: &gotheus.NativeOptions{MaxBuckets: 100}}, "l"))
+	}
+	kept := vecs[0].With("a")
+	for life := range 4 {
+		var values []float64
+		for i := range 200 {
+			v := math.Exp2(float64(i)/float64(1+life) - 20)
+			values = append(values, v, v)
+			kept.Observe(v)
+			vecs[1].With("a").Observe(v)
+		}
+		checkNative(t, distributions(rs[life%2], "h")[`l="a"`], values, 100)
+		if n := vecs[(life+1)%2].DeleteAll(); n != 1 {
+			t.Errorf("deleted %d", n)
+		}
+		for _, r := range rs {
+			if p := page(t, r); strings.Contains(p, `l="a"`) {
+				t.Error(p)
+			}
+		}
+	}
+}
+
+func TestNativeRejects(t *testing.T) {
+	t.Parallel()
+	r, _ := newRegistry(t, nil)
+	for want, o := range map[string]gotheus.HistogramOptions{
+		"Native.Factor 1 must be above 1":    {Native: &gotheus.NativeOptions{Factor: 1}},
+		"Native.Factor NaN must be above 1":  {Native: &gotheus.NativeOptions{Factor: nan}},
+		"Native.MaxBuckets -1 must be from":  {Native: &gotheus.NativeOptions{MaxBuckets: -1}},
+		"zero threshold +Inf must be finite": {Native: &gotheus.NativeOptions{ZeroThreshold: math.Inf(1)}},
+	} {
+		_, err := gotheus.TryNew[gotheus.Histogram](r, "h_seconds", "H.", &o)
+		if !errors.Is(err, gotheus.ErrInvalid) || !strings.Contains(err.Error(), "h_seconds") || !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v, want %q", err, want)
+		}
+	}
+	r.NewHistogram("h", "H.", &gotheus.HistogramOptions{Native: new(gotheus.NativeOptions)})
+	_, err := gotheus.TryNew[gotheus.Histogram](r, "h", "H.", &gotheus.HistogramOptions{Native: &gotheus.NativeOptions{Factor: 2}})
+	if !errors.Is(err, gotheus.ErrConflict) || !strings.Contains(err.Error(), "it has exponential buckets") {
+		t.Errorf("got %v", err)
+	}
+	// Many at once do not let the count wrap.
+	h := r.NewHistogram("many", "M.", &gotheus.HistogramOptions{Native: new(gotheus.NativeOptions)})
+	for i := range 600 {
+		h.ObserveN(float64(i), 1<<53-1)
+	}
+	if n := h.Count(); n > 1<<62 || n < 1<<61 {
+		t.Errorf("count %d", n)
+	}
+}
+
+// While many observe, bind and delete, every page is valid.
+func TestNativePagesUnderLoad(t *testing.T) {
+	t.Parallel()
+	r, _ := newRegistry(t, &gotheus.RegistryOptions{NoSelfMetrics: true})
+	v := r.NewHistogramVec("h", "H.", &gotheus.HistogramOptions{Native: &gotheus.NativeOptions{Factor: 1.01, MaxBuckets: 50}, Buckets: []float64{.5, 1}}, "l")
+	stop := make(chan struct{})
+	var wait sync.WaitGroup
+	for g := range 3 {
+		wait.Add(1)
+		go func() {
+			defer wait.Done()
+			rnd := rand.New(rand.NewPCG(uint64(g), 9))
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+					v.With("a").Observe(math.Exp2(rnd.NormFloat64() * 20))
+				}
+			}
+		}()
+	}
+	url := shmURL(t)
+	for i := range 60 {
+		for labels, d := range distributions(r, "h") {
+			total := d.Native.ZeroCount
+			for _, b := range append(d.Native.Positive, d.Native.Negative...) {
+				total += b.Count
+			}
+			if total != d.Count || len(d.Native.Positive) > 50 || !slices.IsSorted(d.Buckets) || d.Buckets[1] > d.Count {
+				t.Errorf("%s: count %d, buckets %v, sum of %d exponential ones %d", labels, d.Count, d.Buckets, len(d.Native.Positive), total)
+			}
+		}
+		switch i % 20 {
+		case 5:
+			bind(t, r, url)
+		case 10, 12:
+			v.DeleteAll()
+		case 15:
+			r.Close(t.Context())
+		}
+	}
+	close(stop)
+	wait.Wait()
+}
+
+func TestObserveAllocates(t *testing.T) {
+	r, _ := newRegistry(t, nil)
+	h := r.NewHistogram("h", "H.", &gotheus.HistogramOptions{Native: new(gotheus.NativeOptions)})
+	s := r.NewSummary("s", "S.", &gotheus.SummaryOptions{Objectives: []float64{.5, .9, .99}})
+	x := 1.0
+	observe := func() {
+		h.Observe(x)
+		s.Observe(x)
+		if x *= 1.1; x > 100 {
+			x = 1
+		}
+	}
+	for range 100 {
+		observe()
+	}
+	if n := testing.AllocsPerRun(1000, observe); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
+// Count is what the histogram's own process has observed, over a store, also when pages have shown it together with what
+// others have, in more blocks than its words hold.
+func TestNativeCountOverStore(t *testing.T) {
+	t.Parallel()
+	for name, where := range map[string]string{"one store": newFleet(t), "three": newShardedFleet(t)} {
+		var registries []*gotheus.Registry
+		var hs []*gotheus.Histogram
+		for i := range 2 {
+			r, _ := newRegistry(t, nil)
+			bind(t, r, "fleet:"+joinFleet(strings.TrimPrefix(where, "fleet:")).name)
+			h := r.NewHistogram("h", "H.", &gotheus.HistogramOptions{Native: new(gotheus.NativeOptions)})
+			for j := range 60 + i {
+				h.Observe(math.Pow(1.1, float64(j)))
+			}
+			registries, hs = append(registries, r), append(hs, h)
+		}
+		for range 2 {
+			for _, r := range registries {
+				if err := r.Flush(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for _, r := range registries {
+				pageHas(t, r, "h_count 121")
+			}
+			sum := 0.0
+			for i, h := range hs {
+				if n := h.Count(); n != uint64(60+i) {
+					t.Errorf("%s: %d observed by process %d, of %d", name, n, i, 60+i)
+				}
+				sum += h.Sum()
+			}
+			if v, ok := distributions(registries[0], "h")[""]; !ok || math.Abs(v.Sum-sum) > sum/1e9 {
+				t.Errorf("%s: sum %v, on the page %v", name, sum, v.Sum)
+			}
+		}
+	}
+}

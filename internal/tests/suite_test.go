@@ -1,0 +1,433 @@
+package tests_test
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/gotheus/gotheus"
+	"github.com/gotheus/gotheus/internal/backend"
+)
+
+// The suite. Each case is a story about workers that share a backend, told in commands to them. It runs on
+// the heap with one worker, and with several real processes on each backend that processes share.
+
+// backends are the URLs of new, empty backends; "heap:" is shared by nobody. The workers of a "fleet:" are
+// in this process, each with a connection of its own to a store in memory.
+var backends = map[string]func(t testing.TB) string{
+	"heap":    func(testing.TB) string { return "heap:" },
+	"syncer":  newFleet,
+	"sharded": newShardedFleet,
+	"shm": func(t testing.TB) string {
+		return "shm://" + filepath.Join(t.TempDir(), "suite") + "?fs=any&limit=8MiB"
+	},
+}
+
+// command is what a worker is asked to do.
+type command struct {
+	Do     string
+	Name   string            `json:",omitempty"`
+	Help   string            `json:",omitempty"`
+	Mode   backend.Mode      `json:",omitempty"`
+	Scope  gotheus.Scope     `json:",omitempty"`
+	TTL    time.Duration     `json:",omitempty"`
+	Names  []string          `json:",omitempty"`
+	Values []string          `json:",omitempty"`
+	V      float64           `json:",omitempty"`
+	Match  map[string]string `json:",omitempty"`
+	Key    string            `json:",omitempty"` // of a kept instrument
+}
+
+// worker does commands, in this or another process.
+type worker struct {
+	t    *testing.T
+	in   io.WriteCloser
+	out  *bufio.Reader
+	cmd  *exec.Cmd // nil: a goroutine
+	host *fleetStore
+	done chan struct{}
+}
+
+func init() { workers["suite"] = func() { serveSuite(os.Stdin, os.Stdout, os.Getenv("FILE")) } }
+
+func startWorker(t *testing.T, url string) *worker {
+	t.Helper()
+	w := &worker{t: t, done: make(chan struct{})}
+	if where, ok := strings.CutPrefix(url, "fleet:"); ok {
+		w.host = joinFleet(where)
+		url = "fleet:" + w.host.name
+	}
+	if url == "heap:" || w.host != nil {
+		in, inW := io.Pipe()
+		outR, out := io.Pipe()
+		w.in, w.out = inW, bufio.NewReader(outR)
+		go func() {
+			defer close(w.done)
+			serveSuite(in, out, url)
+		}()
+	} else {
+		w.cmd = exec.Command(os.Args[0])
+		w.cmd.Env = append(os.Environ(), "GOTHEUS_TEST_WORKER=suite", "FILE="+url, "GORACE=atexit_sleep_ms=0")
+		w.cmd.Stderr = os.Stderr
+		out, err := w.cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if w.in, err = w.cmd.StdinPipe(); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		w.out = bufio.NewReader(out)
+	}
+	t.Cleanup(w.stop)
+	return w
+}
+
+// stop lets the worker close its registry and end.
+func (w *worker) stop() {
+	w.in.Close()
+	if w.cmd != nil {
+		w.cmd.Wait()
+	} else {
+		<-w.done
+	}
+}
+
+// kill ends the worker without warning.
+func (w *worker) kill() {
+	if w.host != nil {
+		w.host.kill()
+		w.stop()
+		return
+	}
+	w.cmd.Process.Kill()
+	w.cmd.Wait()
+}
+
+// do has a command done and returns the answer.
+func (w *worker) do(c command) string {
+	w.t.Helper()
+	if err := json.NewEncoder(w.in).Encode(c); err != nil {
+		w.t.Fatal(err)
+	}
+	line, err := w.out.ReadBytes('\n')
+	var answer string
+	if err == nil {
+		err = json.Unmarshal(line, &answer)
+	}
+	if err != nil {
+		w.t.Fatalf("%+v: %v", c, err)
+	}
+	if strings.HasPrefix(answer, "panic: ") {
+		w.t.Fatalf("%+v: %s", c, answer)
+	}
+	return answer
+}
+
+// serveSuite is a worker's life.
+func serveSuite(in io.Reader, out io.Writer, url string) {
+	clock := new(suiteClock)
+	r := gotheus.NewRegistry(&gotheus.RegistryOptions{NoSelfMetrics: true, Logger: quiet, Now: clock.now})
+	if err := r.Bind(context.Background(), url); err != nil {
+		panic(err)
+	}
+	defer func() {
+		limit := time.Minute
+		if isKilled(url) {
+			limit = 0
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), limit)
+		defer cancel()
+		r.Close(ctx)
+	}()
+	published := func() {}
+	if strings.HasPrefix(url, "fleet:") { // what is done is seen by others when it is published
+		published = func() { r.Flush(context.Background()) }
+	}
+	s := &suiteWorker{r: r, clock: clock, gauges: map[string]*gotheus.Vec[gotheus.Gauge]{}, counters: map[string]*gotheus.Vec[gotheus.Counter]{},
+		histograms: map[string]*gotheus.Vec[gotheus.Histogram]{}, summaries: map[string]*gotheus.Vec[gotheus.Summary]{}, kept: map[string]any{}}
+	dec := json.NewDecoder(in)
+	for {
+		var c command
+		if dec.Decode(&c) != nil {
+			return
+		}
+		answer := s.do(c)
+		published()
+		json.NewEncoder(out).Encode(answer)
+	}
+}
+
+// suiteClock is the machine's until it is set.
+type suiteClock struct{ fake atomic.Int64 }
+
+func (c *suiteClock) now() time.Time {
+	if s := c.fake.Load(); s != 0 {
+		return time.Unix(s, 0)
+	}
+	return time.Now()
+}
+
+type suiteWorker struct {
+	r          *gotheus.Registry
+	clock      *suiteClock
+	counters   map[string]*gotheus.Vec[gotheus.Counter]
+	gauges     map[string]*gotheus.Vec[gotheus.Gauge]
+	histograms map[string]*gotheus.Vec[gotheus.Histogram]
+	summaries  map[string]*gotheus.Vec[gotheus.Summary]
+	kept       map[string]any
+}
+
+func (s *suiteWorker) do(c command) (answer string) {
+	defer func() {
+		if p := recover(); p != nil {
+			answer = fmt.Sprint("panic: ", p)
+		}
+	}()
+	if len(c.Names) == 0 {
+		c.Names = []string{"l"}
+	}
+	help := c.Name + "."
+	if c.Help != "" {
+		help = c.Help
+	}
+	opts := gotheus.CounterOptions{TTL: c.TTL}
+	switch c.Do {
+	case "counter":
+		s.counters[c.Name] = s.r.NewCounterVec(c.Name, help, &opts, c.Names...)
+	case "gauge":
+		s.gauges[c.Name] = s.r.NewGaugeVec(c.Name, help, &gotheus.GaugeOptions{TTL: c.TTL, Mode: c.Mode}, c.Names...)
+	case "histogram":
+		s.histograms[c.Name] = s.r.NewHistogramVec(c.Name, help, &gotheus.HistogramOptions{TTL: c.TTL, Buckets: []float64{1}}, c.Names...)
+	case "native":
+		s.histograms[c.Name] = s.r.NewHistogramVec(c.Name, help, &gotheus.HistogramOptions{TTL: c.TTL, Native: &gotheus.NativeOptions{Factor: 2, MaxBuckets: 60}}, c.Names...)
+	case "summary":
+		s.summaries[c.Name] = s.r.NewSummaryVec(c.Name, help, &gotheus.SummaryOptions{TTL: c.TTL, Objectives: []float64{.5, 1}}, c.Names...)
+	case "window": // a summary whose quantiles are over four slots of V seconds
+		s.summaries[c.Name] = s.r.NewSummaryVec(c.Name, help, &gotheus.SummaryOptions{Objectives: windowObjectives, MaxAge: time.Duration(4 * c.V * float64(time.Second)), Slots: 4}, c.Names...)
+	case "clock": // stands at V seconds, and what happens from time to time happens
+		s.clock.fake.Store(int64(c.V))
+		sweep(s.r, s.clock.now())
+	case "quantiles":
+		return strings.Trim(fmt.Sprint(distributions(s.r, c.Name)[c.Key].Quantiles), "[]")
+	case "describe": // all there is of a series
+		d, ok := distributions(s.r, c.Name)[c.Key]
+		if !ok {
+			return "none"
+		}
+		text := fmt.Sprint("count ", d.Count)
+		if n := d.Native; n != nil {
+			text += fmt.Sprint(" schema ", n.Schema, " zeros ", n.ZeroCount, " positive ", n.Positive, " negative ", n.Negative)
+			d.Exemplars = append(d.Exemplars, n.Exemplars...)
+		}
+		for _, q := range d.Quantiles {
+			text += fmt.Sprintf(" %.1f", q)
+		}
+		for _, e := range d.Exemplars {
+			text += fmt.Sprint(" {", e.Labels, "} ", e.Value)
+		}
+		return text
+	case "start":
+		return fmt.Sprint(distributions(s.r, c.Name)[c.Key].Start)
+	case "example":
+		if v := s.counters[c.Name]; v != nil {
+			v.With(c.Values...).AddExemplar(c.V, c.Match)
+		} else {
+			s.histograms[c.Name].With(c.Values...).ObserveExemplar(c.V, c.Match)
+		}
+	case "inc":
+		s.counters[c.Name].With(c.Values...).Add(c.V)
+	case "keep":
+		if v := s.counters[c.Name]; v != nil {
+			s.kept[c.Key] = v.With(c.Values...)
+		} else {
+			s.kept[c.Key] = s.gauges[c.Name].With(c.Values...)
+		}
+	case "use":
+		switch m := s.kept[c.Key].(type) {
+		case *gotheus.Counter:
+			m.Add(c.V)
+		case *gotheus.Gauge:
+			m.Add(c.V)
+		}
+	case "touch":
+		s.gauges[c.Name].With(c.Values...)
+	case "set":
+		s.gauges[c.Name].With(c.Values...).Set(c.V)
+	case "add":
+		s.gauges[c.Name].With(c.Values...).Add(c.V)
+	case "observe":
+		if v := s.summaries[c.Name]; v != nil {
+			v.With(c.Values...).Observe(c.V)
+		} else {
+			s.histograms[c.Name].With(c.Values...).Observe(c.V)
+		}
+	case "delete":
+		switch {
+		case s.counters[c.Name] != nil:
+			return deleteFrom(s.counters[c.Name], c.Match)
+		case s.gauges[c.Name] != nil:
+			return deleteFrom(s.gauges[c.Name], c.Match)
+		case s.summaries[c.Name] != nil:
+			return deleteFrom(s.summaries[c.Name], c.Match)
+		default:
+			return deleteFrom(s.histograms[c.Name], c.Match)
+		}
+	case "reach": // the series method=GET, code=200, cached=true, in one of the ways there are
+		return s.reach(c)
+	case "limited": // look up so many label sets of a family that may have three
+		v := s.r.NewCounterVec(c.Name, help, &gotheus.CounterOptions{MaxSeries: 3}, c.Names...)
+		for i := range int(c.V) {
+			v.With(c.Key + fmt.Sprint(i)).Inc()
+		}
+	case "declare":
+		s.counters[c.Name] = s.r.NewCounterVec(c.Name, help, &opts, c.Names...).Declare(gotheus.Labels{c.Names[0]: c.Values[0]})
+	case "measure":
+		p := &gotheus.Probe{
+			Seconds:  s.r.NewHistogram("seconds", "S.", &gotheus.HistogramOptions{Buckets: []float64{}}).Observe,
+			InFlight: s.r.NewGauge("in_flight", "I.", &gotheus.GaugeOptions{Mode: gotheus.ModeSum}),
+			Errors:   s.r.NewCounter("errors_total", "E.", nil),
+			Panics:   s.r.NewCounter("panics_total", "P.", nil),
+			Now:      func() time.Time { return time.Unix(0, 0) },
+		}
+		p.Run(func() {})
+		p.Do(func() error { return io.EOF })
+		func() {
+			defer func() { recover() }()
+			p.Run(func() { panic("as asked for") })
+		}()
+		s.r.NewSummary("sizes", "Z.", nil).ObserveN(2, 3)
+	case "unregister":
+		return fmt.Sprint(s.r.HideFamily(c.Name))
+	case "sweep": // at a time in seconds
+		sweep(s.r, time.Unix(int64(c.V), 0))
+	case "page":
+		var b strings.Builder
+		if err := s.r.Write(context.Background(), &b, &gotheus.WriteOptions{Scope: c.Scope}); err != nil {
+			return "panic: " + err.Error()
+		}
+		var lines []string
+		for _, line := range strings.Split(strings.TrimSpace(b.String()), "\n") {
+			if !strings.HasPrefix(line, "#") && line != "" {
+				lines = append(lines, line)
+			}
+		}
+		return strings.Join(lines, "; ")
+	default:
+		return "panic: what is " + c.Do + "?"
+	}
+	return ""
+}
+
+type reached struct {
+	Method string
+	Code   int
+	Cached bool
+}
+
+func (s *suiteWorker) reach(c command) string {
+	opts := gotheus.CounterOptions{
+		Defaults:  gotheus.Labels{"method": "get"},
+		Normalize: map[string]func(string) string{"method": strings.ToUpper, "code": gotheus.OneOf("200")},
+	}
+	plain := func(names ...string) *gotheus.Vec[gotheus.Counter] {
+		return s.r.NewCounterVec("reached_total", "R.", nil, names...)
+	}
+	fancy := s.r.NewCounterVec("reached_total", "R.", &opts, "cached", "code", "method")
+	typed := gotheus.Must(gotheus.TryNewVecOf[reached, gotheus.Counter](s.r, "reached_total", "R.", nil))
+	var m *gotheus.Counter
+	switch c.Key {
+	case "values":
+		m = plain("method", "code", "cached").With("GET", "200", "true")
+	case "order":
+		m = plain("cached", "method", "code").With("true", "GET", "200")
+	case "names":
+		m = plain("method", "code", "cached").WithLabels(gotheus.Labels{"method": "GET", "code": "200", "cached": "true"})
+	case "default":
+		m = fancy.With("true", "200")
+	case "override":
+		m = fancy.WithLabels(gotheus.Labels{"method": "Get", "code": "200", "cached": "true"})
+	case "partial":
+		m = fancy.Partial(gotheus.Labels{"code": "404"}).Partial(gotheus.Labels{"cached": "true", "code": "200"}).With()
+	case "struct":
+		m = typed.With(reached{"GET", 200, true})
+	case "partial struct":
+		m = gotheus.Partial(typed, func(code int) reached { return reached{"GET", code, true} }).With(200)
+	case "delete": // also by normalised and partial values
+		n := fancy.Partial(gotheus.Labels{"code": "200"}).DeleteMatching(gotheus.Labels{"method": "gEt"})
+		typed.With(reached{"GET", 200, true}) // exists again, at zero
+		return fmt.Sprint(n)
+	}
+	m.Inc()
+	return ""
+}
+
+// story is told to workers; on the heap they are all the same one.
+type story struct {
+	*testing.T
+	url string
+	w   []*worker
+}
+
+func (s *story) all(c command) {
+	s.Helper()
+	done := map[*worker]bool{}
+	for _, w := range s.w {
+		if !done[w] {
+			w.do(c)
+		}
+		done[w] = true
+	}
+}
+
+// pages fails unless the page of every worker is this.
+func (s *story) pages(lines ...string) {
+	s.Helper()
+	for i, w := range s.w {
+		if got := w.do(command{Do: "page"}); got != strings.Join(lines, "; ") {
+			s.Errorf("worker %d shows %q, want %q", i, got, strings.Join(lines, "; "))
+		}
+	}
+}
+
+func (s *story) shared() bool { return s.url != "heap:" }
+
+func TestSuite(t *testing.T) {
+	t.Parallel()
+	for where, url := range backends {
+		for name, tell := range stories {
+			t.Run(where+"/"+name, func(t *testing.T) {
+				t.Parallel()
+				runtime.LockOSThread()
+				defer runtime.UnlockOSThread()
+				s := &story{T: t, url: url(t)}
+				first := startWorker(t, s.url)
+				s.w = []*worker{first, first, first}
+				if s.shared() {
+					s.w[1], s.w[2] = startWorker(t, s.url), startWorker(t, s.url)
+				}
+				tell(s)
+			})
+		}
+	}
+}
+
+// deleteFrom deletes the series that match, all if there is nothing to match, and says how many there were.
+func deleteFrom[M gotheus.Instrument](v *gotheus.Vec[M], match gotheus.Labels) string {
+	if len(match) == 0 {
+		return fmt.Sprint(v.DeleteAll())
+	}
+	return fmt.Sprint(v.DeleteMatching(match))
+}

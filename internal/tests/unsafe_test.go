@@ -1,0 +1,5 @@
+//go:build !purego
+
+package tests_test
+
+const structsAllocate = 0

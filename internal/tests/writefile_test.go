@@ -1,0 +1,71 @@
+package tests_test
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/gotheus/gotheus"
+	"github.com/gotheus/gotheus/expo"
+	"github.com/gotheus/gotheus/internal/backend"
+	"github.com/gotheus/gotheus/internal/backend/heap"
+)
+
+func TestWriteFile(t *testing.T) {
+	t.Parallel()
+	r, _ := newRegistry(t, &gotheus.RegistryOptions{NoSelfMetrics: true})
+	c := r.NewCounter("c_total", "C.", nil)
+	dir := t.TempDir()
+	name := filepath.Join(dir, "job.prom")
+	for range 2 { // a file that is there is replaced
+		c.Inc()
+		if err := r.WriteFile(t.Context(), name, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	check := func(want string) {
+		t.Helper()
+		b, err := os.ReadFile(name)
+		if err != nil || string(b) != want {
+			t.Errorf("%q, %v, want %q", b, err, want)
+		}
+		if list, err := os.ReadDir(dir); err != nil || len(list) != 1 {
+			t.Errorf("%v, %v", list, err)
+		}
+	}
+	check("# HELP c_total C.\n# TYPE c_total counter\nc_total 2\n")
+	om := &gotheus.WriteOptions{Format: expo.Format{Syntax: expo.OpenMetrics1}}
+	if err := r.WriteFile(t.Context(), name, om); err != nil {
+		t.Fatal(err)
+	}
+	page := "# TYPE c counter\n# HELP c C.\nc_total 2\n# EOF\n"
+	check(page)
+
+	// Errors leave the file as it was, and nothing beside it.
+	if err := r.WriteFile(canceled(), name, nil); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+	check(page)
+	if err := r.WriteFile(t.Context(), filepath.Join(dir, "none", "x"), nil); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("got %v", err)
+	}
+	b := &faulty{Backend: heap.New()}
+	r2, _ := newRegistry(t, nil)
+	if err := r2.BindBackend(t.Context(), b); err != nil {
+		t.Fatal(err)
+	}
+	b.set(backend.ErrClosed)
+	if err := r2.WriteFile(t.Context(), name, &gotheus.WriteOptions{Strict: true}); !errors.Is(err, gotheus.ErrPartial) || !errors.Is(err, backend.ErrClosed) {
+		t.Errorf("got %v", err)
+	}
+	check(page)
+	// What is known is better than what was.
+	if err := r2.WriteFile(t.Context(), name, nil); !errors.Is(err, backend.ErrClosed) {
+		t.Errorf("got %v", err)
+	}
+	if b, _ := os.ReadFile(name); string(b) == page {
+		t.Error("the file is still the old one")
+	}
+}

@@ -1,6 +1,0 @@
-//go:build purego
-
-package gotheus_test
-
-// The standard library's maphash has this build tag, too, and then allocates to hash a struct.
-const structsAllocate = 1

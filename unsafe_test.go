@@ -1,5 +1,0 @@
-//go:build !purego
-
-package gotheus_test
-
-const structsAllocate = 0
