@@ -22,7 +22,7 @@ const (
 	addWords
 )
 
-func (f *family) howToAdd() adding {
+func (f *family) addingKind() adding {
 	if f.def == nil || f.parts || f.shared || f.blocks || f.gauge || f.def.Stripes != 0 {
 		return addMerged
 	}
@@ -44,7 +44,7 @@ type merger struct {
 	rows      []*row    // of the chunk
 
 	// Words of series side by side that are alike are in columns.
-	alike  [chunkSize]uint16 // how many series from this one on are of one family and add up word by word
+	runLen [chunkSize]uint16 // how many series from this one on are of one family and add up word by word
 	has    [chunkSize]bool   // somebody has words of a series,
 	at     [chunkSize]int    // the first of which is here in acc; -1: they have no place yet
 	step   [chunkSize]int    // distance between its words
@@ -53,7 +53,7 @@ type merger struct {
 	most   uint64 // no count is above
 	oldest span
 
-	parts   []partOf
+	parts   []instancePart
 	scratch []uint64
 }
 
@@ -72,26 +72,26 @@ func (m *merger) begin(s *Syncer, n uint32) {
 	m.parts, m.most, m.oldest = m.parts[:0], 0, span{}
 	for i := len(m.rows) - 1; i >= 0; i-- {
 		switch r := m.rows[i]; {
-		case r.life != 0 || r.strange || r.fam.place == nil || r.fam.adding == addMerged || s.isDeleted(r):
-			m.alike[i] = 0
+		case r.life != 0 || r.invalid || r.fam.place == nil || r.fam.adding == addMerged || s.isDeleted(r):
+			m.runLen[i] = 0
 		case i+1 < len(m.rows) && m.rows[i+1].fam == r.fam:
-			m.alike[i] = m.alike[i+1] + 1
+			m.runLen[i] = m.runLen[i+1] + 1
 		default:
-			m.alike[i] = 1
+			m.runLen[i] = 1
 		}
 	}
 	size, first := 0, 0 // of the series that are alike
 	for i, r := range m.rows {
 		f := r.fam
 		m.has[i], m.at[i], m.step[i], m.size[i] = false, -1, 1, f.stored
-		if m.alike[i] == 0 {
+		if m.runLen[i] == 0 {
 			continue
 		}
-		if i == 0 || m.alike[i-1] != m.alike[i]+1 {
+		if i == 0 || m.runLen[i-1] != m.runLen[i]+1 {
 			first = i
 		}
-		m.step[i] = int(m.alike[first])
-		if m.at[i] = size + i - first; m.alike[i] == 1 {
+		m.step[i] = int(m.runLen[first])
+		if m.at[i] = size + i - first; m.runLen[i] == 1 {
 			size += m.step[i] * f.stored
 		}
 	}
@@ -141,8 +141,8 @@ func (m *merger) set(i int, words []uint64) {
 // forget begins anew with a series, which has another life than those that do not know it any more.
 func (m *merger) forget(i int) {
 	m.has[i], m.oldest = false, span{}
-	for j := range m.alike[:i+1] { // runs end in front of it
-		m.alike[j] = min(m.alike[j], uint16(i-j))
+	for j := range m.runLen[:i+1] { // runs end in front of it
+		m.runLen[j] = min(m.runLen[j], uint16(i-j))
 	}
 }
 
@@ -166,7 +166,7 @@ func (m *merger) addRun(r *chunkReader) bool {
 		return false
 	}
 	many, ok := r.num()
-	if !ok || many == 0 || many > uint64(m.alike[at]) {
+	if !ok || many == 0 || many > uint64(m.runLen[at]) {
 		return false // of several families, or some are special
 	}
 	i, n := int(at), int(many)
@@ -218,7 +218,7 @@ func (m *merger) addRun(r *chunkReader) bool {
 
 // add adds counts whose sums are far from any limit.
 func (c *column) add(dst []uint64) {
-	b, whole := c.b, c.whole()
+	b, fast := c.b, c.fastLen()
 	switch c.width {
 	case 1:
 		b = b[:len(dst)]
@@ -240,18 +240,18 @@ func (c *column) add(dst []uint64) {
 		return
 	}
 	mask, width := c.mask, c.width
-	head, tail := dst[:whole], dst[whole:]
+	head, tail := dst[:fast], dst[fast:]
 	for i := range head {
 		head[i] += binary.LittleEndian.Uint64(b) & mask
 		b = b[width:]
 	}
 	for i := range tail {
-		tail[i] += c.at(whole + i)
+		tail[i] += c.at(fast + i)
 	}
 }
 
-// whole returns how many of the first values are followed by enough bytes to load 8 at once.
-func (c *column) whole() int {
+// fastLen returns how many of the first values are followed by enough bytes to load 8 at once.
+func (c *column) fastLen() int {
 	if c.width == 0 {
 		return 0
 	}

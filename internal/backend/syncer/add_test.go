@@ -14,7 +14,7 @@ import (
 func TestAddFast(t *testing.T) {
 	t.Parallel()
 	rnd := rand.New(rand.NewPCG(1, 7))
-	s := newAlone(nil, options{manual: true})
+	s := newSingle(nil, options{manual: true})
 	var rows []*row
 	for _, def := range fuzzFamilies() {
 		fam := s.family(def)
@@ -65,7 +65,7 @@ func TestAddFast(t *testing.T) {
 		var fast, slow merger
 		fast.begin(s, 0)
 		slow.begin(s, 0)
-		clear(slow.alike[:])
+		clear(slow.runLen[:])
 		for id := range uint64(4) {
 			var w chunkWriter
 			w.begin(nil, 0)

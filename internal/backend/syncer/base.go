@@ -3,6 +3,7 @@ package syncer
 import (
 	"bytes"
 	"context"
+	"maps"
 	"slices"
 
 	"github.com/gotheus/gotheus/store"
@@ -24,8 +25,8 @@ func (s *Syncer) readBase(ctx context.Context, heads map[string]store.Head) erro
 	}
 	known := s.base // until the other one has been read
 	switch {
-	case h.continues(&s.baseHead):
-	case h.unfolds(&s.baseHead, heads):
+	case h.extends(&s.baseHead):
+	case h.covers(&s.baseHead, heads):
 		for n := range s.base.chunks { // versions may have been given twice
 			s.dirty[n] = true
 		}
@@ -68,7 +69,7 @@ func (s *Syncer) readBase(ctx context.Context, heads map[string]store.Head) erro
 // continues reports whether h came from old by changes that this process need not know: it has the folds of old, side by
 // side. If there are others between them, or they are in another order, the store had gone back, and versions have been
 // given twice.
-func (h *baseHead) continues(old *baseHead) bool {
+func (h *baseHead) extends(old *baseHead) bool {
 	if h.version < old.version {
 		return false
 	}
@@ -82,14 +83,14 @@ func (h *baseHead) continues(old *baseHead) bool {
 		(h.version > old.version || has == len(h.folds))
 }
 
-// unfolds reports whether h lacks nothing that old has: who was folded into old, and is not in h, is in the store as
+// covers reports whether h lacks nothing that old has: who was folded into old, and is not in h, is in the store as
 // before. It is a base that has come to be when the store had gone back, or that somebody has restored who knew more
 // of it. Without that, two processes that have folded others would go on for ever to replace each other's bases.
-func (h *baseHead) unfolds(old *baseHead, heads map[string]store.Head) bool {
+func (h *baseHead) covers(old *baseHead, heads map[string]store.Head) bool {
 	if len(old.folds) == 0 {
 		return false // there is no telling
 	}
-	return !slices.ContainsFunc(h.missing(old), func(f fold) bool { return !f.isThere(heads, livePfx) })
+	return !slices.ContainsFunc(h.missing(old), func(f fold) bool { return !f.present(heads, livePfx) })
 }
 
 // prevails reports whether h stays in place of old, although that was restored once already and somebody has undone it: each
@@ -99,12 +100,12 @@ func (h *baseHead) prevails(old *baseHead, heads map[string]store.Head) bool {
 	var n, other int
 	var last, otherLast uint64
 	for _, f := range h.missing(old) {
-		if !f.isThere(heads, livePfx) {
+		if !f.present(heads, livePfx) {
 			other, otherLast = other+1, max(otherLast, f.id)
 		}
 	}
 	for _, f := range old.missing(h) {
-		if !f.isThere(heads, livePfx) && !f.isThere(heads, deadPfx) {
+		if !f.present(heads, livePfx) && !f.present(heads, deadPfx) {
 			n, last = n+1, max(last, f.id)
 		}
 	}
@@ -112,7 +113,7 @@ func (h *baseHead) prevails(old *baseHead, heads map[string]store.Head) bool {
 }
 
 // isThere reports whether a head with a prefix has what was folded.
-func (f fold) isThere(heads map[string]store.Head, prefix string) bool {
+func (f fold) present(heads map[string]store.Head, prefix string) bool {
 	var h instanceHead
 	return h.decode(heads[prefix+instanceName(f.id)].Value) == nil && h.seq >= f.seq
 }
@@ -129,4 +130,40 @@ func (h *baseHead) missing(old *baseHead) (list []fold) {
 		}
 	}
 	return list
+}
+
+// next returns a copy with the next version.
+func (h *baseHead) next() baseHead {
+	n := *h
+	n.version++
+	n.chunks = maps.Clone(h.chunks)
+	if n.chunks == nil {
+		n.chunks = make(chunkSeqs)
+	}
+	n.folds = slices.Clone(h.folds)
+	return n
+}
+
+// put adds to a commit that the base has these chunks from now on, in a group.
+func (h *baseHead) put(c *store.Commit, group string, fresh map[uint32]chunk) {
+	if c.Parts == nil {
+		c.Parts = make(map[store.Key][]byte)
+	}
+	for n, ch := range fresh {
+		h.chunks[n] = ch.seq
+		c.Parts[partKey(group, n)] = ch.part()
+	}
+	if c.Heads == nil {
+		c.Heads = make(map[string][]byte)
+	}
+	c.Heads[headBase] = h.encode()
+}
+
+// setBase notes what this process has made of the base.
+func (s *Syncer) setBase(h baseHead, raw []byte, fresh map[uint32]chunk) {
+	s.baseHead, s.base.raw, s.base.gen = h, raw, h.gen
+	for n, ch := range fresh {
+		s.base.chunks[n] = ch
+		s.dirty[n] = true
+	}
 }

@@ -27,8 +27,8 @@ func TestBases(t *testing.T) {
 	}
 	many := func(from, to uint64) []fold { return foldsOf(from, to).folds }
 	for i, c := range []struct {
-		h, old             *baseHead
-		continues, unfolds bool
+		h, old            *baseHead
+		continues, covers bool
 	}{
 		{foldsOf(1, 10), foldsOf(1, 10), true, true},
 		{foldsOf(1, 11), foldsOf(1, 10), true, true},
@@ -51,11 +51,11 @@ func TestBases(t *testing.T) {
 		{foldsOf(1, 101, many(50_000, 50_200)...), foldsOf(1, 101, append(many(60_000, 60_050), many(50_000, 50_200)...)...), false, false},
 	} {
 		c.h.version, c.old.version = max(c.h.version, 1), max(c.old.version, 1)
-		if got := c.h.continues(c.old); got != c.continues {
+		if got := c.h.extends(c.old); got != c.continues {
 			t.Errorf("%d: continues: %v", i, got)
 		}
-		if got := c.h.unfolds(c.old, heads); got != c.unfolds {
-			t.Errorf("%d: unfolds: %v", i, got)
+		if got := c.h.covers(c.old, heads); got != c.covers {
+			t.Errorf("%d: covers: %v", i, got)
 		}
 	}
 }

@@ -75,7 +75,7 @@ func (w *chunkWriter) entry(id uint32, life uint64, f *family, words []uint64) {
 	w.b = binary.AppendUvarint(w.b, life)
 	w.b = binary.AppendUvarint(w.b, uint64(len(words)))
 	for i, v := range words {
-		w.b = binary.AppendUvarint(w.b, f.stow(i, v))
+		w.b = binary.AppendUvarint(w.b, f.toStored(i, v))
 	}
 }
 
@@ -85,7 +85,7 @@ func (w *chunkWriter) record(id uint32, what uint64) {
 }
 
 // stow returns a word as it is stored.
-func (f *family) stow(i int, v uint64) uint64 {
+func (f *family) toStored(i int, v uint64) uint64 {
 	switch {
 	case i == f.start:
 		return v / startUnit
@@ -109,7 +109,7 @@ func (w *chunkWriter) flush() {
 		least := uint64(math.MaxUint64)
 		if i == f.start || f.isFloat(i) {
 			for at := i; at < len(w.words); at += f.stored {
-				v := f.stow(i, w.words[at])
+				v := f.toStored(i, w.words[at])
 				if w.words[at] = v; v != 0 {
 					least = min(least, v)
 				}
@@ -245,7 +245,7 @@ func (r *chunkReader) num() (uint64, bool) {
 // read reads the next entry; false at the end. The directory d says what the words are.
 func (r *chunkReader) read(d *directory) (bool, error) {
 	if r.left > 0 {
-		r.serve(d)
+		r.nextInRun(d)
 		return true, nil
 	}
 	if len(r.b) == 0 {
@@ -265,7 +265,7 @@ func (r *chunkReader) read(d *directory) (bool, error) {
 		if !r.run(d) {
 			return false, errWords
 		}
-		r.serve(d)
+		r.nextInRun(d)
 		return true, nil
 	case recordVarying:
 		if !r.row.fam.blocks {
@@ -365,7 +365,7 @@ func (r *chunkReader) run(d *directory) bool {
 }
 
 // serve goes on in a run.
-func (r *chunkReader) serve(d *directory) {
+func (r *chunkReader) nextInRun(d *directory) {
 	r.id = r.next
 	r.row = d.row(r.id)
 	size := r.row.fam.stored

@@ -17,9 +17,9 @@ import (
 //	               which shard this is, of how many
 //	head "base"    version, generation (8 bytes), highest stamp, chunks, folds
 //	head "g<gen>"  8 random bytes: there is, or there is being made, a base of that generation
-//	head "i<id>"   seq, start in ms, number, alive in ms, highest stamp, pid, join, host (length, bytes), rivals, chunks
+//	head "i<id>"   seq, start in ms, number, alive in ms, highest stamp, pid, join, host (length, bytes), variants, chunks
 //	head "x<id>"   the same, of an instance that was folded
-//	  rivals       how many; for each: number of the family
+//	  variants       how many; for each: number of the family
 //	  chunks       how many; for each: difference to the number before, seq
 //	  folds        how many; for each: id (8 bytes), seq, age in versions
 //	part f, n      family n: words, list and flags, number of the word with the start plus one, schema
@@ -220,16 +220,16 @@ func readChunkSeqs(r *reader) chunkSeqs {
 
 // instanceHead is what an instance says about itself.
 type instanceHead struct {
-	seq     uint64
-	startMS uint64
-	number  uint64
-	aliveMS uint64
-	stamp   uint64
-	pid     uint64
-	join    uint64 // its place in the order in which instances have joined
-	host    string
-	rivals  []uint32
-	chunks  chunkSeqs
+	seq      uint64
+	startMS  uint64
+	number   uint64
+	aliveMS  uint64
+	stamp    uint64
+	pid      uint64
+	join     uint64 // its place in the order in which instances have joined
+	host     string
+	variants []uint32
+	chunks   chunkSeqs
 }
 
 func (h *instanceHead) encode() []byte {
@@ -237,8 +237,8 @@ func (h *instanceHead) encode() []byte {
 	for _, v := range []uint64{h.seq, h.startMS, h.number, h.aliveMS, h.stamp, h.pid, h.join} {
 		b = binary.AppendUvarint(b, v)
 	}
-	b = binary.AppendUvarint(appendBytes(b, h.host), uint64(len(h.rivals)))
-	for _, id := range h.rivals {
+	b = binary.AppendUvarint(appendBytes(b, h.host), uint64(len(h.variants)))
+	for _, id := range h.variants {
 		b = binary.AppendUvarint(b, uint64(id))
 	}
 	return h.chunks.append(b)
@@ -254,9 +254,9 @@ func (h *instanceHead) decode(b []byte) error {
 	if n > uint64(len(r.b)) {
 		r.bad, n = true, 0
 	}
-	h.rivals = nil
+	h.variants = nil
 	for range n {
-		h.rivals = append(h.rivals, uint32(r.num()))
+		h.variants = append(h.variants, uint32(r.num()))
 	}
 	h.chunks = readChunkSeqs(&r)
 	return r.end("head of an instance")

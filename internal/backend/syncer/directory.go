@@ -25,10 +25,10 @@ type family struct {
 	adding    adding
 	snapshots []bool // which words of a window belong to snapshots; nil: it has none
 	place     *index.Family
-	mine      *index.Family // in the list of own words
+	ownPlace  *index.Family // in the list of own words
 	rows      map[string]*row
 	id        int    // in the directory; -1: not there yet
-	order     uint64 // age, among rivals
+	order     uint64 // age, among variants
 	own       bool   // this process has asked for it
 }
 
@@ -40,7 +40,7 @@ type row struct {
 	life   uint64 // how often it was deleted, as far as is known
 	own    *own   // nil: this process does not update it
 
-	strange bool // labels are none of the family's, so that no page may show it
+	invalid bool // labels are none of the family's, so that no page may show it
 
 	// What a page shows, made by the first merge that finds something.
 	words backend.Words
@@ -168,7 +168,7 @@ func newFamily(schema string, def *backend.Family, stored, start int, shared boo
 				f.snapshots[i] = def.Snapshot(i, stored)
 			}
 		}
-		f.adding = f.howToAdd()
+		f.adding = f.addingKind()
 	}
 	return f
 }
@@ -185,12 +185,12 @@ func (s *Syncer) family(def *backend.Family) *family {
 		f = newFamily(schema, def, storedWords(def), startWord(def), shared)
 		f.place = s.index.Declare(def, s.order())
 		s.schemas[schema] = f
-		s.noteRival(f)
+		s.noteVariant(f)
 	}
 	f.own = true
 	if !slices.ContainsFunc(s.declared, func(d declaration) bool { return d.fam == f && d.help == def.Help }) {
 		s.declared = append(s.declared, declaration{fam: f, help: def.Help})
-		s.declareMine(f, def.Help)
+		s.declareOwn(f, def.Help)
 	}
 	s.known[def] = f
 	return f
@@ -276,7 +276,7 @@ func (s *Syncer) readFamily(entry []byte) error {
 		} else {
 			def.Help = help
 			f.place = s.index.Declare(def, s.order())
-			s.noteRival(f)
+			s.noteVariant(f)
 		}
 		s.schemas[schema] = f
 	} else if err := f.check(stored, list, start, blocks); err != nil {
@@ -322,8 +322,8 @@ func (s *Syncer) readSeries(r *reader, list int) error {
 	row := f.row(labels)
 	if f.def != nil {
 		if _, err := f.def.LabelValues(labels); err != nil { // it has a number all the same
-			row.strange = true
-			s.strange = fmt.Errorf("%w: directory: %w", errFormat, err)
+			row.invalid = true
+			s.invalid = fmt.Errorf("%w: directory: %w", errFormat, err)
 		}
 	}
 	s.dir.append(row)

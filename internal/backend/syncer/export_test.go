@@ -10,7 +10,7 @@ import (
 
 // NewManual returns a Syncer that does nothing by itself.
 func NewManual(st store.Store, o store.Options, now func() time.Time) *Syncer {
-	return newAlone(st, options{Options: o, manual: true, now: now})
+	return newSingle(st, options{Options: o, manual: true, now: now})
 }
 
 // SetPiece says about how much one commit puts.
@@ -41,7 +41,7 @@ func (s *Syncer) Listed() int { return len(s.dir.rows[0]) + len(s.dir.rows[1]) }
 // Dump describes what is known of the store.
 func (s *Syncer) Dump() (lines []string) {
 	one := func(what string, h instanceHead, list []entry) {
-		line := fmt.Sprintf("  %s seq %d number %d join %d rivals %v:", what, h.seq, h.number, h.join, h.rivals)
+		line := fmt.Sprintf("  %s seq %d number %d join %d variants %v:", what, h.seq, h.number, h.join, h.variants)
 		for _, e := range list {
 			line += fmt.Sprintf(" %s{%s}/%d=%v", e.row.fam.def.Name, e.row.labels, e.life, e.words)
 		}

@@ -27,7 +27,7 @@ func fuzzFamilies() []*backend.Family {
 
 // newFuzzed returns a syncer whose directory has a series of each family.
 func newFuzzed(t testing.TB) *Syncer {
-	s := newAlone(nil, options{manual: true})
+	s := newSingle(nil, options{manual: true})
 	for _, f := range fuzzFamilies() {
 		if err := f.Check(); err != nil {
 			t.Fatal(err)
@@ -125,7 +125,7 @@ func FuzzDirectory(f *testing.F) {
 		f.Add(newFamily(def.Schema(), def, storedWords(def), startWord(def), isShared(def)).entry("Help."), []byte("\x00\x00"))
 	}
 	f.Fuzz(func(t *testing.T, family, entries []byte) {
-		s := newAlone(nil, options{manual: true})
+		s := newSingle(nil, options{manual: true})
 		if s.readFamily(family) != nil {
 			return
 		}

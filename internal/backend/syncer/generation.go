@@ -37,7 +37,7 @@ func (s *Syncer) commitBase(ctx context.Context, c *store.Commit, h *baseHead, f
 	name := genPfx + instanceName(h.gen)
 	token, err := s.writeGeneration(ctx, name, h, fresh)
 	if err != nil {
-		s.sure = false
+		s.current = false
 		return err
 	}
 	c.If[name] = token

@@ -14,7 +14,7 @@ import (
 // format.
 func TestGolden(t *testing.T) {
 	t.Parallel()
-	s := newAlone(nil, options{manual: true})
+	s := newSingle(nil, options{manual: true})
 	counter := &backend.Family{Name: "c_total", Help: "C.", Kind: backend.Counter, Labels: []string{"x"}}
 	native := &backend.Family{Name: "n", Help: "N.", Kind: backend.Histogram, Native: &backend.Native{Schema: 3, MaxBuckets: 160}}
 	var w chunkWriter
@@ -42,7 +42,7 @@ func TestGolden(t *testing.T) {
 		}
 	}
 	m := meta{epoch: 5, recovered: true, lists: [lists]tally{{1, 2}, {3, 4}, {5, 6}}, deletions: 7, joins: 8, shard: 1, shards: 4}
-	i := instanceHead{seq: 300, startMS: 1, number: 2, aliveMS: 10000, stamp: 9, pid: 10, join: 11, host: "web", rivals: []uint32{12}, chunks: chunkSeqs{0: 1, 3: 2}}
+	i := instanceHead{seq: 300, startMS: 1, number: 2, aliveMS: 10000, stamp: 9, pid: 10, join: 11, host: "web", variants: []uint32{12}, chunks: chunkSeqs{0: 1, 3: 2}}
 	b := baseHead{version: 4, gen: 8, stamp: 5, chunks: chunkSeqs{1: 2}, folds: []fold{{6, 7}}}
 	for name, c := range map[string]struct {
 		got  []byte

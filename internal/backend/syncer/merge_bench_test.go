@@ -15,7 +15,7 @@ func BenchmarkMerge(b *testing.B) {
 	} {
 		b.Run(name, func(b *testing.B) {
 			const series, instances = 100_000, 10
-			s := newAlone(nil, options{manual: true})
+			s := newSingle(nil, options{manual: true})
 			fam := s.family(def)
 			s.appendFamily(fam, def.Help)
 			for i := range series {

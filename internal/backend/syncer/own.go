@@ -24,49 +24,49 @@ func newOwnIndex() *ownIndex {
 // WalkOwn implements backend.Owner: the words that this process updates. A series that was deleted is sealed.
 func (s *Syncer) WalkOwn() []backend.Group {
 	s.mu.Lock()
-	if s.mine == nil {
-		s.listMine(newOwnIndex())
+	if s.owned == nil {
+		s.listOwnWords(newOwnIndex())
 	}
-	x := s.mine
+	x := s.owned
 	s.mu.Unlock()
 	return x.Walk()
 }
 
-// listMine begins to list what is there and what comes. mu is held.
-func (s *Syncer) listMine(x *ownIndex) {
-	s.mine = x
+// listOwnWords begins to list what is there and what comes. mu is held.
+func (s *Syncer) listOwnWords(x *ownIndex) {
+	s.owned = x
 	for i := range s.declared {
 		d := &s.declared[i]
-		s.declareMine(d.fam, d.help)
+		s.declareOwn(d.fam, d.help)
 	}
 	for _, f := range s.schemas {
 		for _, r := range f.rows {
 			if r.own != nil {
-				s.addMine(r)
+				s.addOwn(r)
 			}
 		}
 	}
 }
 
-// declareMine notes a family that this process has asked for. mu is held.
-func (s *Syncer) declareMine(f *family, help string) {
-	if s.mine == nil || f.def == nil {
+// declareOwn notes a family that this process has asked for. mu is held.
+func (s *Syncer) declareOwn(f *family, help string) {
+	if s.owned == nil || f.def == nil {
 		return
 	}
-	s.mineOrder++
-	if f.mine == nil {
-		f.mine = s.mine.Declare(f.def, s.mineOrder)
+	s.ownOrder++
+	if f.ownPlace == nil {
+		f.ownPlace = s.owned.Declare(f.def, s.ownOrder)
 	}
-	s.mine.SetHelp(f.mine, help, s.mineOrder)
+	s.owned.SetHelp(f.ownPlace, help, s.ownOrder)
 }
 
-// addMine notes a series that this process updates. mu is held.
-func (s *Syncer) addMine(r *row) {
+// addOwn notes a series that this process updates. mu is held.
+func (s *Syncer) addOwn(r *row) {
 	switch {
-	case s.mine == nil || r.fam.mine == nil:
+	case s.owned == nil || r.fam.ownPlace == nil:
 	case r.fam.parts:
-		s.mine.AddPart(r.fam.mine, r.labels, backend.Part{Words: r.own.words, Instance: &s.mine.self})
+		s.owned.AddPart(r.fam.ownPlace, r.labels, backend.Part{Words: r.own.words, Instance: &s.owned.self})
 	default:
-		s.mine.Add(r.fam.mine, backend.Series{Labels: r.labels, Words: r.own.words})
+		s.owned.Add(r.fam.ownPlace, backend.Series{Labels: r.labels, Words: r.own.words})
 	}
 }

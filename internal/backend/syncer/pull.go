@@ -30,7 +30,7 @@ func (s *Syncer) refresh(ctx context.Context) error {
 		}
 	}
 	if err != nil {
-		s.sure = false
+		s.current = false
 		return err
 	}
 	if s.meta.recovering || len(s.orphans) > 0 || s.baseOrphan != nil {
@@ -63,13 +63,13 @@ func (s *Syncer) fetch(ctx context.Context, list []*contributor, want []chunkSeq
 	}
 	slices.SortFunc(all, func(a, b fetched) int { return cmp.Or(cmp.Compare(a.n, b.n), cmp.Compare(a.c.id, b.c.id)) })
 	var conflict error
-	for next := s.ask(ctx, &all); next != nil; {
+	for next := s.startGet(ctx, &all); next != nil; {
 		parts, err := next.wait()
 		if err != nil {
 			return err
 		}
 		now := next
-		next = s.ask(ctx, &all)
+		next = s.startGet(ctx, &all)
 		found, err := now.match(parts)
 		if err != nil {
 			conflict = err
@@ -88,15 +88,15 @@ func (s *Syncer) fetch(ctx context.Context, list []*contributor, want []chunkSeq
 }
 
 // question is a Get under way.
-type question struct {
-	asked []fetched
-	parts [][]byte
-	err   error
-	done  chan struct{}
+type request struct {
+	wanted []fetched
+	parts  [][]byte
+	err    error
+	done   chan struct{}
 }
 
 // ask begins to read the first of all, and takes these from it.
-func (s *Syncer) ask(ctx context.Context, all *[]fetched) *question {
+func (s *Syncer) startGet(ctx context.Context, all *[]fetched) *request {
 	n, size := 0, 0
 	for list := *all; n < len(list) && (size < pullSize || list[n].n == list[n-1].n); n++ {
 		size += 256 // and what such a part had the last time
@@ -109,10 +109,10 @@ func (s *Syncer) ask(ctx context.Context, all *[]fetched) *question {
 	if n == 0 {
 		return nil
 	}
-	q := &question{asked: (*all)[:n], done: make(chan struct{})}
+	q := &request{wanted: (*all)[:n], done: make(chan struct{})}
 	*all = (*all)[n:]
 	keys := make([]store.Key, n)
-	for i, f := range q.asked {
+	for i, f := range q.wanted {
 		keys[i] = partKey(f.c.group(), f.n)
 	}
 	go func() {
@@ -122,18 +122,18 @@ func (s *Syncer) ask(ctx context.Context, all *[]fetched) *question {
 	return q
 }
 
-func (q *question) wait() ([][]byte, error) {
+func (q *request) wait() ([][]byte, error) {
 	<-q.done
-	if q.err == nil && len(q.parts) != len(q.asked) {
-		return nil, fmt.Errorf("syncer: the store has answered %d parts for %d keys", len(q.parts), len(q.asked))
+	if q.err == nil && len(q.parts) != len(q.wanted) {
+		return nil, fmt.Errorf("syncer: the store has answered %d parts for %d keys", len(q.parts), len(q.wanted))
 	}
 	return q.parts, q.err
 }
 
 // match returns the parts that are what they should be; and ErrConflict unless all are.
-func (q *question) match(parts [][]byte) (found []fetched, err error) {
-	found = q.asked[:0]
-	for i, f := range q.asked {
+func (q *request) match(parts [][]byte) (found []fetched, err error) {
+	found = q.wanted[:0]
+	for i, f := range q.wanted {
 		if parts[i] == nil {
 			err = store.ErrConflict // folded and removed meanwhile
 			continue
@@ -176,8 +176,8 @@ func (s *Syncer) fetchOthers(ctx context.Context, filter func(uint32) bool, m *m
 	}
 	for _, c := range list {
 		s.prune(c, c.head.chunks)
-		if filter == nil && c.whole.seq != c.head.seq {
-			c.whole, c.wholeChunks = c.head, maps.Clone(c.chunks)
+		if filter == nil && c.fullHead.seq != c.head.seq {
+			c.fullHead, c.fullChunks = c.head, maps.Clone(c.chunks)
 		}
 	}
 	return nil
@@ -229,8 +229,8 @@ func (s *Syncer) prune(c *contributor, want chunkSeqs) {
 	}
 }
 
-// partOf is what an instance has of a series with parts.
-type partOf struct {
+// instancePart is what an instance has of a series with parts.
+type instancePart struct {
 	row    *row
 	number int
 	id     uint64
@@ -257,7 +257,7 @@ func (s *Syncer) mergeDirty(m *merger, n uint32) error {
 
 // newMerger begins to add up what the instances have that are known now.
 func (s *Syncer) newMerger() *merger {
-	s.showInstances()
+	s.updateLiveness()
 	m := &merger{instances: append(slices.Collect(maps.Values(s.others)), &s.self)}
 	if now := s.clock.Load(); now != nil {
 		m.now = (*now)()
@@ -270,8 +270,8 @@ func (s *Syncer) newMerger() *merger {
 	return m
 }
 
-// showInstances brings liveness up to date.
-func (s *Syncer) showInstances() {
+// updateLiveness brings liveness up to date.
+func (s *Syncer) updateLiveness() {
 	ids := make(map[int]uint64)
 	note := func(c *contributor) {
 		n := int(c.head.number)
@@ -294,7 +294,7 @@ func (s *Syncer) showInstances() {
 	for n, instance := range s.numbers {
 		instance.ID.Store(ids[n])
 	}
-	s.orderRivals()
+	s.orderVariants()
 }
 
 func (s *Syncer) mergeChunk(m *merger, n uint32) error {
@@ -371,10 +371,10 @@ func (s *Syncer) addChunk(m *merger, c *contributor, n uint32) error {
 			f.ignoreLater(r.words, m.now)
 		}
 		switch {
-		case r.empty || r.life < row.life || f.place == nil || row.strange || s.isDeleted(row):
+		case r.empty || r.life < row.life || f.place == nil || row.invalid || s.isDeleted(row):
 		case f.parts:
 			if c.id != 0 && s.numbers[int(c.head.number)].ID.Load() == c.id {
-				m.parts = append(m.parts, partOf{row, int(c.head.number), c.id, slices.Clone(r.words)})
+				m.parts = append(m.parts, instancePart{row, int(c.head.number), c.id, slices.Clone(r.words)})
 			}
 		case f.exemplars:
 			all := liveWords(m.words(i))
@@ -382,7 +382,7 @@ func (s *Syncer) addChunk(m *merger, c *contributor, n uint32) error {
 				all = make(backend.Words, len(r.words))
 			}
 			if err := f.def.MergeExemplars(all, liveWords(r.words)); err != nil {
-				s.strange = fmt.Errorf("%s: %w", f.def.Name, err)
+				s.invalid = fmt.Errorf("%s: %w", f.def.Name, err)
 			}
 			m.set(i, plainWords(all))
 		case m.words(i) == nil:

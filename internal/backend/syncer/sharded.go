@@ -131,16 +131,16 @@ func (b *Sharded) Walk() []backend.Group { return b.shards[0].Walk() }
 func (b *Sharded) WalkOwn() []backend.Group {
 	first := b.shards[0]
 	first.mu.Lock()
-	x := first.mine
+	x := first.owned
 	if x == nil {
 		x = newOwnIndex()
-		first.listMine(x)
+		first.listOwnWords(x)
 	}
 	first.mu.Unlock()
 	for _, s := range b.shards[1:] {
 		s.mu.Lock()
-		if s.mine == nil {
-			s.listMine(x)
+		if s.owned == nil {
+			s.listOwnWords(x)
 		}
 		s.mu.Unlock()
 	}

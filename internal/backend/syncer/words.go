@@ -269,7 +269,7 @@ type sharedGauge struct {
 
 // look reads the gauge. If it was set, it takes stamp as that of the Set; others is what everybody else has
 // added, as far as is known.
-func (g *sharedGauge) look(w backend.Words, dst []uint64, others func() float64, stamp func() uint64) {
+func (g *sharedGauge) sample(w backend.Words, dst []uint64, others func() float64, stamp func() uint64) {
 	v, flags := w[backend.GaugeValue].Load(), w[backend.GaugeFlags].Load()
 	if v == backend.SealedFloat {
 		v = 0
@@ -293,7 +293,7 @@ func (g *sharedGauge) look(w backend.Words, dst []uint64, others func() float64,
 		added = g.added
 	}
 	g.published = added
-	g.last(dst)
+	g.write(dst)
 }
 
 // sum returns all that was added, if the word has this value and was not set since the last look.
@@ -305,7 +305,7 @@ func (g *sharedGauge) sum(value float64) float64 {
 }
 
 // last gives what the last look has found.
-func (g *sharedGauge) last(dst []uint64) {
+func (g *sharedGauge) write(dst []uint64) {
 	dst[gaugeAdded] = math.Float64bits(g.published)
 	dst[gaugeBase] = math.Float64bits(g.base)
 	dst[gaugeStamp] = g.stamp
