@@ -8,7 +8,7 @@ import (
 	"github.com/gotheus/gotheus/store"
 )
 
-// appendDirectory gives numbers to what this process has and the directory has not.
+// appendDirectory adds this process's families and series to the directory, which numbers them.
 func (s *Syncer) appendDirectory(ctx context.Context) error {
 	for {
 		c, apply := s.nextEntries()
@@ -25,8 +25,8 @@ func (s *Syncer) appendDirectory(ctx context.Context) error {
 	}
 }
 
-// nextEntries returns a commit that appends some families or series, and what is to be done after it; nil if
-// there is nothing to append.
+// nextEntries returns a commit that appends families or series to the directory, and a function to
+// call after it. It returns nil if nothing is left to append.
 func (s *Syncer) nextEntries() (*store.Commit, func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -43,11 +43,12 @@ func (s *Syncer) nextEntries() (*store.Commit, func()) {
 		}
 	}
 	var rows []*row
-	n := 0 // of fresh
+	n := 0 // rows of fresh that the commit covers
 	if len(fams) == 0 {
-		if s.sorted != len(s.fresh) { // once for all pieces, of which there may be thousands
+		if s.sorted != len(s.fresh) { // once, not for each of thousands of commits
 			s.fresh = slices.DeleteFunc(s.fresh, func(r *row) bool { return r.id != noID })
-			slices.SortFunc(s.fresh, func(a, b *row) int { // so that a family's series are side by side
+			// Keeps the series of a family adjacent.
+			slices.SortFunc(s.fresh, func(a, b *row) int {
 				if a.fam != b.fam {
 					return a.fam.id - b.fam.id
 				}
@@ -57,7 +58,7 @@ func (s *Syncer) nextEntries() (*store.Commit, func()) {
 			s.sorted = len(s.fresh)
 		}
 		for ; n < len(s.fresh) && len(rows) < pieceSeries; n++ {
-			if r := s.fresh[n]; r.id == noID { // else others have listed it meanwhile
+			if r := s.fresh[n]; r.id == noID { // otherwise another process has added it
 				rows = append(rows, r)
 			}
 		}
@@ -91,7 +92,7 @@ func (s *Syncer) nextEntries() (*store.Commit, func()) {
 		for _, d := range fams {
 			s.appendFamily(d.fam, d.help)
 		}
-		s.fresh, s.sorted = s.fresh[n:], s.sorted-n // to which others may have been added
+		s.fresh, s.sorted = s.fresh[n:], s.sorted-n // rows may have been appended meanwhile
 		for _, r := range rows {
 			s.dir.append(r)
 			if r.own != nil {

@@ -12,7 +12,8 @@ import (
 	"github.com/gotheus/gotheus/store"
 )
 
-// Declare implements backend.Backend. Others hear of the family at the next publication.
+// Declare implements backend.Backend. Other processes learn of the family with the next
+// publication.
 func (s *Syncer) Declare(f *backend.Family) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -23,7 +24,7 @@ func (s *Syncer) Declare(f *backend.Family) error {
 	return nil
 }
 
-const lineWords = 8 // words in a cache line: series that are updated side by side must not share one
+const lineWords = 8 // words per cache line: series must not share one
 
 // Cells implements backend.Backend. It never waits for the store.
 func (s *Syncer) Cells(f *backend.Family, labels string) (backend.Words, error) {
@@ -56,7 +57,7 @@ func (s *Syncer) Cells(f *backend.Family, labels string) (backend.Words, error) 
 	return r.own.words, nil
 }
 
-// reset forgets what belongs to a life that has ended. The value is sealed.
+// reset forgets the state of a life that has ended. The value is already sealed.
 func (o *own) reset(f *family) {
 	switch {
 	case o.gauge != nil:
@@ -65,7 +66,7 @@ func (o *own) reset(f *family) {
 	case f.parts:
 		f.def.Forget(o.words)
 		o.ticket, o.stamp = 0, 0
-	case f.exemplars: // are never sealed
+	case f.exemplars: // never sealed, so cleared instead
 		for i := range o.words {
 			o.words[i].Store(0)
 		}
@@ -79,8 +80,8 @@ func (o *own) end(f *family) (counted bool) {
 	return counted
 }
 
-// Delete implements backend.Backend. In this process the series are gone at once, in the others as soon as this
-// one has published that. It never waits for the store.
+// Delete implements backend.Backend. In this process the series are gone at once, in the others
+// after the next publication. It never waits for the store.
 func (s *Syncer) Delete(def *backend.Family, match func(labels string) bool) (n int, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -107,7 +108,8 @@ func (s *Syncer) Delete(def *backend.Family, match func(labels string) bool) (n 
 	return n, nil
 }
 
-// hide takes a series from the page until the next merge that finds it. It reports whether it was there. mu is held.
+// hide removes a series from the page until a merge finds it again. It reports whether the series
+// was on the page. mu is held.
 func (s *Syncer) hide(r *row) (counted bool) {
 	if r.words != nil {
 		counted = r.fam.def.Seal(r.words)
@@ -118,7 +120,7 @@ func (s *Syncer) hide(r *row) (counted bool) {
 		}
 	}
 	for number, sl := range r.slots {
-		live := sl.owner.Load() == s.numbers[number].ID.Load() // and not what a dead instance has left
+		live := sl.owner.Load() == s.numbers[number].ID.Load() // not of the dead
 		counted = r.fam.def.Seal(sl.words) && live || counted
 	}
 	return counted
@@ -130,17 +132,17 @@ func (s *Syncer) Remote() {}
 // SetClock implements backend.Clocked.
 func (s *Syncer) SetClock(now func() time.Time) { s.clock.Store(&now) }
 
-// Tickets implements backend.Backend. The order across processes is that of their publications.
+// Tickets implements backend.Backend. Between processes, Sets are ordered by publication.
 func (s *Syncer) Tickets() *atomic.Uint64 { return &s.tickets }
 
-// call is a Sync that several callers wait for.
+// call is a reading of the store that several callers of Sync wait for.
 type call struct {
 	done chan struct{}
 	err  error
 }
 
-// Sync implements backend.Backend: it publishes, and reads what the others have published after the call
-// began. Calls that wait at the same time share one reading. Unless ServeStale is set, errors wrap
+// Sync implements backend.Backend: it publishes, and reads what the others have published, starting
+// after the call. Concurrent calls share one reading. Unless ServeStale is set, errors wrap
 // backend.ErrStale.
 func (s *Syncer) Sync(ctx context.Context) error {
 	s.call.Lock()
@@ -177,7 +179,7 @@ func (s *Syncer) Sync(ctx context.Context) error {
 func (s *Syncer) runCall(c *call) {
 	defer s.wg.Done()
 	defer close(c.done)
-	begin := func() { // who comes from now on wants a later reading
+	begin := func() { // later callers need a reading that starts after they call
 		s.call.Lock()
 		if s.call.next == c {
 			s.call.next = nil
@@ -188,20 +190,20 @@ func (s *Syncer) runCall(c *call) {
 		begin()
 		return s.refresh(ctx)
 	})
-	begin() // if the store was not asked at all
+	begin() // in case exclusive did not call the function
 	s.logInvalid()
 }
 
-// Walk implements backend.Backend: what was known at the last Sync.
+// Walk implements backend.Backend: the state of the last Sync.
 func (s *Syncer) Walk() []backend.Group { return s.index.Walk() }
 
-// Flush implements backend.Backend: it returns when the store has acknowledged everything that was counted
-// before the call. It tries until ctx ends, but no longer than 10 s. After Close, or if Close ends first, the error wraps
-// backend.ErrClosed.
+// Flush implements backend.Backend: it returns when the store has acknowledged everything that was
+// counted before the call. It retries until ctx ends, for 10 s at most. After Close, or when Close
+// finishes first, the error wraps backend.ErrClosed.
 func (s *Syncer) Flush(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	defer context.AfterFunc(s.gone, cancel)() // or Close would wait for it
+	defer context.AfterFunc(s.gone, cancel)() // or Close would wait for this call
 	err := s.persist(ctx, s.publish)
 	if err != nil && s.gone.Err() != nil && !errors.Is(err, backend.ErrClosed) {
 		err = fmt.Errorf("%w: %w", backend.ErrClosed, err)
@@ -211,14 +213,14 @@ func (s *Syncer) Flush(ctx context.Context) error {
 
 const persistTime = 10 * time.Second // programs close with contexts that never end
 
-// persist tries f until it succeeds.
+// persist retries f until it succeeds, for persistTime at most.
 func (s *Syncer) persist(ctx context.Context, f func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, persistTime)
 	defer cancel()
 	var cause error
 	for wait := 10 * time.Millisecond; ; wait = min(2*wait, 500*time.Millisecond) {
 		err := s.exclusive(ctx, f)
-		if cause == nil || ctx.Err() == nil { // else it has but run out of time
+		if cause == nil || ctx.Err() == nil { // otherwise err only says that time ran out
 			cause = err
 		}
 		if err == nil || errors.Is(err, backend.ErrClosed) || errors.Is(err, store.ErrShards) || errors.Is(err, errFirst) {
@@ -228,15 +230,15 @@ func (s *Syncer) persist(ctx context.Context, f func(context.Context) error) err
 		select {
 		case <-ctx.Done():
 			timer.Stop()
-			return fmt.Errorf("syncer: not all is in the store: %w", cause)
+			return fmt.Errorf("syncer: not everything could be published to the store: %w", cause)
 		case <-timer.C:
 		}
 	}
 }
 
-// Close implements backend.Backend: it publishes, leaves what was counted to the base, and ends the
-// background. If the store cannot be reached until ctx ends, or for 10 s, what it has not acknowledged is
-// lost, and the error says so.
+// Close implements backend.Backend: it publishes, folds this instance into the base and stops the
+// background goroutine. If the store stays unreachable until ctx ends, or for 10 s, everything not
+// yet acknowledged is lost and the error says so.
 func (s *Syncer) Close(ctx context.Context) error {
 	s.mu.Lock()
 	if s.closed {

@@ -13,8 +13,8 @@ import (
 	"github.com/gotheus/gotheus/store"
 )
 
-// A short job that closes leaves its counts for good, and nothing else, whichever of the calls that this takes fails,
-// and however.
+// A short job that closes leaves its counts behind and nothing else, whichever call fails and
+// however.
 func TestCloseLeavesAll(t *testing.T) {
 	t.Parallel()
 	faults := []backendtest.Fault{backendtest.LoseRequest, backendtest.LoseReply, backendtest.Duplicate, backendtest.Late, backendtest.Hang}
@@ -56,7 +56,7 @@ func TestCloseLeavesAll(t *testing.T) {
 	}
 }
 
-// Close ends with its context, though a Flush without an end is waiting for a store that hangs.
+// Close ends with its context, even while a Flush without a deadline waits for a store that hangs.
 func TestCloseDuringFlush(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -77,7 +77,7 @@ func TestCloseDuringFlush(t *testing.T) {
 		if err := <-flushed; !errors.Is(err, backend.ErrClosed) {
 			t.Errorf("Flush of a store that hangs, ended by Close: %v", err)
 		}
-		for range 1000 { // whichever of two reasons it meets first
+		for range 1000 { // either of two errors may come first
 			if err := s.Flush(t.Context()); !errors.Is(err, backend.ErrClosed) {
 				t.Fatalf("Flush after Close: %v", err)
 			}

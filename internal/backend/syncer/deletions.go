@@ -6,7 +6,7 @@ import (
 	"github.com/gotheus/gotheus/store"
 )
 
-// publishDeletes tells the others which series this process has deleted: the base has them in a new life.
+// publishDeletes publishes this process's deletions: it gives the series a new life in the base.
 func (s *Syncer) publishDeletes(ctx context.Context) error {
 	for {
 		s.mu.Lock()
@@ -22,7 +22,7 @@ func (s *Syncer) publishDeletes(ctx context.Context) error {
 		lives := make(map[uint32]map[uint32]uint64) // by chunk and series
 		var rows []*row
 		for r, life := range s.deletes {
-			if r.id == noID { // nobody has heard of it, or it is about to be restored
+			if r.id == noID { // not in the directory, or about to be restored
 				if r.own == nil && len(s.orphans) == 0 && s.baseOrphan == nil {
 					delete(s.deletes, r)
 				}
@@ -82,8 +82,8 @@ func (s *Syncer) publishDeletes(ctx context.Context) error {
 
 const everyChunk = ^uint32(0)
 
-// checkDeletions looks for deletions that this process knows and the base does not: it was replaced by what somebody else
-// knew. They are published again.
+// checkDeletions looks for deletions that this process knows and the base lacks, because another
+// process has restored an older base. It queues them for publication again.
 func (s *Syncer) checkDeletions(context.Context) error {
 	if len(s.suspect) == 0 || s.meta.recovering || len(s.orphans) > 0 || s.baseOrphan != nil {
 		return nil
@@ -101,7 +101,7 @@ func (s *Syncer) checkDeletions(context.Context) error {
 				s.suspect[uint32(n)+uint32(list)*gaugeChunks] = true
 			}
 		}
-		for _, f := range s.schemas { // or the directory has forgotten the whole series
+		for _, f := range s.schemas { // the directory may have lost the series itself
 			for _, r := range f.rows {
 				if r.life > 0 && r.id == noID {
 					s.renumber(r)
@@ -137,7 +137,8 @@ func (s *Syncer) checkDeletions(context.Context) error {
 	return nil
 }
 
-// setLife notes how often a series was deleted. What this process has counted before is gone. mu is held.
+// setLife records how often a series was deleted, and ends the life of the words of this process.
+// mu is held.
 func (s *Syncer) setLife(r *row, life uint64) {
 	if life <= r.life {
 		return

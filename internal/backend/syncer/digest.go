@@ -6,15 +6,16 @@ import (
 	"github.com/gotheus/gotheus/internal/backend"
 )
 
-// look is what can be told of an own chunk of counters in less time than it takes to encode it: as they only grow, and their
-// starts, too, until they are deleted, the sum is another one if anything has changed.
+// digest summarises a chunk of counters in less time than encoding takes. Counters only grow, and
+// starts do not change before a deletion, so the sums differ if any word has changed.
 type digest struct {
-	seq   uint64 // of the chunk that had been published
+	seq   uint64 // of the published chunk
 	lives uint64
 	words [2]uint64 // 128 bits, so that it never wraps
 }
 
-// look looks at a chunk. The result is zero if there is something else in it than counters, or something was deleted.
+// digest returns the digest of a chunk. It is zero if the chunk has anything but counters, or
+// deleted or sealed series.
 func (s *Syncer) digest(n uint32, seq uint64) (l digest) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

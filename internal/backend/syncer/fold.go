@@ -10,18 +10,19 @@ import (
 	"github.com/gotheus/gotheus/store"
 )
 
-// retention is how many times Alive the words of a folded instance stay in the store: should the store go back to
-// before the fold, or lose it, they are needed again.
+// retention is how long the words of a folded instance stay in the store, as a multiple of Alive:
+// they are needed again if the store goes back to a state before the fold.
 const retention = 6
 
-// An instance is folded after it was silent for one and a half times Alive, under the eyes of whoever does it. What
-// the store has lost of one that does not come back is restored after a quarter: before anybody who does
-// not know of it folds the rest.
+// silence is how long this process must itself have seen no change of an instance's head before it
+// folds the instance. It is longer than grace, so that lost data is restored before a process that
+// does not know of it folds the rest.
 func (s *Syncer) silence(c *contributor) time.Duration { return max(s.opt.Alive, c.alive()) * 3 / 2 }
 
 func (s *Syncer) grace() time.Duration { return s.opt.Alive / 4 }
 
-// maintain looks after the dead, and after what the store has lost.
+// maintain restores what the store has lost, folds dead instances and removes what is no longer
+// needed.
 func (s *Syncer) maintain(ctx context.Context) error {
 	if err := s.readHeads(ctx); err != nil {
 		return err
@@ -31,7 +32,7 @@ func (s *Syncer) maintain(ctx context.Context) error {
 	for _, f := range []func(context.Context) error{s.restoreBase, s.restoreOrphans, s.recovered, s.checkDeletions, s.foldDead, s.forgetDead, s.forgetGenerations} {
 		if err := f(ctx); err != nil {
 			s.current = false
-			if !errors.Is(err, store.ErrConflict) { // else somebody else was at it
+			if !errors.Is(err, store.ErrConflict) { // else another process did it
 				return err
 			}
 			return nil
@@ -40,10 +41,10 @@ func (s *Syncer) maintain(ctx context.Context) error {
 	return nil
 }
 
-// foldDead folds the instances that have given no sign of life for as long as this one has watched.
+// foldDead folds the instances whose heads this process has seen unchanged for long enough.
 func (s *Syncer) foldDead(ctx context.Context) error {
 	if len(s.orphans) > 0 || s.baseOrphan != nil {
-		return nil // the base may be about to be replaced
+		return nil // the base may be replaced first
 	}
 	for _, c := range s.others {
 		if c.live || s.now().Sub(c.seenAt) < s.silence(c) {
@@ -60,7 +61,7 @@ func (s *Syncer) foldDead(ctx context.Context) error {
 	return nil
 }
 
-// fold puts an instance's words into the base. All of c's words are known.
+// fold adds an instance's words to the base. All words of c must have been read.
 func (s *Syncer) fold(ctx context.Context, c *contributor) error {
 	h := s.baseHead.next()
 	h.stamp = max(h.stamp, c.head.stamp)
@@ -81,8 +82,8 @@ func (s *Syncer) fold(ctx context.Context, c *contributor) error {
 			f := e.row.fam
 			switch old, ok := base[id]; {
 			case f.def == nil:
-				return nil // of a later version, which knows what to do
-			case f.parts: // ends with the instance
+				return nil // left to processes of a later version
+			case f.parts: // not kept beyond the instance
 			case !ok || old.life < e.life:
 				base[id] = e
 				changed = true
@@ -111,7 +112,7 @@ func (s *Syncer) fold(ctx context.Context, c *contributor) error {
 	return nil
 }
 
-// forgetDead removes what is no longer needed of the folded.
+// forgetDead removes folded instances after the retention time.
 func (s *Syncer) forgetDead(ctx context.Context) error {
 	if s.meta.recovering || len(s.orphans) > 0 || s.baseOrphan != nil {
 		return nil
@@ -134,7 +135,7 @@ func (s *Syncer) forgetDead(ctx context.Context) error {
 	return nil
 }
 
-// leave is the last publication: what was counted passes to the base at once.
+// leave publishes for the last time and folds this instance into the base.
 func (s *Syncer) leave(ctx context.Context) error {
 	if err := s.publish(ctx); err != nil {
 		return err
@@ -147,7 +148,7 @@ func (s *Syncer) leave(ctx context.Context) error {
 				return err
 			}
 			if s.self.id != id || s.self.raw == nil || len(s.self.chunks) == 0 && len(s.chunks) > 0 {
-				// Folded, or lost, in this moment.
+				// Folded or lost just now.
 				if err = s.publish(ctx); err != nil {
 					return err
 				}
@@ -162,12 +163,12 @@ func (s *Syncer) leave(ctx context.Context) error {
 		}
 	}
 	if errors.Is(err, store.ErrConflict) {
-		return nil // everything is in the store; others will fold it
+		return nil // everything is published; another process will fold it
 	}
 	return err
 }
 
-// decode returns the entries of a contributor's chunk by series.
+// decode returns the entries of a contributor's chunk, by number of the series.
 func (s *Syncer) decode(n uint32, c *contributor) (map[uint32]entry, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

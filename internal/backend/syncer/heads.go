@@ -11,9 +11,9 @@ import (
 	"github.com/gotheus/gotheus/store"
 )
 
-const rounds = 10 // of reading heads when others change them meanwhile
+const rounds = 10 // retries after conflicts with other processes
 
-// readHeads brings what is known of the store up to date, but for the words of other instances.
+// readHeads updates the known state of the store, except for the words of other instances.
 func (s *Syncer) readHeads(ctx context.Context) error {
 	var err error
 	for range rounds {
@@ -38,7 +38,7 @@ func (s *Syncer) readHeadsOnce(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		return store.ErrConflict // with what is known: read again
+		return store.ErrConflict // read again, now that the store has an epoch
 	}
 	var m meta
 	if err := m.decode(raw); err != nil {
@@ -50,7 +50,7 @@ func (s *Syncer) readHeadsOnce(ctx context.Context) error {
 	s.shard.agree()
 	if s.metaRaw != nil && m.epoch != s.meta.epoch {
 		s.handleLoss()
-		if !m.recovering && !m.recovered { // a process that has begun since does not know
+		if !m.recovering && !m.recovered { // the epoch's author had not seen the loss
 			m.recovering = true
 			err := s.store.Commit(ctx, &store.Commit{
 				If: map[string][]byte{headMeta: raw}, Heads: map[string][]byte{headMeta: m.encode()},
@@ -79,10 +79,10 @@ func (s *Syncer) readHeadsOnce(ctx context.Context) error {
 	return nil
 }
 
-// readInstances notes the heads of all instances but this one.
+// readInstances takes over the heads of all other instances.
 func (s *Syncer) readInstances(heads map[string]store.Head) {
 	now := s.now()
-	if now.Sub(s.headsRead) > s.opt.Alive/2 { // nobody was watched
+	if now.Sub(s.headsRead) > s.opt.Alive/2 { // too long ago to judge silence
 		for _, c := range s.others {
 			c.seenAt = now
 		}
@@ -119,7 +119,7 @@ func (s *Syncer) readInstances(heads map[string]store.Head) {
 		if !bytes.Equal(c.raw, h.Value) {
 			var head instanceHead
 			if head.decode(h.Value) != nil {
-				continue // of a later version
+				continue // from a later version
 			}
 			if c.raw != nil && head.seq < c.head.seq {
 				s.makeOrphan(c)
@@ -151,7 +151,7 @@ func (s *Syncer) readInstances(heads map[string]store.Head) {
 		case h.extends(&o.base) || h.covers(&o.base, heads):
 			s.baseOrphan = nil
 		case !s.restored.IsZero() && now.Sub(s.restored) < retention*s.opt.Alive && h.prevails(&o.base, heads):
-			s.log("another process knows of the dead what this one does not, and the other way round; not all of that can be kept", errUnmet)
+			s.log("this process and another one know of different dead instances; not all their counts can be kept", errUnmet)
 			s.baseOrphan = nil
 			s.suspect[everyChunk] = true
 		}
@@ -175,14 +175,15 @@ func parseName(name, prefix string) (uint64, bool) {
 	return id, err == nil
 }
 
-// checkSelf finds out what became of the commits whose outcome is unknown, and of the own head.
+// checkSelf resolves commits whose outcome is unknown, and handles a lost or folded head of this
+// instance.
 func (s *Syncer) checkSelf(ctx context.Context, heads map[string]store.Head) error {
 	name := instanceName(s.self.id)
 	raw := heads[livePfx+name].Value
 	if raw != nil {
 		s.baseSeen = s.baseHead.version
 		if bytes.Equal(raw, s.self.raw) {
-			return nil // what was sent may yet arrive
+			return nil // unacknowledged commits may still arrive
 		}
 		for _, c := range s.sent {
 			if bytes.Equal(raw, c.raw) {
@@ -191,14 +192,16 @@ func (s *Syncer) checkSelf(ctx context.Context, heads map[string]store.Head) err
 				return nil
 			}
 		}
-		// An older one, or a commit that arrived late. All is published again on top of it.
+		// An older state, or a commit that arrived late. Everything is published again on
+		// top of it.
 		var h instanceHead
 		if err := h.decode(raw); err != nil {
 			return err
 		}
 		s.remember()
 		s.seq = max(s.seq, h.seq)
-		if own := &s.self.head; own.startMS == 0 { // of what has arrived late, this one does not know that it has joined
+		// The commit by which this instance joined may be the one that arrived late.
+		if own := &s.self.head; own.startMS == 0 {
 			own.startMS, own.number, own.join = h.startMS, h.number, h.join
 		}
 		s.forgetPublished(raw)
@@ -215,9 +218,9 @@ func (s *Syncer) checkSelf(ctx context.Context, heads map[string]store.Head) err
 	case folded:
 		return s.rejoin(ctx, f.seq, heads[deadPfx+name].Value)
 	case s.self.raw == nil:
-		return nil // not there yet
+		return nil // has not joined yet
 	case s.baseHead.version >= s.baseSeen+maxFolds:
-		return s.rejoin(ctx, s.self.head.seq, nil) // so long ago that nobody remembers
+		return s.rejoin(ctx, s.self.head.seq, nil) // its fold may no longer be listed
 	}
 	s.remember()
 	s.forgetPublished(nil)

@@ -7,8 +7,9 @@ import (
 	"github.com/gotheus/gotheus/store"
 )
 
-// readDirectory reads what others have appended. If the directory is not a continuation of the one that is
-// known, the store has gone back, and all is read anew.
+// readDirectory reads what other processes have appended. If the stored directory does not extend
+// the known one, the store has gone back to an older state, and the directory is read from the
+// beginning.
 func (s *Syncer) readDirectory(ctx context.Context, m *meta) error {
 	if err := s.readLists(ctx, m); !errors.Is(err, errLost) {
 		return err
@@ -16,7 +17,7 @@ func (s *Syncer) readDirectory(ctx context.Context, m *meta) error {
 	s.handleLoss()
 	err := s.readLists(ctx, m)
 	if errors.Is(err, errLost) {
-		return store.ErrConflict // others are faster
+		return store.ErrConflict // it changed again while being read
 	}
 	return err
 }
@@ -41,7 +42,7 @@ func (s *Syncer) readLists(ctx context.Context, m *meta) error {
 }
 
 const (
-	partSize = 10 << 10 // about how large parts of the directory are, and the larger ones with words
+	partSize = 10 << 10 // approximate size of directory parts and of large parts with words
 	batch    = pullSize / partSize
 )
 
@@ -72,7 +73,8 @@ func (s *Syncer) readList(ctx context.Context, list int, from, to uint64) error 
 	return nil
 }
 
-// takeList takes over entries from parts of the directory, the first of which has entry from. mu is held.
+// takeList takes over the entries of consecutive directory parts; from is the first new entry. mu
+// is held.
 func (s *Syncer) takeList(list int, parts [][]byte, from, to, perPart uint64) (uint64, error) {
 	for _, p := range parts {
 		if p == nil {
@@ -101,13 +103,13 @@ func (s *Syncer) takeList(list int, parts [][]byte, from, to, perPart uint64) (u
 			}
 		}
 		if from%perPart != 0 && from < to {
-			return 0, errLost // the part is shorter than it was
+			return 0, errLost // the part has become shorter
 		}
 	}
 	return from, nil
 }
 
-// listOwn notes in which chunk a series of this process is. mu is held.
+// listOwn adds a series of this process to the list of its chunk. mu is held.
 func (s *Syncer) listOwn(r *row) {
 	list := s.chunks[chunkOf(r.id)]
 	i := len(list)

@@ -17,7 +17,7 @@ type orphan struct {
 	since   time.Time
 }
 
-// entry is a series of an orphan.
+// entry is one series of a contributor.
 type entry struct {
 	row   *row
 	life  uint64
@@ -25,12 +25,12 @@ type entry struct {
 }
 
 var (
-	errLost  = errors.New("syncer: the store has lost data that is about to be restored")
-	errUnmet = errors.New("syncer: processes had no common store for longer than they remember")
+	errLost  = errors.New("syncer: the store has lost data that is still being restored")
+	errUnmet = errors.New("syncer: processes used different stores for longer than they keep history")
 )
 
-// lost forgets the directory, and all that is told in its numbers: the store has lost some of it. What is
-// known of others becomes orphans.
+// handleLoss forgets the directory and everything that refers to its numbers, since the store has
+// lost some of it. The known words of other contributors become orphans.
 func (s *Syncer) handleLoss() {
 	s.makeBaseOrphan()
 	for _, c := range s.others {
@@ -61,8 +61,8 @@ func (s *Syncer) handleLoss() {
 	s.suspect[everyChunk] = true
 }
 
-// remember keeps what this instance has published before it goes on after a silence, or after the store has gone back:
-// others may have folded that, and may restore the base that has it.
+// remember keeps the published states of this instance before it continues after a silence or a
+// loss: other processes may have folded one of them, or may restore a base that contains one.
 func (s *Syncer) remember() {
 	for _, c := range append(s.sent, s.self) {
 		if c.raw != nil && len(c.chunks) == len(c.head.chunks) {
@@ -75,7 +75,7 @@ func (s *Syncer) remember() {
 func (s *Syncer) makeOrphan(c *contributor) {
 	old := s.orphans[c.id]
 	if len(c.fullChunks) == 0 || old != nil && old.head.seq >= c.fullHead.seq {
-		return // it was never read as a whole, or has nothing
+		return // never read completely, or empty
 	}
 	s.orphans[c.id] = &orphan{head: c.fullHead, entries: s.entries(&contributor{chunks: c.fullChunks}), since: s.now()}
 }
@@ -87,7 +87,7 @@ func (s *Syncer) makeBaseOrphan() {
 	s.base.raw, s.base.gen, s.base.chunks, s.baseHead = nil, 0, make(map[uint32]chunk), baseHead{}
 }
 
-// entries decodes all words of a contributor. What cannot be read is left out.
+// entries decodes all words of a contributor. It skips what cannot be decoded.
 func (s *Syncer) entries(c *contributor) (list []entry) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -108,7 +108,7 @@ func (s *Syncer) entries(c *contributor) (list []entry) {
 	return list
 }
 
-// recovered ends the time without pages after the store has lost everything.
+// recovered ends the period without pages after the store has lost everything.
 func (s *Syncer) recovered(ctx context.Context) error {
 	if !s.meta.recovering || len(s.orphans) > 0 || s.baseOrphan != nil || s.now().Sub(s.since) < s.opt.Alive*3/2 {
 		return nil
@@ -123,9 +123,9 @@ func (s *Syncer) recovered(ctx context.Context) error {
 	return err
 }
 
-// restoreBase puts the base that this process knows in place of an older one, or of one that has come from an
-// older one. Who was folded into the latter, but not into the one that is known, is dead but not folded
-// again.
+// restoreBase replaces the stored base, an older one or one derived from it, by the one that this
+// process knows. Instances that were folded into the stored base only are no longer folded but
+// dead.
 func (s *Syncer) restoreBase(ctx context.Context) error {
 	o := s.baseOrphan
 	if o == nil {
@@ -161,8 +161,7 @@ func (s *Syncer) restoreBase(ctx context.Context) error {
 	return s.readHeads(ctx)
 }
 
-// restoreOrphans puts back what is known of instances that the store has lost and that have not come back by
-// themselves.
+// restoreOrphans restores what is known of lost instances that have not come back by themselves.
 func (s *Syncer) restoreOrphans(ctx context.Context) error {
 	for id, o := range s.orphans {
 		if s.now().Sub(o.since) < s.grace() {
@@ -190,7 +189,7 @@ func (s *Syncer) restoreOrphans(ctx context.Context) error {
 	return nil
 }
 
-// numberOrphan sees to it that the directory has all series of an orphan.
+// numberOrphan adds all series of an orphan to the directory.
 func (s *Syncer) numberOrphan(ctx context.Context, o *orphan) error {
 	s.mu.Lock()
 	for _, e := range o.entries {
@@ -200,7 +199,7 @@ func (s *Syncer) numberOrphan(ctx context.Context, o *orphan) error {
 	return s.appendDirectory(ctx)
 }
 
-// renumber sees to it that the directory will have a series, whoever's it is. mu is held.
+// renumber queues a series, whichever process updates it, for the directory. mu is held.
 func (s *Syncer) renumber(r *row) {
 	if r.id != noID {
 		return

@@ -16,11 +16,11 @@ import (
 	"github.com/gotheus/gotheus/store"
 )
 
-// values returns what a process that knows nothing reads of a counter's series, and how many heads there are besides
-// meta and base.
+// values returns the values of a counter's series as a new process reads them, and the number of
+// heads besides meta and base.
 func values(t *testing.T, of *backendtest.Memory) (n map[string]uint64, instances int) {
 	t.Helper()
-	mem := new(backendtest.Memory) // a copy, which it joins
+	mem := new(backendtest.Memory) // a copy, since reading joins it
 	mem.Restore(of.Snapshot())
 	heads, err := mem.Heads(t.Context())
 	if err != nil {
@@ -44,8 +44,8 @@ func values(t *testing.T, of *backendtest.Memory) (n map[string]uint64, instance
 	return n, instances
 }
 
-// Two processes fold the same dead instance at the same time: it counts once, wherever one comes in between the other's
-// calls, and whatever happens to the call.
+// Two processes fold the same dead instance at the same time: it counts once, wherever the calls of
+// one interleave with those of the other, and whatever fault happens.
 func TestTwoFold(t *testing.T) {
 	t.Parallel()
 	for fault := backendtest.None; fault <= backendtest.Late; fault++ {
@@ -57,7 +57,7 @@ func TestTwoFold(t *testing.T) {
 			}
 			m.publish()
 			m.procs = slices.Delete(m.procs, 2, 3)
-			for range 16 { // both watch it
+			for range 16 { // both see its silence
 				for _, p := range []*proc{a, b} {
 					if err := p.s.Publish(t.Context()); err != nil {
 						t.Fatal(err)
@@ -117,8 +117,9 @@ func TestTwoFold(t *testing.T) {
 	}
 }
 
-// A process is paused and folded, the store goes back to before that, and the process publishes again before somebody
-// restores the base that has what it had published then: that counts once, wherever the store has gone back to.
+// A process is paused and folded, the store goes back to an earlier state, and the process
+// publishes again before another one restores the base with its folded words: they count once,
+// whatever state the store went back to.
 func TestFoldedBeforeTheStoreWentBack(t *testing.T) {
 	t.Parallel()
 	for at := range 3 {
@@ -129,7 +130,8 @@ func TestFoldedBeforeTheStoreWentBack(t *testing.T) {
 		if err := b.s.Publish(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		states := []backendtest.Snapshot{m.store.Snapshot()} // the directory has all, and a is not there yet
+		// The directory is complete, and a has not joined yet.
+		states := []backendtest.Snapshot{m.store.Snapshot()}
 		own := a.words(counter, labels)
 		for range 2 {
 			own[backend.CounterInt].Add(10)
@@ -174,8 +176,8 @@ func TestFoldedBeforeTheStoreWentBack(t *testing.T) {
 	}
 }
 
-// A store loses everything, and a process is killed while it publishes again: what a survivor had read of it is not
-// forgotten for a part of it.
+// A store loses everything, and a process is killed while it publishes again: a survivor does not
+// discard what it had read of that process in favour of a part of it.
 func TestKilledWhilePublishingAgain(t *testing.T) {
 	t.Parallel()
 	const series = 600 // three parts
@@ -217,7 +219,8 @@ func TestKilledWhilePublishingAgain(t *testing.T) {
 	t.Error("a has not published again in 20 calls")
 }
 
-// Processes list thousands of series, in many pieces, while others list the same and more come to be: each is listed once.
+// Processes add thousands of series in many commits while others add the same ones and new ones
+// appear: each is added once.
 func TestListedTogether(t *testing.T) {
 	t.Parallel()
 	m := newSim(t, 1)
@@ -233,7 +236,7 @@ func TestListedTogether(t *testing.T) {
 	calls, more := 0, 10
 	a.net.Next = func() backendtest.Fault {
 		if calls++; calls%3 == 0 && more+300 < series {
-			count(b, series-more-300, series-more) // the last first
+			count(b, series-more-300, series-more) // in reverse
 			more += 300
 			if err := b.s.Publish(context.Background()); err != nil {
 				t.Error(err)
@@ -242,7 +245,7 @@ func TestListedTogether(t *testing.T) {
 		}
 		return backendtest.None
 	}
-	a.s.Publish(t.Context()) // others may have been too fast
+	a.s.Publish(t.Context()) // may have lost all conflicts before
 	a.net.Next = nil
 	count(a, 0, series)
 	count(b, 0, series)
@@ -258,8 +261,9 @@ func TestListedTogether(t *testing.T) {
 	}
 }
 
-// A process has set a gauge, reads the heads for that, and finds that the store has lost everything: what it publishes
-// then is all it has, not what others happen to have listed already.
+// A process has set a gauge, reads the heads for that, and finds that the store has lost
+// everything: it publishes everything it has, not just the series that others have already added to
+// the directory.
 func TestLossFoundBySet(t *testing.T) {
 	t.Parallel()
 	m := newSim(t, 1)
@@ -285,13 +289,13 @@ func TestLossFoundBySet(t *testing.T) {
 		}
 		m.now = m.now.Add(2 * time.Second)
 	}
-	if n, instances := values(t, m.store); len(n) != 11 || n[`x="1"`] != 2 || instances != 1 { // ten, and the gauge
+	if n, instances := values(t, m.store); len(n) != 11 || n[`x="1"`] != 2 || instances != 1 {
 		t.Errorf("%v are left, and %d instances", n, instances)
 	}
 }
 
-// The first of many publications arrives when the process has given it up: the process takes over what the store has
-// counted it in as.
+// The first publication arrives after the process has given it up: the process accepts the join
+// number that the store has for it.
 func TestJoinedLate(t *testing.T) {
 	t.Parallel()
 	m := newSim(t, 1)
@@ -305,12 +309,12 @@ func TestJoinedLate(t *testing.T) {
 	}
 	c := m.start()
 	c.words(counter, `x="1"`)[backend.CounterInt].Store(1)
-	if err := c.s.Maintain(t.Context()); err != nil { // knows the store, and has nothing to do but to publish
+	if err := c.s.Maintain(t.Context()); err != nil { // only has to publish now
 		t.Fatal(err)
 	}
 	calls := 0
 	c.net.Next = func() backendtest.Fault {
-		if calls++; calls%2 == 1 { // commits; between them it reads the heads
+		if calls++; calls%2 == 1 { // a commit; readings of the heads come in between
 			return backendtest.Late
 		}
 		return backendtest.None

@@ -16,9 +16,9 @@ import (
 	"github.com/gotheus/gotheus/store"
 )
 
-// Six hours without a store: a log line a minute at most, attempts that back off and are not in step, and no more
-// memory, however much is counted. Then everything arrives.
-func TestOutage(t *testing.T) { // not parallel: it looks at the heap
+// Six hours without a store: at most one log line a minute, retries that back off and are not
+// synchronised, and no memory growth, however much is counted. Then everything arrives.
+func TestOutage(t *testing.T) { // not parallel: measures the heap
 	synctest.Test(t, func(t *testing.T) {
 		var (
 			mem      = new(backendtest.Memory)
@@ -106,7 +106,7 @@ func TestOutage(t *testing.T) { // not parallel: it looks at the heap
 	})
 }
 
-// lineCount counts what is written, line by line.
+// lineCount counts the lines written to it.
 type lineCount struct{ atomic.Int64 }
 
 func (l *lineCount) Write(b []byte) (int, error) {

@@ -5,10 +5,10 @@ import (
 	"github.com/gotheus/gotheus/internal/index"
 )
 
-// own.go: what this process alone has counted. It is in the words that instruments update, so nothing but a list of
-// them is needed, which is kept from the first call on.
+// The values of this process alone are in the words that its instruments update, so listing those
+// words is enough. The list exists from the first WalkOwn on.
 
-// ownIndex lists the words of this process.
+// ownIndex lists the words that this process updates.
 type ownIndex struct {
 	index.Index
 	self backend.Instance
@@ -21,7 +21,8 @@ func newOwnIndex() *ownIndex {
 	return x
 }
 
-// WalkOwn implements backend.Owner: the words that this process updates. A series that was deleted is sealed.
+// WalkOwn implements backend.Owner: it returns the words that this process updates. Deleted series
+// are sealed.
 func (s *Syncer) WalkOwn() []backend.Group {
 	s.mu.Lock()
 	if s.owned == nil {
@@ -32,7 +33,7 @@ func (s *Syncer) WalkOwn() []backend.Group {
 	return x.Walk()
 }
 
-// listOwnWords begins to list what is there and what comes. mu is held.
+// listOwnWords starts the list with the existing series; addOwn adds later ones. mu is held.
 func (s *Syncer) listOwnWords(x *ownIndex) {
 	s.owned = x
 	for i := range s.declared {
@@ -48,7 +49,7 @@ func (s *Syncer) listOwnWords(x *ownIndex) {
 	}
 }
 
-// declareOwn notes a family that this process has asked for. mu is held.
+// declareOwn adds a family that this process declares. mu is held.
 func (s *Syncer) declareOwn(f *family, help string) {
 	if s.owned == nil || f.def == nil {
 		return
@@ -60,7 +61,7 @@ func (s *Syncer) declareOwn(f *family, help string) {
 	s.owned.SetHelp(f.ownPlace, help, s.ownOrder)
 }
 
-// addOwn notes a series that this process updates. mu is held.
+// addOwn adds a series that this process updates. mu is held.
 func (s *Syncer) addOwn(r *row) {
 	switch {
 	case s.owned == nil || r.fam.ownPlace == nil:

@@ -15,13 +15,14 @@ import (
 )
 
 const (
-	// pieceSize is about how much one commit puts: they hold up the store's other users.
+	// pieceSize is the approximate size of one commit, in bytes: the store's other users wait
+	// for it.
 	pieceSize = 96 << 10
-	// pieceSeries is how many series one commit adds to the directory.
+	// pieceSeries is the number of series that one commit adds to the directory.
 	pieceSeries = 4 * chunkSize
 )
 
-// publish makes the store know everything that was counted before.
+// publish returns when the store has everything that was counted before the call.
 func (s *Syncer) publish(ctx context.Context) error {
 	var err error
 	for range rounds {
@@ -54,7 +55,7 @@ func (s *Syncer) publishOnce(ctx context.Context) error {
 	}
 	r := round{s: s}
 	if s.anySet() {
-		// The new value replaces what others have added and set so far.
+		// The base of a Set depends on what other instances have added and set so far.
 		if err := s.readHeads(ctx); err != nil {
 			return err
 		}
@@ -63,13 +64,13 @@ func (s *Syncer) publishOnce(ctx context.Context) error {
 		}
 		r.mayStamp = true
 	}
-	if s.unnumbered { // since the heads were read again: what is published now would lack series
+	if s.unnumbered { // the heads just read reveal a loss: some own series have no number
 		return store.ErrConflict
 	}
 	return r.publishWords(ctx)
 }
 
-// commit does c if meta is still what is known, and notes when the outcome is not known.
+// commit applies c if meta is unchanged. After an error, the known state is no longer current.
 func (s *Syncer) commit(ctx context.Context, c *store.Commit) error {
 	if c.If == nil {
 		c.If = make(map[string][]byte)
@@ -82,7 +83,7 @@ func (s *Syncer) commit(ctx context.Context, c *store.Commit) error {
 	return err
 }
 
-// anySet reports whether a gauge was set whose Set must be ordered among those of others.
+// anySet reports whether there is a new Set that must be ordered with those of other processes.
 func (s *Syncer) anySet() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -94,16 +95,17 @@ func (s *Syncer) anySet() bool {
 	return false
 }
 
-// round is one publication of own words.
+// round is one publication of this instance's words.
 type round struct {
 	s        *Syncer
-	mayStamp bool // all that others have done is known
+	mayStamp bool // the words of all other instances are up to date
 	stamped  bool
-	sums     map[uint32]map[uint32]float64 // what others have added to shared gauges, by chunk and series
-	err      error
+	// What other instances have added to shared gauges, by chunk and series.
+	sums map[uint32]map[uint32]float64
+	err  error
 }
 
-// stamp returns the place of a Set in the order of all.
+// stamp returns a Lamport stamp, the place of a Set in the order of all Sets.
 func (r *round) stamp() uint64 {
 	if !r.stamped {
 		r.stamped = true
@@ -161,7 +163,7 @@ func (r *round) publishWords(ctx context.Context) error {
 			if err := r.put(ctx, &next, parts); err != nil {
 				return err
 			}
-			next = s.self.copy() // with what was changed above
+			next = s.self.copy() // the state just committed
 			clear(parts)
 			size = 0
 		}
@@ -183,16 +185,17 @@ func (r *round) put(ctx context.Context, next *contributor, parts map[store.Key]
 			h.startMS = uint64(s.now().UnixMilli())
 			h.number = s.freeNumber()
 		}
-		m.joins = max(m.joins, s.self.head.join) + 1 // so that no two instances take the same number
+		// Changes meta, so that two instances cannot take the same number at once.
+		m.joins = max(m.joins, s.self.head.join) + 1
 		for _, c := range s.others {
-			m.joins = max(m.joins, c.head.join+1) // the store may have forgotten
+			m.joins = max(m.joins, c.head.join+1) // the store may have lost the count
 		}
 		if h.join == 0 {
 			h.join = m.joins
 		}
 		c.Heads[headMeta] = m.encode()
 	}
-	if s.now().Sub(s.lastPut) >= s.opt.Alive/2 { // others take it for dead after three times as long
+	if s.now().Sub(s.lastPut) >= s.opt.Alive/2 { // others fold after three times as long
 		s.remember()
 	}
 	s.seq++
@@ -222,8 +225,9 @@ func (s *Syncer) setSelf(c contributor) {
 	}
 }
 
-// numberTaken reports whether another live instance has the same number: the store had forgotten this one when it gave
-// it away. One of the two keeps it.
+// numberTaken reports whether another live instance has the same number and keeps it: the store had
+// lost this instance when it handed the number out. The instance with the higher id changes its
+// number.
 func (s *Syncer) numberTaken() bool {
 	for _, c := range s.others {
 		if s.self.raw != nil && c.live && c.head.number == s.self.head.number && c.id < s.self.id {
@@ -233,7 +237,7 @@ func (s *Syncer) numberTaken() bool {
 	return false
 }
 
-// freeNumber returns the least number that no live instance has.
+// freeNumber returns the lowest number that no other instance has.
 func (s *Syncer) freeNumber() uint64 {
 	used := make(map[uint64]bool)
 	for _, c := range s.others {
@@ -246,7 +250,7 @@ func (s *Syncer) freeNumber() uint64 {
 	return n
 }
 
-// copy returns a contributor that can be changed without changing c.
+// copy returns a contributor that can be modified without modifying c.
 func (c *contributor) copy() contributor {
 	d := *c
 	d.chunks = maps.Clone(c.chunks)
@@ -256,7 +260,7 @@ func (c *contributor) copy() contributor {
 	return d
 }
 
-// rawOrNil is the condition that the head be as it is known.
+// rawOrNil is the value for Commit.If that requires the stored head to be the known one.
 func (c *contributor) rawOrNil() []byte {
 	if len(c.raw) == 0 {
 		return nil
@@ -277,7 +281,7 @@ func parsePart(b []byte) (chunk, error) {
 	return chunk{seq, b[n:]}, nil
 }
 
-// encode appends the words of the own series in a chunk.
+// encode appends the words of this instance's series in a chunk.
 func (r *round) encode(b []byte, n uint32) (data []byte, empty bool) {
 	s := r.s
 	s.mu.Lock()
@@ -316,7 +320,7 @@ func (r *round) encode(b []byte, n uint32) (data []byte, empty bool) {
 	return w.end(), w.n == 0
 }
 
-// others returns what all others have added to a shared gauge. s.mu is held.
+// others returns the sum of what other instances have added to a shared gauge. s.mu is held.
 func (r *round) others(row *row) float64 {
 	s, n := r.s, chunkOf(row.id)
 	sums := r.sums[n]
@@ -349,7 +353,7 @@ func (r *round) others(row *row) float64 {
 	return sums[row.id]
 }
 
-// latest reports whether the instance that was set last is shown.
+// latest reports whether pages show the value of the instance with the last Set.
 func (f *family) latest() bool {
 	return f.def != nil && f.def.Mode == backend.Latest
 }

@@ -9,7 +9,8 @@ import (
 	"github.com/gotheus/gotheus/store"
 )
 
-// rejoin goes on as a new instance after this one was folded with its words as of seq.
+// rejoin continues as a new instance after this one was folded with its words as of seq: it
+// subtracts the folded words.
 func (s *Syncer) rejoin(ctx context.Context, seq uint64, deadRaw []byte) error {
 	counted, err := s.wordsAt(ctx, seq, deadRaw)
 	if err != nil {
@@ -36,7 +37,7 @@ func (s *Syncer) rejoin(ctx context.Context, seq uint64, deadRaw []byte) error {
 	return nil
 }
 
-// wordsAt returns what this instance had published with a seq.
+// wordsAt returns what this instance had published as of a seq.
 func (s *Syncer) wordsAt(ctx context.Context, seq uint64, deadRaw []byte) ([]entry, error) {
 	for _, c := range slices.Concat(s.before, s.sent, []contributor{s.self}) {
 		if c.head.seq == seq && c.raw != nil && len(c.chunks) == len(c.head.chunks) {
@@ -48,7 +49,7 @@ func (s *Syncer) wordsAt(ctx context.Context, seq uint64, deadRaw []byte) ([]ent
 			return o.entries, nil
 		}
 	}
-	// The store has gone back to an older state, or was behind.
+	// The store has gone back to an older state.
 	old := contributor{id: s.self.id, chunks: make(map[uint32]chunk)}
 	if deadRaw != nil && old.head.decode(deadRaw) == nil && old.head.seq == seq {
 		err := s.fetchAll(ctx, &old)
@@ -59,6 +60,6 @@ func (s *Syncer) wordsAt(ctx context.Context, seq uint64, deadRaw []byte) ([]ent
 			return nil, err
 		}
 	}
-	s.log("this process was taken for dead, and what of it was counted is not known exactly", errUnmet)
+	s.log("this process was taken for dead, and which of its counts were kept is not known exactly", errUnmet)
 	return s.entries(&s.self), nil
 }

@@ -1,23 +1,24 @@
-// Package syncer turns a [store.Store], which keeps opaque records, into a [backend.Backend] that any
-// number of processes on any number of hosts share.
+// Package syncer turns a [store.Store], which keeps opaque records, into a [backend.Backend] that
+// any number of processes on any number of hosts share.
 //
-// Instruments update words in the memory of their process. A goroutine publishes these words from time
-// to time, as absolute values: to publish them again does no harm. A page is the sum of what all
-// instances have published. An instance is one process's life; when it ends, what it has counted is folded
-// into the base, which belongs to nobody. All of that is exact whatever fails in between, because every
-// change of the store has conditions:
+// Instruments update words in their process's memory. A goroutine publishes these words from time
+// to time, as absolute values, so publishing twice does no harm. A page is the sum of what all
+// instances have published. An instance is one process from binding to exit; after that, its counts
+// are folded into the base, which belongs to no instance. All of this stays exact whatever fails,
+// because every change to the store is conditional:
 //
-//   - Each instance has a head with a number that grows by every change, and its next change applies only
-//     if the head is the one it knows. A change whose outcome is unknown is looked up, not repeated.
-//   - To fold an instance removes its head and puts its words into the base, in one step. An instance
-//     that was thought dead and goes on finds that its head is gone and what of it was folded; it takes
-//     that from its words and goes on as a new instance.
-//   - A store that has lost data, or has gone back to an older state, is found out by its heads.
-//     Everybody then publishes all it has again, and what survivors have last read of the dead is
-//     restored. Until that is done, there are no pages.
+//   - Each instance has a head with a sequence number that grows with every change. A change
+//     applies only if the stored head is the one the instance knows. If the outcome of a commit is
+//     unknown, the instance reads the head to find out; it does not repeat the commit blindly.
+//   - Folding an instance removes its head and adds its words to the base in one commit. An
+//     instance that was wrongly taken for dead finds its head gone and learns what was folded; it
+//     subtracts that from its words and continues as a new instance.
+//   - The heads reveal that a store has lost data or has gone back to an older state. Every process
+//     then publishes everything again, and survivors restore what they last read of the dead. Until
+//     that is done, there are no pages.
 //
-// Liveness is judged by what the observer sees within a time of its own clock. Clocks of different hosts are
-// never compared.
+// Each process judges liveness by the ages of heads and by its own clock. Clocks of different hosts
+// are never compared.
 package syncer
 
 import (
@@ -34,10 +35,10 @@ import (
 	"github.com/gotheus/gotheus/store"
 )
 
-// options are store.Options, and what only tests say.
+// options are store.Options and what only tests set.
 type options struct {
 	store.Options
-	manual bool             // tests make every step
+	manual bool             // no background goroutine: the test makes every step
 	now    func() time.Time // nil: time.Now
 }
 
@@ -46,24 +47,24 @@ type Syncer struct {
 	store store.Store
 	opt   options
 	now   func() time.Time
-	piece int // about how much one commit puts; less in tests
+	piece int // approximate bytes per commit; less in tests
 	index *index.Index
 	shard shard
 
-	op   chan struct{}   // held by whoever talks to the store
+	op   chan struct{}   // a lock: held while talking to the store
 	open context.Context // until Close
 	stop context.CancelFunc
-	gone context.Context // until Close has done what it can
+	gone context.Context // until Close has finished or given up
 	end  context.CancelFunc
 	wg   sync.WaitGroup
 	call struct {
 		sync.Mutex
-		next *call // has not begun
+		next *call // has not started reading yet
 	}
 	lastLog   *atomic.Int64
-	up        atomic.Bool // the last contact with the store was one
+	up        atomic.Bool // the last contact with the store succeeded
 	tickets   atomic.Uint64
-	clock     atomic.Pointer[func() time.Time] // of windows; nil: nobody has said
+	clock     atomic.Pointer[func() time.Time] // of quantile windows; nil: not set
 	published atomic.Uint64                    // commits of own words
 	stored    atomic.Pointer[map[uint32]chunk] // own words as the store has them
 
@@ -73,26 +74,26 @@ type Syncer struct {
 	schemas   map[string]*family
 	declared  []declaration
 	variants  map[string][]*family // families by name
-	ordered   map[string]bool      // of these, that Walk has in their order
+	ordered   map[string]bool      // names whose variants Walk returns in order
 	lastOrder uint64
 	dir       directory
-	fresh     []*row            // that are perhaps not in the directory
-	sorted    int               // how many of them are in the order in which they will be there
-	deletes   map[*row]uint64   // that others are yet to hear of: the life that begins, 0: the next one
+	fresh     []*row            // rows that may not be in the directory yet
+	sorted    int               // length of the prefix of fresh that is in directory order
+	deletes   map[*row]uint64   // not yet published: the life that begins; 0: the next one
 	chunks    map[uint32][]*row // own series, by chunk, in ascending order
-	stamping  []*row            // own series whose Sets are ordered among those of others
+	stamping  []*row            // own series whose Sets need stamps
 	numbers   map[int]*backend.Instance
-	invalid   error     // what another process has put into the directory, and no page may show; to be logged
-	complete  time.Time // everything that was counted before is published
-	owned     *ownIndex // nil: nobody has asked for it
+	invalid   error     // invalid data from another process, still to be logged
+	complete  time.Time // everything counted before this time is published
+	owned     *ownIndex // nil: not requested yet
 	ownOrder  uint64
 
 	remote // guarded by op
 }
 
-// New returns a Backend on a store, which it owns and closes. It does not wait for the store: while
-// that cannot be reached, counting goes on. The error is that of store.Config.Check; the store is
-// the caller's then.
+// New returns a Backend on a store, which it owns and closes. It does not wait for the store:
+// counting works while the store is unreachable. The error is that of store.Config.Check; in that
+// case the caller still owns the store.
 func New(st store.Store, o *store.Options) (*Syncer, error) {
 	opt, err := check([]store.Store{st}, o)
 	if err != nil {
@@ -101,7 +102,7 @@ func New(st store.Store, o *store.Options) (*Syncer, error) {
 	return newSingle(st, options{Options: opt}), nil
 }
 
-// check returns the options for stores, unless it finds that they make no sense.
+// check returns the options for these stores, or the error of store.Config.Check.
 func check(stores []store.Store, o *store.Options) (store.Options, error) {
 	c := &store.Config{Shards: stores}
 	if o != nil {
@@ -154,7 +155,7 @@ func setDefault(d *time.Duration, v time.Duration) {
 	}
 }
 
-// run is the background: it publishes and looks after the dead.
+// run is the background goroutine: it publishes, and folds and restores.
 func (s *Syncer) run(ctx context.Context) {
 	defer s.wg.Done()
 	if s.shard.at > 0 {
@@ -167,7 +168,7 @@ func (s *Syncer) run(ctx context.Context) {
 	wait := s.opt.Interval
 	var maintained time.Time
 	for {
-		// With some jitter, so that processes that were started together do not publish together.
+		// Jitter keeps processes that started together from publishing together.
 		timer := time.NewTimer(wait*7/8 + rand.N(wait/4+1))
 		select {
 		case <-ctx.Done():
@@ -190,13 +191,13 @@ func (s *Syncer) run(ctx context.Context) {
 		case err == nil:
 			wait = s.opt.Interval
 		default:
-			s.log("nothing can be published; counting goes on", err)
+			s.log("cannot publish to the store; counting continues", err)
 			wait = min(2*wait, max(s.opt.Interval, min(5*time.Second, s.opt.Alive/4)))
 		}
 	}
 }
 
-// exclusive runs f while nobody else talks to the store, and no longer than the timeout.
+// exclusive runs f while no other goroutine talks to the store, with Options.Timeout.
 func (s *Syncer) exclusive(ctx context.Context, f func(context.Context) error) error {
 	select {
 	case s.op <- struct{}{}:
@@ -213,13 +214,13 @@ func (s *Syncer) exclusive(ctx context.Context, f func(context.Context) error) e
 	ctx, cancel := context.WithTimeout(ctx, s.opt.Timeout)
 	defer cancel()
 	err := f(ctx)
-	chunks := s.self.chunks // is replaced and never changed
+	chunks := s.self.chunks // never modified, only replaced
 	s.stored.Store(&chunks)
 	s.up.Store(err == nil)
 	return err
 }
 
-// log logs a line, or returns false if there was one less than a minute ago.
+// log logs a line. It returns false without logging if there was one less than a minute ago.
 func (s *Syncer) log(what string, err error) bool {
 	now := time.Now().UnixNano()
 	if last := s.lastLog.Load(); last != 0 && now-last < int64(time.Minute) || !s.lastLog.CompareAndSwap(last, now) {
@@ -233,12 +234,13 @@ func (s *Syncer) log(what string, err error) bool {
 	return true
 }
 
-// logInvalid logs what was found in the directory. No lock is held: a logger may count its lines.
+// logInvalid logs the invalid data found in the store. The caller holds no lock, since a logger may
+// itself count lines in this backend.
 func (s *Syncer) logInvalid() {
 	s.mu.Lock()
 	err := s.invalid
 	s.mu.Unlock()
-	if err == nil || !s.log("what another process has put into the store was left out of pages", err) {
+	if err == nil || !s.log("invalid data from another process in the store was left out of pages", err) {
 		return
 	}
 	s.mu.Lock()

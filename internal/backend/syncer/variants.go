@@ -6,20 +6,22 @@ import (
 	"slices"
 )
 
-// Families of one name whose schemas differ are variants: a page can show but one of them, and does so with the first
-// that Walk has. That is the one that a live instance has declared last, so that a deploy shows what it brings, and
-// when it is rolled back, what is there again. Instances are ordered by when they joined, as the store counts
-// them. Each says in its head which variants it has declared; where there are none, it says nothing.
+// Families with the same name but different schemas are variants. A page can show only one of them,
+// and shows the first one that Walk returns. That is the one that the live instance that joined
+// last declares, so a deploy shows its new schema, and a roll-back the old one again. Instances are
+// ordered by their join number, which the store hands out. Each lists the variants it declares in
+// its head; without variants the list is empty.
 
-// noteVariant notes a family that is not an auxiliary one. mu is held.
+// noteVariant records a family unless it is auxiliary. mu is held.
 func (s *Syncer) noteVariant(f *family) {
-	if f.def.Block.Role == 0 && s.shard.at == 0 { // the first shard's order is that of all
+	if f.def.Block.Role == 0 && s.shard.at == 0 { // the first shard decides the order for all
 		s.variants[f.def.Name] = append(s.variants[f.def.Name], f)
 		delete(s.ordered, f.def.Name)
 	}
 }
 
-// ownVariants returns the numbers of the variants that this process has declared, ascending. mu is held.
+// ownVariants returns the numbers of the variants that this process declares, in ascending order.
+// mu is held.
 func (s *Syncer) ownVariants() (ids []uint32) {
 	for _, list := range s.variants {
 		for _, f := range list {
@@ -32,9 +34,9 @@ func (s *Syncer) ownVariants() (ids []uint32) {
 	return ids
 }
 
-// orderVariants brings the order of Walk up to date with what is known of live instances. mu is held.
+// orderVariants updates the order of Walk from the heads of live instances. mu is held.
 func (s *Syncer) orderVariants() {
-	var last map[int]uint64 // by family, when the last live instance that declares it has joined
+	var last map[int]uint64 // by family: highest join number of its live instances
 	note := func(ids []uint32, join uint64) {
 		for _, id := range ids {
 			if last == nil {
