@@ -15,7 +15,7 @@ import (
 	"github.com/gotheus/gotheus/redisstore"
 )
 
-// A job that closes leaves its counts for good, in no more time than the server needs.
+// A job that closes leaves its counts in the server, in no more time than the server needs.
 func TestJobs(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -33,7 +33,7 @@ func TestJobs(t *testing.T) {
 	}
 }
 
-// What leaves many series behind writes the base anew in pieces, and the key of the former one goes.
+// A process that leaves many series behind rewrites the base in pieces, and the old key is removed.
 func TestLargeBase(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -45,7 +45,7 @@ func TestLargeBase(t *testing.T) {
 	defer ns.Close()
 	reader := open(t, url)
 	const series = 3500
-	value := func(i int) float64 { return 0.1 * float64(1+i) } // of eight bytes
+	value := func(i int) float64 { return 0.1 * float64(1+i) } // takes eight bytes
 	for round := 1; round <= 3; round++ {
 		r := open(t, url)
 		for f := range 4 {
@@ -95,7 +95,7 @@ func TestLargeBase(t *testing.T) {
 	}
 }
 
-// Closing a registry leaves the client that it was given, and closes that of a URL.
+// Closing a registry leaves a client open that was passed to New, and closes that of a URL.
 func TestClosed(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -131,7 +131,7 @@ func TestClosed(t *testing.T) {
 	}
 }
 
-// Without a client there is nothing to bind.
+// A nil client is refused.
 func TestNoClient(t *testing.T) {
 	t.Parallel()
 	for _, client := range []redis.UniversalClient{nil, (*redis.Client)(nil), (*redis.ClusterClient)(nil)} {

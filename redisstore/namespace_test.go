@@ -11,14 +11,15 @@ import (
 	"github.com/gotheus/gotheus/redisstore"
 )
 
-// With expire, all keys go when there was no process for so long, and every publication puts that off.
+// With expire, all keys expire after that time without any process, and every publication extends
+// it.
 func TestExpire(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
 	r := open(t, s.url("ns=e&interval=1h&alive=4h&expire=6h"))
 	left := open(t, s.url("ns=e&interval=1h&alive=4h&expire=6h"))
 	left.NewCounter("left_total", "Left.", nil).Inc()
-	if err := left.Close(t.Context()); err != nil { // so that there is a base
+	if err := left.Close(t.Context()); err != nil { // makes a base
 		t.Fatal(err)
 	}
 	c := r.NewCounter("c_total", "C.", nil)
@@ -53,7 +54,7 @@ func TestExpire(t *testing.T) {
 	}
 }
 
-// Remove takes the keys of a namespace and no others, and live processes restore what is theirs.
+// Remove removes the keys of a namespace and no others, and live processes restore their counts.
 func TestRemove(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -103,7 +104,7 @@ func TestRemove(t *testing.T) {
 	})
 }
 
-// TestSize says how many bytes a counter takes in the server, for each process and in all.
+// TestSize reports the server's memory per counter, for each process and in all.
 func TestSize(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)

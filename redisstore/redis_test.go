@@ -62,12 +62,12 @@ func flush(t testing.TB, r *gotheus.Registry) {
 	}
 }
 
-// Two processes count the same metrics; any page is the total, also of one that declares nothing. What one leaves
-// behind stays.
+// Two processes count the same metrics; every page is the total, also that of a process that
+// declares nothing. The counts of a closed process stay.
 func TestTotals(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
-	url := s.url("ns=totals&interval=1h&alive=4h") // nothing takes a process' number before its time
+	url := s.url("ns=totals&interval=1h&alive=4h") // no process publishes by itself
 	a, b, exporter := open(t, url), open(t, url), open(t, url)
 	for i, r := range []*gotheus.Registry{a, b} {
 		c := r.NewCounterVec("orders_total", "Orders.", nil, "country")
@@ -93,7 +93,7 @@ func TestTotals(t *testing.T) {
 	for _, r := range []*gotheus.Registry{a, b, exporter} {
 		contains(t, page(t, r), append(live, want...)...)
 	}
-	// The gauge is set by one, and added to by the other, who has not heard of it.
+	// One process sets the gauge, the other adds to it without knowing of the Set.
 	a.NewGauge("shared", "Shared.", nil).Set(100)
 	b.NewGauge("shared", "Shared.", nil).Inc()
 	flush(t, a)
@@ -113,7 +113,7 @@ func TestTotals(t *testing.T) {
 			t.Error("a dead process's part is still there")
 		}
 	}
-	// In this namespace, and nowhere else.
+	// All keys are in this namespace.
 	keys, err := s.Client.Keys(t.Context(), "*").Result()
 	if err != nil {
 		t.Fatal(err)
@@ -140,7 +140,7 @@ func TestTotals(t *testing.T) {
 	}
 }
 
-// A deletion is for all processes, and what others count afterwards begins at zero.
+// A deletion affects all processes, and later counts begin at zero.
 func TestDelete(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)

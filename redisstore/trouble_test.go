@@ -12,7 +12,8 @@ import (
 	"github.com/gotheus/gotheus/metrichttp"
 )
 
-// Whatever is wrong with the server, counting goes on at once, pages answer 503 in time, and all arrives in the end.
+// Whatever is wrong with the server, updates work, pages answer 503 in time, and everything arrives
+// in the end.
 func TestTrouble(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
