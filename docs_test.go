@@ -47,29 +47,29 @@ var _ = func() *gotheus.Summary {
 
 var _ = func(ctx context.Context, orders *gotheus.Counter, latency *gotheus.Histogram, id string, seconds float64) {
 	orders.AddExemplar(1, gotheus.Labels{"trace_id": id})
-	latency.ObserveContext(ctx, seconds) // with the labels that RegistryOptions.Exemplar returns for ctx
+	latency.ObserveContext(ctx, seconds) // labels: RegistryOptions.Exemplar(ctx)
 }
 
 var _ = func(requests *gotheus.CounterVec) {
-	requests.Delete("acme", "/")                              // one label set, in the order of With
-	requests.DeleteMatching(gotheus.Labels{"tenant": "acme"}) // all series with these label values
-	requests.DeleteAll()                                      // all series of a Vec, or of a Partial
+	requests.Delete("acme", "/")                              // one label set
+	requests.DeleteMatching(gotheus.Labels{"tenant": "acme"}) // all with these values
+	requests.DeleteAll()                                      // all of the Vec or Partial
 }
 
 var _ = func(ctx context.Context, mux *http.ServeMux) error {
 	mux.Handle("/metrics", new(metrichttp.Handler))              // in your own server
-	err := metrichttp.ListenAndServe(ctx, "localhost:9100", nil) // or in a new one, until ctx ends
+	err := metrichttp.ListenAndServe(ctx, "localhost:9100", nil) // or in one of its own
 	return err
 }
 
 var _ = func(ctx context.Context, host string) (*metrichttp.Pusher, error) {
 	p := &metrichttp.Pusher{URL: "http://pushgateway:9091", Job: "nightly", Grouping: gotheus.Labels{"instance": host}}
-	err := p.Put(ctx) // replaces the group; Post replaces families of the same names; Delete deletes the group
+	err := p.Put(ctx) // Put replaces the group, Post its families of the same names
 	return p, err
 }
 
 var _ = func(ctx context.Context, p *metrichttp.Pusher) error {
-	err := p.Run(ctx, time.Minute) // until ctx ends; errors before that go to p.Error, or are logged
+	err := p.Run(ctx, time.Minute) // until ctx ends; errors go to p.Error or the log
 	return err
 }
 
