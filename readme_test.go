@@ -1,41 +1,53 @@
 package gotheus_test
 
 import (
+	"bytes"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
 
-// Go code in documents is part of code that compiles.
+// Every block of Go code in README.md and docs is part of a Go file of the repository, so it
+// compiles. Indentation may differ.
 func TestReadme(t *testing.T) {
 	t.Parallel()
-	snippetsAreIn(t, "README.md", "examples/service/main.go")
-	snippetsAreIn(t, "docs/labels.md", "example_labels_test.go")
-	snippetsAreIn(t, "docs/store.md", "_examples/sqlite/store.go", "_examples/sqlite/store_test.go")
-}
-
-func snippetsAreIn(t *testing.T, document string, sources ...string) {
-	t.Helper()
-	readme, err := os.ReadFile(document)
+	documents, err := filepath.Glob("docs/*.md")
+	if err != nil || len(documents) == 0 {
+		t.Fatal(documents, err)
+	}
+	var sources []string
+	err = filepath.WalkDir(".", func(path string, _ fs.DirEntry, err error) error {
+		if err != nil || filepath.Ext(path) != ".go" {
+			return err
+		}
+		code, err := os.ReadFile(path)
+		if !bytes.HasPrefix(code, []byte("//go:build ignore")) {
+			sources = append(sources, unindent(code))
+		}
+		return err
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	var code []byte
-	for _, source := range sources {
-		text, err := os.ReadFile(source)
+	block := regexp.MustCompile("(?s)```go\n(.*?)\n```")
+	for _, document := range append(documents, "README.md") {
+		text, err := os.ReadFile(document)
 		if err != nil {
 			t.Fatal(err)
 		}
-		code = append(code, text...)
-	}
-	snippets := regexp.MustCompile("(?s)```go\n(.*?)```").FindAllStringSubmatch(string(readme), -1)
-	if len(snippets) == 0 {
-		t.Error("no Go code in " + document)
-	}
-	for _, s := range snippets {
-		if !strings.Contains(string(code), s[1]) {
-			t.Errorf("%s: not part of %s:\n%s", document, strings.Join(sources, " or "), s[1])
+		for _, b := range block.FindAllSubmatch(text, -1) {
+			want := "\n" + unindent(b[1]) + "\n"
+			if !slices.ContainsFunc(sources, func(s string) bool { return strings.Contains(s, want) }) {
+				t.Errorf("%s: in no Go file:\n%s", document, b[1])
+			}
 		}
 	}
 }
+
+var indentation = regexp.MustCompile(`(?m)^\t+`)
+
+func unindent(code []byte) string { return string(indentation.ReplaceAll(code, nil)) }

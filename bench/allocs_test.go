@@ -9,7 +9,7 @@ import (
 	"github.com/gotheus/gotheus"
 )
 
-// poolsDrop says that a sync.Pool does not keep all that is put into it.
+// poolsDrop reports whether a sync.Pool drops some of its items.
 var poolsDrop bool
 
 // onBoth runs f for a registry in the heap and one in shared memory.
@@ -60,9 +60,9 @@ func TestUpdatesDoNotAllocate(t *testing.T) {
 	})
 }
 
-// TestPageAllocations: what a page allocates does not grow with the number of its series: nothing
-// in the heap, and what it takes to wait for the backend, but no longer than for a deadline, in
-// shared memory. The race detector lets pools drop some of what is put into them.
+// TestPageAllocations: allocations of a page do not grow with the number of series. In the heap
+// there are none; in shared memory, only those for waiting for the backend with a deadline. The
+// race detector makes pools drop items.
 func TestPageAllocations(t *testing.T) {
 	onBoth(t, func(t *testing.T, r *gotheus.Registry) {
 		most := 40.0

@@ -104,7 +104,7 @@ func lookupContenders(e *env) ([]contender, error) {
 	)
 	for i := range series {
 		method, route := fmt.Sprint("METHOD", i%10), fmt.Sprintf("/api/v1/route/%d", i/10)
-		// Neighbours in the order of look-ups are not neighbours in the order of labels.
+		// Series that are adjacent in look-up order are not adjacent in label order.
 		at := i * 37 % series
 		pairs[at] = [2]string{method, route}
 		maps[at] = gotheus.Labels{"method": method, "route": route}

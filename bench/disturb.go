@@ -16,13 +16,12 @@ import (
 	"github.com/gotheus/gotheus/metrichttp"
 )
 
-// Tables about what pages do to others, how soon they begin, and how they grow.
+// Tables about how pages disturb updates, how soon they begin, and how they grow.
 
-// batch is how many updates are timed at once: one alone takes less than the clock.
+// batch is the number of updates timed at once: a single one is below the clock's resolution.
 const batch = 100
 
-// disturbTable: updates while a page is scraped in a loop by another goroutine, and while it is
-// not.
+// disturbTable: updates with and without another goroutine that scrapes in a loop.
 func disturbTable(series int) *table {
 	return &table{
 		title:      fmt.Sprintf("Disturbance: Inc while a page of %d counters is scraped in a loop, 99.9th percentile of %d in a row", series, batch),
@@ -70,7 +69,7 @@ func disturbTable(series int) *table {
 }
 
 // percentile is a contender whose time is the 99.9th percentile of batches of updates, while beside
-// is called again and again.
+// runs in a loop.
 func percentile(name, floor string, update, beside func()) contender {
 	c := contender{name: name, floor: floor, time: new(atomic.Int64)}
 	c.run = func(n int) {
@@ -90,7 +89,7 @@ func percentile(name, floor string, update, beside func()) contender {
 			}
 			list = append(list, time.Since(start))
 			if len(list)%1000 == 0 {
-				// where there is one processor, what is beside is to run, too
+				// lets beside run on a single processor
 				runtime.Gosched()
 			}
 		}
@@ -102,7 +101,7 @@ func percentile(name, floor string, update, beside func()) contender {
 	return c
 }
 
-// firstByteTable: how long a client waits for the beginning of a page, and for all of it.
+// firstByteTable: time until a client gets the first bytes of a page, and all of it.
 func firstByteTable(series int) *table {
 	return &table{title: fmt.Sprintf("First bytes of a page of %d counters, by the handler", series), goroutines: 1, contenders: func(e *env) ([]contender, error) {
 		p, err := counterPage(e, series)
@@ -123,7 +122,7 @@ func firstByteTable(series int) *table {
 func firstByte(name string, h http.Handler, coding string) contender {
 	request, err := http.NewRequest(http.MethodGet, "/metrics", nil)
 	if err != nil {
-		panic(err) // the address is right
+		panic(err) // cannot happen: the URL is valid
 	}
 	request.Header.Set("Accept-Encoding", coding)
 	c := contender{name: name, time: new(atomic.Int64)}
@@ -140,7 +139,7 @@ func firstByte(name string, h http.Handler, coding string) contender {
 	return c
 }
 
-// firstWrite notes when the first bytes came.
+// firstWrite records the time of the first Write.
 type firstWrite struct {
 	response
 	at time.Time

@@ -13,12 +13,12 @@ import (
 	"time"
 )
 
-// Ten instances with many series. Nine of them are in another process, so that the one that is
-// scraped has the heap that it would have; and so is whoever watches the server.
+// Ten instances with many series. Nine of them are in another process, so that the scraped process
+// has a realistic heap; so is the watcher of the server.
 
-const fleetChild = "GOTHEUS_BENCH_FLEET" // the server of the process with the others
+const fleetChild = "GOTHEUS_BENCH_FLEET" // address of the server, for the child process
 
-// others is a process with the other instances, which does what it is told.
+// others is the process with the other instances, which executes commands.
 type others struct {
 	in    io.Writer
 	lines *bufio.Scanner
@@ -43,7 +43,7 @@ func startOthers(e *env, s *server) (*others, error) {
 	return &others{in, bufio.NewScanner(out)}, nil
 }
 
-// do lets the others do something, and returns what they say about it.
+// do sends a command to the others and returns their answer.
 func (o *others) do(format string, args ...any) (answer string, err error) {
 	fmt.Fprintf(o.in, format+"\n", args...)
 	if !o.lines.Scan() {
@@ -56,7 +56,7 @@ func (o *others) do(format string, args ...any) (answer string, err error) {
 	return answer, nil
 }
 
-// beOthers is the process of the others.
+// beOthers runs the process with the other instances.
 func beOthers(addr string) error {
 	s := connect(addr)
 	e := new(env)
@@ -112,8 +112,8 @@ func beOthers(addr string) error {
 	return nil
 }
 
-// fleetReport is about scrapes of one of many instances, and about how long the server attends to
-// nobody else meanwhile.
+// fleetReport measures scrapes of one of many instances, and how long they keep the server from
+// other clients.
 func fleetReport(e *env, w io.Writer, rounds int) error {
 	s, err := e.redis()
 	if err != nil {
@@ -169,8 +169,8 @@ func fleetReport(e *env, w io.Writer, rounds int) error {
 	return r.err
 }
 
-// fleetRun takes down how long something takes. Half of the times, the server is watched; what
-// happens once only is timed while it is.
+// fleetRun records durations. The server is watched in every second run; runs that happen only once
+// are timed while watched.
 type fleetRun struct {
 	w     io.Writer
 	o     *others
@@ -215,7 +215,7 @@ func (r *fleetRun) try(name string, prepare, do func() error, watched bool) erro
 			return err
 		}
 	}
-	runtime.GC() // what came before is not to be paid for now
+	runtime.GC() // collects the garbage of earlier measurements
 	began := time.Now()
 	if err := do(); err != nil {
 		return fmt.Errorf("%s: %w", name, err)

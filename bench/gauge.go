@@ -10,7 +10,7 @@ import (
 	"github.com/gotheus/gotheus"
 )
 
-// gaugeSetTable: a gauge that is set to another value each time.
+// gaugeSetTable: a gauge set to a different value each time.
 func gaugeSetTable() *table {
 	return &table{title: "Gauge: Set, one goroutine", goroutines: 1, contenders: func(e *env) ([]contender, error) {
 		const floor, floorMapped = "bare atomic store", "bare atomic store, mapped page"
@@ -51,7 +51,7 @@ func gaugeSetTable() *table {
 	}}
 }
 
-// gaugeAddTable: a gauge that is added to.
+// gaugeAddTable: additions to a gauge.
 func gaugeAddTable() *table {
 	return &table{title: "Gauge: Add, one goroutine", goroutines: 1, contenders: func(e *env) ([]contender, error) {
 		const floor, floorMapped = "bare compare-and-swap of a float", "bare compare-and-swap of a float, mapped page"

@@ -11,9 +11,9 @@ import (
 	"github.com/gotheus/gotheus"
 )
 
-// Tables about what it costs that there are more series.
+// Tables about the cost of larger numbers of series.
 
-// coldTable: look-ups in an order that no cache foresees.
+// coldTable: look-ups in random order.
 func coldTable(series int) *table {
 	return &table{
 		title:      fmt.Sprintf("Growth: look-up by 2 labels among %d series in random order, and Inc", series),
@@ -39,7 +39,8 @@ func coldContenders(e *env, series int) ([]contender, error) {
 		cg.WithLabelValues("GET", routes[i])
 		set.GetOrCreateCounter(names[i])
 	}
-	// What is looked up is in the order in which it is: only a library's memory is at random.
+	// Label values are in memory in look-up order: only the library's memory is accessed at
+	// random.
 	rand.New(rand.NewPCG(1, 1)).Shuffle(series, func(i, k int) {
 		routes[i], routes[k] = routes[k], routes[i]
 		names[i], names[k] = names[k], names[i]
@@ -47,7 +48,7 @@ func coldContenders(e *env, series int) ([]contender, error) {
 	for i := range routes {
 		routes[i], names[i] = string([]byte(routes[i])), string([]byte(names[i]))
 	}
-	// Each measurement goes on where the one before has ended: few are of all.
+	// Each measurement continues where the previous one ended, since few cover all series.
 	with := func(update func(route string)) func(int) {
 		at := 0
 		return func(n int) {
@@ -83,7 +84,7 @@ func growthSizes(largest int) (sizes []int) {
 	return sizes
 }
 
-// newGrowthTable: families of different sizes, from nothing, by series. There is no peer: see the
+// newGrowthTable: creating families of different sizes, by series. There are no peers: see the
 // table of new label sets.
 func newGrowthTable(largest int) *table {
 	return &table{title: fmt.Sprintf("Growth: new label sets, up to %d in a row, each", largest), goroutines: 1, contenders: func(e *env) (list []contender, err error) {
@@ -105,7 +106,7 @@ func newGrowthTable(largest int) *table {
 	}}
 }
 
-// growthTable: pages of different sizes, by series. There is no peer: client_golang takes seconds
+// growthTable: pages of different sizes, by series. There are no peers: client_golang takes seconds
 // for the largest.
 func growthTable(largest int) *table {
 	return &table{title: fmt.Sprintf("Growth: a page of up to %d counters, for each series", largest), goroutines: 1, large: true, contenders: func(e *env) (list []contender, err error) {

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// TestIncIsInlined asks the compiler: a call of Inc must cost no more than its atomic add.
+// TestIncIsInlined checks with the compiler that a call of Inc costs no more than its atomic add.
 func TestIncIsInlined(t *testing.T) {
 	if testing.Short() {
 		t.Skip("compiles the library once more")

@@ -74,7 +74,7 @@ func run(rounds int, target time.Duration, only, dir string) error {
 	return nil
 }
 
-// tables returns all tables in the order of printing. For tests, it divides the number of series.
+// tables returns all tables in the order of printing. For tests, it divides the numbers of series.
 func tables(fewer int) []*table {
 	return []*table{
 		counterTable(1), counterTable(2), stripedCounterTable(1), stripedCounterTable(2),
@@ -106,7 +106,7 @@ func machine() string {
 		runtime.Version(), runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), cpu, runtime.GOMAXPROCS(0))
 }
 
-// versions returns the versions of what was measured.
+// versions returns the versions of the measured modules.
 func versions() string {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {

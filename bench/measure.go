@@ -10,19 +10,19 @@ import (
 // contender is a row of a table.
 type contender struct {
 	name  string
-	floor string // name of the row that is the least this one could cost; "": none
-	// prepare makes what run needs for n operations; it is not timed. Nil: nothing.
+	floor string // name of the row with the lowest possible cost; "": none
+	// prepare makes what run needs for n operations; it is not timed. Nil: nothing to do.
 	prepare func(n int)
-	// run performs n operations in a loop of its own, so that calls are inlined as in users'
-	// code. If the table has several goroutines, each calls it, at the same time, for its
+	// run performs n operations in a loop of its own, so that calls are inlined as in user
+	// code. In tables with several goroutines, each of them calls it concurrently for its
 	// share.
 	run func(n int)
-	// size is that of what run made last, in bytes. Nil: nothing that has one.
+	// size is the size of run's last result, in bytes. Nil: there is none.
 	size *atomic.Int64
-	// time is what run says that an operation takes, in nanoseconds, where that is not the
-	// mean. Nil: it is.
+	// time is the duration of an operation in ns as measured by run, if it is not the mean.
+	// Nil: the mean.
 	time *atomic.Int64
-	// per is how many things an operation is for; what is shown is for one of them. 0: one.
+	// per is the number of items in an operation; figures are per item. 0: one.
 	per int
 }
 
@@ -30,12 +30,12 @@ type contender struct {
 type result struct {
 	*contender
 	min, median   float64 // ns per operation
-	allocs, bytes float64 // per operation, the least of all rounds
+	allocs, bytes float64 // per operation, minimum of all rounds
 	out           int64   // the contender's size
 }
 
-// measure measures all contenders in every round, each round beginning with the next one, so that
-// whatever else the machine does hits all of them alike.
+// measure measures all contenders in every round, each round starting with the next one, so that
+// other load on the machine affects all alike.
 func measure(contenders []contender, t *table, rounds int, target time.Duration) []result {
 	counts := make([]int, len(contenders))
 	for i := range contenders {
@@ -81,10 +81,10 @@ func once(c *contender, t *table, n int) sample {
 		c.prepare(n)
 	}
 	if !t.large {
-		runtime.GC() // what came before is not to be paid for now
+		runtime.GC() // collects the garbage of earlier measurements
 	}
 	if t.operations == 0 {
-		c.run(1) // what is pooled is in steady state
+		c.run(1) // fills pools
 	}
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)

@@ -6,7 +6,8 @@ import (
 	"time"
 )
 
-// TestTables measures everything once, as briefly as possible: each table is to be complete.
+// TestTables measures everything once, as briefly as possible, and checks that each table is
+// complete.
 func TestTables(t *testing.T) {
 	for _, table := range tables(100) {
 		e := &env{dir: t.TempDir()}

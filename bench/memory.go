@@ -15,9 +15,8 @@ import (
 	"github.com/gotheus/gotheus"
 )
 
-// memoryTables: what series take, which is the live heap after garbage collections, with all label
-// values, by the number of series. It needs no rounds: the figures are the same each time but for a
-// few bytes.
+// memoryTables: memory per series, as live heap after garbage collections, label values included,
+// by the number of series. It needs no rounds, since the figures vary by a few bytes only.
 func memoryTables() []*table {
 	return []*table{memoryTable("counter with 3 labels", false), memoryTable("histogram of 11 buckets with 1 label", true)}
 }
@@ -52,7 +51,7 @@ func memoryTable(kind string, histograms bool) *table {
 type memoryRow struct {
 	name  string
 	bytes func(series int) (float64, error)
-	most  int // series that it is asked for; 0: any number
+	most  int // maximum number of series; 0: any number
 }
 
 func memoryRows(dir string, histograms bool) []memoryRow {
@@ -71,7 +70,7 @@ func memoryRows(dir string, histograms bool) []memoryRow {
 	}
 }
 
-// liveHeap returns what make makes, for each series.
+// liveHeap returns the live heap per series that make leaves.
 func liveHeap(n int, make func(n int) (any, error)) (float64, error) {
 	before := heapNow()
 	kept, err := make(n)
@@ -82,14 +81,14 @@ func liveHeap(n int, make func(n int) (any, error)) (float64, error) {
 
 func heapNow() int64 {
 	runtime.GC()
-	runtime.GC() // what finalizers and pools held on to
+	runtime.GC() // frees what finalizers and pools held
 	runtime.GC()
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
 	return int64(m.HeapAlloc)
 }
 
-// memoryValues are three label values that are made for each series, as programs make them.
+// memoryValues are three label values, newly made for each series as in programs.
 func memoryValues(i int) (method, route, code string) {
 	return [...]string{"GET", "PUT", "POST", "DELETE"}[i%4], fmt.Sprintf("/api/v1/route/%d", i/8), [...]string{"200", "500"}[i/4%2]
 }
@@ -173,7 +172,7 @@ func otelSeries(histograms bool) func(int) (any, error) {
 	}
 }
 
-// fileSize returns the blocks that the file has got for each series.
+// fileSize returns the allocated blocks of the file per series.
 func fileSize(n int, dir string, histograms bool) (float64, error) {
 	e := &env{dir: dir}
 	defer e.close()

@@ -6,8 +6,8 @@ import (
 	"github.com/gotheus/gotheus"
 )
 
-// TestMemoryOfSeries: what a series takes, label text and table included. Bounds are a quarter
-// above what was measured.
+// TestMemoryOfSeries: memory of a series, including label text and table. Bounds are a quarter
+// above the measured values.
 func TestMemoryOfSeries(t *testing.T) {
 	const series = 10_000
 	for _, c := range []struct {
@@ -26,8 +26,8 @@ func TestMemoryOfSeries(t *testing.T) {
 	}
 }
 
-// TestNewSeriesAllocate: a new label set takes its entry and its label text, and a share of tables
-// that grow.
+// TestNewSeriesAllocate: a new label set allocates its entry, its label text and a share of growing
+// tables.
 func TestNewSeriesAllocate(t *testing.T) {
 	const series = 10_000
 	values := make([]string, series)

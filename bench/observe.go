@@ -12,12 +12,11 @@ import (
 	"github.com/gotheus/gotheus"
 )
 
-// bounds are every library's default: 11 buckets and +Inf.
+// bounds are the default of every library: 11 buckets and +Inf.
 var bounds = gotheus.DefaultBuckets()
 
-// observed are values for all buckets, few of them large, at random. They are so many that no
-// processor learns their order, as it does with a thousand: a program's observations are not
-// predicted, either.
+// observed are random values for all buckets, few of them large. There are so many that branch
+// prediction cannot learn their order, as it does with a thousand.
 var observed = func() (list [1 << 14]float64) {
 	random := rand.New(rand.NewPCG(1, 2))
 	for i := range list {
@@ -26,7 +25,7 @@ var observed = func() (list [1 << 14]float64) {
 	return list
 }()
 
-// observeTable: a histogram whose handle was kept.
+// observeTable: observations in a kept histogram.
 func observeTable(goroutines int) *table {
 	return &table{
 		title:      "Histogram: Observe, 11 buckets, " + where(goroutines),

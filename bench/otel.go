@@ -8,18 +8,18 @@ import (
 	sdk "go.opentelemetry.io/otel/sdk/metric"
 )
 
-// OpenTelemetry's instruments have no handle of a series: an update names its attributes, as
-// ready-made sets here, which is the fastest way. Its pages are made by its exporter for
-// client_golang's registry.
+// OpenTelemetry's instruments have no handle for a series: an update names its attributes, which
+// are ready-made sets here, the fastest way. Its pages are made by its exporter for client_golang's
+// registry.
 
 const otel = "OpenTelemetry"
 
-// otelMeter returns a meter that nobody reads.
+// otelMeter returns a meter without a reader.
 func otelMeter() metric.Meter {
 	return sdk.NewMeterProvider(sdk.WithReader(sdk.NewManualReader()), sdk.WithCardinalityLimit(0)).Meter("bench")
 }
 
-// otelPage returns a meter and the registry that its pages are made from.
+// otelPage returns a meter and the registry that exports it.
 func otelPage() (metric.Meter, *prometheus.Registry, error) {
 	r := prometheus.NewRegistry()
 	reader, err := exporter.New(exporter.WithRegisterer(r), exporter.WithoutScopeInfo(), exporter.WithoutTargetInfo())
@@ -42,16 +42,16 @@ func otelSet(pairs ...string) metric.MeasurementOption {
 func otelCounter(m metric.Meter, name string) metric.Int64Counter {
 	c, err := m.Int64Counter(name, metric.WithDescription("Requests."))
 	if err != nil {
-		panic(err) // the name is right
+		panic(err) // cannot happen: the name is valid
 	}
 	return c
 }
 
-// otelHistogram returns a histogram of m with the bounds that all have here.
+// otelHistogram returns a histogram of m with the common bounds.
 func otelHistogram(m metric.Meter, name string) metric.Float64Histogram {
 	h, err := m.Float64Histogram(name, metric.WithDescription("Time."), metric.WithExplicitBucketBoundaries(bounds...))
 	if err != nil {
-		panic(err) // the name is right
+		panic(err) // cannot happen: the name is valid
 	}
 	return h
 }

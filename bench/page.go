@@ -14,7 +14,7 @@ import (
 	"go.opentelemetry.io/otel/metric"
 
 	"github.com/gotheus/gotheus"
-	_ "github.com/gotheus/gotheus/compress" // the gzip and zstd of the tables with compression
+	_ "github.com/gotheus/gotheus/compress" // gzip and zstd for the compression tables
 	"github.com/gotheus/gotheus/metrichttp"
 )
 
@@ -119,12 +119,12 @@ func gzipTable(series int, what string, make func(*env, int) (*page, error)) *ta
 	}}
 }
 
-// serve is a contender that asks a handler for its page in a coding; the page's size is that of the
-// last one.
+// serve is a contender that requests the page from a handler with a content coding; the size is
+// that of the last page.
 func serve(name string, h http.Handler, coding string) contender {
 	request, err := http.NewRequest(http.MethodGet, "/metrics", nil)
 	if err != nil {
-		panic(err) // the address is right
+		panic(err) // cannot happen: the URL is valid
 	}
 	request.Header.Set("Accept-Encoding", coding)
 	var size atomic.Int64
@@ -137,7 +137,8 @@ func serve(name string, h http.Handler, coding string) contender {
 	}}
 }
 
-// lines are the floor's page: texts up to the values, and the values, each in one piece of memory.
+// lines are the page of the floor: texts up to the values, and the values, each in contiguous
+// memory.
 type lines struct {
 	text  []byte
 	ends  []int
@@ -178,7 +179,7 @@ func (p *page) plain(out io.Writer) []contender {
 	}
 	request, err := http.NewRequest(http.MethodGet, "/metrics", nil)
 	if err != nil {
-		panic(err) // the address is right
+		panic(err) // cannot happen: the URL is valid
 	}
 	gather := func(r *prometheus.Registry) func(int) {
 		h := promhttp.HandlerFor(r, promhttp.HandlerOpts{DisableCompression: true, ErrorHandling: promhttp.PanicOnError})
@@ -207,10 +208,10 @@ func (p *page) plain(out io.Writer) []contender {
 	}
 }
 
-// response is what a handler answers.
+// response is the http.ResponseWriter for a handler.
 type response struct {
 	header http.Header
-	to     io.Writer // nil: nowhere
+	to     io.Writer // nil: discard
 	size   int
 }
 

@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// TestPagesAreTheSame: what is compared must be comparable. client_golang's page is equal to ours
-// to the last byte; the others have no comments, but as many samples.
+// TestPagesAreTheSame: the compared pages are comparable. client_golang's page is byte-identical to
+// ours; the others lack comments but have as many samples.
 func TestPagesAreTheSame(t *testing.T) {
 	const series = 12_000 // more than the default limit of a family
 	for name, make := range map[string]func(*env, int) (*page, error){

@@ -23,7 +23,7 @@ const (
 	fewSeries   = 10_000
 )
 
-// redisTables are about metrics that are in a redis-server, which each of them starts.
+// redisTables are about metrics in a redis-server, which each table starts.
 func redisTables() []*table {
 	return []*table{
 		{title: "Redis: Inc", goroutines: 1, contenders: redisInc},
@@ -34,7 +34,7 @@ func redisTables() []*table {
 	}
 }
 
-// redisInc: an increment is the same instruction on a word, wherever it is published.
+// redisInc: an increment is the same instruction on a word, whatever publishes it.
 func redisInc(e *env) ([]contender, error) {
 	s, err := e.redis()
 	if err != nil {
@@ -59,7 +59,7 @@ func redisInc(e *env) ([]contender, error) {
 	}, nil
 }
 
-// instance is a process that counts.
+// instance is one process that counts.
 type instance struct {
 	backend.Backend
 	family *backend.Family
@@ -110,11 +110,11 @@ func requests() *backend.Family {
 
 func must(err error) {
 	if err != nil {
-		panic(err) // the server is ours, and was there a moment ago
+		panic(err) // the table started the server
 	}
 }
 
-// redisPublish: what one interval costs, beside the same changes as commands of the server.
+// redisPublish: the cost of one interval, beside the same changes as server commands.
 func redisPublish(e *env) ([]contender, error) {
 	s, err := e.redis()
 	if err != nil {
@@ -165,8 +165,8 @@ func redisPublish(e *env) ([]contender, error) {
 	}, nil
 }
 
-// redisPage: the page of 10 instances, beside that of libraries that keep one hash field for each
-// series, with its labels as JSON.
+// redisPage: the page of 10 instances, beside libraries that keep one hash field per series with
+// its labels as JSON.
 func redisPage(e *env) ([]contender, error) {
 	s, err := e.redis()
 	if err != nil {
@@ -256,7 +256,7 @@ func writeField(page *bytes.Buffer, field, value string) {
 	page.WriteByte('\n')
 }
 
-// bytesReport says how many bytes series take in the server.
+// bytesReport reports the server's memory per series.
 func bytesReport(e *env, w io.Writer, _ int) error {
 	s, err := e.redis()
 	if err != nil {

@@ -17,7 +17,7 @@ type server struct {
 	addr string
 }
 
-// redis starts a server that ends with the table.
+// redis starts a server that is stopped with the table.
 func (e *env) redis() (*server, error) {
 	path, err := exec.LookPath("redis-server")
 	if err != nil {
@@ -55,12 +55,12 @@ func connect(addr string) *server {
 	return &server{redis.NewClient(&redis.Options{Addr: addr}), addr}
 }
 
-// url is where the namespace ns is. Nothing happens in the background for an hour.
+// url returns the URL of a namespace. Nothing is published in the background for an hour.
 func (s *server) url(ns string) string {
 	return "redis://" + s.addr + "/0?interval=1h&alive=3h&timeout=1m&ns=" + ns
 }
 
-// stall watches a server from a connection of its own.
+// stall watches a server over a separate connection.
 type stall struct {
 	server *server
 	stop   chan struct{}
@@ -68,8 +68,7 @@ type stall struct {
 	worst  time.Duration
 }
 
-// watch begins to ask for the least that a server can do, again and again, and takes down how long
-// it takes at most.
+// watch starts to send PING in a loop, and records the longest time that it takes.
 func (s *server) watch() (*stall, error) {
 	ctx := context.Background()
 	if err := s.ConfigSet(ctx, "slowlog-log-slower-than", "0").Err(); err != nil {
@@ -99,8 +98,8 @@ func (s *server) watch() (*stall, error) {
 	return w, nil
 }
 
-// end returns the longest that a command took in the server, by its own account, its name, and the
-// longest that a PING of another connection took, which includes what the machine does besides.
+// end returns the longest command by the server's own account, its name, and the longest PING of
+// the separate connection, which includes other load on the machine.
 func (w *stall) end() (command time.Duration, name string, ping time.Duration, err error) {
 	close(w.stop)
 	<-w.done

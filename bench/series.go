@@ -11,7 +11,7 @@ import (
 	"github.com/gotheus/gotheus"
 )
 
-// newSeriesTable: label sets that were not seen before, in a family that is empty at first.
+// newSeriesTable: new label sets in an initially empty family.
 func newSeriesTable(series int) *table {
 	return &table{
 		title:      fmt.Sprintf("Counter: new label set of 2 labels, and Inc, one goroutine, %d in a row", series),
@@ -20,7 +20,7 @@ func newSeriesTable(series int) *table {
 }
 
 func newSeries(e *env, series int) ([]contender, error) {
-	// Strings are ready-made: only what a library does with them is measured.
+	// Strings are ready-made: only the library's work is measured.
 	values, names := make([]string, series), make([]string, series)
 	for i := range values {
 		values[i] = fmt.Sprintf("/api/v1/route/%d", i)
@@ -46,7 +46,7 @@ func newSeries(e *env, series int) ([]contender, error) {
 			drop()
 			r, remove, err := e.shm()
 			if err != nil {
-				panic(err) // the folder could hold such files for other tables
+				panic(err) // the directory has worked for other tables
 			}
 			drop = remove
 			define(r)

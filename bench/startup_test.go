@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// TestImportCostsNothing: importing the library starts no goroutine, and what its packages allocate
-// is little.
+// TestImportCostsNothing: importing the library starts no goroutine, and its packages allocate
+// little.
 func TestImportCostsNothing(t *testing.T) {
 	program := filepath.Join(t.TempDir(), "startup")
 	if out, err := exec.Command("go", "build", "-o", program, "./startup").CombinedOutput(); err != nil {

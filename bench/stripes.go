@@ -10,9 +10,8 @@ import (
 	"github.com/gotheus/gotheus"
 )
 
-// A series that several goroutines, or processes, update all the time. Registries that are bound to
-// one file stand for processes: each has its own place in the file, which is mapped for each of
-// them.
+// A series that several goroutines or processes update constantly. Registries that are bound to one
+// file stand for processes: each has its own instance in the file, and its own mapping.
 
 const stripes = 8
 

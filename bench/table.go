@@ -7,23 +7,23 @@ import (
 	"strings"
 )
 
-// table is what is measured together: contenders that do the same.
+// table is a group of contenders that do the same.
 type table struct {
 	title      string
 	goroutines int
-	operations int // of one measurement; 0: as many as fit into the time
+	operations int // per measurement; 0: as many as fit into the time
 	contenders func(e *env) ([]contender, error)
-	// report prints figures that are not about contenders; nil: there are contenders.
+	// report prints figures other than those of contenders; nil: there are contenders.
 	report func(e *env, w io.Writer, rounds int) error
-	// limit is how many times its floor each of gotheus's rows may cost at most; a line below
-	// the table says whether it does. 0: there is none.
+	// limit is the maximum cost of gotheus's rows as a multiple of their floor; a line below
+	// the table says whether it is met. 0: no limit.
 	limit float64
-	// large says that contenders hold so much memory, and make so little garbage, that
-	// collecting it each time would take much longer than what is measured.
+	// large says that contenders hold so much memory, and make so little garbage, that a
+	// collection each time would take much longer than the measurement.
 	large bool
 }
 
-// Rows begin with whose they are. client_golang's first row is what others are compared with.
+// Row names begin with the library. The others are compared with client_golang's first row.
 const (
 	ours = "gotheus"
 	peer = "client_golang"
@@ -104,7 +104,7 @@ func ratio(r, to *result) string {
 	return significant(r.median / to.median)
 }
 
-// significant shows two digits of what is small, and hundredths otherwise.
+// significant formats small numbers with two digits, others with hundredths.
 func significant(v float64) string {
 	if v < .1 {
 		return strconv.FormatFloat(v, 'g', 2, 64)
@@ -122,7 +122,7 @@ func duration(ns float64) string {
 	return fmt.Sprintf("%.2f ms", ns/1e6)
 }
 
-// amount leaves out the little that the measurement itself allocates.
+// amount ignores the little that the measurement itself allocates.
 func amount(v float64) string {
 	if v < 0.01 {
 		return "0"

@@ -15,13 +15,15 @@ import (
 	"github.com/gotheus/gotheus"
 )
 
-// Ten minutes, with the times that a program has: go test -run TestAway -away 10m -timeout 30m -v .
+// For ten minutes with a program's usual intervals: go test -run TestAway -away 10m -timeout 30m -v
+// .
 var away = flag.Duration("away", 0, "how long TestAway takes the server away; 0: for 30 s, with intervals a hundredth as long")
 
-// The server is away while a million updates a second are made: memory does not grow with what is counted. The server
-// comes back empty, and then all of it is there, and what had been left behind before.
-func TestAway(t *testing.T) { // not parallel: it looks at the heap
-	const rate = 1_000_000 // in a second
+// The server is down during a million updates a second: memory does not grow with the counts. The
+// server comes back empty; then all counts are there, including those of a process that had ended
+// before.
+func TestAway(t *testing.T) { // not parallel: measures the heap
+	const rate = 1_000_000 // per second
 	query, d := "", *away
 	if d == 0 {
 		query, d = "interval=5ms&alive=200ms&max_retries=-1", 30*time.Second
@@ -58,7 +60,7 @@ func TestAway(t *testing.T) { // not parallel: it looks at the heap
 	before, allocated := heap()
 	s.kill()
 	begun := time.Now()
-	time.Sleep(d) // is what is tested
+	time.Sleep(d) // the outage itself
 	after, more := heap()
 	took := time.Since(begun)
 	if grown := after - before; grown > 1<<20 {
@@ -86,7 +88,7 @@ func TestAway(t *testing.T) { // not parallel: it looks at the heap
 	}
 }
 
-// heap returns how much memory is in use, and how many objects have been allocated, ever.
+// heap returns the memory in use and the total number of allocated objects.
 func heap() (bytes, mallocs int64) {
 	runtime.GC()
 	runtime.GC()

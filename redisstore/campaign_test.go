@@ -19,7 +19,11 @@ import (
 	_ "github.com/gotheus/gotheus/redisstore"
 )
 
-// The campaign: go test -run TestCampaign -cuts 1000 -restarts 50 -failovers 20 -pauses 20 -kills 20 -timeout 60m .
+// The campaign:
+//
+//	go test -run TestCampaign -cuts 1000 -restarts 50 -failovers 20 -pauses 20 -kills 20 \\
+//		-timeout 60m .
+//
 // The same with -shards 3.
 var (
 	cuts      = flag.Int("cuts", 40, "connection cuts of TestCampaign")
@@ -39,7 +43,7 @@ const (
 
 func init() { children["producer"] = produce }
 
-// produce counts as fast as it is told to, and says what it has counted and what was acknowledged.
+// produce counts at the given rate, and reports what it has counted and what was acknowledged.
 func produce() {
 	r := gotheus.NewRegistry(nil)
 	ctx := context.Background()
@@ -58,8 +62,8 @@ func produce() {
 		fmt.Scanln(&cmd)
 		stop <- cmd
 	}()
-	// What was counted and what was acknowledged is told by a file: whoever looks knows of it at once, also of what
-	// was told just before a kill.
+	// The numbers of counted and acknowledged updates are in a shared file, so readers see them
+	// at once, even those written just before a kill.
 	state, err := os.OpenFile(os.Getenv("STATE"), os.O_WRONLY, 0)
 	if err != nil {
 		fmt.Println(err)
@@ -73,7 +77,7 @@ func produce() {
 	n := 0
 	for i := 0; ; i++ {
 		n += 10
-		tell(stateCounted, n) // before, so that no count is unknown
+		tell(stateCounted, n) // before counting, so that no count is missed
 		for range 10 {
 			mine.Inc()
 			all.Inc()
@@ -102,16 +106,16 @@ func produce() {
 	}
 }
 
-// producer is a child that produces.
+// producer is a child process that counts.
 type producer struct {
 	*child
 	id     string
 	shared *os.File
-	err    string // when it has ended
+	err    string // after it has ended
 	ended  chan struct{}
 }
 
-// Where the file of a producer has its numbers.
+// Offsets in a producer's file.
 const (
 	stateCounted = 0
 	stateAcked   = 8
@@ -146,7 +150,7 @@ func (p *producer) state() (counted, acked int) {
 	return int(binary.LittleEndian.Uint64(b[stateCounted:])), int(binary.LittleEndian.Uint64(b[stateAcked:]))
 }
 
-// Whatever is cut, lost, paused and killed: every acknowledged count is on the page once.
+// Whatever is cut, lost, paused or killed: every acknowledged count is on the page exactly once.
 func TestCampaign(t *testing.T) {
 	t.Parallel()
 	begun := time.Now()
@@ -209,7 +213,7 @@ func (c *campaign) cut() {
 	c.net.cut()
 }
 
-// restart loses everything that the server has.
+// restart replaces the server by an empty one.
 func (c *campaign) restart() {
 	c.settled("before a restart")
 	c.say("restart")
@@ -223,7 +227,7 @@ func (c *campaign) restart() {
 	c.settled("after a restart")
 }
 
-// failover goes over to a replica that has missed what was acknowledged last.
+// failover switches to a replica that has missed the last acknowledged commits.
 func (c *campaign) failover() {
 	c.settled("before a failover")
 	c.say("failover")
@@ -232,7 +236,7 @@ func (c *campaign) failover() {
 		c.t.Fatal(err)
 	}
 	c.rest(time.Second)
-	c.settled("in a failover") // a survivor knows what the dead had
+	c.settled("in a failover") // a survivor knows the counts of the dead
 	c.net.lead("")
 	c.master.kill()
 	c.master = c.replica
@@ -241,12 +245,12 @@ func (c *campaign) failover() {
 	c.settled("after a failover")
 }
 
-// pause stops a producer for longer than it may be silent.
+// pause stops a producer for longer than alive.
 func (c *campaign) pause() {
 	p := c.alive[c.rnd.IntN(len(c.alive))]
 	c.say("pause of %s", p.id)
 	p.cmd.Process.Signal(syscall.SIGSTOP)
-	time.Sleep(campaignAlive * 5 / 2) // it is folded
+	time.Sleep(campaignAlive * 5 / 2) // long enough to be folded
 	p.cmd.Process.Signal(syscall.SIGCONT)
 }
 
@@ -255,7 +259,7 @@ func (c *campaign) kill() {
 	p := c.alive[i]
 	c.say("kill of %s", p.id)
 	p.cmd.Process.Kill()
-	<-p.ended // before Wait closes what it has said
+	<-p.ended // before Wait closes its output
 	p.cmd.Wait()
 	c.alive = append(c.alive[:i], c.alive[i+1:]...)
 	c.dead = append(c.dead, p)
@@ -282,8 +286,8 @@ func (c *campaign) page() (map[string]float64, error) {
 	return values, nil
 }
 
-// settled waits for a page, and checks that it has all that was acknowledged before and no more than was counted
-// after.
+// settled waits for a page, and checks that it has everything acknowledged before and no more than
+// was counted after.
 func (c *campaign) settled(when string) map[string]float64 {
 	c.t.Helper()
 	for deadline := time.Now().Add(90 * time.Second); ; time.Sleep(20 * time.Millisecond) {
@@ -309,7 +313,7 @@ func (c *campaign) settled(when string) map[string]float64 {
 	}
 }
 
-// finish ends all producers and compares the page to the last.
+// finish stops all producers and checks the last page.
 func (c *campaign) finish() {
 	for _, p := range c.alive {
 		fmt.Fprintln(p.in, "stop")
@@ -333,7 +337,7 @@ func (c *campaign) finish() {
 			}
 		}
 	}
-	// The other metrics were counted beside it; what is lost with a kill can differ by the one round under way.
+	// The other metrics are counted along with it; after a kill, they may differ by one round.
 	for _, name := range []string{"all_total", "size_count", "balance"} {
 		if d := page[name] - sum; d > float64(10*len(c.dead)) || d < -float64(10*len(c.dead)) {
 			c.t.Errorf("%s is %v, beside %v", name, page[name], sum)

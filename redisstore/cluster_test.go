@@ -28,7 +28,7 @@ type cluster struct {
 
 const clusterSlots = 16384
 
-// startCluster starts the nodes and makes a Cluster of them, as redis-cli would do.
+// startCluster starts the nodes and joins them to a Cluster, as redis-cli does.
 func startCluster(t *testing.T) *cluster {
 	t.Helper()
 	ctx := t.Context()
@@ -55,7 +55,7 @@ func startCluster(t *testing.T) *cluster {
 		}
 	}
 	for i, s := range c.nodes[:3] {
-		var slots []int // by name: servers before 7.0 know no ranges
+		var slots []int // one by one: servers before 7.0 know no ranges
 		for slot := i * clusterSlots / 3; slot < (i+1)*clusterSlots/3; slot++ {
 			slots = append(slots, slot)
 		}
@@ -67,7 +67,7 @@ func startCluster(t *testing.T) *cluster {
 	for _, s := range c.nodes {
 		s.await("know all nodes", func() bool {
 			nodes, _ := s.ClusterNodes(ctx).Result()
-			if time.Since(met) > 2*time.Second { // a handshake that took too long is forgotten
+			if time.Since(met) > 2*time.Second { // a slow handshake is dropped
 				met = time.Now()
 				for _, other := range c.nodes[1:] {
 					other.ClusterMeet(ctx, "127.0.0.1", c.nodes[0].port)
@@ -93,13 +93,13 @@ func startCluster(t *testing.T) *cluster {
 	return c
 }
 
-// url names the cluster by two of its nodes that no test kills.
+// url returns a URL with two of the nodes that no test kills.
 func (c *cluster) url(query string) string {
 	return "redis://" + c.nodes[1].addr() + "?cluster=true&addr=" + c.nodes[2].addr() +
 		"&interval=50ms&alive=2s&timeout=5s&dial_timeout=1s&read_timeout=2s&" + query
 }
 
-// masterOf returns which of the first masters has a namespace's shard.
+// masterOf returns the index of the master that has a namespace's shard.
 func (c *cluster) masterOf(namespace string, shard int) int {
 	c.t.Helper()
 	if shard > 0 {
@@ -117,7 +117,7 @@ func (c *cluster) masterOf(namespace string, shard int) int {
 	return -1
 }
 
-// namespaceOn returns one whose first shard is on a master.
+// namespaceOn returns a namespace whose first shard is on a master.
 func (c *cluster) namespaceOn(master int) string {
 	for i := 0; ; i++ {
 		if ns := fmt.Sprint("ns", i); c.masterOf(ns, 0) == master {
@@ -126,14 +126,14 @@ func (c *cluster) namespaceOn(master int) string {
 	}
 }
 
-// One Cluster for all of this: it takes seconds to make.
+// All tests share a Cluster, since it takes seconds to make.
 func TestCluster(t *testing.T) {
 	t.Parallel()
 	c := startCluster(t)
 	t.Run("slot moves", c.testSlotMoves)
 	t.Run("shards", c.testShards)
 	t.Run("user's client", c.testClient)
-	t.Run("masters die", c.testMastersDie) // last: a master is gone
+	t.Run("masters die", c.testMastersDie) // last, since a master is gone afterwards
 }
 
 // A slot is moved key by key while processes count in it.
@@ -160,7 +160,7 @@ func (c *cluster) testSlotMoves(t *testing.T) {
 		from, to := way[0], way[1]
 		do(c.nodes[to], "CLUSTER", "SETSLOT", slot, "IMPORTING", c.ids[from])
 		do(c.nodes[from], "CLUSTER", "SETSLOT", slot, "MIGRATING", c.ids[to])
-		// One key is there, the others here: what needs several is told to try again.
+		// Some keys have moved: commands with several keys get TRYAGAIN.
 		move(from, to, key("heads"))
 		l.count(l.vecs[0], 1)
 		ask, cancel := context.WithTimeout(ctx, 500*time.Millisecond)
@@ -179,7 +179,7 @@ func (c *cluster) testSlotMoves(t *testing.T) {
 			move(from, to, keys[0])
 			l.check("in the midst of a move")
 		}
-		// All keys are there, the slot is still here: every request is led on (ASK).
+		// All keys have moved, the slot has not: every request is redirected (ASK).
 		l.settle("while requests are led on")
 		for _, i := range []int{to, from, 0} {
 			do(c.nodes[i], "CLUSTER", "SETSLOT", slot, "NODE", c.ids[to])
@@ -200,7 +200,8 @@ func toAny(list []string) []any {
 	return all
 }
 
-// A namespace with shards is on all nodes, can be listed, measured and removed, and no process can have another number.
+// A namespace with shards is on all nodes and can be listed, measured and removed, and no process
+// can use another number of shards.
 func (c *cluster) testShards(t *testing.T) {
 	ctx := t.Context()
 	l := startLoad(t, c.url("ns=spread&shards=8"))
@@ -257,13 +258,13 @@ func (c *cluster) testShards(t *testing.T) {
 	if err := ns.Remove(ctx); err != nil {
 		t.Fatal(err)
 	}
-	// Whoever is left restores only what is its own.
+	// Remaining processes restore only their own counts.
 	if keys, err := ns.Keys(ctx); err != nil || len(keys) > 0 && len(keys) > 8*6 {
 		t.Errorf("%d keys are left: %v", len(keys), err)
 	}
 }
 
-// A program's own client will do.
+// A program can use its own client.
 func (c *cluster) testClient(t *testing.T) {
 	config, err := redisstore.New(c.ClusterClient, &redisstore.Options{Namespace: "client", Shards: 3})
 	if err != nil {
@@ -283,14 +284,14 @@ func (c *cluster) testClient(t *testing.T) {
 	contains(t, page(t, open(t, c.url("ns=client&shards=3"))), "c_total 3")
 }
 
-// A master dies while processes count, in a namespace that is all on it and in one of which it has a share: there is no page,
-// until its replica has taken over; then every count is there once.
+// A master dies while processes count, in a namespace that is entirely on it and in one that is
+// partly on it: there is no page until its replica has taken over; then every count is there once.
 func (c *cluster) testMastersDie(t *testing.T) {
 	alone := startLoad(t, c.url("ns="+c.namespaceOn(0)))
 	spread := startLoad(t, c.url("ns=wide&shards=8"))
 	alone.settle("before")
 	spread.settle("before")
-	for _, s := range c.nodes { // long until now, for a node that is merely slow is not to be replaced
+	for _, s := range c.nodes { // long until now, for slow machines
 		if err := s.ConfigSet(t.Context(), "cluster-node-timeout", "1500").Err(); err != nil {
 			t.Fatal(err)
 		}

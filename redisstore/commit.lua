@@ -1,4 +1,5 @@
--- Does all of a commit, or nothing. KEYS: heads, then groups. Returns the head that differs, or "".
+-- Applies a commit atomically. KEYS: heads, then groups. Returns the name of the first head that
+-- differs, or "".
 local at = 0
 local function arg() at = at + 1; return ARGV[at] end
 local heads = KEYS[1]
@@ -13,7 +14,7 @@ for _ = 1, tonumber(arg()) do
   end
 end
 
--- The first command of those that need memory fails if there is none, before anything has changed.
+-- If memory is used up, the first write fails, before anything has changed.
 local t = redis.call('TIME')
 local now = string.format('%015d', t[1] * 1000 + math.floor(t[2] / 1000))
 local gone = {}
@@ -36,7 +37,7 @@ for _, name in ipairs(gone) do
   redis.call('HDEL', heads, name)
 end
 
--- What lives does not expire: every commit puts it off, also for groups that it does not change.
+-- Every commit extends the life of all keys in use, also of those that it does not change.
 local expire = arg()
 if expire ~= '0' then
   redis.call('PEXPIRE', heads, expire)

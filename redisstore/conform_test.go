@@ -31,10 +31,11 @@ func TestStore(t *testing.T) {
 	}
 }
 
-// What programs get to see, also in child processes, on a network that loses one call in twenty.
+// Metrics as programs see them, also in child processes, on a network that loses one call in
+// twenty.
 func TestBackend(t *testing.T) { storetest.TestBackend(t, conforming) }
 
-// The same in a namespace of several shards.
+// The same with several shards.
 func TestShardedBackend(t *testing.T) {
 	o := conforming
 	o.Fresh = func(t testing.TB) string { return startServer(t).url("ns=kit&shards=3") }

@@ -18,7 +18,7 @@ import (
 
 func init() { children["replica"] = serveReplica }
 
-// serveReplica counts one, and answers each line with what its page says in the scope Leader.
+// serveReplica counts once, and answers each line with its page in the scope Leader.
 func serveReplica() {
 	r := newRegistry()
 	if err := r.Bind(context.Background(), os.Getenv("URL")); err != nil {
@@ -45,7 +45,7 @@ func serveReplica() {
 	}
 }
 
-// scrape returns which of some processes show the total.
+// scrape returns which processes show the total.
 func scrape(t *testing.T, fleet []*child) (leaders []int) {
 	t.Helper()
 	for i, c := range fleet {
@@ -64,8 +64,8 @@ func scrape(t *testing.T, fleet []*child) (leaders []int) {
 	return leaders
 }
 
-// Of a fleet, one process shows the total. When it is killed, or hangs, another one does, and it is never more than one
-// when nothing has changed.
+// One process of a fleet shows the total. If it is killed or hangs, another one does; in a steady
+// state, it is never more than one.
 func TestLeader(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -73,12 +73,12 @@ func TestLeader(t *testing.T) {
 	for range 4 {
 		fleet = append(fleet, startChild(t, "replica", "URL="+s.url("interval=50ms&alive=6s&shards=2")))
 	}
-	flush := open(t, s.url("interval=50ms&alive=6s&shards=2")) // is not scraped so, and does not lead
+	flush := open(t, s.url("interval=50ms&alive=6s&shards=2")) // never leads
 	s.await("have what all have counted", func() bool {
 		var b strings.Builder
 		return flush.WriteText(&b) == nil && strings.Contains(b.String(), "\nc_total 4\n")
 	})
-	scrape(t, fleet) // from now on, all of them may lead
+	scrape(t, fleet) // now all of them are candidates
 	settled := func() int {
 		t.Helper()
 		leader := -1
@@ -107,6 +107,6 @@ func TestLeader(t *testing.T) {
 	settled()
 	hung.cmd.Process.Signal(syscall.SIGCONT)
 	fleet = append(fleet, hung)
-	scrape(t, fleet) // it learns what has become of it
+	scrape(t, fleet) // it learns that it does not lead
 	settled()
 }

@@ -14,24 +14,25 @@ import (
 	"github.com/gotheus/gotheus"
 )
 
-// load is processes that count without a pause, and pages that are read meanwhile.
+// load runs processes that count continuously, and reads pages meanwhile.
 type load struct {
 	t         *testing.T
 	url       string
 	producers []*gotheus.Registry
 	observer  *gotheus.Registry
-	late      *gotheus.Registry // has seen no more than the end
+	late      *gotheus.Registry // bound only at the end
 	vecs      []*gotheus.Vec[gotheus.Counter]
 	counted   atomic.Int64 // by all
-	acked     atomic.Int64 // as of the last time that everything was flushed
+	acked     atomic.Int64 // as of the last complete flush
 	stop      chan struct{}
 	wait      sync.WaitGroup
 	seen      float64
 }
 
-const loadSeries = 64 // so that each shard has some
+const loadSeries = 64 // enough for each shard to have some
 
-// startLoad starts some processes that count in a namespace, and leaves behind what another one has counted.
+// startLoad starts processes that count in a namespace, which already has the counts of another
+// one.
 func startLoad(t *testing.T, url string) *load {
 	t.Helper()
 	l := &load{t: t, url: url, stop: make(chan struct{})}
@@ -70,12 +71,12 @@ func (l *load) vec(r *gotheus.Registry) *gotheus.Vec[gotheus.Counter] {
 
 func (l *load) count(v *gotheus.Vec[gotheus.Counter], n int) {
 	for i := range n {
-		l.counted.Add(1) // before, so that no count is unknown
+		l.counted.Add(1) // before counting, so that no count is missed
 		v.With(string(rune('A' + i%loadSeries))).Inc()
 	}
 }
 
-// total returns what a page says, or why there is none.
+// total returns the total on a page, or the reason why there is none.
 func (l *load) total(r *gotheus.Registry, within time.Duration) (float64, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), within)
 	defer cancel()
@@ -93,8 +94,8 @@ func (l *load) total(r *gotheus.Registry, within time.Duration) (float64, error)
 	return sum, nil
 }
 
-// check reads a page, if there is one: it never goes back, and has what was acknowledged before, and nothing that
-// was not counted.
+// check reads a page, if there is one: values never decrease, and include everything acknowledged
+// before and nothing that was not counted.
 func (l *load) check(when string) error {
 	l.t.Helper()
 	low := max(l.seen, float64(l.acked.Load()))
@@ -112,7 +113,7 @@ func (l *load) check(when string) error {
 	return nil
 }
 
-// settle waits until there is a page with all that was counted until now.
+// settle waits for a page with everything counted so far.
 func (l *load) settle(when string) {
 	l.t.Helper()
 	before := l.counted.Load()
@@ -136,7 +137,8 @@ func (l *load) settle(when string) {
 	}
 }
 
-// refused checks that there is no page, nor half of one, unless replica has been faster to become the master.
+// refused checks that there is no page, not even a partial one, unless the replica has already
+// become the master.
 func (l *load) refused(when string, replica *server) {
 	l.t.Helper()
 	size, err := refuse(l.t, l.observer)
@@ -148,7 +150,7 @@ func (l *load) refused(when string, replica *server) {
 	}
 }
 
-// refuse asks for a page that nobody can make.
+// refuse requests a page that cannot be made.
 func refuse(t *testing.T, r *gotheus.Registry) (size int, err error) {
 	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
 	defer cancel()
@@ -157,7 +159,7 @@ func refuse(t *testing.T, r *gotheus.Registry) (size int, err error) {
 	return page.Len(), err
 }
 
-// finish ends the counting: every page is then exactly what was counted.
+// finish stops counting: every page then has exactly what was counted.
 func (l *load) finish() {
 	l.t.Helper()
 	close(l.stop)

@@ -10,16 +10,16 @@ import (
 	"github.com/gotheus/gotheus/store"
 )
 
-// Namespace is for looking after the keys of a namespace, with all its shards. It is safe for
-// concurrent use.
+// Namespace gives access to the keys of a namespace, with all its shards. It is safe for concurrent
+// use.
 type Namespace struct {
 	client redis.UniversalClient
 	name   string
-	owned  bool // the client
+	owned  bool // whether Close closes the client
 }
 
-// NewNamespace returns the namespace with a name, "" being "default". It uses a client, which it
-// does not close. The error says that client is nil, or that no namespace can have this name.
+// NewNamespace returns the namespace with a name; "" means "default". It uses client and does not
+// close it. It returns an error if client is nil or the name is invalid.
 func NewNamespace(client redis.UniversalClient, name string) (*Namespace, error) {
 	if isNil(client) {
 		return nil, errNoClient
@@ -40,8 +40,7 @@ func OpenNamespace(rawURL string) (*Namespace, error) {
 	return &Namespace{client: client, name: cmp.Or(o.Namespace, defaultNamespace), owned: true}, nil
 }
 
-// Close closes the connections that OpenNamespace has opened. The client that NewNamespace was
-// given stays open.
+// Close closes the connections of OpenNamespace. A client passed to NewNamespace stays open.
 func (n *Namespace) Close() error {
 	if !n.owned {
 		return nil
@@ -49,8 +48,8 @@ func (n *Namespace) Close() error {
 	return n.client.Close()
 }
 
-// Keys returns all keys of the namespace that exist, those of all its shards, in ascending order.
-// It asks for no others.
+// Keys returns the existing keys of the namespace, with those of all shards, in ascending order. It
+// does not scan the server's other keys.
 func (n *Namespace) Keys(ctx context.Context) ([]string, error) {
 	shards, err := n.keysByShard(ctx)
 	keys := slices.Concat(shards...)
@@ -58,7 +57,7 @@ func (n *Namespace) Keys(ctx context.Context) ([]string, error) {
 	return keys, err
 }
 
-// keysByShard returns the keys of each shard, or of each that there could be.
+// keysByShard returns the keys of each possible shard.
 func (n *Namespace) keysByShard(ctx context.Context) ([][]string, error) {
 	var fields [store.MaxShards]*redis.StringSliceCmd
 	if _, err := n.client.Pipelined(ctx, func(p redis.Pipeliner) error {
@@ -105,14 +104,14 @@ func (n *Namespace) keysByShard(ctx context.Context) ([][]string, error) {
 	return candidates, nil
 }
 
-// Size returns how many bytes of memory the servers use for the namespace, by their own account.
+// Size returns the memory that the servers report for the namespace, in bytes.
 func (n *Namespace) Size(ctx context.Context) (bytes int64, err error) {
 	keys, err := n.Keys(ctx)
 	if err != nil {
 		return 0, err
 	}
 	for _, k := range keys {
-		used, err := n.client.MemoryUsage(ctx, k, 0).Result() // of all fields, not of a sample
+		used, err := n.client.MemoryUsage(ctx, k, 0).Result() // 0: all fields
 		if err != nil && err != redis.Nil {
 			return 0, err
 		}
@@ -121,11 +120,10 @@ func (n *Namespace) Size(ctx context.Context) (bytes int64, err error) {
 	return bytes, nil
 }
 
-// Remove removes the namespace with all its shards. Processes that are alive restore what they have
-// counted.
+// Remove removes the namespace with all its shards. Live processes restore what they have counted.
 func (n *Namespace) Remove(ctx context.Context) error {
 	shards, err := n.keysByShard(ctx)
-	for _, keys := range slices.Backward(shards) { // the first says how many there were, and goes last
+	for _, keys := range slices.Backward(shards) { // the first one records their number
 		if len(keys) > 0 && err == nil {
 			err = n.client.Unlink(ctx, keys...).Err()
 		}

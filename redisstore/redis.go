@@ -1,44 +1,43 @@
 // Package redisstore keeps metrics in Redis (6.2 or later) or Valkey, so that processes on any
 // number of hosts share them: any process's page is the exact total of all.
 //
-// Before anything else: a fleet whose every replica is scraped as a target of its own would count
-// the total once for each replica. Scrape one address for all, such as that of a service, or one
+// Note that every page is the total: scraping each replica as a target of its own would count
+// everything once per replica. Scrape one address for all, such as that of a service, or a single
 // process; or give the handlers the scope Own or Leader, see gotheus.Scope.
 //
-// Importing the package makes these URLs known to gotheus.Bind and GOTHEUS_BACKEND:
+// Importing the package makes gotheus.Bind and GOTHEUS_BACKEND accept these URLs:
 //
 //	redis://user:password@host:6379/0?ns=shop
 //	        one server; rediss:// with TLS
 //	redis://user:password@sentinel:26379/0?master=main&addr=sentinel2:26379
-//	        the server that sentinels name
+//	        the master that the sentinels report
 //	redis://user:password@host:6379?cluster=true&addr=host2:6379
 //	        a Cluster
 //
 // The parameters of this package are
 //
 //	ns=shop         namespace: processes with the same one share metrics ("default")
-//	interval=500ms  between publications: what a killed process may lose
-//	alive=10s       how long a process counts as alive without a sign of life
+//	interval=500ms  between publications: a killed process may lose as much
+//	alive=10s       how long a process counts as alive after its last publication
 //	timeout=5s      for each contact with the server
-//	stale=serve     show what is known when the server cannot be reached; without it, a
-//	                scrape fails, because pages behind one address must not go backwards
-//	shards=4        over how many hash tags the namespace is spread, so that a Cluster's
-//	                nodes share it (1); it cannot be changed later, and all processes must
-//	                say the same
-//	expire=720h     keys vanish when there was no process for so long (never); at least an
-//	                hour, and alive
+//	stale=serve     serve the last known values while the server is unreachable; without
+//	                it, a scrape fails, because values on pages must not decrease
+//	shards=4        number of hash tags that share the series, so that a Cluster's nodes
+//	                share the load (1); the same in all processes, cannot be changed
+//	expire=720h     keys expire after that time without any process (never); at least an
+//	                hour, and no less than alive
 //	cluster=true    the server is a Cluster
 //	master=main     name of the master that the sentinels watch
 //	sentinel_username, sentinel_password
-//	                of the sentinels; user and password in front of the host are the server's
+//	                for the sentinels; user and password before the host are the server's
 //
-// All others are go-redis', see its ParseURL, ParseClusterURL and ParseFailoverURL, but for those
-// that let replicas be read. Programs with a client of their own pass what New returns to
-// gotheus.BindStore.
+// All other parameters are those of go-redis, see its ParseURL, ParseClusterURL and
+// ParseFailoverURL, except those that allow reading from replicas. Programs with a client of their
+// own pass the result of New to gotheus.BindStore.
 //
-// Nothing that counts ever waits for the server. Each process publishes what it has counted every
-// 500 ms, as absolute values, so that everything counts once, whatever fails; docs/redis.md in the
-// repository says how far that goes. A short-lived program calls gotheus.Close before it ends.
+// Updates never wait for the server. Each process publishes its counts every 500 ms, as absolute
+// values, so that everything counts once, whatever fails; docs/redis.md in the repository describes
+// the guarantees. A short-lived program must call gotheus.Close before it ends.
 package redisstore
 
 import (
@@ -65,24 +64,24 @@ func init() {
 
 // Options are the options of New. The zero value is good.
 type Options struct {
-	// Namespace tells deployments apart that share a server; "": "default". It may hold
+	// Namespace separates deployments that share a server; "": "default". It may contain
 	// letters, digits and any of . _ : -
 	Namespace string
-	// Shards is over how many hash tags the namespace is spread, so that the nodes of a Cluster
-	// share load and memory; 0: 1, at most store.MaxShards. All processes must say the same,
-	// and it cannot be changed later: who says otherwise gets an error that wraps
-	// store.ErrShards, on every page and from Flush and Close.
+	// Shards is the number of hash tags that share the series, so that the nodes of a Cluster
+	// share load and memory; 0: 1, at most store.MaxShards. It must be the same in all
+	// processes and cannot be changed later: a process with a different number gets an error
+	// that wraps store.ErrShards, on every page and from Flush and Close.
 	Shards int
-	// Expire is after how long without any process the keys vanish; 0: never. Every publication
-	// of any process puts it off. It is at least an hour, and no less than Alive.
+	// Expire is the time after which the keys expire if no process publishes; 0: never. It is
+	// at least an hour, and no less than Alive.
 	Expire time.Duration
-	// Options are those of all stores. Logger also gets a warning if the server evicts keys;
-	// where it is nil, that goes to slog.Default().
+	// Options apply to all stores. Logger also receives a warning if the server evicts keys; if
+	// it is nil, that goes to slog.Default().
 	store.Options
 }
 
-// Check returns an error if a namespace cannot have this name, if a number makes no sense, or if
-// times do not go together.
+// Check returns an error if the namespace or a number is invalid, or if durations contradict each
+// other.
 func (o *Options) Check() error {
 	if err := checkNamespace(o.Namespace); err != nil {
 		return err
@@ -95,19 +94,19 @@ func (o *Options) Check() error {
 		return fmt.Errorf("redis: interval=%v with alive=%v: alive must be at least twice as long, or a process looks dead between two publications", interval, alive)
 	}
 	if o.Expire != 0 && o.Expire < time.Hour {
-		return fmt.Errorf("redis: expire=%v: at least an hour, since the words of dead processes are kept for some time", o.Expire)
+		return fmt.Errorf("redis: expire=%v: must be at least an hour, since data of dead processes is kept for some time", o.Expire)
 	}
 	if o.Expire > 0 && o.Expire < alive {
-		return fmt.Errorf("redis: expire=%v with alive=%v: expire must be at least as long, or keys vanish between two signs of life", o.Expire, alive)
+		return fmt.Errorf("redis: expire=%v with alive=%v: expire must be at least as long, or keys expire between two publications", o.Expire, alive)
 	}
 	return o.Options.Check()
 }
 
-// New returns what gotheus.BindStore takes to keep metrics in the namespace that the options name.
-// It uses a client, which it does not close, and does not wait for the server. The client must read
-// from masters only, and should have ContextTimeoutEnabled, so that Close and Flush end in time.
+// New returns the Config for gotheus.BindStore that keeps metrics in the namespace of the options.
+// It uses client and does not close it, and does not wait for the server. The client must read from
+// masters only, and should have ContextTimeoutEnabled, so that Close and Flush end in time.
 //
-// The error says that client is nil or that the options make no sense.
+// It returns an error if client is nil or the options are invalid.
 func New(client redis.UniversalClient, o *Options) (*store.Config, error) {
 	if isNil(client) {
 		return nil, errNoClient
@@ -132,7 +131,7 @@ func isNil(client redis.UniversalClient) bool {
 // is about the URL.
 func Open(rawURL string) (*store.Config, error) { return open(rawURL, nil) }
 
-// open is Open with the logger of who has none.
+// open is Open with a logger.
 func open(rawURL string, l *slog.Logger) (*store.Config, error) {
 	client, o, err := parse(rawURL)
 	if err != nil {

@@ -12,8 +12,8 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// startSentinels starts three sentinels that watch a master under the name "main", and waits until they know each other
-// and its replica.
+// startSentinels starts three sentinels that watch a master under the name "main", and waits until
+// they know each other and its replica.
 func startSentinels(t *testing.T, master *server, password string) (list []*server) {
 	t.Helper()
 	for range 3 {
@@ -40,8 +40,8 @@ func startSentinels(t *testing.T, master *server, password string) (list []*serv
 	return list
 }
 
-// A master dies while processes count, and sentinels make another one of its replica. The server has a password, the
-// sentinels have none.
+// A master dies while processes count, and sentinels promote its replica. The server has a
+// password, the sentinels do not.
 func TestSentinel(t *testing.T) {
 	t.Parallel()
 	const password = "p%40ss"
@@ -63,6 +63,6 @@ func TestSentinel(t *testing.T) {
 	if !replica.isMaster() {
 		t.Error("the replica is not the master")
 	}
-	sentinels[0].kill() // the one that the URL names first
+	sentinels[0].kill() // the first one in the URL
 	l.finish()
 }

@@ -24,7 +24,7 @@ import (
 	"github.com/gotheus/gotheus/store/storetest"
 )
 
-// server is a redis-server process of its own.
+// server is a redis-server process.
 type server struct {
 	t    testing.TB
 	port string
@@ -38,7 +38,7 @@ func (s *server) url(query string) string {
 	return "redis://" + s.addr() + "/0?" + query
 }
 
-// startServer starts a server without persistence, with further options of its command line.
+// startServer starts a server without persistence, with additional command-line options.
 func startServer(t testing.TB, options ...string) *server {
 	t.Helper()
 	s := newServer(t)
@@ -46,7 +46,8 @@ func startServer(t testing.TB, options ...string) *server {
 	return s
 }
 
-// newServer returns a server that has not been started. It is killed when the test ends, or the test's process.
+// newServer returns a server that is not started yet. It is killed when the test or its process
+// ends.
 func newServer(t testing.TB) *server {
 	s := &server{t: t, port: freePort(t), dir: t.TempDir()}
 	t.Cleanup(s.kill)
@@ -63,8 +64,8 @@ func serverBinary(t testing.TB) string {
 	return binary
 }
 
-// freePort returns a port below those that the kernel gives to connections. The bus of a cluster has the port 10000
-// above.
+// freePort returns a port below the ephemeral range. A Cluster node's bus uses that port plus
+// 10000.
 func freePort(t testing.TB) string {
 	t.Helper()
 	for range 1000 {
@@ -77,7 +78,7 @@ func freePort(t testing.TB) string {
 	return ""
 }
 
-// givenPorts are those that a server of this test process has, or is about to have.
+// givenPorts are the ports handed out in this test process.
 var givenPorts sync.Map
 
 func isFree(port int) bool {
@@ -96,7 +97,7 @@ func (s *server) start(options ...string) {
 	}, options...)...)
 }
 
-// startWith starts a server that wants a password.
+// startWith starts a server with a password.
 func (s *server) startWith(password string, options ...string) {
 	s.t.Helper()
 	s.run(&redis.Options{Password: password}, append([]string{
@@ -105,7 +106,7 @@ func (s *server) startWith(password string, options ...string) {
 	}, options...)...)
 }
 
-// run starts the server with nothing but these arguments, and a client with these options.
+// run starts the server with exactly these arguments, and a client with these options.
 func (s *server) run(o *redis.Options, args ...string) {
 	s.t.Helper()
 	s.cmd = exec.Command(serverBinary(s.t), args...)
@@ -119,7 +120,7 @@ func (s *server) run(o *redis.Options, args ...string) {
 	s.await("answer", func() bool { return s.Ping(context.Background()).Err() == nil })
 }
 
-// await polls for something that the server does when it likes.
+// await polls for something that the server does at its own pace.
 func (s *server) await(what string, ok func() bool) {
 	s.t.Helper()
 	for deadline := time.Now().Add(3 * time.Minute); !ok(); time.Sleep(2 * time.Millisecond) {
@@ -141,7 +142,7 @@ func (s *server) kill() {
 func (s *server) pause()  { s.cmd.Process.Signal(syscall.SIGSTOP) }
 func (s *server) resume() { s.cmd.Process.Signal(syscall.SIGCONT) }
 
-// replica starts a server that has all that s has.
+// replica starts a server that replicates s.
 func (s *server) replica() *server {
 	s.t.Helper()
 	r := startServer(s.t, "--replicaof", "127.0.0.1", s.port)
@@ -157,11 +158,11 @@ func (s *server) isMaster() bool {
 	return len(role) > 0 && role[0] == "master"
 }
 
-// proxy is a network in front of a server: it can be cut, and led to another server.
+// proxy is the network in front of a server: it can be cut, or redirected to another server.
 type proxy struct {
 	l  net.Listener
 	mu sync.Mutex
-	to string // "": nowhere
+	to string // "": disconnected
 	by map[net.Conn]bool
 }
 
@@ -223,7 +224,7 @@ func (p *proxy) serve(c net.Conn) {
 	p.mu.Unlock()
 }
 
-// cut cuts all connections, in the middle of whatever they carry.
+// cut cuts all connections, in the middle of any transfer.
 func (p *proxy) cut() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -232,7 +233,7 @@ func (p *proxy) cut() {
 	}
 }
 
-// lead cuts all connections and leads new ones to another server.
+// lead cuts all connections and redirects new ones to another server.
 func (p *proxy) lead(to string) {
 	p.mu.Lock()
 	p.to = to
@@ -240,7 +241,7 @@ func (p *proxy) lead(to string) {
 	p.cut()
 }
 
-// child is this test binary as another process.
+// child is this test binary running as another process.
 type child struct {
 	t     testing.TB
 	cmd   *exec.Cmd
@@ -285,5 +286,5 @@ func startChild(t testing.TB, name string, env ...string) *child {
 	return c
 }
 
-// deathSignal ends a child with the test, also when that is killed.
+// deathSignal kills a child when the test's process dies.
 func deathSignal() *syscall.SysProcAttr { return &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} }

@@ -27,10 +27,11 @@ var (
 	headsScript  = redis.NewScript(headsSource)
 )
 
-// stampSize is how many digits precede the value of a head: when it was put, in ms by the server's clock.
+// stampSize is the number of digits before the value of a head: when it was put, in ms by the
+// server's clock.
 const stampSize = 15
 
-// shard is a store.Store in one hash tag of a namespace. LAYOUT.md has its keys, to the byte.
+// shard is a store.Store in one hash tag of a namespace. LAYOUT.md specifies its keys.
 type shard struct {
 	client    redis.UniversalClient
 	namespace string
@@ -38,8 +39,8 @@ type shard struct {
 	expire    time.Duration
 	owner     *owner                   // nil: the client is the user's
 	logger    *slog.Logger             // nil: nothing is logged
-	checked   atomic.Bool              // for eviction
-	bases     atomic.Pointer[[]string] // groups of the base that there were when the heads were last read
+	checked   atomic.Bool              // the eviction policy was checked
+	bases     atomic.Pointer[[]string] // groups of the base as of the last Heads
 }
 
 // owner closes a client when all stores that use it are closed.
@@ -62,7 +63,7 @@ func newConfig(client redis.UniversalClient, o *Options, owner *owner) *store.Co
 	for i := range n {
 		c.Shards = append(c.Shards, &shard{client: client, namespace: ns, prefix: prefixOf(ns, i), expire: o.Expire, owner: owner})
 	}
-	c.Shards[0].(*shard).logger = cmp.Or(o.Logger, slog.Default()) // one line is enough
+	c.Shards[0].(*shard).logger = cmp.Or(o.Logger, slog.Default()) // one line for all shards
 	if owner != nil {
 		owner.users.Store(int32(n))
 	}
@@ -71,8 +72,9 @@ func newConfig(client redis.UniversalClient, o *Options, owner *owner) *store.Co
 
 const defaultNamespace = "default"
 
-// prefixOf returns how the keys of a shard begin. The hash tag of the first has no number, whether there are others or
-// not, so that processes that were told different numbers meet. No namespace has a slash.
+// prefixOf returns the prefix of a shard's keys. The first shard's hash tag has no number, even if
+// there are others, so that processes with different numbers of shards notice each other. No
+// namespace has a slash.
 func prefixOf(namespace string, shard int) string {
 	if shard > 0 {
 		namespace += "/" + strconv.Itoa(shard)
@@ -82,7 +84,7 @@ func prefixOf(namespace string, shard int) string {
 
 func checkNamespace(ns string) error {
 	if i := strings.IndexFunc(ns, badInNamespace); i >= 0 {
-		return fmt.Errorf("redis: namespace %q: it may hold letters, digits and any of . _ : - only", ns)
+		return fmt.Errorf("redis: namespace %q: only letters, digits and . _ : - are allowed", ns)
 	}
 	return nil
 }
@@ -103,7 +105,7 @@ func (s *shard) Heads(ctx context.Context) (map[string]store.Head, error) {
 		s.checkEviction(ctx)
 	}
 	if len(reply)%2 != 1 {
-		return nil, fmt.Errorf("redis: %s: not what this package has stored", s.headsKey())
+		return nil, fmt.Errorf("redis: %s: not in the format of this package", s.headsKey())
 	}
 	now, err := strconv.ParseInt(reply[0], 10, 64)
 	if err != nil {
@@ -114,7 +116,7 @@ func (s *shard) Heads(ctx context.Context) (map[string]store.Head, error) {
 	for i := 1; i < len(reply); i += 2 {
 		v := reply[i+1]
 		if len(v) < stampSize {
-			return nil, fmt.Errorf("redis: %s: field %s: not what this package has stored", s.headsKey(), reply[i])
+			return nil, fmt.Errorf("redis: %s: field %s: not in the format of this package", s.headsKey(), reply[i])
 		}
 		put, err := strconv.ParseInt(v[:stampSize], 10, 64)
 		if err != nil {
@@ -166,7 +168,7 @@ func (s *shard) Get(ctx context.Context, keys []store.Key) ([][]byte, error) {
 
 func field(part uint32) string { return strconv.FormatUint(uint64(part), 10) }
 
-// Commit implements store.Store: it is one script, whose keys have one hash tag.
+// Commit implements store.Store. It is one script; its keys have the same hash tag.
 func (s *shard) Commit(ctx context.Context, c *store.Commit) error {
 	keys := []string{s.headsKey()}
 	index := make(map[string]int)
@@ -201,7 +203,7 @@ func (s *shard) Commit(ctx context.Context, c *store.Commit) error {
 		args = append(args, key(g))
 	}
 	args = append(args, s.expire.Milliseconds())
-	if s.expire > 0 { // of all that must stay
+	if s.expire > 0 { // the script extends the expiry of all keys
 		key("f")
 		key("d")
 		if bases := s.bases.Load(); bases != nil {
@@ -225,7 +227,7 @@ func (s *shard) Commit(ctx context.Context, c *store.Commit) error {
 	return nil
 }
 
-// checkEviction warns of a server that removes what it should keep. It is asked once, and need not answer.
+// checkEviction logs a warning if the server may evict keys. It runs once, and may fail.
 func (s *shard) checkEviction(ctx context.Context) {
 	info, err := s.client.Info(ctx, "memory").Result()
 	if err != nil {
@@ -234,13 +236,13 @@ func (s *shard) checkEviction(ctx context.Context) {
 	_, rest, _ := strings.Cut(info, "\nmaxmemory_policy:")
 	policy, _, _ := strings.Cut(rest, "\r")
 	if strings.HasPrefix(policy, "allkeys-") || strings.HasPrefix(policy, "volatile-") && s.expire > 0 {
-		s.logger.Warn("gotheus: the server evicts keys when its memory is used up, metrics too: what dead processes have counted would be lost; "+
-			"set maxmemory-policy to noeviction, or to a volatile one without the option expire", "namespace", s.namespace, "maxmemory-policy", policy)
+		s.logger.Warn("gotheus: the server evicts keys when its memory is used up, which can lose the counts of dead processes; "+
+			"set maxmemory-policy to noeviction, or to a volatile policy and do not use the option expire", "namespace", s.namespace, "maxmemory-policy", policy)
 	}
 }
 
-// failed returns err. The client of a Cluster looks anew for who has which slots: by itself, it goes on asking a node that is
-// gone, until there is an answer, or for a minute.
+// failed returns err. It makes a Cluster's client reload its slot map, since the client would
+// otherwise keep asking a dead node until that answers, or for a minute.
 func (s *shard) failed(ctx context.Context, err error) error {
 	if c, ok := s.client.(interface{ ReloadState(context.Context) }); ok {
 		c.ReloadState(ctx)
@@ -248,7 +250,7 @@ func (s *shard) failed(ctx context.Context, err error) error {
 	return err
 }
 
-// baseOf returns the group of the generation of the base that a head is about.
+// baseOf returns the group for the head of a generation of the base.
 func baseOf(head string) string { return "b" + head[1:] }
 
 // Close implements store.Store.

@@ -17,7 +17,7 @@ import (
 	"github.com/gotheus/gotheus/store"
 )
 
-// params takes the parameters of this package from a query. The first error stays.
+// params extracts this package's parameters from a query. It keeps the first error.
 type params struct {
 	q   url.Values
 	err error
@@ -53,7 +53,7 @@ func (p *params) duration(name string, d *time.Duration) {
 	}
 }
 
-// choice takes a parameter that has one value, and reports whether it is there.
+// choice takes a parameter that can have only one value, and reports whether it is given.
 func (p *params) choice(name, value string) bool {
 	v := p.take(name)
 	if v != "" && v != value {
@@ -62,7 +62,7 @@ func (p *params) choice(name, value string) bool {
 	return v != ""
 }
 
-// flag takes a parameter that is true or false.
+// flag takes a boolean parameter.
 func (p *params) flag(name string) bool {
 	v := p.take(name)
 	if v == "" {
@@ -75,14 +75,14 @@ func (p *params) flag(name string) bool {
 	return b
 }
 
-// replicaReads are parameters of go-redis with which it may read what a replica has, which is old.
+// replicaReads are parameters that let go-redis read stale data from replicas.
 var replicaReads = []string{"read_only", "route_by_latency", "route_randomly", "replica_only", "use_disconnected_replicas"}
 
-// parse takes the parameters of this package from a URL, and leaves the others to go-redis.
+// parse handles this package's parameters of a URL, and leaves the others to go-redis.
 func parse(rawURL string) (redis.UniversalClient, *Options, error) {
 	u, err := url.Parse(rawURL)
-	if err != nil { // is not shown: it may name a part of a password
-		return nil, nil, errors.New("redis: this is not a URL: special characters in a password must be escaped, as %23 for #")
+	if err != nil { // not shown: it may contain a part of the password
+		return nil, nil, errors.New("redis: invalid URL: special characters in a password must be escaped, such as # as %23")
 	}
 	if u.Scheme != "redis" && u.Scheme != "rediss" {
 		return nil, nil, fmt.Errorf("redis: scheme %q: must be redis or rediss", u.Scheme)
@@ -107,7 +107,7 @@ func parse(rawURL string) (redis.UniversalClient, *Options, error) {
 	}
 	for _, name := range replicaReads {
 		if _, ok := q[name]; ok {
-			p.fail("%s: a replica may be behind; everything must be read from the master", name)
+			p.fail("%s: a replica may be behind: reads must go to the master", name)
 		}
 	}
 	cluster, master := p.choice("cluster", "true"), p.take("master")
@@ -115,23 +115,23 @@ func parse(rawURL string) (redis.UniversalClient, *Options, error) {
 	sentinelUser, sentinelPassword := p.take("sentinel_username"), p.take("sentinel_password")
 	switch {
 	case cluster && master != "":
-		p.fail("a Cluster has no sentinels: either cluster or master")
+		p.fail("a Cluster has no sentinels: use either cluster or master")
 	case cluster && (strings.Trim(u.Path, "/") != "" && strings.Trim(u.Path, "/") != "0" || q.Has("db")):
 		p.fail("a Cluster has no databases but 0")
 	case !cluster && master == "" && q.Has("addr"):
-		p.fail("addr: further addresses are those of a Cluster (cluster=true), or of sentinels (master=...)")
+		p.fail("addr: further addresses are for a Cluster (cluster=true) or sentinels (master=...) only")
 	case master == "" && (sentinelUser != "" || sentinelPassword != ""):
 		p.fail("sentinel_username and sentinel_password are for sentinels (master=...)")
 	case q.Has("master_name"):
-		p.fail("master_name: this is called master here")
+		p.fail("master_name: use master instead")
 	case q.Has("username") || q.Has("password"):
-		p.fail("username and password belong in front of the host, as in redis://user:password@host")
+		p.fail("username and password belong before the host, as in redis://user:password@host")
 	case strings.Trim(u.Path, "/") != "" && q.Has("db"):
 		p.fail("the database is given twice, in the path and as db")
 	case skipVerify && u.Scheme != "rediss":
 		p.fail("skip_verify is for TLS (rediss://)")
 	case u.Fragment != "":
-		p.fail("there is something behind # in the URL: a password must be escaped")
+		p.fail("unexpected # in the URL: special characters in a password must be escaped")
 	}
 	for _, name := range []string{"addr", "db"} {
 		if slices.Contains(q[name], "") {
@@ -195,8 +195,8 @@ func clusterClient(u *url.URL, skipVerify bool) (redis.UniversalClient, error) {
 	return redis.NewClusterClient(o), nil
 }
 
-// sentinelClient returns a client with the URL's user and password for the server, as in the other forms. Sentinels have
-// their own, or none.
+// sentinelClient returns a client that uses the URL's user and password for the server, as in the
+// other forms. The sentinels have separate ones, or none.
 func sentinelClient(u *url.URL, skipVerify bool, master, user, password string) (redis.UniversalClient, error) {
 	q := u.Query()
 	q.Set("master_name", master)
@@ -220,18 +220,18 @@ func sentinelClient(u *url.URL, skipVerify bool, master, user, password string) 
 	return redis.NewFailoverClient(o), nil
 }
 
-// dialTimeout is less than what one contact with the server may take, so that there is time to ask another one.
+// dialTimeout is less than the timeout of one contact, which leaves time to try another node.
 const dialTimeout = 2 * time.Second
 
-// dialer returns go-redis' dialer, but for who cannot be reached: go-redis tries that five times, while it is asked again anyway,
-// and writes a line to standard error each time. A connection on which nothing works lets the command fail instead, with
-// the same error.
+// dialer returns go-redis' dialer, except that a failed dial returns a connection on which every
+// command fails with the same error. On a dial error, go-redis would retry five times and print a
+// line to standard error each time, although the caller retries anyway.
 func dialer(timeout time.Duration, t *tls.Config) func(ctx context.Context, network, addr string) (net.Conn, error) {
 	dial := redis.NewDialer(&redis.Options{DialTimeout: timeout, TLSConfig: t})
 	return func(ctx context.Context, network, addr string) (net.Conn, error) {
 		c, err := dial(ctx, network, addr)
 		if err != nil {
-			return brokenConn{fmt.Errorf("redis: %w", err)}, nil // so that its text is kept
+			return brokenConn{fmt.Errorf("redis: %w", err)}, nil
 		}
 		return c, nil
 	}

@@ -32,7 +32,7 @@ import (
 	"github.com/gotheus/gotheus/store"
 )
 
-// What is wrong with a URL is said when it is opened, without its passwords.
+// Errors in a URL are reported when it is opened, without its passwords.
 func TestURLs(t *testing.T) {
 	t.Parallel()
 	for url, want := range map[string]string{
@@ -52,7 +52,7 @@ func TestURLs(t *testing.T) {
 		"redis://h?shards=0":                      "shards=0: must be from 1 to 64",
 		"redis://h?shards=65":                     "shards=65",
 		"redis://h?shards=many":                   "shards=many",
-		"redis://h?cluster=true&master=m":         "either cluster or master",
+		"redis://h?cluster=true&master=m":         "use either cluster or master",
 		"redis://u:secret@h?cluster=maybe":        "cluster=maybe: must be true",
 		"redis://h/3?cluster=true":                "no databases but 0",
 		"redis://h?cluster=true&db=3":             "no databases but 0",
@@ -63,16 +63,16 @@ func TestURLs(t *testing.T) {
 		"redis://h?cluster=true&addr=h2":          "h2",
 		"redis://h?cluster=true&addr=":            "addr is empty",
 		"redis://h?sentinel_password=secret":      "are for sentinels",
-		"redis://h?master=m&password=secret":      "in front of the host",
-		"redis://h?master=m&master_name=n":        "this is called master here",
-		"redis://h?master_name=n":                 "this is called master here",
+		"redis://h?master=m&password=secret":      "before the host",
+		"redis://h?master=m&master_name=n":        "use master instead",
+		"redis://h?master_name=n":                 "use master instead",
 		"redis://u:secret@h?nosuch=1":             "nosuch",
 		"redis://u:secret@h?Interval=1s":          "Interval",
 		"redis://u:secret@h/notanumber":           "notanumber",
 		"redis://h/1?db=2":                        "the database is given twice",
 		"redis://u:secret#@h":                     "must be escaped",
 		"redis://h?skip_verify=true":              "skip_verify is for TLS",
-		"redis://u:secret@h#x":                    "behind #",
+		"redis://u:secret@h#x":                    "unexpected #",
 		"http://u:secret@h":                       `scheme "http"`,
 		"redis://u:secret@h?ns=%z":                "%z",
 		"redis://u:secret@h:99999999x?ns=a":       "must be escaped",
@@ -98,7 +98,7 @@ func TestURLs(t *testing.T) {
 		}
 		n.Close()
 	}
-	// The registry's log line has no password, either.
+	// The registry's log line has no password either.
 	var log strings.Builder
 	r := gotheus.NewRegistry(&gotheus.RegistryOptions{Logger: slog.New(slog.NewTextHandler(&log, nil))})
 	if err := r.Bind(t.Context(), "redis://u:secret@h?master=m&sentinel_password=secret&nosuch=1"); err == nil {
@@ -110,7 +110,7 @@ func TestURLs(t *testing.T) {
 	}
 }
 
-// A user with the least rights that there can be, in a database of its own.
+// A user with the minimal rights, in a separate database.
 func TestUserAndDatabase(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -148,9 +148,9 @@ func TestUserAndDatabase(t *testing.T) {
 	if err := ns.Remove(t.Context()); err != nil {
 		t.Error(err)
 	}
-	// Another user, another password.
+	// Wrong credentials.
 	bad := open(t, "redis://metrics:wrong@"+s.addr()+"/3?ns=shop")
-	for wait := 200 * time.Millisecond; ; wait *= 2 { // until an attempt had the time to fail
+	for wait := 200 * time.Millisecond; ; wait *= 2 { // until an attempt has failed
 		ctx, cancel := context.WithTimeout(t.Context(), wait)
 		err := bad.Flush(ctx)
 		cancel()
@@ -164,12 +164,12 @@ func TestUserAndDatabase(t *testing.T) {
 	}
 }
 
-// isTimeout reports whether err says no more than that time was over, for a context or for its connection.
+// isTimeout reports whether err only says that a context or its connection timed out.
 func isTimeout(err error) bool {
 	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, os.ErrDeadlineExceeded)
 }
 
-// rightsInDocs returns the rights that the documentation lists.
+// rightsInDocs returns the rights listed in the documentation.
 func rightsInDocs(t *testing.T) string {
 	t.Helper()
 	text, err := os.ReadFile("../docs/redis.md")
@@ -184,7 +184,7 @@ func rightsInDocs(t *testing.T) string {
 	return rights
 }
 
-// Options that a program gives with a client of its own.
+// Options for a program's own client.
 func TestOptions(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -231,7 +231,7 @@ func TestOptions(t *testing.T) {
 	}
 }
 
-// A server that evicts is warned of, once.
+// A server that evicts keys causes one warning.
 func TestEviction(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -270,7 +270,7 @@ func TestEviction(t *testing.T) {
 	}
 }
 
-// What a URL has opened logs to the registry's logger.
+// Stores opened by URL log to the registry's logger.
 func TestRegistryLogger(t *testing.T) {
 	t.Parallel()
 	s := startServer(t, "--maxmemory-policy", "allkeys-lru")
@@ -303,8 +303,8 @@ func (l *lockedBuilder) String() string {
 	return l.b.String()
 }
 
-// With stale=serve, what is known is shown while the server is away, but not by who cannot know whether it leads. What is
-// a process's own is always known.
+// With stale=serve, the last known values are served while the server is away, unless the process
+// cannot know whether it leads. A process's own values are always available.
 func TestStale(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -338,7 +338,7 @@ func TestStale(t *testing.T) {
 			}
 		}
 		p.lead(s.addr())
-		if err := r.Close(t.Context()); err != nil { // so that the next one leads
+		if err := r.Close(t.Context()); err != nil { // the next one then leads
 			t.Fatal(err)
 		}
 	}
@@ -355,7 +355,7 @@ func init() {
 			fmt.Println(errors.Join(err, r.Close(ctx)))
 			return
 		}
-		for range 100 { // until an attempt had the time to fail
+		for range 100 { // until an attempt has failed
 			short, cancel := context.WithTimeout(context.Background(), time.Second)
 			err = r.Flush(short)
 			cancel()
@@ -367,7 +367,7 @@ func init() {
 	}
 }
 
-// TLS with a certificate that is verified: a process that trusts its issuer counts, another one does not.
+// TLS with certificate verification: a process that trusts the issuer counts, another one does not.
 func TestTLS(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
@@ -408,7 +408,7 @@ func TestTLS(t *testing.T) {
 	contains(t, page(t, open(t, url+"?skip_verify=true")), "c_total 2")
 }
 
-// certificate makes one for localhost and 127.0.0.1, and the one of its issuer.
+// certificate makes a certificate for localhost and 127.0.0.1, and that of its issuer.
 func certificate(t *testing.T, dir string) (cert, key, ca string) {
 	t.Helper()
 	must := func(err error) {

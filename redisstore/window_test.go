@@ -23,7 +23,7 @@ func windowed(r *gotheus.Registry) *gotheus.Summary {
 
 func init() { children["observer"] = observe }
 
-// observe observes what it reads.
+// observe observes the values that it reads.
 func observe() {
 	r := newRegistry()
 	if err := r.Bind(context.Background(), os.Getenv("URL")); err != nil {
@@ -39,16 +39,16 @@ func observe() {
 	}
 }
 
-// The quantiles of a fleet in real time: long after MaxAge they are still there, and what was
-// observed before a process was stopped or killed does not come back, whether the others have taken
-// it for dead meanwhile or not.
+// The quantiles of a fleet in real time: they are still there long after MaxAge, and observations
+// from before a process was stopped or killed do not come back, whether or not the others took it
+// for dead.
 func TestWindow(t *testing.T) {
 	t.Parallel()
 	server := startServer(t)
 	for _, query := range []string{"ns=patient&interval=50ms&alive=5m", "ns=hasty&interval=50ms&alive=1s", "ns=sharded&interval=50ms&alive=1s&shards=3"} {
 		t.Run(query, func(t *testing.T) {
 			t.Parallel()
-			runtime.LockOSThread() // children end with their thread
+			runtime.LockOSThread() // children die with their parent thread
 			defer runtime.UnlockOSThread()
 			url := server.url(query)
 			c := startChild(t, "observer", "URL="+url)

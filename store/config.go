@@ -8,37 +8,37 @@ import (
 	"time"
 )
 
-// What Options mean where they say nothing.
+// Defaults for Options.
 const (
 	DefaultInterval = 500 * time.Millisecond
 	DefaultAlive    = 10 * time.Second
 	DefaultTimeout  = 5 * time.Second
 )
 
-// MaxShards is how many stores a Config may have.
+// MaxShards is the maximum number of stores in a Config.
 const MaxShards = 64
 
-// Config says which stores metrics are kept in, and how the stores are used.
+// Config selects the stores that metrics are kept in, and how they are used.
 type Config struct {
-	// Shards is one store, or several that the series are spread over by a hash, so that no
-	// single server has to hold and serve all of them. Each must keep its records apart from
-	// those of the others. All processes must have the same number of shards in the same order;
-	// it cannot be changed later without beginning anew.
+	// Shards is one store, or several that share the series by a hash, so that no single server
+	// has to hold and serve all of them. The stores must keep their records apart. All
+	// processes must have the same number of shards in the same order. The number cannot be
+	// changed later without starting from zero.
 	Shards []Store
-	// Options are the same for all shards.
+	// Options apply to all shards.
 	Options Options
 }
 
-// Check returns an error if nothing can be kept in c: c is nil, it has no shards or more than
-// MaxShards, a shard is nil, or the options make no sense.
+// Check returns an error if c cannot be used: c is nil, it has no shards or more than MaxShards, a
+// shard is nil, or the options are invalid.
 func (c *Config) Check() error {
 	switch {
 	case c == nil:
 		return errors.New("store: the Config is nil")
 	case len(c.Shards) == 0:
-		return errors.New("store: Config.Shards is empty: there must be a store")
+		return errors.New("store: Config.Shards is empty: it must have at least one store")
 	case len(c.Shards) > MaxShards:
-		return fmt.Errorf("store: Config.Shards has %d stores: there can be 1 to %d", len(c.Shards), MaxShards)
+		return fmt.Errorf("store: Config.Shards has %d stores: it must have 1 to %d", len(c.Shards), MaxShards)
 	}
 	for i, s := range c.Shards {
 		if s == nil {
@@ -48,25 +48,26 @@ func (c *Config) Check() error {
 	return c.Options.Check()
 }
 
-// Options say how stores are used. The zero value is good.
+// Options are settings for the use of stores. The zero value is good.
 type Options struct {
-	// Interval is the time between publications of what this process has counted; 0:
-	// DefaultInterval. A process that is killed loses what it has counted since the last one.
+	// Interval is the time between publications of this process's counts; 0: DefaultInterval. A
+	// process that is killed loses what it has counted since the last one.
 	Interval time.Duration
-	// Alive is how long a process counts as alive after its last sign of life; 0: DefaultAlive.
-	// It gives one at least four times as often, or every Interval. It must be at least twice
-	// as long as Interval, and should be the same in all processes.
+	// Alive is how long a process counts as alive after its last publication; 0: DefaultAlive.
+	// An idle process publishes about four times in that period, or every Interval if that is
+	// longer. Alive must be at least twice Interval, and should be the same in all processes.
 	Alive time.Duration
-	// Timeout is how long the background waits for the store, each time; 0: DefaultTimeout.
+	// Timeout limits each contact with the store in the background; 0: DefaultTimeout.
 	Timeout time.Duration
-	// ServeStale shows pages of what is known while the store cannot be read. Without it, such
-	// a scrape fails, because pages of several processes behind one address could go backwards.
+	// ServeStale serves pages with the last known values while the store cannot be read. By
+	// default such a scrape fails, because values on pages of several processes behind one
+	// address could decrease.
 	ServeStale bool
-	// Logger gets a line a minute at most; nil: the logger of the registry that is bound.
+	// Logger receives at most one line a minute; nil: the logger of the bound registry.
 	Logger *slog.Logger
 }
 
-// Check returns an error if a time is negative, or if Alive is too short for Interval.
+// Check returns an error if a duration is negative, or if Alive is too short for Interval.
 func (o *Options) Check() error {
 	for _, t := range []struct {
 		name string

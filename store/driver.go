@@ -11,19 +11,18 @@ import (
 	"sync"
 )
 
-// DriverOptions are what a Driver is told beside the URL.
+// DriverOptions are passed to a Driver with the URL.
 type DriverOptions struct {
-	// Logger is never nil. It leads to the logger that the registry has at the time of each
-	// line.
+	// Logger is never nil. It forwards to the registry's current logger.
 	Logger *slog.Logger
 }
 
-// Driver opens the stores that a URL of its scheme names. It may be called concurrently, and again
-// later if it has failed. It should not wait for a server: while that cannot be reached, counting
-// goes on. ctx is for the opening only.
+// Driver opens the stores that a URL of its scheme names. It may be called concurrently, and is
+// called again after it has failed. It should not wait for a server: counting works while the
+// server is unreachable. ctx is only for the duration of the call.
 //
-// The Config belongs to the caller, who closes its stores. An error is logged and shown: where it
-// quotes the URL, it should do so by u.Redacted(), and it must not name any other secret.
+// The caller owns the returned Config and closes its stores. Errors are logged: they must quote the
+// URL with u.Redacted() only, and must not contain any secret.
 type Driver func(ctx context.Context, u *url.URL, o DriverOptions) (*Config, error)
 
 var drivers struct {
@@ -31,21 +30,21 @@ var drivers struct {
 	m map[string]Driver
 }
 
-// reserved are schemes that the library knows by itself.
+// reserved are the schemes that need no driver.
 var reserved = []string{"heap", "shm"}
 
-// Register makes a URL scheme, such as "sqlite", known to gotheus.Bind and GOTHEUS_BACKEND. It is
-// meant to be called from an init function. It panics if open is nil, and if the scheme is taken or
-// cannot be that of a URL: it begins with a lower-case letter, and has lower-case letters, digits
-// and any of + - . only.
+// Register registers a driver for a URL scheme, such as "sqlite", so that gotheus.Bind and
+// GOTHEUS_BACKEND accept it. Call it from an init function. It panics if open is nil, and if the
+// scheme is already registered, reserved or invalid: a scheme starts with a lower-case letter,
+// followed by lower-case letters, digits and any of + - .
 func Register(scheme string, open Driver) {
 	switch {
 	case !isScheme(scheme):
-		panic(fmt.Sprintf("store: Register: scheme %q: must begin with a lower-case letter, and have lower-case letters, digits and + - . only", scheme))
+		panic(fmt.Sprintf("store: Register: scheme %q: must begin with a lower-case letter, followed by lower-case letters, digits and any of + - .", scheme))
 	case open == nil:
 		panic(fmt.Sprintf("store: Register: the driver for scheme %q is nil", scheme))
 	case slices.Contains(reserved, scheme):
-		panic(fmt.Sprintf("store: Register: scheme %q is the library's own", scheme))
+		panic(fmt.Sprintf("store: Register: scheme %q is reserved", scheme))
 	}
 	drivers.Lock()
 	defer drivers.Unlock()
@@ -67,14 +66,14 @@ func isScheme(s string) bool {
 	}) < 0
 }
 
-// Lookup returns the driver that is registered for a scheme, or nil.
+// Lookup returns the driver for a scheme, or nil if none is registered.
 func Lookup(scheme string) Driver {
 	drivers.RLock()
 	defer drivers.RUnlock()
 	return drivers.m[scheme]
 }
 
-// Schemes returns the schemes that drivers are registered for, in ascending order.
+// Schemes returns the registered schemes in ascending order.
 func Schemes() []string {
 	drivers.RLock()
 	defer drivers.RUnlock()

@@ -14,8 +14,7 @@ import (
 	"github.com/gotheus/gotheus/store"
 )
 
-// mapStore is a store.Store in maps: for the registries of one process only, but with everything
-// that a Store does.
+// mapStore is a complete store.Store in maps, for the registries of one process.
 type mapStore struct {
 	mu    sync.Mutex
 	heads map[string][]byte
@@ -74,7 +73,7 @@ func (s *mapStore) Commit(ctx context.Context, c *store.Commit) error {
 
 func (s *mapStore) Close() error { return nil }
 
-// A store, and two registries that keep their metrics in it as two processes do.
+// Two registries keep their metrics in one store, as two processes would.
 func Example() {
 	ctx := context.Background()
 	mine := newMapStore()

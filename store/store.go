@@ -1,13 +1,13 @@
-// Package store is for those who keep metrics in a place of their own: a database, a key-value
-// store, anything that can change several records in one step if others are as expected.
+// Package store defines the interface for keeping metrics in a database, a key-value store, or
+// anything else that can change several records atomically under conditions.
 //
-// Implement the four methods of [Store], which knows nothing of metrics: it keeps bytes. The
-// library does the rest on top of it: numbering changes, retrying, finding out what became of a
-// request whose answer was lost, merging what many processes have counted, taking over from the
-// dead, and healing a store that has lost data. Test the store with package storetest, which also
-// plays many processes on it.
+// Implement the four methods of [Store], which stores bytes and knows nothing of metrics. The
+// library does the rest: it numbers changes, retries, finds out whether a request was done if the
+// answer is lost, merges the counts of many processes, takes over those of dead processes, and
+// repairs a store that has lost data. Test the store with package storetest, which also runs many
+// processes on it.
 //
-// A [Config] says which stores to use and how. Programs bind one with gotheus.BindStore:
+// A [Config] selects the stores and options. Programs bind one with gotheus.BindStore:
 //
 //	err := gotheus.BindStore(ctx, &store.Config{Shards: []store.Store{mine}})
 //
@@ -22,70 +22,71 @@ import (
 	"time"
 )
 
-// ErrConflict is wrapped by the errors of Store.Commit that say that a condition does not hold, and
-// that nothing was changed.
+// ErrConflict is wrapped by errors of Store.Commit if a condition does not hold and nothing was
+// changed.
 var ErrConflict = errors.New("store: a condition of the commit does not hold")
 
-// ErrShards is wrapped by errors of Flush, Close and of pages that say that a store was made for
-// another number of shards than Config.Shards has. Nothing is read from it or written to it.
-var ErrShards = errors.New("store: another number of shards")
+// ErrShards is wrapped by errors of Flush, Close and pages if a store was created for a different
+// number of shards than Config.Shards has. Such a store is neither read nor written.
+var ErrShards = errors.New("store: different number of shards")
 
 // Store keeps two kinds of records. All of them are opaque, and most are smaller than 10 KB:
 //
-//   - Heads have a name. There are few, some for each live process, and they are read all at once.
-//   - Parts hold the bulk and are read by key. There is one for every 256 series and process. Parts
-//     belong to groups, so that all parts of a process can be removed in one go.
+//   - Heads are identified by name. There are a few for each live process, and they are all read
+//     together.
+//   - Parts hold most of the data and are read by key. There is one per process for every 256
+//     series. Parts belong to groups, so that all parts of a process can be removed at once.
 //
 // Methods are called concurrently, by this process and by others, and must return when their
-// context ends. Commits of all processes must take effect one after the other, and a Heads or Get
-// that begins after a Commit has returned must see what it did: no replicas, no caches.
+// context ends. Commits of all processes must take effect one after another, and a Heads or Get
+// that begins after a Commit has returned must see its changes: no replicas, no caches.
 //
-// A store that loses data, goes back to an older state, or answers with an error although it has
-// done what it was asked for does no harm: this is found out, and what is missing is restored. So
-// there is no need to retry within a method, nor to wait for a disk.
+// The library tolerates a store that loses data, goes back to an older state, or returns an error
+// for a commit that was done: it notices and restores what is missing. So a method need not retry,
+// nor wait for a disk.
 //
-// Arguments, and what they refer to, are the caller's: they must not be changed, nor kept after the
-// return. Results become the caller's.
+// Arguments, and what they refer to, belong to the caller: a method must not modify them, or keep
+// them after it returns. Results belong to the caller, too.
 type Store interface {
-	// Heads returns all heads as they were at one moment.
+	// Heads returns all heads as of one moment.
 	Heads(ctx context.Context) (map[string]Head, error)
 
-	// Get returns the parts with these keys, in the order of the keys. Those that do not exist
-	// are nil; those that are empty are not. The parts need not be from one moment.
+	// Get returns the parts with these keys, in the order of the keys. Missing parts are nil,
+	// empty ones are not. The parts need not be from the same moment.
 	Get(ctx context.Context, keys []Key) ([][]byte, error)
 
-	// Commit does all that c says if all its conditions hold. Otherwise it does nothing at all,
-	// not even for an instant, and returns an error that wraps ErrConflict. Any other error
-	// leaves open whether it was done.
+	// Commit applies all of c atomically if all its conditions hold. Otherwise it changes
+	// nothing and returns an error that wraps ErrConflict. After any other error, the commit
+	// may or may not have been applied.
 	Commit(ctx context.Context, c *Commit) error
 
-	// Close releases what the Store holds. It is called once, after all other methods have
+	// Close releases the store's resources. It is called once, after all other methods have
 	// returned.
 	Close() error
 }
 
-// Head is a head as Store.Heads returns it.
+// Head is a head as returned by Store.Heads.
 type Head struct {
 	Value []byte
-	// Age is the time since the head was last put, be it with the same value. It must be
+	// Age is the time since the head was last put, even if the value was the same. It must be
 	// measured by the store's own clock, since clocks of processes are never compared. A
 	// resolution of 10 ms is enough.
 	Age time.Duration
 }
 
-// Key names a part.
+// Key identifies a part.
 type Key struct {
 	Group string // a lower-case letter and at most 16 hexadecimal digits
 	Part  uint32
 }
 
-// Commit is a change of a store, see Store.Commit. It is at most some 100 KB large, except when it
-// restores what the store has lost: then it may be all that one process had.
+// Commit is a change to a store, see Store.Commit. It has at most some 100 KB, except when it
+// restores data that the store has lost: then it may contain everything that one process had.
 //
-// A group that is in Drop is in no key of Parts of the same Commit.
+// If a group is in Drop, no key in Parts has it.
 type Commit struct {
-	If    map[string][]byte // values that heads must have; nil: there must be no such head
-	Heads map[string][]byte // heads to put; nil: to remove if there is one
+	If    map[string][]byte // values that heads must have; nil: the head must not exist
+	Heads map[string][]byte // heads to put; nil: remove the head if it exists
 	Parts map[Key][]byte    // parts to put
-	Drop  []string          // groups of which all parts are removed
+	Drop  []string          // groups whose parts are all removed
 }

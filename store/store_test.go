@@ -22,10 +22,10 @@ func TestRegister(t *testing.T) {
 	t.Parallel()
 	store.Register("test-a.1+x", noDriver)
 	if store.Lookup("test-a.1+x") == nil || !slices.Contains(store.Schemes(), "test-a.1+x") {
-		t.Errorf("the driver is not known: %q", store.Schemes())
+		t.Errorf("the driver is not registered: %q", store.Schemes())
 	}
 	if store.Lookup("test-b") != nil {
-		t.Error("a driver that nobody has registered")
+		t.Error("Lookup returns a driver that was not registered")
 	}
 	for _, c := range []struct {
 		scheme string
@@ -38,8 +38,8 @@ func TestRegister(t *testing.T) {
 		{"with space", noDriver, `scheme "with space"`},
 		{"colon:", noDriver, `scheme "colon:"`},
 		{"ümlaut", noDriver, "must begin with a lower-case letter"},
-		{"heap", noDriver, `scheme "heap" is the library's own`},
-		{"shm", noDriver, `scheme "shm" is the library's own`},
+		{"heap", noDriver, `scheme "heap" is reserved`},
+		{"shm", noDriver, `scheme "shm" is reserved`},
 		{"test-b", nil, `the driver for scheme "test-b" is nil`},
 		{"test-a.1+x", noDriver, `scheme "test-a.1+x" is registered twice`},
 	} {
@@ -53,7 +53,7 @@ func TestRegister(t *testing.T) {
 		}()
 	}
 	if store.Lookup("test-b") != nil || store.Lookup("heap") != nil {
-		t.Error("what Register has refused is registered")
+		t.Error("a refused driver is registered")
 	}
 }
 

@@ -1,5 +1,5 @@
-// Package sqlite keeps metrics in a file of SQLite, which the processes of one machine share. It is
-// the subject of docs/store.md, and a start for a store of your own.
+// Package sqlite keeps metrics in an SQLite file shared by the processes of one machine. It is the
+// example in docs/store.md, and a starting point for other stores.
 package sqlite
 
 import (
@@ -11,12 +11,12 @@ import (
 	"net/url"
 	"time"
 
-	_ "modernc.org/sqlite" // the driver, in pure Go
+	_ "modernc.org/sqlite" // a driver in pure Go
 
 	"github.com/gotheus/gotheus/store"
 )
 
-// With this package imported, gotheus.Bind and GOTHEUS_BACKEND understand
+// Importing this package makes gotheus.Bind and GOTHEUS_BACKEND accept
 // sqlite:///var/lib/shop/metrics.db.
 func init() {
 	store.Register("sqlite", func(ctx context.Context, u *url.URL, _ store.DriverOptions) (*store.Config, error) {
@@ -34,15 +34,15 @@ const schema = `
 CREATE TABLE IF NOT EXISTS heads (name TEXT PRIMARY KEY, value BLOB NOT NULL, put INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS parts (grp TEXT, part INTEGER, value BLOB NOT NULL, PRIMARY KEY (grp, part));`
 
-// now is in ms, by the clock of whoever executes the statement.
+// now is in ms, by the clock of the machine that executes the statement.
 const now = `CAST(unixepoch('subsec') * 1000 AS INTEGER)`
 
-// Open opens a file for gotheus.BindStore, and creates it if there is none. Any number of processes
-// may have it open.
+// Open opens a file for gotheus.BindStore, and creates it if it does not exist. Any number of
+// processes may have it open.
 func Open(ctx context.Context, path string) (*store.Config, error) {
-	// Transactions lock the file when they begin, so that commits take effect one after the
-	// other, and wait for the lock for a second at most. With a write-ahead log, they do not
-	// wait for readers, nor readers for them.
+	// Transactions lock the file when they begin, so commits take effect one after another;
+	// they wait at most a second for the lock. With a write-ahead log, readers and writers do
+	// not wait for each other.
 	dsn := url.URL{Scheme: "file", Path: path, RawQuery: url.Values{
 		"_txlock": {"immediate"},
 		"_pragma": {"busy_timeout(1000)", "journal_mode(WAL)", "synchronous(NORMAL)"},
@@ -57,7 +57,7 @@ func Open(ctx context.Context, path string) (*store.Config, error) {
 	return &store.Config{Shards: []store.Store{&file{db}}}, nil
 }
 
-// Heads implements store.Store. A statement sees the file as it was at one moment.
+// Heads implements store.Store. One statement sees the file as of one moment.
 func (s *file) Heads(ctx context.Context) (map[string]store.Head, error) {
 	rows, err := s.db.QueryContext(ctx, `SELECT name, value, `+now+` - put FROM heads`)
 	if err != nil {
@@ -91,7 +91,7 @@ func (s *file) Get(ctx context.Context, keys []store.Key) ([][]byte, error) {
 		case errors.Is(err, sql.ErrNoRows):
 		case err != nil:
 			return nil, err
-		case parts[i] == nil: // so the driver says that a value is empty
+		case parts[i] == nil: // the driver's result for an empty value
 			parts[i] = []byte{}
 		}
 	}
@@ -122,7 +122,7 @@ func (s *file) Commit(ctx context.Context, c *store.Commit) error {
 	return tx.Commit()
 }
 
-// apply does what a commit says.
+// apply makes the changes of a commit.
 func apply(ctx context.Context, tx *sql.Tx, c *store.Commit) error {
 	for _, group := range c.Drop {
 		if _, err := tx.ExecContext(ctx, `DELETE FROM parts WHERE grp = ?`, group); err != nil {

@@ -17,13 +17,13 @@ import (
 var stores = storetest.Stores{
 	Fresh:     func(t testing.TB) string { return filepath.Join(t.TempDir(), "metrics.db") },
 	Open:      func(path string) (*store.Config, error) { return sqlite.Open(context.Background(), path) },
-	Processes: true, // others can open the file
+	Processes: true, // other processes can open the file
 }
 
-// The store keeps to the rules of store.Store.
+// The store follows the rules of store.Store.
 func TestStore(t *testing.T) { storetest.TestStore(t, stores) }
 
-// Metrics in it are exact, also those of several processes, and when some of them are killed.
+// Metrics in it are exact, also with several processes of which some are killed.
 func TestBackend(t *testing.T) { storetest.TestBackend(t, stores) }
 
 func BenchmarkStore(b *testing.B) { storetest.BenchmarkStore(b, stores) }
@@ -33,7 +33,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// A program binds the file by its URL, or by itself.
+// A program can bind the file by URL or with Open.
 func TestBind(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "metrics.db")
 	count := func(bind func(*gotheus.Registry) error) {
@@ -62,6 +62,6 @@ func TestBind(t *testing.T) {
 		t.Errorf("%v:\n%s", err, &page)
 	}
 	if err := new(gotheus.Registry).Bind(t.Context(), "sqlite:metrics.db"); err == nil || !strings.Contains(err.Error(), "the absolute path of a file") {
-		t.Errorf("a path that is not absolute: %v", err)
+		t.Errorf("a relative path: %v", err)
 	}
 }

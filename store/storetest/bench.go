@@ -7,8 +7,8 @@ import (
 	"github.com/gotheus/gotheus/store"
 )
 
-// BenchmarkStore measures a store with records as large as metrics have them: heads of 1 KB, one
-// for each of 10 processes with 100,000 series each, and parts of 2 KB.
+// BenchmarkStore measures a store with records as large as those of metrics: heads of 1 KB, one for
+// each of 10 processes with 100,000 series each, and parts of 2 KB.
 func BenchmarkStore(b *testing.B, o Stores) {
 	ctx := b.Context()
 	s := open(b, o, o.Fresh(b)).Shards[0]

@@ -9,14 +9,14 @@ import (
 	"github.com/gotheus/gotheus/store"
 )
 
-// past is what has been put into a store: with it, any store can be made to lose data, or to be a
-// replica that has not got the last of it.
+// past remembers which parts were put into a store, so that the store can be made to lose data or
+// to go back to an older state, like a replica without the last commits.
 type past struct {
 	mu   sync.Mutex
 	keys map[store.Key]bool
 }
 
-// witness is a Store that tells a past what it puts.
+// witness is a Store that records in a past what it puts.
 type witness struct {
 	store.Store
 	*past
@@ -37,7 +37,7 @@ func (p *past) all() []store.Key {
 	return slices.Collect(maps.Keys(p.keys))
 }
 
-// state returns a commit that puts all that is in a store now.
+// state returns a commit that puts the present content of a store.
 func (p *past) state(ctx context.Context, s store.Store) (*store.Commit, error) {
 	c := &store.Commit{Heads: make(map[string][]byte), Parts: make(map[store.Key][]byte)}
 	heads, err := s.Heads(ctx)
@@ -60,7 +60,7 @@ func (p *past) state(ctx context.Context, s store.Store) (*store.Commit, error) 
 	return c, nil
 }
 
-// lose removes everything, but for what a former state had.
+// lose removes everything from a store, and then puts back the state in but, if any.
 func (p *past) lose(ctx context.Context, s store.Store, but *store.Commit) error {
 	now, err := p.state(ctx, s)
 	if err != nil {

@@ -17,27 +17,27 @@ import (
 	"github.com/gotheus/gotheus/store"
 )
 
-// TestStore checks that a store keeps to the rules of store.Store, and that counting on it is
-// exact: over a network that loses requests and answers, delivers twice and late, and hangs, and
-// when the store loses what it has. The rules are checked in the first of the shards; if there are
-// several, they must not get into each other's way.
+// TestStore checks that a store keeps to the rules of store.Store, and that counts in it are exact
+// over a network that loses requests and answers, duplicates, delays and hangs, and when the store
+// loses data. The rules are checked on the first shard; if there are several, their records must be
+// separate.
 func TestStore(t *testing.T, o Stores) {
 	for _, c := range []struct {
 		name, rule string
 		run        func(t *testing.T, a, b store.Store)
 	}{
-		{"Empty", "an empty store has no heads, and no parts: Get answers nil for what does not exist", testEmpty},
-		{"Commit", "a Commit puts heads and parts, removes heads that are nil, and groups that are dropped; the next call of any process sees it", testCommit},
-		{"Conditions", "a Commit does nothing at all unless all heads in If are as they say, nil meaning that there is none; the error then wraps ErrConflict", testConditions},
-		{"Bytes", "values are any bytes, also none and many, and come back as they were; the empty value is not the same as no value", testBytes},
-		{"Random", "the store answers like one in memory, whatever comes in whatever order", testRandom},
-		{"Concurrent", "commits of all processes take effect one after the other", testOneByOne},
-		{"Age", "the age of a head is the time since it was last put, be it with the same value", testAge},
+		{"Empty", "an empty store has no heads and no parts: Get returns nil for parts that do not exist", testEmpty},
+		{"Commit", "a Commit puts heads and parts, and removes heads that are nil and dropped groups; the next call of any process sees its changes", testCommit},
+		{"Conditions", "a Commit changes nothing unless all heads in If have the given values, nil meaning that the head does not exist; the error then wraps ErrConflict", testConditions},
+		{"Bytes", "values are arbitrary bytes of any length and come back unchanged; an empty value is not the same as no value", testBytes},
+		{"Random", "the store behaves like one in memory for random calls", testRandom},
+		{"Concurrent", "commits of all processes take effect one after another", testOneByOne},
+		{"Age", "the age of a head is the time since it was last put, even with the same value", testAge},
 		{"Context", "calls return when their context ends", testContext},
 		{"Ownership", "arguments are not kept, and results belong to the caller", testOwnership},
-		{"Totals", "backends on the store are exact, with calls that get lost, are answered by nobody, come twice, or late", testTotals},
-		{"Loss", "a store that loses everything gets it back from the processes that live", testLoss},
-		{"Replica", "a store that goes back to what a replica had of it, without the last commits, gets these back from the processes that live", testReplica},
+		{"Totals", "backends on the store are exact, although calls or their answers get lost, are duplicated, or arrive late", testTotals},
+		{"Loss", "live processes restore a store that loses everything", testLoss},
+		{"Replica", "live processes restore the last commits of a store that goes back to the state of a replica", testReplica},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Cleanup(func() {
@@ -56,7 +56,7 @@ func TestStore(t *testing.T, o Stores) {
 	})
 }
 
-// open opens a place, and closes its stores in the end.
+// open opens a place, and closes its stores at the end of the test.
 func open(t testing.TB, o Stores, place string) *store.Config {
 	t.Helper()
 	c, err := o.Open(place)
@@ -76,8 +76,7 @@ func open(t testing.TB, o Stores, place string) *store.Config {
 	return c
 }
 
-// testShards checks that each shard has its own records, and the same ones for all who open the
-// place.
+// testShards checks that each shard has its own records, the same for everyone who opens the place.
 func testShards(t *testing.T, a, b []store.Store) {
 	if len(a) != len(b) {
 		t.Fatalf("Open has returned %d shards, then %d", len(a), len(b))
@@ -98,7 +97,7 @@ func commit(t *testing.T, s store.Store, c *store.Commit) {
 	}
 }
 
-// expect compares all heads, and the parts with some keys.
+// expect compares all heads, and some parts.
 func expect(t *testing.T, s store.Store, heads map[string]string, parts map[store.Key][]byte) {
 	t.Helper()
 	got, err := s.Heads(t.Context())
@@ -304,13 +303,13 @@ func testContext(t *testing.T, a, _ store.Store) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if _, err := a.Heads(ctx); err == nil {
-		t.Error("Heads heeds no context")
+		t.Error("Heads ignores its context")
 	}
 	if _, err := a.Get(ctx, []store.Key{key1}); err == nil {
-		t.Error("Get heeds no context")
+		t.Error("Get ignores its context")
 	}
 	if err := a.Commit(ctx, &store.Commit{Heads: map[string][]byte{"meta": {1}}}); err == nil {
-		t.Error("Commit heeds no context")
+		t.Error("Commit ignores its context")
 	}
 }
 
@@ -326,7 +325,7 @@ func testOwnership(t *testing.T, a, b store.Store) {
 	}
 }
 
-// shield keeps a store open for another user.
+// shield makes Close do nothing, so that the store stays open.
 type shield struct{ store.Store }
 
 func (shield) Close() error { return nil }
@@ -400,9 +399,9 @@ func testTotals(t *testing.T, a, b store.Store) {
 func testLoss(t *testing.T, a, b store.Store)    { testHealing(t, a, b, false) }
 func testReplica(t *testing.T, a, b store.Store) { testHealing(t, a, b, true) }
 
-// testHealing lets two processes count, of which each has read all, and a third one that has ended.
-// Then the store loses data. No page shows anything but the total from then on, and in the end
-// there is one.
+// testHealing runs two processes that have read everything, and a third one that has ended. Then
+// the store loses data. From then on, every page shows the complete total or fails, and finally
+// pages succeed.
 func testHealing(t *testing.T, a, b store.Store, replica bool) {
 	ctx := t.Context()
 	f := &backend.Family{Name: "c_total", Kind: backend.Counter}
@@ -450,7 +449,7 @@ func testHealing(t *testing.T, a, b store.Store, replica bool) {
 		for _, g := range s.Walk() {
 			for _, row := range g.Series {
 				if n := row.Words[backend.CounterInt].Load(); n != want {
-					t.Fatalf("a page shows %d, of %d that were counted and acknowledged", n, want)
+					t.Fatalf("a page shows %d instead of the acknowledged %d", n, want)
 				}
 			}
 		}
@@ -460,7 +459,7 @@ func testHealing(t *testing.T, a, b store.Store, replica bool) {
 		t.Helper()
 		for begun := time.Now(); !shows(p) || !shows(q); time.Sleep(5 * time.Millisecond) {
 			if time.Since(begun) > patience {
-				t.Fatal("there is no page again")
+				t.Fatal("pages do not come back")
 			}
 		}
 	}
@@ -469,12 +468,12 @@ func testHealing(t *testing.T, a, b store.Store, replica bool) {
 		t.Fatal(err)
 	}
 	both()
-	// What came back is in the store: somebody who knows nothing finds it.
+	// The restored data is in the store, since a new process finds it.
 	r := start(b)
 	defer r.Close(ctx)
 	for begun := time.Now(); !shows(r); time.Sleep(5 * time.Millisecond) {
 		if time.Since(begun) > patience {
-			t.Fatal("there is no page for a new process")
+			t.Fatal("a new process gets no page")
 		}
 	}
 }

@@ -1,7 +1,7 @@
-// Package storetest tests stores that keep metrics, see package store.
+// Package storetest tests implementations of store.Store.
 //
-// A store passes if [TestStore] and [TestBackend] do. The tests of a store are these few lines, in
-// which Fresh and Open are the store's:
+// A store is correct if [TestStore] and [TestBackend] pass. Its tests are these few lines, with the
+// store's own Fresh and Open:
 //
 //	var stores = storetest.Stores{
 //		Fresh: func(t testing.TB) string {
@@ -36,37 +36,35 @@ import (
 	"github.com/gotheus/gotheus/store"
 )
 
-// patience is how long a test waits for what a store's users do in their own time: machines are
-// slow at times.
+// patience limits the wait for background work, generously for slow machines.
 const patience = 2 * time.Minute
 
-// Stores says how to make the stores under test.
+// Stores tells the tests how to make and open stores.
 type Stores struct {
-	// Fresh makes a new, empty place and returns what Open calls it, such as the name of a file
-	// or a URL. It may leave its removal to t.Cleanup.
+	// Fresh makes a new, empty place and returns its name for Open, such as a file name or a
+	// URL. It can register clean-up with t.Cleanup.
 	Fresh func(t testing.TB) (place string)
-	// Open opens the stores in a place, as each process that uses it does. It may be called
-	// concurrently, and in other processes if Processes is set. The tests close what they have
-	// opened, and choose Config.Options themselves.
+	// Open opens the stores in a place, like each process that uses it. It may be called
+	// concurrently, and in other processes if Processes is set. The tests close what they open,
+	// and set Config.Options themselves.
 	Open func(place string) (*store.Config, error)
-	// Processes says that Open finds a place in other processes, too. TestMain must call
-	// [Worker].
+	// Processes says that Open also works in other processes. TestMain must then call [Worker].
 	Processes bool
 }
 
-// TestBackend checks what programs get to see of metrics in the stores: processes come, count, set,
-// delete, and go or are killed, in random histories, and each must show what a model says. One call
-// of a store in twenty gets lost, is answered by nobody, or comes twice. It covers every kind of
-// metric.
+// TestBackend checks metrics in the stores as programs see them: in random histories, processes
+// start, count, set, delete, and close or are killed, and each must show the values of a model. One
+// store call in twenty gets lost, loses its answer or arrives twice. All kinds of metrics are
+// covered.
 //
-// The histories have fixed seeds: with -kit.histories 100, go test plays more of them, and with
-// -kit.seed 7 one again.
+// The histories have fixed seeds: go test -kit.histories 100 runs more of them, and -kit.seed 7
+// repeats one.
 func TestBackend(t *testing.T, o Stores) {
 	backendtest.TestBackend(t, backendtest.Backends{Fresh: o.Fresh, Open: o.backend(), Processes: o.Processes})
 }
 
-// Worker makes the test binary one of the processes of TestBackend, if that has started it as one.
-// Then it does not return. TestMain calls it first.
+// Worker runs the test binary as a process of TestBackend if it was started as one, and then does
+// not return. TestMain must call it first.
 func Worker(o Stores) { backendtest.Worker(o.backend()) }
 
 func (o *Stores) backend() func(place string) (backend.Backend, error) {

@@ -22,8 +22,8 @@ var (
 	places   atomic.Int64
 )
 
-// inMemory returns stores of so many shards in the memory of this process. With a name of one of
-// broken in the environment, they are that.
+// inMemory returns stores with some number of shards in the memory of this process. If the
+// environment names one of broken, the stores are broken that way.
 func inMemory(shards int) storetest.Stores {
 	return storetest.Stores{
 		Fresh: func(testing.TB) string {
@@ -62,7 +62,7 @@ func BenchmarkStore(b *testing.B) { storetest.BenchmarkStore(b, inMemory(1)) }
 
 const brokenEnv = "STORETEST_BROKEN"
 
-// broken are stores that break a rule.
+// broken are stores that violate a rule.
 var broken = map[string]struct {
 	rule  string
 	spoil func(store.Store) store.Store
@@ -84,7 +84,7 @@ var broken = map[string]struct {
 
 var shared backendtest.Memory
 
-// changed is a Store with changed commits and results.
+// changed is a Store that modifies commits and results.
 type changed struct {
 	store.Store
 	commit func(*store.Commit)
@@ -128,7 +128,7 @@ func (s changed) Commit(ctx context.Context, c *store.Commit) error {
 	return s.Store.Commit(ctx, &d)
 }
 
-// deaf is a Store that does not heed contexts.
+// deaf is a Store that ignores contexts.
 type deaf struct{ store.Store }
 
 func (s deaf) Heads(ctx context.Context) (map[string]store.Head, error) {
@@ -156,7 +156,7 @@ func (s *keeping) Heads(ctx context.Context) (heads map[string]store.Head, err e
 	return maps.Clone(s.heads), err
 }
 
-// The kit finds a store that breaks a rule, and says which one.
+// The tests fail for a store that violates a rule, and name the rule.
 func TestBroken(t *testing.T) {
 	t.Parallel()
 	for name, b := range broken {

@@ -10,19 +10,19 @@ import (
 	"github.com/gotheus/gotheus/internal/backend"
 )
 
-// Most series are counters, or have a fixed number of words each of which adds up by itself. Runs of those are added
-// column by column, at about a ns for each word. All others go through chunkReader and family.merge, with the
-// same result.
+// Most series are counters, or have a fixed number of words that add up independently. Runs of such
+// series are added column by column, at about 1 ns per word. All others go through chunkReader and
+// family.merge, with the same result.
 
 type adding uint8
 
 const (
-	addMerged adding = iota // not word by word
+	addMerged adding = iota // by family.merge
 	addCounters
 	addWords
 )
 
-func (f *family) howToAdd() adding {
+func (f *family) addingKind() adding {
 	if f.def == nil || f.parts || f.shared || f.blocks || f.gauge || f.def.Stripes != 0 {
 		return addMerged
 	}
@@ -40,25 +40,24 @@ func (f *family) howToAdd() adding {
 // merger adds up the words of one chunk.
 type merger struct {
 	instances []*contributor
-	now       time.Time // by the clock of windows; zero: there is none
+	now       time.Time // by the clock of quantile windows; zero: not known
 	rows      []*row    // of the chunk
 
-	// Words of series side by side that are alike are in columns.
-	alike  [chunkSize]uint16 // how many series from this one on are of one family and add up word by word
-	has    [chunkSize]bool   // somebody has words of a series,
-	at     [chunkSize]int    // the first of which is here in acc; -1: they have no place yet
-	step   [chunkSize]int    // distance between its words
-	size   [chunkSize]int    // how many they are
+	// The words of adjacent series with the same layout are stored in columns.
+	runLen [chunkSize]uint16 // number of series from this one on that can be added as one run
+	has    [chunkSize]bool   // at least one contributor has words of the series
+	at     [chunkSize]int    // position of the first word in acc; -1: none yet
+	step   [chunkSize]int    // distance between the series' words in acc
+	size   [chunkSize]int    // number of words
 	acc    []uint64
-	most   uint64 // no count is above
+	most   uint64 // upper bound of all counts
 	oldest span
 
-	parts   []partOf
+	parts   []instancePart
 	scratch []uint64
 }
 
-// span is what is known of some series side by side: somebody has words of them, which say when they began,
-// and none began after latest.
+// span is a range of series that all have words and starts, none of them later than latest.
 type span struct {
 	from, to int
 	latest   uint64
@@ -66,32 +65,32 @@ type span struct {
 
 func (s span) has(from, to int) bool { return s.from <= from && to <= s.to }
 
-// begin begins with a chunk. mu is held.
+// begin starts a chunk. mu is held.
 func (m *merger) begin(s *Syncer, n uint32) {
 	m.rows = s.dir.chunk(n)
 	m.parts, m.most, m.oldest = m.parts[:0], 0, span{}
 	for i := len(m.rows) - 1; i >= 0; i-- {
 		switch r := m.rows[i]; {
-		case r.life != 0 || r.strange || r.fam.place == nil || r.fam.adding == addMerged || s.isDeleted(r):
-			m.alike[i] = 0
+		case r.life != 0 || r.invalid || r.fam.place == nil || r.fam.adding == addMerged || s.isDeleted(r):
+			m.runLen[i] = 0
 		case i+1 < len(m.rows) && m.rows[i+1].fam == r.fam:
-			m.alike[i] = m.alike[i+1] + 1
+			m.runLen[i] = m.runLen[i+1] + 1
 		default:
-			m.alike[i] = 1
+			m.runLen[i] = 1
 		}
 	}
-	size, first := 0, 0 // of the series that are alike
+	size, first := 0, 0 // of the series in columns
 	for i, r := range m.rows {
 		f := r.fam
 		m.has[i], m.at[i], m.step[i], m.size[i] = false, -1, 1, f.stored
-		if m.alike[i] == 0 {
+		if m.runLen[i] == 0 {
 			continue
 		}
-		if i == 0 || m.alike[i-1] != m.alike[i]+1 {
+		if i == 0 || m.runLen[i-1] != m.runLen[i]+1 {
 			first = i
 		}
-		m.step[i] = int(m.alike[first])
-		if m.at[i] = size + i - first; m.alike[i] == 1 {
+		m.step[i] = int(m.runLen[first])
+		if m.at[i] = size + i - first; m.runLen[i] == 1 {
 			size += m.step[i] * f.stored
 		}
 	}
@@ -99,7 +98,8 @@ func (m *merger) begin(s *Syncer, n uint32) {
 	clear(m.acc)
 }
 
-// isDeleted reports whether others are yet to hear that this process has deleted a series. mu is held.
+// isDeleted reports whether this process has deleted a series and not yet published that. mu is
+// held.
 func (s *Syncer) isDeleted(r *row) bool {
 	if len(s.deletes) == 0 {
 		return false
@@ -108,7 +108,8 @@ func (s *Syncer) isDeleted(r *row) bool {
 	return deleted
 }
 
-// words returns what all have of a series together, until the next call; nil if nobody has anything.
+// words returns the merged words of a series, valid until the next call; nil if no contributor has
+// any.
 func (m *merger) words(i int) []uint64 {
 	if !m.has[i] {
 		return nil
@@ -125,7 +126,7 @@ func (m *merger) words(i int) []uint64 {
 	return m.scratch
 }
 
-// set says what there is of a series.
+// set replaces the merged words of a series.
 func (m *merger) set(i int, words []uint64) {
 	m.most, m.has[i] = math.MaxUint64, true
 	if m.at[i] < 0 || m.size[i] != len(words) {
@@ -138,15 +139,16 @@ func (m *merger) set(i int, words []uint64) {
 	}
 }
 
-// forget begins anew with a series, which has another life than those that do not know it any more.
+// forget drops the words of earlier lives of a series.
 func (m *merger) forget(i int) {
 	m.has[i], m.oldest = false, span{}
-	for j := range m.alike[:i+1] { // runs end in front of it
-		m.alike[j] = min(m.alike[j], uint16(i-j))
+	for j := range m.runLen[:i+1] { // runs now end before it
+		m.runLen[j] = min(m.runLen[j], uint16(i-j))
 	}
 }
 
-// addRuns adds runs from r, until there is something that is better left to chunkReader, which goes on from there.
+// addRuns adds runs from r until it meets a record that chunkReader has to handle; r then continues
+// with that record.
 func (m *merger) addRuns(r *chunkReader) {
 	for r.left == 0 && len(r.b) > 0 {
 		old := *r
@@ -157,7 +159,8 @@ func (m *merger) addRuns(r *chunkReader) {
 	}
 }
 
-// addRun adds a run. If it cannot, it has added nothing, or there is an error that chunkReader finds as well.
+// addRun adds one run. If it returns false, it has added nothing, or the record has an error that
+// chunkReader will report.
 func (m *merger) addRun(r *chunkReader) bool {
 	head, ok := r.num()
 	first := r.end - chunkSize
@@ -166,13 +169,13 @@ func (m *merger) addRun(r *chunkReader) bool {
 		return false
 	}
 	many, ok := r.num()
-	if !ok || many == 0 || many > uint64(m.alike[at]) {
-		return false // of several families, or some are special
+	if !ok || many == 0 || many > uint64(m.runLen[at]) {
+		return false // spans several families, or includes special series
 	}
 	i, n := int(at), int(many)
 	f := m.rows[i].fam
 	c, b, ok := takeColumn(r.b, n)
-	if !ok || c.width > 0 { // lives
+	if !ok || c.width > 0 { // some have been deleted before
 		return false
 	}
 	known := m.oldest.has(i, i+n)
@@ -216,9 +219,9 @@ func (m *merger) addRun(r *chunkReader) bool {
 	return true
 }
 
-// add adds counts whose sums are far from any limit.
+// add adds counts whose sums are far below the limit.
 func (c *column) add(dst []uint64) {
-	b, whole := c.b, c.whole()
+	b, fast := c.b, c.fastLen()
 	switch c.width {
 	case 1:
 		b = b[:len(dst)]
@@ -240,25 +243,25 @@ func (c *column) add(dst []uint64) {
 		return
 	}
 	mask, width := c.mask, c.width
-	head, tail := dst[:whole], dst[whole:]
+	head, tail := dst[:fast], dst[fast:]
 	for i := range head {
 		head[i] += binary.LittleEndian.Uint64(b) & mask
 		b = b[width:]
 	}
 	for i := range tail {
-		tail[i] += c.at(whole + i)
+		tail[i] += c.at(fast + i)
 	}
 }
 
-// whole returns how many of the first values are followed by enough bytes to load 8 at once.
-func (c *column) whole() int {
+// fastLen returns how many leading values can be loaded as 8 bytes at once.
+func (c *column) fastLen() int {
 	if c.width == 0 {
 		return 0
 	}
 	return min(c.n, max(0, (len(c.b)-8)/c.width))
 }
 
-// addInts adds integers of counters; what is more than they hold goes to the floats, as in an update.
+// addInts adds integers of counters; overflow goes to the float words, as in an update.
 func (c *column) addInts(ints, floats []uint64) {
 	for i := range ints {
 		v := c.at(i)
@@ -282,7 +285,7 @@ func (c *column) addFloats(dst []uint64) {
 	}
 }
 
-// addStarts keeps the earliest starts of the series from i on.
+// addStarts keeps the earliest start of each series from i on.
 func (m *merger) addStarts(c *column, dst []uint64, i int, base uint64) {
 	latest := uint64(0)
 	for j := range dst {
@@ -290,7 +293,7 @@ func (m *merger) addStarts(c *column, dst []uint64, i int, base uint64) {
 		if old := dst[j]; v != 0 && (v < old || old == 0) {
 			dst[j] = v
 		}
-		latest = max(latest, dst[j]-1) // the greatest of all if it is not known
+		latest = max(latest, dst[j]-1) // wraps to the maximum if a start is not known
 	}
 	if latest != math.MaxUint64 && len(dst) >= m.oldest.to-m.oldest.from {
 		m.oldest = span{i, i + len(dst), latest + 1}

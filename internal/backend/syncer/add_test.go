@@ -10,18 +10,18 @@ import (
 	"github.com/gotheus/gotheus/internal/backend"
 )
 
-// What adds up while it is decoded is what merge makes of it, whatever the words are.
+// The fast path for runs gives the same result as merge, for any words.
 func TestAddFast(t *testing.T) {
 	t.Parallel()
 	rnd := rand.New(rand.NewPCG(1, 7))
-	s := newAlone(nil, options{manual: true})
+	s := newSingle(nil, options{manual: true})
 	var rows []*row
 	for _, def := range fuzzFamilies() {
 		fam := s.family(def)
 		s.appendFamily(fam, def.Help)
 	}
 	var fam *family
-	for i := range chunkSize { // gauges of mode Shared have other chunks
+	for i := range chunkSize { // gauges of mode Shared have separate chunks
 		if i == 0 || rnd.IntN(8) == 0 {
 			fam = s.dir.families[rnd.IntN(len(s.dir.families))]
 		}
@@ -65,7 +65,7 @@ func TestAddFast(t *testing.T) {
 		var fast, slow merger
 		fast.begin(s, 0)
 		slow.begin(s, 0)
-		clear(slow.alike[:])
+		clear(slow.runLen[:])
 		for id := range uint64(4) {
 			var w chunkWriter
 			w.begin(nil, 0)
@@ -92,7 +92,7 @@ func TestAddFast(t *testing.T) {
 				lives[i] = r.life
 			}
 			e1 := s.addChunk(&fast, c, 0)
-			for i, r := range rows { // which a damaged chunk may have raised
+			for i, r := range rows { // a damaged chunk may have raised it
 				r.life = lives[i]
 			}
 			e2 := s.addChunk(&slow, c, 0)
@@ -112,7 +112,7 @@ func TestAddFast(t *testing.T) {
 	}
 }
 
-// Starts are stored in ms and as differences, whatever they are.
+// Starts survive being stored in ms and as differences.
 func TestStarts(t *testing.T) {
 	t.Parallel()
 	s := newFuzzed(t)

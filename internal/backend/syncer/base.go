@@ -3,16 +3,17 @@ package syncer
 import (
 	"bytes"
 	"context"
+	"maps"
 	"slices"
 
 	"github.com/gotheus/gotheus/store"
 )
 
-// The base, which has what the dead have counted: reading it, and whether one that is found in the store has all that was in
-// the one that is known.
+// The base holds the counts of dead instances. This file reads it, and decides whether a base found
+// in the store contains everything in the known one.
 
-// readBase brings the base up to date: every process knows it, so that the dead survive as long as anybody
-// does.
+// readBase updates the known base. Every process keeps a copy, so that the counts of the dead
+// survive as long as any process does.
 func (s *Syncer) readBase(ctx context.Context, heads map[string]store.Head) error {
 	raw := heads[headBase].Value
 	if s.base.raw != nil && bytes.Equal(raw, s.base.raw) {
@@ -22,11 +23,11 @@ func (s *Syncer) readBase(ctx context.Context, heads map[string]store.Head) erro
 	if err := h.decode(raw); err != nil {
 		return err
 	}
-	known := s.base // until the other one has been read
+	known := s.base // until the new one has been read
 	switch {
-	case h.continues(&s.baseHead):
-	case h.unfolds(&s.baseHead, heads):
-		for n := range s.base.chunks { // versions may have been given twice
+	case h.extends(&s.baseHead):
+	case h.covers(&s.baseHead, heads):
+		for n := range s.base.chunks { // version numbers may have been used twice
 			s.dirty[n] = true
 		}
 		s.base.chunks = make(map[uint32]chunk)
@@ -65,10 +66,10 @@ func (s *Syncer) readBase(ctx context.Context, heads map[string]store.Head) erro
 	return nil
 }
 
-// continues reports whether h came from old by changes that this process need not know: it has the folds of old, side by
-// side. If there are others between them, or they are in another order, the store had gone back, and versions have been
-// given twice.
-func (h *baseHead) continues(old *baseHead) bool {
+// extends reports whether h derives from old by further changes: it has the folds of old in the
+// same, unbroken order. If other folds are between them, or the order differs, the store had gone
+// back, and version numbers have been used twice.
+func (h *baseHead) extends(old *baseHead) bool {
 	if h.version < old.version {
 		return false
 	}
@@ -82,42 +83,45 @@ func (h *baseHead) continues(old *baseHead) bool {
 		(h.version > old.version || has == len(h.folds))
 }
 
-// unfolds reports whether h lacks nothing that old has: who was folded into old, and is not in h, is in the store as
-// before. It is a base that has come to be when the store had gone back, or that somebody has restored who knew more
-// of it. Without that, two processes that have folded others would go on for ever to replace each other's bases.
-func (h *baseHead) unfolds(old *baseHead, heads map[string]store.Head) bool {
+// covers reports whether h loses nothing that old has: every instance that was folded into old but
+// not into h is in the store as a live head. Such a base arises when the store had gone back, or is
+// restored by a process that knew more. Without this rule, two processes that have both folded
+// would keep replacing each other's bases.
+func (h *baseHead) covers(old *baseHead, heads map[string]store.Head) bool {
 	if len(old.folds) == 0 {
-		return false // there is no telling
+		return false // no evidence
 	}
-	return !slices.ContainsFunc(h.missing(old), func(f fold) bool { return !f.isThere(heads, livePfx) })
+	return !slices.ContainsFunc(h.missing(old), func(f fold) bool { return !f.present(heads, livePfx) })
 }
 
-// prevails reports whether h stays in place of old, although that was restored once already and somebody has undone it: each
-// has folds that are nowhere else any more. That with more of these stays, or with the highest id among them. All processes
-// must agree, or they would go on for ever to replace each other's bases.
+// prevails reports whether h stays in place of old, although old was restored once and another
+// process replaced it again: each has folds that exist nowhere else. The base with more such folds
+// stays; if they are equal, the one with the highest id among them. All processes must agree on
+// this, or they would keep replacing each other's bases.
 func (h *baseHead) prevails(old *baseHead, heads map[string]store.Head) bool {
 	var n, other int
 	var last, otherLast uint64
 	for _, f := range h.missing(old) {
-		if !f.isThere(heads, livePfx) {
+		if !f.present(heads, livePfx) {
 			other, otherLast = other+1, max(otherLast, f.id)
 		}
 	}
 	for _, f := range old.missing(h) {
-		if !f.isThere(heads, livePfx) && !f.isThere(heads, deadPfx) {
+		if !f.present(heads, livePfx) && !f.present(heads, deadPfx) {
 			n, last = n+1, max(last, f.id)
 		}
 	}
 	return n > other || n == other && last > otherLast
 }
 
-// isThere reports whether a head with a prefix has what was folded.
-func (f fold) isThere(heads map[string]store.Head, prefix string) bool {
+// present reports whether a head with this prefix has what was folded.
+func (f fold) present(heads map[string]store.Head, prefix string) bool {
 	var h instanceHead
 	return h.decode(heads[prefix+instanceName(f.id)].Value) == nil && h.seq >= f.seq
 }
 
-// missing returns the folds of old that h does not have. What is older than all that h remembers does not count as missing.
+// missing returns the folds of old that h lacks. Folds older than the oldest one that h still lists
+// do not count as missing.
 func (h *baseHead) missing(old *baseHead) (list []fold) {
 	first := 0
 	if len(h.folds) == maxFolds {
@@ -129,4 +133,40 @@ func (h *baseHead) missing(old *baseHead) (list []fold) {
 		}
 	}
 	return list
+}
+
+// next returns a copy with the next version number.
+func (h *baseHead) next() baseHead {
+	n := *h
+	n.version++
+	n.chunks = maps.Clone(h.chunks)
+	if n.chunks == nil {
+		n.chunks = make(chunkSeqs)
+	}
+	n.folds = slices.Clone(h.folds)
+	return n
+}
+
+// put adds chunks of the base, and its head, to a commit.
+func (h *baseHead) put(c *store.Commit, group string, fresh map[uint32]chunk) {
+	if c.Parts == nil {
+		c.Parts = make(map[store.Key][]byte)
+	}
+	for n, ch := range fresh {
+		h.chunks[n] = ch.seq
+		c.Parts[partKey(group, n)] = ch.part()
+	}
+	if c.Heads == nil {
+		c.Heads = make(map[string][]byte)
+	}
+	c.Heads[headBase] = h.encode()
+}
+
+// setBase records the base that this process has just committed.
+func (s *Syncer) setBase(h baseHead, raw []byte, fresh map[uint32]chunk) {
+	s.baseHead, s.base.raw, s.base.gen = h, raw, h.gen
+	for n, ch := range fresh {
+		s.base.chunks[n] = ch
+		s.dirty[n] = true
+	}
 }

@@ -6,7 +6,7 @@ import (
 	"github.com/gotheus/gotheus/store"
 )
 
-// foldsOf returns a base into which instances from..to-1 were folded, and then more.
+// foldsOf returns a base with instances from..to-1 folded, and then more.
 func foldsOf(from, to uint64, more ...fold) *baseHead {
 	h := &baseHead{version: to - 1 + uint64(len(more))}
 	for id := from; id < to; id++ {
@@ -17,18 +17,18 @@ func foldsOf(from, to uint64, more ...fold) *baseHead {
 	return h
 }
 
-// Which bases have all that another one has, when they no longer remember all that was folded into them.
+// A base is recognised as an extension of another one, also when old folds are no longer listed.
 func TestBases(t *testing.T) {
 	t.Parallel()
 	heads := make(map[string]store.Head)
-	for id := uint64(2000); id < 2010; id++ { // are there again
+	for id := uint64(2000); id < 2010; id++ { // are live again
 		live := instanceHead{seq: 1}
 		heads[livePfx+instanceName(id)] = store.Head{Value: live.encode()}
 	}
 	many := func(from, to uint64) []fold { return foldsOf(from, to).folds }
 	for i, c := range []struct {
-		h, old             *baseHead
-		continues, unfolds bool
+		h, old            *baseHead
+		continues, covers bool
 	}{
 		{foldsOf(1, 10), foldsOf(1, 10), true, true},
 		{foldsOf(1, 11), foldsOf(1, 10), true, true},
@@ -38,11 +38,11 @@ func TestBases(t *testing.T) {
 		{foldsOf(1, 5000), foldsOf(1, 10), true, false},
 		{foldsOf(1, 10, fold{2000, 2}), foldsOf(1, 10, fold{2000, 1}), false, true},
 		{foldsOf(1, 10, fold{2000, 1}), foldsOf(1, 10, fold{2000, 2}), false, false},
-		// After the store had gone back: as many, the last of them the same.
+		// After the store had gone back: the same number of folds, and the same last one.
 		{foldsOf(1, 10, fold{50, 1}, fold{60, 1}), foldsOf(1, 10, fold{2000, 1}, fold{60, 1}), false, true},
 		{foldsOf(1, 10, fold{50, 1}, fold{60, 1}), foldsOf(1, 10, fold{40, 1}, fold{60, 1}), false, false},
 		{foldsOf(1, 10, fold{50, 1}, fold{60, 1}), foldsOf(1, 10, fold{60, 1}), false, true},
-		// The same after so many that not all are remembered.
+		// The same with more folds than are listed.
 		{foldsOf(1, 1000, fold{50_000, 1}), foldsOf(1, 1000, fold{2000, 1}, fold{2001, 1}), false, true},
 		{foldsOf(1, 1000, fold{50_000, 1}), foldsOf(1, 1000, fold{1999, 1}, fold{2001, 1}), false, false},
 		{foldsOf(1, 1000, many(50_000, 50_100)...), foldsOf(1, 1000, fold{2001, 1}), false, true},
@@ -51,11 +51,11 @@ func TestBases(t *testing.T) {
 		{foldsOf(1, 101, many(50_000, 50_200)...), foldsOf(1, 101, append(many(60_000, 60_050), many(50_000, 50_200)...)...), false, false},
 	} {
 		c.h.version, c.old.version = max(c.h.version, 1), max(c.old.version, 1)
-		if got := c.h.continues(c.old); got != c.continues {
+		if got := c.h.extends(c.old); got != c.continues {
 			t.Errorf("%d: continues: %v", i, got)
 		}
-		if got := c.h.unfolds(c.old, heads); got != c.unfolds {
-			t.Errorf("%d: unfolds: %v", i, got)
+		if got := c.h.covers(c.old, heads); got != c.covers {
+			t.Errorf("%d: covers: %v", i, got)
 		}
 	}
 }

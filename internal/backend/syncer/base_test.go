@@ -11,7 +11,7 @@ import (
 	"github.com/gotheus/gotheus/internal/backend/backendtest"
 )
 
-// publishTens lets each process publish a counter of its own: 10, 11, and so on.
+// publishTens makes each process publish a counter series of its own: 10, 11, and so on.
 func (m *sim) publishTens() {
 	for i, p := range m.procs {
 		p.words(counter, fmt.Sprintf("x=%q", p.name))[backend.CounterInt].Store(uint64(10 + i))
@@ -19,7 +19,7 @@ func (m *sim) publishTens() {
 	m.publish()
 }
 
-// watch lets the processes see for so long that others are silent that they fold them a moment later.
+// watch lets the processes see the silence of others for so long that they are about to fold them.
 func (m *sim) watch() {
 	for range 14 {
 		m.now = m.now.Add(time.Second)
@@ -31,8 +31,9 @@ func (m *sim) watch() {
 	}
 }
 
-// The store goes back to before one instance was folded, and somebody who has not heard of that folds another one:
-// whoever restores the base that it knows is not answered by the other's.
+// The store goes back to a state before one instance was folded, and a process that has not heard
+// of the fold folds another one. Two processes that restore their known bases do not replace each
+// other's for ever.
 func TestTwoBases(t *testing.T) {
 	t.Parallel()
 	m := newSim(t, 1)
@@ -70,8 +71,8 @@ func TestTwoBases(t *testing.T) {
 	}
 }
 
-// A process finds another base, in which somebody is not folded any more whom it knows as folded, and cannot read it
-// before the store loses everything: it still knows its own.
+// A process finds another base, which lacks a fold that it knows, and cannot read it before the
+// store loses everything: it still knows its own base.
 func TestOtherBaseNotRead(t *testing.T) {
 	t.Parallel()
 	m := newSim(t, 1)
@@ -101,7 +102,7 @@ func TestOtherBaseNotRead(t *testing.T) {
 	}
 	a.net.Next = nil
 	m.store.Restore(backendtest.Snapshot{})
-	for range 20 { // nobody else is left
+	for range 20 { // no other process is left
 		if err := a.s.Step(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -113,8 +114,9 @@ func TestOtherBaseNotRead(t *testing.T) {
 	}
 }
 
-// There were two servers for some time. Each has folded somebody, and then the same one, so that the versions of their bases
-// are the same: who comes from one to the other reads that as it is.
+// For some time there were two servers. Each folded an instance, and then both folded the same one,
+// so that their bases have equal versions: a process that moves to the other server reads its base
+// as it is.
 func TestBasesOfOneVersion(t *testing.T) {
 	t.Parallel()
 	m := newSim(t, 1)
@@ -146,7 +148,7 @@ func TestBasesOfOneVersion(t *testing.T) {
 	}
 	a.show(counter, "")
 	m.store.Restore(other)
-	for range 20 { // and folds the rest, b too
+	for range 20 { // folds the rest, including b
 		if err := a.s.Step(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -160,17 +162,17 @@ func TestBasesOfOneVersion(t *testing.T) {
 	}
 }
 
-// There were two servers for so long that neither knows any more what was folded into the other's base. One of the bases
-// is left, and everybody agrees which.
+// There were two servers for so long that neither base lists what was folded into the other one.
+// All processes agree on the one that stays.
 func TestOneBaseIsLeft(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
-		here, there int   // how many have left and are folded; here, a is folded besides
-		left        []int // of these
+		here, there int   // number of folded instances; here, a is folded too
+		left        []int // winner
 	}{
 		{3, 2, []int{3}},
 		{2, 4, []int{4}},
-		{2, 3, []int{2, 3}}, // the same number: by their ids
+		{2, 3, []int{2, 3}}, // equal numbers: by id
 	} {
 		m := newSim(t, 1)
 		a, b := m.start(), m.start()

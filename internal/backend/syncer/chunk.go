@@ -9,16 +9,18 @@ import (
 	"time"
 )
 
-// The words of a chunk, in ascending order of the series' numbers. Each record begins with the distance to the
-// series before (or to the chunk's first) times 4 plus what it is:
+// The format of the words of a chunk, in ascending order of series numbers. Each record begins with
+// a varint: the distance from the previous series (or from the start of the chunk) times 4, plus
+// the kind of record:
 //
-//	run      series of one family side by side: how many, then columns: their lives, their first words, and so on
+//	run      adjacent series of a family: how many, then columns: lives, first words, …
 //	varying  a series of a family with blocks: life, how many words, words
-//	deleted  a series that was deleted, up to before its life: life
+//	deleted  a deleted series: the life that comes next
 //
-// A column is how many bytes a value has, from 0 to 8, and the values, little-endian. Words that hold float64 bits are
-// stored with their bytes in reverse order, since most floats end in zeros. Starts are in ms; a column of them begins
-// with the least, and then has the differences to it plus one, or 0 for what is not known.
+// A column is one byte with the width of its values, from 0 to 8 bytes, and then the values,
+// little-endian. Words that hold float64 bits are stored with their bytes reversed, since most
+// floats end in zeros. Starts are in ms; a column of starts is preceded by the earliest one, and
+// holds differences to it plus one, or 0 if a start is not known.
 const (
 	recordRun = iota
 	recordVarying
@@ -26,8 +28,8 @@ const (
 	recordBits = 2
 )
 
-// startUnit is the resolution of starts as they are stored. They are rounded down: what began with a series must
-// not seem older.
+// startUnit is the resolution of stored starts. They are rounded down, so that nothing seems older
+// than its series.
 const (
 	startUnit = uint64(time.Millisecond)
 	maxStart  = math.MaxUint64 / startUnit
@@ -41,11 +43,11 @@ type chunkWriter struct {
 	next uint32
 	n    int
 
-	// A run that is not written yet.
+	// The run being collected.
 	fam   *family
 	first uint32
 	lives []uint64
-	words []uint64 // of all its series, one after the other
+	words []uint64 // of all its series, one series after another
 }
 
 func (w *chunkWriter) begin(b []byte, chunk uint32) {
@@ -53,7 +55,7 @@ func (w *chunkWriter) begin(b []byte, chunk uint32) {
 	w.fam, w.lives, w.words = nil, w.lives[:0], w.words[:0]
 }
 
-// entry appends a series; words is nil if it was deleted.
+// entry appends a series; nil words mean that it was deleted.
 func (w *chunkWriter) entry(id uint32, life uint64, f *family, words []uint64) {
 	w.n++
 	if words != nil && !f.blocks {
@@ -75,7 +77,7 @@ func (w *chunkWriter) entry(id uint32, life uint64, f *family, words []uint64) {
 	w.b = binary.AppendUvarint(w.b, life)
 	w.b = binary.AppendUvarint(w.b, uint64(len(words)))
 	for i, v := range words {
-		w.b = binary.AppendUvarint(w.b, f.stow(i, v))
+		w.b = binary.AppendUvarint(w.b, f.toStored(i, v))
 	}
 }
 
@@ -84,8 +86,8 @@ func (w *chunkWriter) record(id uint32, what uint64) {
 	w.next = id + 1
 }
 
-// stow returns a word as it is stored.
-func (f *family) stow(i int, v uint64) uint64 {
+// toStored returns a word in its stored form.
+func (f *family) toStored(i int, v uint64) uint64 {
 	switch {
 	case i == f.start:
 		return v / startUnit
@@ -95,7 +97,7 @@ func (f *family) stow(i int, v uint64) uint64 {
 	return v
 }
 
-// flush writes the run.
+// flush writes the collected run.
 func (w *chunkWriter) flush() {
 	if w.fam == nil {
 		return
@@ -109,7 +111,7 @@ func (w *chunkWriter) flush() {
 		least := uint64(math.MaxUint64)
 		if i == f.start || f.isFloat(i) {
 			for at := i; at < len(w.words); at += f.stored {
-				v := f.stow(i, w.words[at])
+				v := f.toStored(i, w.words[at])
 				if w.words[at] = v; v != 0 {
 					least = min(least, v)
 				}
@@ -131,7 +133,7 @@ func (w *chunkWriter) flush() {
 	w.fam, w.lives, w.words = nil, w.lives[:0], w.words[:0]
 }
 
-// column writes every step-th value, from the one at first on.
+// column writes every step-th value, starting at first.
 func (w *chunkWriter) column(values []uint64, first, step int) {
 	all := uint64(0)
 	for at := first; at < len(values); at += step {
@@ -146,13 +148,13 @@ func (w *chunkWriter) column(values []uint64, first, step int) {
 	w.b = slices.Grow(w.b, n*width+8)[:begin+n*width+8]
 	dst := w.b[begin:]
 	for at := first; at < len(values); at += step {
-		binary.LittleEndian.PutUint64(dst, values[at]) // the next one overwrites what is too much
+		binary.LittleEndian.PutUint64(dst, values[at]) // the next one overwrites the excess
 		dst = dst[width:]
 	}
 	w.b = w.b[:begin+n*width]
 }
 
-// end returns what was encoded.
+// end returns the encoded chunk.
 func (w *chunkWriter) end() []byte {
 	w.flush()
 	return w.b
@@ -160,13 +162,13 @@ func (w *chunkWriter) end() []byte {
 
 // column is a column that is being read.
 type column struct {
-	b     []byte // all values, and what comes behind
+	b     []byte // all values and the bytes after them
 	n     int
 	width int
 	mask  uint64
 }
 
-// takeColumn takes a column of n values from b; false if it is not there.
+// takeColumn splits a column of n values off b. ok is false if b is too short or invalid.
 func takeColumn(b []byte, n int) (c column, rest []byte, ok bool) {
 	if len(b) == 0 || b[0] > 8 || len(b)-1 < n*int(b[0]) {
 		return c, b, false
@@ -189,7 +191,7 @@ func (c *column) at(i int) uint64 {
 	return v
 }
 
-// takeStarts takes a column of starts. A value v of it, unless it is 0, means (base + v) ms.
+// takeStarts splits off a column of starts. A value v other than 0 means (base + v) ms.
 func takeStarts(b []byte, n int) (c column, base uint64, rest []byte, ok bool) {
 	least, size := binary.Uvarint(b)
 	if size <= 0 || least > maxStart {
@@ -201,7 +203,7 @@ func takeStarts(b []byte, n int) (c column, base uint64, rest []byte, ok bool) {
 	return c, least - 1, rest, true
 }
 
-// startAt returns the start i in ns; 0 if it is not known.
+// startAt returns start i in ns; 0 if it is not known.
 func (c *column) startAt(i int, base uint64) uint64 {
 	v := c.at(i)
 	if v == 0 {
@@ -210,7 +212,7 @@ func (c *column) startAt(i int, base uint64) uint64 {
 	return min(v+base, maxStart) * startUnit
 }
 
-// chunkReader decodes what chunkWriter has encoded, without the seq in front.
+// chunkReader decodes the output of chunkWriter.
 type chunkReader struct {
 	b    []byte
 	next uint32
@@ -222,7 +224,7 @@ type chunkReader struct {
 	empty bool
 	words []uint64 // valid until the next entry
 
-	left  int // of a run
+	left  int // series left in the current run
 	lives column
 	buf   []uint64
 }
@@ -242,10 +244,11 @@ func (r *chunkReader) num() (uint64, bool) {
 	return v, true
 }
 
-// read reads the next entry; false at the end. The directory d says what the words are.
+// read reads the next entry; it returns false at the end. The directory d determines the layout of
+// the words.
 func (r *chunkReader) read(d *directory) (bool, error) {
 	if r.left > 0 {
-		r.serve(d)
+		r.nextInRun(d)
 		return true, nil
 	}
 	if len(r.b) == 0 {
@@ -265,7 +268,7 @@ func (r *chunkReader) read(d *directory) (bool, error) {
 		if !r.run(d) {
 			return false, errWords
 		}
-		r.serve(d)
+		r.nextInRun(d)
 		return true, nil
 	case recordVarying:
 		if !r.row.fam.blocks {
@@ -309,7 +312,7 @@ func (r *chunkReader) read(d *directory) (bool, error) {
 	return true, nil
 }
 
-// runOf returns the family of a run that begins with series r.next, and how many series it has.
+// runOf returns the family of a run that begins with series r.next, and its number of series.
 func (r *chunkReader) runOf(d *directory) (f *family, n int, ok bool) {
 	many, ok := r.num()
 	if !ok || many == 0 || many > uint64(r.end-r.next) {
@@ -364,8 +367,8 @@ func (r *chunkReader) run(d *directory) bool {
 	return true
 }
 
-// serve goes on in a run.
-func (r *chunkReader) serve(d *directory) {
+// nextInRun moves to the next series of the run.
+func (r *chunkReader) nextInRun(d *directory) {
 	r.id = r.next
 	r.row = d.row(r.id)
 	size := r.row.fam.stored

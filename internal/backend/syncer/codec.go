@@ -9,25 +9,26 @@ import (
 	"github.com/gotheus/gotheus/store"
 )
 
-// How records are encoded. All numbers are unsigned varints unless a size is given. Changing any of this
-// changes what is stored: formatVersion must then be raised.
+// The encoding of records. All numbers are unsigned varints unless a size is given. Any change here
+// changes the stored format and must raise formatVersion.
 //
-//	head "meta"    version, epoch (8 bytes), flags, then for families, series and shared gauges each:
-//	               how many the directory has and the chain (8 bytes) over them; deletions, joins,
-//	               which shard this is, of how many
+//	head "meta"    version, epoch (8 bytes), flags; for families, series and shared gauges:
+//	               number of entries and the chain (8 bytes) over them; deletions, joins,
+//	               index of the shard, number of shards
 //	head "base"    version, generation (8 bytes), highest stamp, chunks, folds
-//	head "g<gen>"  8 random bytes: there is, or there is being made, a base of that generation
-//	head "i<id>"   seq, start in ms, number, alive in ms, highest stamp, pid, join, host (length, bytes), rivals, chunks
-//	head "x<id>"   the same, of an instance that was folded
-//	  rivals       how many; for each: number of the family
-//	  chunks       how many; for each: difference to the number before, seq
-//	  folds        how many; for each: id (8 bytes), seq, age in versions
-//	part f, n      family n: words, list and flags, number of the word with the start plus one, schema
-//	               (length, bytes), help (length, bytes)
+//	head "g<gen>"  8 random bytes: that generation of the base exists or is being written
+//	head "i<id>"   seq, start in ms, number, alive in ms, highest stamp, pid, join,
+//	               host (length, bytes), variants, chunks
+//	head "x<id>"   the same, for a folded instance
+//	  variants     how many; for each: number of the family
+//	  chunks       how many; for each: difference from the previous number, seq
+//	  folds        how many; for each: id (8 bytes), seq
+//	part f, n      family n: words, list and flags, index of the start plus one,
+//	               schema (length, bytes), help (length, bytes)
 //	part d, n      256 entries of the directory: family, label text (length, bytes)
 //	part b<gen>, n words of the base for the series of directory part n
 //	part i<id>, n  words of an instance for the series of directory part n
-//	  words        seq, then what chunk.go says
+//	  words        seq, then the records described in chunk.go
 const formatVersion = 2
 
 const (
@@ -44,16 +45,14 @@ const (
 	groupDirectory = "d"
 	groupBase      = "b"
 
-	// Shared gauges have chunks of their own, whose numbers begin here: who sets one must know what the
-	// others have added.
+	// Shared gauges have separate chunks, numbered from here on: to set one, a process must
+	// know what the others have added.
 	gaugeChunks = 1 << 20
 
-	maxFolds = 512 // that the base remembers
+	maxFolds = 512 // listed in the head of the base
 )
 
 var errFormat = errors.New("syncer: damaged record")
-
-// writer and reader of varints.
 
 func appendBytes[T string | []byte](b []byte, v T) []byte {
 	return append(binary.AppendUvarint(b, uint64(len(v))), v...)
@@ -102,8 +101,8 @@ func (r *reader) end(what string) error {
 	return nil
 }
 
-// tally says how many entries a list of the directory has, and a hash over all of them in their order: two
-// directories with the same tally are the same.
+// tally is the number of entries in a list of the directory, and a hash chain over them:
+// directories with equal tallies are equal.
 type tally struct {
 	n     uint64
 	chain uint64
@@ -133,12 +132,12 @@ const (
 
 type meta struct {
 	epoch      uint64
-	recovering bool // the epoch before has been lost, and not all have published again
-	recovered  bool // that was so
+	recovering bool // the previous epoch was lost, and not everything is published again
+	recovered  bool // a recovery has finished
 	lists      [lists]tally
-	deletions  uint64 // how many there have been
+	deletions  uint64 // number of deletions so far
 	joins      uint64
-	shard      uint64 // which the store is, of how many
+	shard      uint64 // index of this shard
 	shards     uint64
 }
 
@@ -169,7 +168,7 @@ func (m *meta) decode(b []byte) error {
 		if len(b) > 0 {
 			have = fmt.Sprint(b[0])
 		}
-		return fmt.Errorf("%w: head meta: version %s of the format, this process has %d: processes of different versions need namespaces of their own", errFormat, have, formatVersion)
+		return fmt.Errorf("%w: head meta: format version %s, but this process has %d: processes with different versions need separate namespaces", errFormat, have, formatVersion)
 	}
 	r := reader{b: b[1:]}
 	m.epoch = r.fixed()
@@ -184,7 +183,7 @@ func (m *meta) decode(b []byte) error {
 	return r.end("head meta")
 }
 
-// chunkSeqs are the parts that a contributor has, each with the seq at which it was written.
+// chunkSeqs maps the chunks of a contributor to the seq with which each was written.
 type chunkSeqs map[uint32]uint64
 
 func (c chunkSeqs) append(b []byte) []byte {
@@ -218,18 +217,18 @@ func readChunkSeqs(r *reader) chunkSeqs {
 	return c
 }
 
-// instanceHead is what an instance says about itself.
+// instanceHead is the head of an instance.
 type instanceHead struct {
-	seq     uint64
-	startMS uint64
-	number  uint64
-	aliveMS uint64
-	stamp   uint64
-	pid     uint64
-	join    uint64 // its place in the order in which instances have joined
-	host    string
-	rivals  []uint32
-	chunks  chunkSeqs
+	seq      uint64
+	startMS  uint64
+	number   uint64
+	aliveMS  uint64
+	stamp    uint64
+	pid      uint64
+	join     uint64 // position in the order of joining
+	host     string
+	variants []uint32
+	chunks   chunkSeqs
 }
 
 func (h *instanceHead) encode() []byte {
@@ -237,8 +236,8 @@ func (h *instanceHead) encode() []byte {
 	for _, v := range []uint64{h.seq, h.startMS, h.number, h.aliveMS, h.stamp, h.pid, h.join} {
 		b = binary.AppendUvarint(b, v)
 	}
-	b = binary.AppendUvarint(appendBytes(b, h.host), uint64(len(h.rivals)))
-	for _, id := range h.rivals {
+	b = binary.AppendUvarint(appendBytes(b, h.host), uint64(len(h.variants)))
+	for _, id := range h.variants {
 		b = binary.AppendUvarint(b, uint64(id))
 	}
 	return h.chunks.append(b)
@@ -254,27 +253,27 @@ func (h *instanceHead) decode(b []byte) error {
 	if n > uint64(len(r.b)) {
 		r.bad, n = true, 0
 	}
-	h.rivals = nil
+	h.variants = nil
 	for range n {
-		h.rivals = append(h.rivals, uint32(r.num()))
+		h.variants = append(h.variants, uint32(r.num()))
 	}
 	h.chunks = readChunkSeqs(&r)
 	return r.end("head of an instance")
 }
 
-// fold says that an instance's words as of a seq are in the base.
+// fold records that an instance's words as of a seq are in the base.
 type fold struct {
 	id  uint64
 	seq uint64
 }
 
-// baseHead is the head of what instances have left behind.
+// baseHead is the head of the base.
 type baseHead struct {
 	version uint64
-	gen     uint64 // where its parts are; 0: in the group without a number
+	gen     uint64 // generation: names the group of its parts; 0: the group without a number
 	stamp   uint64
 	chunks  chunkSeqs
-	folds   []fold // the newest last
+	folds   []fold // newest last
 }
 
 func (h *baseHead) encode() []byte {

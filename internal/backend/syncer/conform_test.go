@@ -15,7 +15,7 @@ var (
 	places   atomic.Int64
 )
 
-// The kit's rules, over a store in memory and a network that loses one call in twenty.
+// The conformance kit, over a store in memory and a network that loses one call in twenty.
 func TestBackend(t *testing.T) {
 	backendtest.TestBackend(t, backendtest.Backends{
 		Fresh: func(testing.TB) string {
@@ -30,7 +30,7 @@ func TestBackend(t *testing.T) {
 	})
 }
 
-// The same over four stores, between which series are distributed.
+// The same over four shards.
 func TestShardedBackend(t *testing.T) {
 	backendtest.TestBackend(t, backendtest.Backends{
 		Fresh: func(testing.TB) string {

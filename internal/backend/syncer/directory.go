@@ -10,69 +10,69 @@ import (
 	"github.com/gotheus/gotheus/internal/index"
 )
 
-// family is a family that this process or another one has.
+// family is a family of this or another process.
 type family struct {
-	def       *backend.Family // nil: a later version's, which cannot be shown
+	def       *backend.Family // nil: from a later version, cannot be shown
 	schema    string
 	kind      backend.Kind
-	parts     bool // each instance's words are shown on their own
+	parts     bool // each instance's words are shown separately
 	gauge     bool // the words are those of a gauge
-	blocks    bool // the number of words can grow when they are merged
+	blocks    bool // merging can increase the number of words
 	exemplars bool
 	shared    bool // a gauge of mode Shared
-	stored    int  // words of a series as they are stored
-	start     int  // which of them is the start; -1: none
+	stored    int  // number of stored words per series
+	start     int  // index of the start among them; -1: none
 	adding    adding
-	snapshots []bool // which words of a window belong to snapshots; nil: it has none
+	snapshots []bool // which words are snapshots of a quantile window; nil: none are
 	place     *index.Family
-	mine      *index.Family // in the list of own words
+	ownPlace  *index.Family // in the index of own words
 	rows      map[string]*row
-	id        int    // in the directory; -1: not there yet
-	order     uint64 // age, among rivals
-	own       bool   // this process has asked for it
+	id        int    // number in the directory; -1: none yet
+	order     uint64 // age, to order variants
+	own       bool   // this process declares it
 }
 
 // row is a series.
 type row struct {
 	fam    *family
 	labels string
-	id     uint32 // in the directory
-	life   uint64 // how often it was deleted, as far as is known
+	id     uint32 // number in the directory
+	life   uint64 // how often it is known to have been deleted
 	own    *own   // nil: this process does not update it
 
-	strange bool // labels are none of the family's, so that no page may show it
+	invalid bool // the labels do not fit the family: never shown
 
-	// What a page shows, made by the first merge that finds something.
+	// What pages show; created by the first merge that finds words.
 	words backend.Words
-	slots map[int]*slot // by an instance's number, if the family has parts
+	slots map[int]*slot // by number of the instance, if the family has parts
 }
 
 // own is a series that this process updates.
 type own struct {
 	words    backend.Words
 	gauge    *sharedGauge // of a shared gauge
-	ticket   uint64       // of the last Set of a gauge with mode Latest that has a stamp
-	stamp    uint64       // in place of that ticket
-	deleting bool         // by this process, which is yet to tell the others
+	ticket   uint64       // of the last stamped Set, for gauges of mode Latest
+	stamp    uint64       // stored in place of that ticket
+	deleting bool         // deleted by this process, not yet published
 }
 
-// slot is what the instance with some number has of a series.
+// slot holds the words of a series for the instance with some number.
 type slot struct {
 	words backend.Words
 	owner atomic.Uint64
 	life  uint64
-	seen  bool // during a merge
+	seen  bool // in the current merge
 }
 
 const noID = ^uint32(0)
 
-// directory gives series the numbers under which they are stored. It only grows, and is the same for all
-// processes, until the store loses some of it.
+// directory maps series to the numbers under which they are stored. It only grows, and is the same
+// in all processes, unless the store loses some of it.
 type directory struct {
 	families []*family
-	rows     [2][]*row // series; shared gauges
+	rows     [2][]*row // of series, and of shared gauges
 	tallies  [lists]tally
-	helps    map[string]bool // schema, zero byte and help text of each family
+	helps    map[string]bool // schema, a zero byte and help text of each entry
 }
 
 func (d *directory) row(id uint32) *row {
@@ -86,7 +86,7 @@ func (d *directory) row(id uint32) *row {
 	return nil
 }
 
-// chunk returns the rows of a part of the directory.
+// chunk returns the rows of a chunk.
 func (d *directory) chunk(n uint32) []*row {
 	rows := d.rows[0]
 	if n >= gaugeChunks {
@@ -96,7 +96,7 @@ func (d *directory) chunk(n uint32) []*row {
 	return rows[first:min(first+chunkSize, uint64(len(rows)))]
 }
 
-// append puts a row at the end of its list.
+// append adds a row to the end of its list.
 func (d *directory) append(r *row) {
 	list := r.fam.list() - series
 	id := uint32(len(d.rows[list]))
@@ -127,7 +127,7 @@ func (f *family) list() int {
 	return series
 }
 
-// entry returns what the directory says about a family.
+// entry returns a family's entry in the directory.
 func (f *family) entry(help string) []byte {
 	b := binary.AppendUvarint(nil, uint64(f.stored))
 	list := byte(series)
@@ -142,12 +142,12 @@ func (f *family) entry(help string) []byte {
 	return appendBytes(appendBytes(b, f.schema), help)
 }
 
-// entry appends what the directory says about a series.
+// entry appends a series' entry in the directory.
 func (r *row) entry(b []byte) []byte {
 	return appendBytes(binary.AppendUvarint(b, uint64(r.fam.id)), r.labels)
 }
 
-// newFamily returns the family with a schema; def is nil if this version cannot read it.
+// newFamily returns a new family. def is nil if this version cannot parse the schema.
 func newFamily(schema string, def *backend.Family, stored, start int, shared bool) *family {
 	f := &family{def: def, schema: schema, id: -1, stored: stored, start: start, shared: shared, rows: make(map[string]*row)}
 	if def != nil {
@@ -168,12 +168,12 @@ func newFamily(schema string, def *backend.Family, stored, start int, shared boo
 				f.snapshots[i] = def.Snapshot(i, stored)
 			}
 		}
-		f.adding = f.howToAdd()
+		f.adding = f.addingKind()
 	}
 	return f
 }
 
-// family finds or makes a family. mu is held.
+// family returns the family of a definition. mu is held.
 func (s *Syncer) family(def *backend.Family) *family {
 	if f := s.known[def]; f != nil {
 		return f
@@ -185,12 +185,12 @@ func (s *Syncer) family(def *backend.Family) *family {
 		f = newFamily(schema, def, storedWords(def), startWord(def), shared)
 		f.place = s.index.Declare(def, s.order())
 		s.schemas[schema] = f
-		s.noteRival(f)
+		s.noteVariant(f)
 	}
 	f.own = true
 	if !slices.ContainsFunc(s.declared, func(d declaration) bool { return d.fam == f && d.help == def.Help }) {
 		s.declared = append(s.declared, declaration{fam: f, help: def.Help})
-		s.declareMine(f, def.Help)
+		s.declareOwn(f, def.Help)
 	}
 	s.known[def] = f
 	return f
@@ -203,7 +203,7 @@ func isShared(def *backend.Family) bool {
 	return (def.Kind == backend.Gauge || def.Kind == backend.StateSet) && def.Mode == backend.Shared && def.Block.Role == 0
 }
 
-// storedWords returns how many words a series has at first, as it is stored.
+// storedWords returns the initial number of stored words of a series.
 func storedWords(def *backend.Family) int {
 	if isShared(def) {
 		return gaugeWords
@@ -211,7 +211,7 @@ func storedWords(def *backend.Family) int {
 	return def.Words()
 }
 
-// startWord returns which of a series' words is the start; -1: none is.
+// startWord returns the index of the start among a series' words; -1: none.
 func startWord(def *backend.Family) int {
 	w := make(backend.Words, def.Words())
 	if start := def.Start(w); start != nil {
@@ -225,15 +225,15 @@ func startWord(def *backend.Family) int {
 	return -1
 }
 
-// declaration is a family that this process has asked for.
+// declaration is a family that this process declares.
 type declaration struct {
 	fam  *family
 	help string
 }
 
-// order returns the age of a family that the directory does not have yet: newer than all that are there.
+// order returns the age of a family that is not in the directory yet: newer than all others.
 func (s *Syncer) order() uint64 {
-	if s.shard.at > 0 { // the first shard's directory has all families, and says
+	if s.shard.at > 0 { // decided by the first shard, whose directory has all families
 		return 0
 	}
 	s.lastOrder++
@@ -266,7 +266,7 @@ func (s *Syncer) readFamily(entry []byte) error {
 	if f == nil {
 		def, err := backend.ParseSchema(schema)
 		if err != nil {
-			def = nil // of a later version
+			def = nil // from a later version
 		}
 		f = newFamily(schema, def, int(stored), int(start)-1, list == gauges)
 		if def == nil {
@@ -276,7 +276,7 @@ func (s *Syncer) readFamily(entry []byte) error {
 		} else {
 			def.Help = help
 			f.place = s.index.Declare(def, s.order())
-			s.noteRival(f)
+			s.noteVariant(f)
 		}
 		s.schemas[schema] = f
 	} else if err := f.check(stored, list, start, blocks); err != nil {
@@ -286,17 +286,17 @@ func (s *Syncer) readFamily(entry []byte) error {
 	return nil
 }
 
-// check compares what the directory says about a family with what its schema means.
+// check compares a family's entry with its schema.
 func (f *family) check(stored, list, start uint64, blocks bool) error {
 	same := list == uint64(f.list()) && blocks == f.blocks && int(stored) == f.stored && int(start) == f.start+1
 	if same && (f.def == nil || f.stored == storedWords(f.def) && f.start == startWord(f.def) && f.shared == isShared(f.def)) {
 		return nil
 	}
-	return fmt.Errorf("%w: family with schema %q: its words are not as the schema says", errFormat, f.schema)
+	return fmt.Errorf("%w: family with schema %q: its words do not match the schema", errFormat, f.schema)
 }
 
-// appendFamily puts a family at the end of the directory. Which of several with one name is older is the same for all
-// processes: it is as the directory says. mu is held.
+// appendFamily appends a family to the directory, whose order decides, in all processes alike,
+// which variants are older. mu is held.
 func (s *Syncer) appendFamily(f *family, help string) {
 	known := f.id >= 0
 	s.dir.appendFamily(f, help)
@@ -321,16 +321,17 @@ func (s *Syncer) readSeries(r *reader, list int) error {
 	f := s.dir.families[id]
 	row := f.row(labels)
 	if f.def != nil {
-		if _, err := f.def.LabelValues(labels); err != nil { // it has a number all the same
-			row.strange = true
-			s.strange = fmt.Errorf("%w: directory: %w", errFormat, err)
+		if _, err := f.def.LabelValues(labels); err != nil { // the series keeps its number
+			row.invalid = true
+			s.invalid = fmt.Errorf("%w: directory: %w", errFormat, err)
 		}
 	}
 	s.dir.append(row)
 	return nil
 }
 
-// forget empties the directory: the store has lost some of it, and may have numbered others anew.
+// forgetDirectory empties the directory, since the store has lost some of it and may number other
+// series anew.
 func (s *Syncer) forgetDirectory() {
 	for _, f := range s.schemas {
 		f.id = -1

@@ -8,15 +8,15 @@ import (
 	"github.com/gotheus/gotheus/store"
 )
 
-// NewManual returns a Syncer that does nothing by itself.
+// NewManual returns a Syncer without a background goroutine.
 func NewManual(st store.Store, o store.Options, now func() time.Time) *Syncer {
-	return newAlone(st, options{Options: o, manual: true, now: now})
+	return newSingle(st, options{Options: o, manual: true, now: now})
 }
 
-// SetPiece says about how much one commit puts.
+// SetPiece sets the approximate size of a commit.
 func (s *Syncer) SetPiece(n int) { s.piece = n }
 
-// Step is what the background does.
+// Step is one round of the background goroutine.
 func (s *Syncer) Step(ctx context.Context) error {
 	return s.exclusive(ctx, func(ctx context.Context) error {
 		if err := s.publish(ctx); err != nil {
@@ -29,19 +29,19 @@ func (s *Syncer) Step(ctx context.Context) error {
 func (s *Syncer) Publish(ctx context.Context) error { return s.exclusive(ctx, s.publish) }
 func (s *Syncer) Refresh(ctx context.Context) error { return s.exclusive(ctx, s.refresh) }
 
-// Maintain is a part of what the background does.
+// Maintain is the part of Step that folds and restores.
 func (s *Syncer) Maintain(ctx context.Context) error { return s.exclusive(ctx, s.maintain) }
 
-// Joined returns when this instance joined, in the order of the store; 0: not as far as it knows.
+// Joined returns the join number of this instance; 0 if it knows none.
 func (s *Syncer) Joined() uint64 { return s.self.head.join }
 
 // Listed returns how many series the directory has.
 func (s *Syncer) Listed() int { return len(s.dir.rows[0]) + len(s.dir.rows[1]) }
 
-// Dump describes what is known of the store.
+// Dump describes the known state of the store.
 func (s *Syncer) Dump() (lines []string) {
 	one := func(what string, h instanceHead, list []entry) {
-		line := fmt.Sprintf("  %s seq %d number %d join %d rivals %v:", what, h.seq, h.number, h.join, h.rivals)
+		line := fmt.Sprintf("  %s seq %d number %d join %d variants %v:", what, h.seq, h.number, h.join, h.variants)
 		for _, e := range list {
 			line += fmt.Sprintf(" %s{%s}/%d=%v", e.row.fam.def.Name, e.row.labels, e.life, e.words)
 		}

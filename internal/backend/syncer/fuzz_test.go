@@ -8,7 +8,7 @@ import (
 	"github.com/gotheus/gotheus/internal/backend"
 )
 
-// fuzzFamilies have words of every form.
+// fuzzFamilies have words of every kind.
 func fuzzFamilies() []*backend.Family {
 	native := &backend.Family{Name: "n", Help: "N.", Kind: backend.Histogram, Native: &backend.Native{Schema: 3, MaxBuckets: 160}}
 	counter := &backend.Family{Name: "c_total", Help: "C.", Kind: backend.Counter}
@@ -25,9 +25,9 @@ func fuzzFamilies() []*backend.Family {
 	}
 }
 
-// newFuzzed returns a syncer whose directory has a series of each family.
+// newFuzzed returns a syncer whose directory has one series of each family.
 func newFuzzed(t testing.TB) *Syncer {
-	s := newAlone(nil, options{manual: true})
+	s := newSingle(nil, options{manual: true})
 	for _, f := range fuzzFamilies() {
 		if err := f.Check(); err != nil {
 			t.Fatal(err)
@@ -39,7 +39,7 @@ func newFuzzed(t testing.TB) *Syncer {
 	return s
 }
 
-// Whatever is in a record, it is refused or read, and what is read can be written, merged and shown.
+// Any record is either refused or read; what is read can be written, merged and shown.
 func FuzzChunk(f *testing.F) {
 	s := newFuzzed(f)
 	for list, n := range []uint32{0, gaugeChunks} {
@@ -73,7 +73,7 @@ func FuzzChunk(f *testing.F) {
 				t.Fatalf("%v became %v, %v", entries, again, err)
 			}
 		}
-		// As what another process has left behind, twice.
+		// As the words of another process, twice.
 		s.others[1] = &contributor{id: 1, live: true, chunks: map[uint32]chunk{n: c}}
 		s.others[2] = &contributor{id: 2, live: true, head: instanceHead{number: 1}, chunks: map[uint32]chunk{n: c}}
 		s.dirty[n] = true
@@ -119,13 +119,13 @@ func FuzzHeads(f *testing.F) {
 	})
 }
 
-// Records of the directory that are not what this version writes are refused, or kept as they are.
+// Directory records that this version does not write are refused or kept unchanged.
 func FuzzDirectory(f *testing.F) {
 	for _, def := range fuzzFamilies() {
 		f.Add(newFamily(def.Schema(), def, storedWords(def), startWord(def), isShared(def)).entry("Help."), []byte("\x00\x00"))
 	}
 	f.Fuzz(func(t *testing.T, family, entries []byte) {
-		s := newAlone(nil, options{manual: true})
+		s := newSingle(nil, options{manual: true})
 		if s.readFamily(family) != nil {
 			return
 		}

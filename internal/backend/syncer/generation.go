@@ -10,12 +10,14 @@ import (
 	"github.com/gotheus/gotheus/store"
 )
 
-// A large change of the base would hold up the store's other users if it was one commit. All parts of the base are then
-// written anew, in pieces and in a group of their own, which nobody reads: a generation. The last commit changes
-// heads only: from then on, the base is there. Whoever dies on the way leaves the base as it was, and a
-// group that others remove after some time; the head of the generation says that it exists.
+// A large change to the base in a single commit would hold up the store's other users. Instead, all
+// parts of the base are written in pieces to a new group that is not read yet: a generation. The
+// last commit only changes heads and makes that generation the base. A process that dies before it
+// leaves the base unchanged and a group that others remove later; the generation's own head tells
+// them that it exists.
 
-// commitBase does c, and with it replaces the base by one with head h, some of whose chunks are fresh.
+// commitBase applies c and, in the same commit, replaces the base by one with head h. fresh has the
+// chunks that differ from the present base.
 func (s *Syncer) commitBase(ctx context.Context, c *store.Commit, h *baseHead, fresh map[uint32]chunk) error {
 	c.If[headBase] = s.base.rawOrNil()
 	size := 0
@@ -37,7 +39,7 @@ func (s *Syncer) commitBase(ctx context.Context, c *store.Commit, h *baseHead, f
 	name := genPfx + instanceName(h.gen)
 	token, err := s.writeGeneration(ctx, name, h, fresh)
 	if err != nil {
-		s.sure = false
+		s.current = false
 		return err
 	}
 	c.If[name] = token
@@ -53,8 +55,9 @@ func (s *Syncer) commitBase(ctx context.Context, c *store.Commit, h *baseHead, f
 	return nil
 }
 
-// writeGeneration writes all parts of the base with head h, and returns the value of the generation's head. While it
-// does, the present base must not change, and nobody may take the generation for one that was left.
+// writeGeneration writes all parts of the base with head h, and returns the value of the
+// generation's head. It requires that the base does not change meanwhile and that no other process
+// removes the generation as abandoned.
 func (s *Syncer) writeGeneration(ctx context.Context, name string, h *baseHead, fresh map[uint32]chunk) (token []byte, err error) {
 	token = binary.LittleEndian.AppendUint64(nil, rand.Uint64())
 	var before []byte // value of the head
@@ -83,7 +86,8 @@ func (s *Syncer) writeGeneration(ctx context.Context, name string, h *baseHead, 
 	return token, nil
 }
 
-// forgetGenerations removes what was left of a base that somebody, or this process, began to write and did not finish.
+// forgetGenerations removes abandoned generations: those of this process at once, others after the
+// retention time.
 func (s *Syncer) forgetGenerations(ctx context.Context) error {
 	for gen, h := range s.gens {
 		if gen == s.baseHead.gen || gen != s.lastGen && h.Age < retention*s.opt.Alive {

@@ -10,11 +10,11 @@ import (
 	"github.com/gotheus/gotheus/internal/backend"
 )
 
-// What is stored, to the byte, as the redis module's LAYOUT.md has it. Whatever changes this is another version of the
-// format.
+// The stored bytes, as LAYOUT.md of module redisstore describes them. Any difference makes a new
+// format version.
 func TestGolden(t *testing.T) {
 	t.Parallel()
-	s := newAlone(nil, options{manual: true})
+	s := newSingle(nil, options{manual: true})
 	counter := &backend.Family{Name: "c_total", Help: "C.", Kind: backend.Counter, Labels: []string{"x"}}
 	native := &backend.Family{Name: "n", Help: "N.", Kind: backend.Histogram, Native: &backend.Native{Schema: 3, MaxBuckets: 160}}
 	var w chunkWriter
@@ -42,7 +42,7 @@ func TestGolden(t *testing.T) {
 		}
 	}
 	m := meta{epoch: 5, recovered: true, lists: [lists]tally{{1, 2}, {3, 4}, {5, 6}}, deletions: 7, joins: 8, shard: 1, shards: 4}
-	i := instanceHead{seq: 300, startMS: 1, number: 2, aliveMS: 10000, stamp: 9, pid: 10, join: 11, host: "web", rivals: []uint32{12}, chunks: chunkSeqs{0: 1, 3: 2}}
+	i := instanceHead{seq: 300, startMS: 1, number: 2, aliveMS: 10000, stamp: 9, pid: 10, join: 11, host: "web", variants: []uint32{12}, chunks: chunkSeqs{0: 1, 3: 2}}
 	b := baseHead{version: 4, gen: 8, stamp: 5, chunks: chunkSeqs{1: 2}, folds: []fold{{6, 7}}}
 	for name, c := range map[string]struct {
 		got  []byte
@@ -53,7 +53,8 @@ func TestGolden(t *testing.T) {
 		"base":     {b.encode(), "04 0800000000000000 05 01 0102 01 0600000000000000 07"},
 		"family":   {family, "03 01 03 " + hex.EncodeToString(appendBytes(nil, counter.Schema())) + " 02 432e"},
 		"series":   {entries[:7], "00 05 783d223122"},
-		// A run of two: lives; 5 and 305; 0 and 0.25; starts 2 ms apart. One that was deleted. A histogram with blocks.
+		// A run of two: lives; 5 and 305; 0 and 0.25; starts 2 ms apart. A deleted series.
+		// A histogram with blocks.
 		"words": {chunk{7, w.end()}.part()[:27], "07 00 02 00 02 0500 3101 02 0000 3fd0 80d0dfb4ab33 01 01 03 02 03 01 01"},
 	} {
 		if want := strings.ReplaceAll(c.want, " ", ""); hex.EncodeToString(c.got) != want {
@@ -62,13 +63,13 @@ func TestGolden(t *testing.T) {
 	}
 }
 
-// A store of another version is refused, and the error says which versions there are.
+// A store with another format version is refused, and the error names both versions.
 func TestVersion(t *testing.T) {
 	t.Parallel()
 	var m meta
 	raw := (&meta{epoch: 1}).encode()
 	raw[0] = 1
-	if err := m.decode(raw); err == nil || !strings.Contains(err.Error(), "version 1 of the format, this process has 2") {
+	if err := m.decode(raw); err == nil || !strings.Contains(err.Error(), "format version 1, but this process has 2") {
 		t.Errorf("%v", err)
 	}
 }

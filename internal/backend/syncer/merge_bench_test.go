@@ -7,7 +7,7 @@ import (
 	"github.com/gotheus/gotheus/internal/backend"
 )
 
-// BenchmarkMerge adds up what ten instances have of 100,000 series, without a store.
+// BenchmarkMerge merges 100,000 series of ten instances, without a store.
 func BenchmarkMerge(b *testing.B) {
 	for name, def := range map[string]*backend.Family{
 		"counters":   {Name: "c_total", Help: "C.", Kind: backend.Counter, Labels: []string{"x"}},
@@ -15,7 +15,7 @@ func BenchmarkMerge(b *testing.B) {
 	} {
 		b.Run(name, func(b *testing.B) {
 			const series, instances = 100_000, 10
-			s := newAlone(nil, options{manual: true})
+			s := newSingle(nil, options{manual: true})
 			fam := s.family(def)
 			s.appendFamily(fam, def.Help)
 			for i := range series {
@@ -30,7 +30,7 @@ func BenchmarkMerge(b *testing.B) {
 					for _, r := range s.dir.chunk(n) {
 						for i := range words {
 							if words[i] = uint64(r.id) * 7 % 1000; fam.isFloat(i) {
-								words[i] = 0 // as of most counters
+								words[i] = 0 // as in most counters
 							}
 						}
 						words[fam.start] = 1764000000000000000 + uint64(r.id)*1000 + id*1e9

@@ -8,7 +8,7 @@ import (
 	"github.com/gotheus/gotheus/internal/backend"
 )
 
-// publish lets all processes publish, without faults.
+// publish makes all processes publish, without faults.
 func (m *sim) publish() {
 	m.t.Helper()
 	for _, p := range m.procs {
@@ -18,7 +18,7 @@ func (m *sim) publish() {
 	}
 }
 
-// show returns what a page of p has of a series.
+// show returns a series' value on p's page.
 func (p *proc) show(f *backend.Family, labels string) backend.Words {
 	p.t.Helper()
 	if err := p.s.Refresh(p.t.Context()); err != nil {
@@ -34,7 +34,8 @@ func (p *proc) show(f *backend.Family, labels string) backend.Words {
 	return nil
 }
 
-// A process may begin with more series than a part of the directory has, and another one may add to them.
+// A process may start with more series than fit into one directory part, and another one may add to
+// them.
 func TestManySeries(t *testing.T) {
 	t.Parallel()
 	m := newSim(t, 1)
@@ -62,7 +63,8 @@ func TestManySeries(t *testing.T) {
 	}
 }
 
-// The integer words of a counter with stripes add up, for living and dead, and its start is the earliest.
+// The integer words of a striped counter add up over live and dead instances, and its start is the
+// earliest.
 func TestStripes(t *testing.T) {
 	t.Parallel()
 	m := newSim(t, 1)
@@ -93,7 +95,7 @@ func TestStripes(t *testing.T) {
 	check()
 }
 
-// The newest exemplar of all processes is shown, whoever's series began first.
+// The newest exemplar of all processes is shown, whichever series began first.
 func TestExemplars(t *testing.T) {
 	t.Parallel()
 	m := newSim(t, 1)
@@ -122,7 +124,7 @@ func TestExemplars(t *testing.T) {
 	check()
 }
 
-// A series whose blocks were large comes back with small ones.
+// A series that had large blocks comes back with small ones.
 func TestBlocksBeginAnew(t *testing.T) {
 	t.Parallel()
 	m := newSim(t, 1)

@@ -5,10 +5,10 @@ import (
 	"github.com/gotheus/gotheus/internal/index"
 )
 
-// own.go: what this process alone has counted. It is in the words that instruments update, so nothing but a list of
-// them is needed, which is kept from the first call on.
+// The values of this process alone are in the words that its instruments update, so listing those
+// words is enough. The list exists from the first WalkOwn on.
 
-// ownIndex lists the words of this process.
+// ownIndex lists the words that this process updates.
 type ownIndex struct {
 	index.Index
 	self backend.Instance
@@ -21,52 +21,53 @@ func newOwnIndex() *ownIndex {
 	return x
 }
 
-// WalkOwn implements backend.Owner: the words that this process updates. A series that was deleted is sealed.
+// WalkOwn implements backend.Owner: it returns the words that this process updates. Deleted series
+// are sealed.
 func (s *Syncer) WalkOwn() []backend.Group {
 	s.mu.Lock()
-	if s.mine == nil {
-		s.listMine(newOwnIndex())
+	if s.owned == nil {
+		s.listOwnWords(newOwnIndex())
 	}
-	x := s.mine
+	x := s.owned
 	s.mu.Unlock()
 	return x.Walk()
 }
 
-// listMine begins to list what is there and what comes. mu is held.
-func (s *Syncer) listMine(x *ownIndex) {
-	s.mine = x
+// listOwnWords starts the list with the existing series; addOwn adds later ones. mu is held.
+func (s *Syncer) listOwnWords(x *ownIndex) {
+	s.owned = x
 	for i := range s.declared {
 		d := &s.declared[i]
-		s.declareMine(d.fam, d.help)
+		s.declareOwn(d.fam, d.help)
 	}
 	for _, f := range s.schemas {
 		for _, r := range f.rows {
 			if r.own != nil {
-				s.addMine(r)
+				s.addOwn(r)
 			}
 		}
 	}
 }
 
-// declareMine notes a family that this process has asked for. mu is held.
-func (s *Syncer) declareMine(f *family, help string) {
-	if s.mine == nil || f.def == nil {
+// declareOwn adds a family that this process declares. mu is held.
+func (s *Syncer) declareOwn(f *family, help string) {
+	if s.owned == nil || f.def == nil {
 		return
 	}
-	s.mineOrder++
-	if f.mine == nil {
-		f.mine = s.mine.Declare(f.def, s.mineOrder)
+	s.ownOrder++
+	if f.ownPlace == nil {
+		f.ownPlace = s.owned.Declare(f.def, s.ownOrder)
 	}
-	s.mine.SetHelp(f.mine, help, s.mineOrder)
+	s.owned.SetHelp(f.ownPlace, help, s.ownOrder)
 }
 
-// addMine notes a series that this process updates. mu is held.
-func (s *Syncer) addMine(r *row) {
+// addOwn adds a series that this process updates. mu is held.
+func (s *Syncer) addOwn(r *row) {
 	switch {
-	case s.mine == nil || r.fam.mine == nil:
+	case s.owned == nil || r.fam.ownPlace == nil:
 	case r.fam.parts:
-		s.mine.AddPart(r.fam.mine, r.labels, backend.Part{Words: r.own.words, Instance: &s.mine.self})
+		s.owned.AddPart(r.fam.ownPlace, r.labels, backend.Part{Words: r.own.words, Instance: &s.owned.self})
 	default:
-		s.mine.Add(r.fam.mine, backend.Series{Labels: r.labels, Words: r.own.words})
+		s.owned.Add(r.fam.ownPlace, backend.Series{Labels: r.labels, Words: r.own.words})
 	}
 }

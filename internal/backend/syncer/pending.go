@@ -9,8 +9,8 @@ import (
 	"github.com/gotheus/gotheus/internal/backend"
 )
 
-// Unpublished implements backend.Publisher: it compares the words of this process with what the store is known to
-// have. It never waits for the store.
+// Unpublished implements backend.Publisher: it compares the words of this process with those last
+// acknowledged by the store. It never waits for the store.
 func (s *Syncer) Unpublished() (words int, lag time.Duration) {
 	var stored map[uint32]chunk
 	if p := s.stored.Load(); p != nil {
@@ -34,9 +34,9 @@ func (s *Syncer) Unpublished() (words int, lag time.Duration) {
 	return words, lag
 }
 
-// unpublishedIn returns how many words in a chunk are not as they are stored.
+// unpublishedIn returns how many words of a chunk differ from those in the store.
 func (s *Syncer) unpublishedIn(n uint32, stored []byte) (words int) {
-	s.mu.Lock() // for one chunk at a time
+	s.mu.Lock() // released between chunks, so that updates do not wait long
 	defer s.mu.Unlock()
 	r := newChunkReader(stored, n, nil)
 	more, err := r.read(&s.dir)
@@ -53,8 +53,8 @@ func (s *Syncer) unpublishedIn(n uint32, stored []byte) (words int) {
 	return words
 }
 
-// differing returns how many words of an own series are not as they are known; those that are not known are zero.
-// s.mu is held.
+// differing returns how many words of an own series differ from the known ones; words without a
+// known value count as zero. s.mu is held.
 func (r *row) differing(known []uint64) (n int) {
 	f, o := r.fam, r.own
 	if o.deleting || f.def.Sealed(o.words) && !f.exemplars {
@@ -70,7 +70,7 @@ func (r *row) differing(known []uint64) (n int) {
 		}
 		words = words[:gaugeWords]
 		added := o.gauge.sum(math.Float64frombits(o.words[backend.GaugeValue].Load()))
-		if added-added != 0 { // as a look does
+		if added-added != 0 { // not finite: as in sharedGauge.sample
 			added = o.gauge.added
 		}
 		words[gaugeAdded] = math.Float64bits(added)

@@ -17,7 +17,8 @@ import (
 	"github.com/gotheus/gotheus/store"
 )
 
-// What is not yet published is counted word by word, for values of every kind, and for as long as it is so at most.
+// Unpublished counts changed words of every kind, and reports the longest time that they may have
+// waited.
 func TestUnpublished(t *testing.T) {
 	t.Parallel()
 	m := newSim(t, 1)
@@ -39,7 +40,7 @@ func TestUnpublished(t *testing.T) {
 	c, h, g, l := p.words(counter, `x="1"`), p.words(histogram, ""), p.words(shared, ""), p.words(latest, "")
 	c[backend.CounterInt].Add(3)
 	m.now = m.now.Add(time.Second)
-	want(1, time.Second) // the directory does not have it yet
+	want(1, time.Second) // not in the directory yet
 	publish()
 	want(0, 0)
 	m.now = m.now.Add(2 * time.Second)
@@ -78,7 +79,7 @@ func TestUnpublished(t *testing.T) {
 	want(1, 0)
 	publish()
 	want(0, 0)
-	// A series that is deleted has nothing to publish.
+	// A deleted series has nothing to publish.
 	c[backend.CounterInt].Add(1)
 	if _, err := p.s.Delete(counter, func(string) bool { return true }); err != nil {
 		t.Fatal(err)
@@ -89,7 +90,7 @@ func TestUnpublished(t *testing.T) {
 	want(1, 0)
 	publish()
 	want(0, 0)
-	// A store that has lost everything has none of it.
+	// A store that has lost everything has no words.
 	m.store.Restore(backendtest.Snapshot{})
 	for range 3 {
 		p.s.Step(t.Context())
@@ -99,8 +100,8 @@ func TestUnpublished(t *testing.T) {
 	want(0, 0)
 }
 
-// Instance collectors and the registry's own metrics over a store: the values of every process are on the page of each,
-// its own as of the scrape, and gone with it.
+// Process collectors and the registry's own metrics over a store: the values of every process are
+// on each page, this process's own as of the scrape, and they vanish with the process.
 func TestCollectors(t *testing.T) {
 	t.Parallel()
 	var (
@@ -149,7 +150,7 @@ func TestCollectors(t *testing.T) {
 	}
 	values[0].Store(10)
 	values[1].Store(20)
-	for _, r := range rs { // numbers are given in the order of publications
+	for _, r := range rs { // numbers follow the order of publications
 		if err := r.Flush(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -157,10 +158,10 @@ func TestCollectors(t *testing.T) {
 	own(0, "20")
 	own(1, "20")
 	values[1].Store(30)
-	own(1, "30") // at once, on its own page
+	own(1, "30") // immediately, on its own page
 	own(0, "30")
 	values[1].Store(40)
-	own(0, "30") // nobody has asked it since
+	own(0, "30") // not sampled since
 	metrictest.Want(t, rs[0], `pause_seconds_sum{process="1"}`, 30)
 	failing.Store(true)
 	if p, err := metrictest.Read(rs[1]); err != nil || p.Series("memory_bytes") != 1 {

@@ -8,22 +8,21 @@ import (
 	"fmt"
 	"maps"
 	"math"
-	"math/bits"
 	"slices"
-	"strings"
 
 	"github.com/gotheus/gotheus/internal/backend"
 	"github.com/gotheus/gotheus/store"
 )
 
 const (
-	// pieceSize is about how much one commit puts: they hold up the store's other users.
+	// pieceSize is the approximate size of one commit, in bytes: the store's other users wait
+	// for it.
 	pieceSize = 96 << 10
-	// pieceSeries is how many series one commit adds to the directory.
+	// pieceSeries is the number of series that one commit adds to the directory.
 	pieceSeries = 4 * chunkSize
 )
 
-// publish makes the store know everything that was counted before.
+// publish returns when the store has everything that was counted before the call.
 func (s *Syncer) publish(ctx context.Context) error {
 	var err error
 	for range rounds {
@@ -34,7 +33,7 @@ func (s *Syncer) publish(ctx context.Context) error {
 			s.mu.Unlock()
 			return nil
 		}
-		s.sure = false
+		s.current = false
 		if !errors.Is(err, store.ErrConflict) {
 			return err
 		}
@@ -43,7 +42,7 @@ func (s *Syncer) publish(ctx context.Context) error {
 }
 
 func (s *Syncer) publishOnce(ctx context.Context) error {
-	if !s.sure {
+	if !s.current {
 		if err := s.readHeads(ctx); err != nil {
 			return err
 		}
@@ -56,7 +55,7 @@ func (s *Syncer) publishOnce(ctx context.Context) error {
 	}
 	r := round{s: s}
 	if s.anySet() {
-		// The new value replaces what others have added and set so far.
+		// The base of a Set depends on what other instances have added and set so far.
 		if err := s.readHeads(ctx); err != nil {
 			return err
 		}
@@ -65,13 +64,13 @@ func (s *Syncer) publishOnce(ctx context.Context) error {
 		}
 		r.mayStamp = true
 	}
-	if s.unlisted { // since the heads were read again: what is published now would lack series
+	if s.unnumbered { // the heads just read reveal a loss: some own series have no number
 		return store.ErrConflict
 	}
 	return r.publishWords(ctx)
 }
 
-// commit does c if meta is still what is known, and notes when the outcome is not known.
+// commit applies c if meta is unchanged. After an error, the known state is no longer current.
 func (s *Syncer) commit(ctx context.Context, c *store.Commit) error {
 	if c.If == nil {
 		c.If = make(map[string][]byte)
@@ -79,179 +78,12 @@ func (s *Syncer) commit(ctx context.Context, c *store.Commit) error {
 	c.If[headMeta] = s.metaRaw
 	err := s.store.Commit(ctx, c)
 	if err != nil {
-		s.sure = false
+		s.current = false
 	}
 	return err
 }
 
-// appendDirectory gives numbers to what this process has and the directory has not.
-func (s *Syncer) appendDirectory(ctx context.Context) error {
-	for {
-		c, apply := s.nextEntries()
-		if c == nil {
-			s.unlisted = false
-			return nil
-		}
-		if err := s.commit(ctx, c); err != nil {
-			return err
-		}
-		s.mu.Lock()
-		apply()
-		s.mu.Unlock()
-	}
-}
-
-// nextEntries returns a commit that appends some families or series, and what is to be done after it; nil if
-// there is nothing to append.
-func (s *Syncer) nextEntries() (*store.Commit, func()) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	m := s.meta
-	c := &store.Commit{Parts: make(map[store.Key][]byte)}
-	var fams []declaration
-	for i := range s.declared {
-		d := &s.declared[i]
-		if !s.dir.helps[d.fam.schema+"\x00"+d.help] && len(fams) < chunkSize {
-			e := d.fam.entry(d.help)
-			c.Parts[partKey(groupFamilies, uint32(m.lists[families].n))] = e
-			m.lists[families].add(e)
-			fams = append(fams, *d)
-		}
-	}
-	var rows []*row
-	n := 0 // of fresh
-	if len(fams) == 0 {
-		if s.sorted != len(s.fresh) { // once for all pieces, of which there may be thousands
-			s.fresh = slices.DeleteFunc(s.fresh, func(r *row) bool { return r.id != noID })
-			slices.SortFunc(s.fresh, func(a, b *row) int { // so that a family's series are side by side
-				if a.fam != b.fam {
-					return a.fam.id - b.fam.id
-				}
-				return strings.Compare(a.labels, b.labels)
-			})
-			s.fresh = slices.Compact(s.fresh)
-			s.sorted = len(s.fresh)
-		}
-		for ; n < len(s.fresh) && len(rows) < pieceSeries; n++ {
-			if r := s.fresh[n]; r.id == noID { // else others have listed it meanwhile
-				rows = append(rows, r)
-			}
-		}
-		touched := make(map[uint32]bool)
-		next := [2]int{len(s.dir.rows[0]), len(s.dir.rows[1])}
-		for _, r := range rows {
-			list := r.fam.list()
-			at := next[list-series]
-			next[list-series]++
-			key := partKey(groupDirectory, uint32(at>>chunkBits)+uint32(list-series)*gaugeChunks)
-			if !touched[key.Part] {
-				touched[key.Part] = true
-				known := s.dir.rows[list-series]
-				for _, old := range known[min(at&^(chunkSize-1), len(known)):] {
-					c.Parts[key] = old.entry(c.Parts[key])
-				}
-			}
-			e := r.entry(nil)
-			c.Parts[key] = append(c.Parts[key], e...)
-			m.lists[list].add(e)
-		}
-	}
-	if len(c.Parts) == 0 {
-		s.fresh, s.sorted = nil, 0
-		return nil, nil
-	}
-	raw := m.encode()
-	c.Heads = map[string][]byte{headMeta: raw}
-	return c, func() {
-		s.meta, s.metaRaw = m, raw
-		for _, d := range fams {
-			s.appendFamily(d.fam, d.help)
-		}
-		s.fresh, s.sorted = s.fresh[n:], s.sorted-n // to which others may have been added
-		for _, r := range rows {
-			s.dir.append(r)
-			if r.own != nil {
-				s.listOwn(r)
-			}
-		}
-	}
-}
-
-// publishDeletes tells the others which series this process has deleted: the base has them in a new life.
-func (s *Syncer) publishDeletes(ctx context.Context) error {
-	for {
-		s.mu.Lock()
-		none := len(s.deletes) == 0
-		s.mu.Unlock()
-		if none {
-			return nil
-		}
-		if err := s.readHeads(ctx); err != nil {
-			return err
-		}
-		s.mu.Lock()
-		lives := make(map[uint32]map[uint32]uint64) // by chunk and series
-		var rows []*row
-		for r, life := range s.deletes {
-			if r.id == noID { // nobody has heard of it, or it is about to be restored
-				if r.own == nil && len(s.orphans) == 0 && s.baseOrphan == nil {
-					delete(s.deletes, r)
-				}
-				continue
-			}
-			if life == 0 {
-				life = r.life + 1
-			}
-			n := chunkOf(r.id)
-			if lives[n] == nil {
-				if len(lives) >= pieceSize/partSize {
-					continue
-				}
-				lives[n] = make(map[uint32]uint64)
-			}
-			lives[n][r.id] = life
-			rows = append(rows, r)
-		}
-		s.mu.Unlock()
-		if len(rows) == 0 {
-			return nil
-		}
-		h := s.baseHead.next()
-		c := &store.Commit{Parts: make(map[store.Key][]byte)}
-		fresh := make(map[uint32]chunk)
-		for n, deleted := range lives {
-			m, err := s.decode(n, &s.base)
-			if err != nil {
-				return err
-			}
-			for id, life := range deleted {
-				if e := m[id]; e.row == nil || e.life < life {
-					m[id] = entry{row: s.dir.row(id), life: life}
-				}
-			}
-			fresh[n] = s.encode(n, m, h.version)
-		}
-		h.put(c, s.base.group(), fresh)
-		m := s.meta
-		m.deletions++
-		raw := m.encode()
-		c.Heads[headMeta] = raw
-		c.If = map[string][]byte{headBase: s.base.rawOrNil()}
-		if err := s.commit(ctx, c); err != nil {
-			return err
-		}
-		s.meta, s.metaRaw = m, raw
-		s.setBase(h, c.Heads[headBase], fresh)
-		s.mu.Lock()
-		for _, r := range rows {
-			s.setLife(r, lives[chunkOf(r.id)][r.id])
-			delete(s.deletes, r)
-		}
-		s.mu.Unlock()
-	}
-}
-
-// anySet reports whether a gauge was set whose Set must be ordered among those of others.
+// anySet reports whether there is a new Set that must be ordered with those of other processes.
 func (s *Syncer) anySet() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -263,16 +95,17 @@ func (s *Syncer) anySet() bool {
 	return false
 }
 
-// round is one publication of own words.
+// round is one publication of this instance's words.
 type round struct {
 	s        *Syncer
-	mayStamp bool // all that others have done is known
+	mayStamp bool // the words of all other instances are up to date
 	stamped  bool
-	sums     map[uint32]map[uint32]float64 // what others have added to shared gauges, by chunk and series
-	err      error
+	// What other instances have added to shared gauges, by chunk and series.
+	sums map[uint32]map[uint32]float64
+	err  error
 }
 
-// stamp returns the place of a Set in the order of all.
+// stamp returns a Lamport stamp, the place of a Set in the order of all Sets.
 func (r *round) stamp() uint64 {
 	if !r.stamped {
 		r.stamped = true
@@ -285,10 +118,10 @@ func (r *round) publishWords(ctx context.Context) error {
 	s := r.s
 	s.mu.Lock()
 	numbers := slices.Sorted(maps.Keys(s.chunks))
-	rivals := s.ownRivals()
+	variants := s.ownVariants()
 	s.mu.Unlock()
 	next := s.self.copy()
-	next.head.rivals = rivals
+	next.head.variants = variants
 	if s.numberTaken() {
 		next.head.number = s.freeNumber()
 	}
@@ -296,9 +129,9 @@ func (r *round) publishWords(ctx context.Context) error {
 	var payload []byte
 	for _, n := range numbers {
 		old, had := next.chunks[n]
-		var l look
-		if known, idle := s.looks[n]; idle && had {
-			if l = s.look(n, old.seq); l.seq > 0 && l == known {
+		var l digest
+		if known, idle := s.digests[n]; idle && had {
+			if l = s.digest(n, old.seq); l.seq > 0 && l == known {
 				continue
 			}
 		}
@@ -311,7 +144,7 @@ func (r *round) publishWords(ctx context.Context) error {
 		case empty && !had:
 			continue
 		case had && !empty && bytes.Equal(old.data, payload):
-			s.looks[n] = l
+			s.digests[n] = l
 			continue
 		case empty:
 			delete(next.chunks, n)
@@ -324,59 +157,21 @@ func (r *round) publishWords(ctx context.Context) error {
 			parts[partKey(next.group(), n)] = c.part()
 			size += len(c.data)
 		}
-		delete(s.looks, n)
+		delete(s.digests, n)
 		s.dirty[n] = true
-		if size >= s.piece && !s.anew {
+		if size >= s.piece && !s.republish {
 			if err := r.put(ctx, &next, parts); err != nil {
 				return err
 			}
-			next = s.self.copy() // with what was changed above
+			next = s.self.copy() // the state just committed
 			clear(parts)
 			size = 0
 		}
 	}
-	if size > 0 || s.self.raw == nil || next.head.number != s.self.head.number || !slices.Equal(next.head.rivals, s.self.head.rivals) || s.now().Sub(s.lastPut) >= s.opt.Alive/4 {
+	if size > 0 || s.self.raw == nil || next.head.number != s.self.head.number || !slices.Equal(next.head.variants, s.self.head.variants) || s.now().Sub(s.lastPut) >= s.opt.Alive/4 {
 		return r.put(ctx, &next, parts)
 	}
 	return nil
-}
-
-// look is what can be told of an own chunk of counters in less time than it takes to encode it: as they only grow, and their
-// starts, too, until they are deleted, the sum is another one if anything has changed.
-type look struct {
-	seq   uint64 // of the chunk that had been published
-	lives uint64
-	words [2]uint64 // 128 bits, so that it never wraps
-}
-
-// look looks at a chunk. The result is zero if there is something else in it than counters, or something was deleted.
-func (s *Syncer) look(n uint32, seq uint64) (l look) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, row := range s.chunks[n] {
-		f, w := row.fam, row.own.words
-		if f.adding != addCounters || row.own.deleting {
-			return look{}
-		}
-		ints, floats, start := w[backend.CounterInt].Load(), w[backend.CounterFloat].Load(), uint64(0)
-		if ints >= backend.SealedInt || floats == backend.SealedFloat {
-			return look{}
-		}
-		if f.start >= 0 {
-			start = w[f.start].Load()
-		}
-		l.lives += row.life + 1
-		l.add(ints)
-		l.add(floats)
-		l.add(start)
-	}
-	l.seq = seq
-	return l
-}
-
-func (l *look) add(word uint64) {
-	low, carry := bits.Add64(l.words[0], word, 0)
-	l.words[0], l.words[1] = low, l.words[1]+carry
 }
 
 // put commits the next state of this instance.
@@ -390,16 +185,17 @@ func (r *round) put(ctx context.Context, next *contributor, parts map[store.Key]
 			h.startMS = uint64(s.now().UnixMilli())
 			h.number = s.freeNumber()
 		}
-		m.joins = max(m.joins, s.self.head.join) + 1 // so that no two instances take the same number
+		// Changes meta, so that two instances cannot take the same number at once.
+		m.joins = max(m.joins, s.self.head.join) + 1
 		for _, c := range s.others {
-			m.joins = max(m.joins, c.head.join+1) // the store may have forgotten
+			m.joins = max(m.joins, c.head.join+1) // the store may have lost the count
 		}
 		if h.join == 0 {
 			h.join = m.joins
 		}
 		c.Heads[headMeta] = m.encode()
 	}
-	if s.now().Sub(s.lastPut) >= s.opt.Alive/2 { // others take it for dead after three times as long
+	if s.now().Sub(s.lastPut) >= s.opt.Alive/2 { // others fold after three times as long
 		s.remember()
 	}
 	s.seq++
@@ -423,14 +219,15 @@ func (r *round) put(ctx context.Context, next *contributor, parts map[store.Key]
 }
 
 func (s *Syncer) setSelf(c contributor) {
-	s.self, s.anew = c, false
+	s.self, s.republish = c, false
 	for n := range c.chunks {
 		s.dirty[n] = true
 	}
 }
 
-// numberTaken reports whether another live instance has the same number: the store had forgotten this one when it gave
-// it away. One of the two keeps it.
+// numberTaken reports whether another live instance has the same number and keeps it: the store had
+// lost this instance when it handed the number out. The instance with the higher id changes its
+// number.
 func (s *Syncer) numberTaken() bool {
 	for _, c := range s.others {
 		if s.self.raw != nil && c.live && c.head.number == s.self.head.number && c.id < s.self.id {
@@ -440,7 +237,7 @@ func (s *Syncer) numberTaken() bool {
 	return false
 }
 
-// freeNumber returns the least number that no live instance has.
+// freeNumber returns the lowest number that no other instance has.
 func (s *Syncer) freeNumber() uint64 {
 	used := make(map[uint64]bool)
 	for _, c := range s.others {
@@ -453,7 +250,7 @@ func (s *Syncer) freeNumber() uint64 {
 	return n
 }
 
-// copy returns a contributor that can be changed without changing c.
+// copy returns a contributor that can be modified without modifying c.
 func (c *contributor) copy() contributor {
 	d := *c
 	d.chunks = maps.Clone(c.chunks)
@@ -463,7 +260,7 @@ func (c *contributor) copy() contributor {
 	return d
 }
 
-// rawOrNil is the condition that the head be as it is known.
+// rawOrNil is the value for Commit.If that requires the stored head to be the known one.
 func (c *contributor) rawOrNil() []byte {
 	if len(c.raw) == 0 {
 		return nil
@@ -484,7 +281,7 @@ func parsePart(b []byte) (chunk, error) {
 	return chunk{seq, b[n:]}, nil
 }
 
-// encode appends the words of the own series in a chunk.
+// encode appends the words of this instance's series in a chunk.
 func (r *round) encode(b []byte, n uint32) (data []byte, empty bool) {
 	s := r.s
 	s.mu.Lock()
@@ -505,10 +302,10 @@ func (r *round) encode(b []byte, n uint32) (data []byte, empty bool) {
 			f.read(words, o.words)
 		case f.shared:
 			if !r.mayStamp && wasSet(o.words) {
-				o.gauge.last(words)
+				o.gauge.write(words)
 				break
 			}
-			o.gauge.look(o.words, words, func() float64 { return r.others(row) }, r.stamp)
+			o.gauge.sample(o.words, words, func() float64 { return r.others(row) }, r.stamp)
 		case f.latest():
 			f.read(words, o.words)
 			if ticket := words[backend.GaugeTicket]; ticket != o.ticket && r.mayStamp {
@@ -523,7 +320,7 @@ func (r *round) encode(b []byte, n uint32) (data []byte, empty bool) {
 	return w.end(), w.n == 0
 }
 
-// others returns what all others have added to a shared gauge. s.mu is held.
+// others returns the sum of what other instances have added to a shared gauge. s.mu is held.
 func (r *round) others(row *row) float64 {
 	s, n := r.s, chunkOf(row.id)
 	sums := r.sums[n]
@@ -556,7 +353,7 @@ func (r *round) others(row *row) float64 {
 	return sums[row.id]
 }
 
-// latest reports whether the instance that was set last is shown.
+// latest reports whether pages show the value of the instance with the last Set.
 func (f *family) latest() bool {
 	return f.def != nil && f.def.Mode == backend.Latest
 }

@@ -12,7 +12,8 @@ import (
 	"github.com/gotheus/gotheus/store"
 )
 
-// refresh is what a page needs: publish, read what others have published, add up.
+// refresh brings the page up to date: it publishes, reads what other instances have published, and
+// merges.
 func (s *Syncer) refresh(ctx context.Context) error {
 	if err := s.publish(ctx); err != nil {
 		return err
@@ -30,7 +31,7 @@ func (s *Syncer) refresh(ctx context.Context) error {
 		}
 	}
 	if err != nil {
-		s.sure = false
+		s.current = false
 		return err
 	}
 	if s.meta.recovering || len(s.orphans) > 0 || s.baseOrphan != nil {
@@ -39,19 +40,20 @@ func (s *Syncer) refresh(ctx context.Context) error {
 	return nil
 }
 
-// pullSize is about how much is read at once. While a store answers, its other users wait.
+// pullSize is the approximate size of one read, in bytes: while the store answers, its other users
+// wait.
 const pullSize = 256 << 10
 
-// fetched is a part that was read.
+// fetched is one part that is read.
 type fetched struct {
 	c *contributor
 	n uint32
 	chunk
 }
 
-// fetch reads the parts that contributors should have by want and that are not known yet, and gives them to take,
-// all of a chunk at once, while the next ones are under way. If some are other than they should be, it goes
-// on with the rest and returns ErrConflict.
+// fetch reads the parts in want that are not known yet. It passes them to take, all parts of a
+// chunk at once, while it reads the next ones. If a part is not the wanted version, it continues
+// with the rest and returns ErrConflict.
 func (s *Syncer) fetch(ctx context.Context, list []*contributor, want []chunkSeqs, filter func(uint32) bool, take func([]fetched) error) error {
 	var all []fetched
 	for i, c := range list {
@@ -63,13 +65,13 @@ func (s *Syncer) fetch(ctx context.Context, list []*contributor, want []chunkSeq
 	}
 	slices.SortFunc(all, func(a, b fetched) int { return cmp.Or(cmp.Compare(a.n, b.n), cmp.Compare(a.c.id, b.c.id)) })
 	var conflict error
-	for next := s.ask(ctx, &all); next != nil; {
+	for next := s.startGet(ctx, &all); next != nil; {
 		parts, err := next.wait()
 		if err != nil {
 			return err
 		}
 		now := next
-		next = s.ask(ctx, &all)
+		next = s.startGet(ctx, &all)
 		found, err := now.match(parts)
 		if err != nil {
 			conflict = err
@@ -87,19 +89,19 @@ func (s *Syncer) fetch(ctx context.Context, list []*contributor, want []chunkSeq
 	return conflict
 }
 
-// question is a Get under way.
-type question struct {
-	asked []fetched
-	parts [][]byte
-	err   error
-	done  chan struct{}
+// request is a Get in progress.
+type request struct {
+	wanted []fetched
+	parts  [][]byte
+	err    error
+	done   chan struct{}
 }
 
-// ask begins to read the first of all, and takes these from it.
-func (s *Syncer) ask(ctx context.Context, all *[]fetched) *question {
+// startGet starts to read the first parts of all, and removes them from it.
+func (s *Syncer) startGet(ctx context.Context, all *[]fetched) *request {
 	n, size := 0, 0
 	for list := *all; n < len(list) && (size < pullSize || list[n].n == list[n-1].n); n++ {
-		size += 256 // and what such a part had the last time
+		size += 256 // plus the size that the part last had
 		if known := list[n].c.chunks[list[n].n]; known.data != nil {
 			size += len(known.data)
 		} else {
@@ -109,10 +111,10 @@ func (s *Syncer) ask(ctx context.Context, all *[]fetched) *question {
 	if n == 0 {
 		return nil
 	}
-	q := &question{asked: (*all)[:n], done: make(chan struct{})}
+	q := &request{wanted: (*all)[:n], done: make(chan struct{})}
 	*all = (*all)[n:]
 	keys := make([]store.Key, n)
-	for i, f := range q.asked {
+	for i, f := range q.wanted {
 		keys[i] = partKey(f.c.group(), f.n)
 	}
 	go func() {
@@ -122,20 +124,20 @@ func (s *Syncer) ask(ctx context.Context, all *[]fetched) *question {
 	return q
 }
 
-func (q *question) wait() ([][]byte, error) {
+func (q *request) wait() ([][]byte, error) {
 	<-q.done
-	if q.err == nil && len(q.parts) != len(q.asked) {
-		return nil, fmt.Errorf("syncer: the store has answered %d parts for %d keys", len(q.parts), len(q.asked))
+	if q.err == nil && len(q.parts) != len(q.wanted) {
+		return nil, fmt.Errorf("syncer: the store returned %d parts for %d keys", len(q.parts), len(q.wanted))
 	}
 	return q.parts, q.err
 }
 
-// match returns the parts that are what they should be; and ErrConflict unless all are.
-func (q *question) match(parts [][]byte) (found []fetched, err error) {
-	found = q.asked[:0]
-	for i, f := range q.asked {
+// match returns the parts that have the wanted version, and ErrConflict unless all do.
+func (q *request) match(parts [][]byte) (found []fetched, err error) {
+	found = q.wanted[:0]
+	for i, f := range q.wanted {
 		if parts[i] == nil {
-			err = store.ErrConflict // folded and removed meanwhile
+			err = store.ErrConflict // folded and removed in the meantime
 			continue
 		}
 		c, bad := parsePart(parts[i])
@@ -143,7 +145,7 @@ func (q *question) match(parts [][]byte) (found []fetched, err error) {
 			return nil, bad
 		}
 		if c.seq != f.seq {
-			err = store.ErrConflict // written again meanwhile
+			err = store.ErrConflict // rewritten in the meantime
 			continue
 		}
 		f.chunk = c
@@ -152,7 +154,8 @@ func (q *question) match(parts [][]byte) (found []fetched, err error) {
 	return found, err
 }
 
-// fetchOthers reads what other instances have published. With m, it makes pages show it.
+// fetchOthers reads what other instances have published. If m is not nil, it also merges it into
+// the page.
 func (s *Syncer) fetchOthers(ctx context.Context, filter func(uint32) bool, m *merger) error {
 	var list []*contributor
 	var want []chunkSeqs
@@ -176,14 +179,14 @@ func (s *Syncer) fetchOthers(ctx context.Context, filter func(uint32) bool, m *m
 	}
 	for _, c := range list {
 		s.prune(c, c.head.chunks)
-		if filter == nil && c.whole.seq != c.head.seq {
-			c.whole, c.wholeChunks = c.head, maps.Clone(c.chunks)
+		if filter == nil && c.fullHead.seq != c.head.seq {
+			c.fullHead, c.fullChunks = c.head, maps.Clone(c.chunks)
 		}
 	}
 	return nil
 }
 
-// fetchAll reads all that an instance has.
+// fetchAll reads all words of an instance.
 func (s *Syncer) fetchAll(ctx context.Context, c *contributor) error {
 	return s.fetch(ctx, []*contributor{c}, []chunkSeqs{c.head.chunks}, nil, func(found []fetched) error {
 		for _, f := range found {
@@ -194,9 +197,9 @@ func (s *Syncer) fetchAll(ctx context.Context, c *contributor) error {
 	})
 }
 
-// fetchBase reads the base, and returns which parts have changed.
+// fetchBase reads the base, and returns the numbers of the parts that have changed.
 func (s *Syncer) fetchBase(ctx context.Context, want chunkSeqs) (changed []uint32, err error) {
-	var all []fetched // which are of one version
+	var all []fetched // applied together, since they belong to one version
 	err = s.fetch(ctx, []*contributor{&s.base}, []chunkSeqs{want}, nil, func(found []fetched) error {
 		all = append(all, found...)
 		return nil
@@ -213,7 +216,7 @@ func (s *Syncer) fetchBase(ctx context.Context, want chunkSeqs) (changed []uint3
 	return changed, nil
 }
 
-// prune forgets the parts that a contributor has no more.
+// prune drops chunks that a contributor no longer has.
 func (s *Syncer) prune(c *contributor, want chunkSeqs) {
 	if len(c.chunks) == len(want) {
 		return
@@ -229,15 +232,15 @@ func (s *Syncer) prune(c *contributor, want chunkSeqs) {
 	}
 }
 
-// partOf is what an instance has of a series with parts.
-type partOf struct {
+// instancePart is what one instance has of a series with parts.
+type instancePart struct {
 	row    *row
 	number int
 	id     uint64
 	words  []uint64
 }
 
-// mergeAll makes pages show what contributors have.
+// mergeAll merges all dirty chunks into the page.
 func (s *Syncer) mergeAll(m *merger) error {
 	for _, n := range slices.Sorted(maps.Keys(s.dirty)) {
 		if err := s.mergeDirty(m, n); err != nil {
@@ -255,28 +258,29 @@ func (s *Syncer) mergeDirty(m *merger, n uint32) error {
 	return err
 }
 
-// newMerger begins to add up what the instances have that are known now.
+// newMerger returns a merger of the instances known now.
 func (s *Syncer) newMerger() *merger {
-	s.showInstances()
+	s.updateLiveness()
 	m := &merger{instances: append(slices.Collect(maps.Values(s.others)), &s.self)}
 	if now := s.clock.Load(); now != nil {
 		m.now = (*now)()
 	}
-	// Sums of floats depend on the order, and must not go back: it is the same for all processes, and the oldest, who
-	// mostly are the first to be folded, come next to the base.
+	// Float sums depend on the order of addition and must not decrease, so all processes use
+	// the same order. The oldest instances come right after the base, since they are usually
+	// folded first.
 	slices.SortFunc(m.instances, func(a, b *contributor) int {
 		return cmp.Or(cmp.Compare(a.head.join, b.head.join), cmp.Compare(a.id, b.id))
 	})
 	return m
 }
 
-// showInstances brings liveness up to date.
-func (s *Syncer) showInstances() {
+// updateLiveness updates which instances are live.
+func (s *Syncer) updateLiveness() {
 	ids := make(map[int]uint64)
 	note := func(c *contributor) {
 		n := int(c.head.number)
 		ids[n] += 0
-		if c.live && (ids[n] == 0 || c.id < ids[n]) { // should two have one number after a failover
+		if c.live && (ids[n] == 0 || c.id < ids[n]) { // two may share one after a failover
 			ids[n] = c.id
 		}
 	}
@@ -294,7 +298,7 @@ func (s *Syncer) showInstances() {
 	for n, instance := range s.numbers {
 		instance.ID.Store(ids[n])
 	}
-	s.orderRivals()
+	s.orderVariants()
 }
 
 func (s *Syncer) mergeChunk(m *merger, n uint32) error {
@@ -335,8 +339,9 @@ func (s *Syncer) mergeChunk(m *merger, n uint32) error {
 		case !f.blocks:
 			f.show(r.words, words)
 		case !same(words, r.words):
-			// Buckets, their keys and their snapshots only make sense together, so a page that is
-			// reading them keeps what it has. There may also be more of them now.
+			// Buckets, keys and snapshots are only consistent together, and their
+			// number may have grown, so new words replace the old ones. A page that is
+			// being written keeps reading the latter.
 			r.words = make(backend.Words, len(words))
 			f.show(r.words, words)
 			s.index.Replace(f.place, backend.Series{Labels: r.labels, Words: r.words})
@@ -346,7 +351,7 @@ func (s *Syncer) mergeChunk(m *merger, n uint32) error {
 	return nil
 }
 
-// addChunk adds a contributor's words to those in m. mu is held.
+// addChunk merges a contributor's words into m. mu is held.
 func (s *Syncer) addChunk(m *merger, c *contributor, n uint32) error {
 	ch, ok := c.chunks[n]
 	if !ok {
@@ -361,7 +366,7 @@ func (s *Syncer) addChunk(m *merger, c *contributor, n uint32) error {
 			return err
 		}
 		row, i := r.row, int(r.id%chunkSize)
-		if r.life > row.life { // of a deletion that the store has forgotten
+		if r.life > row.life { // from a deletion that the store has lost
 			s.setLife(row, r.life)
 			s.suspect[n] = true
 			m.forget(i)
@@ -371,10 +376,10 @@ func (s *Syncer) addChunk(m *merger, c *contributor, n uint32) error {
 			f.ignoreLater(r.words, m.now)
 		}
 		switch {
-		case r.empty || r.life < row.life || f.place == nil || row.strange || s.isDeleted(row):
+		case r.empty || r.life < row.life || f.place == nil || row.invalid || s.isDeleted(row):
 		case f.parts:
 			if c.id != 0 && s.numbers[int(c.head.number)].ID.Load() == c.id {
-				m.parts = append(m.parts, partOf{row, int(c.head.number), c.id, slices.Clone(r.words)})
+				m.parts = append(m.parts, instancePart{row, int(c.head.number), c.id, slices.Clone(r.words)})
 			}
 		case f.exemplars:
 			all := liveWords(m.words(i))
@@ -382,7 +387,7 @@ func (s *Syncer) addChunk(m *merger, c *contributor, n uint32) error {
 				all = make(backend.Words, len(r.words))
 			}
 			if err := f.def.MergeExemplars(all, liveWords(r.words)); err != nil {
-				s.strange = fmt.Errorf("%s: %w", f.def.Name, err)
+				s.invalid = fmt.Errorf("%s: %w", f.def.Name, err)
 			}
 			m.set(i, plainWords(all))
 		case m.words(i) == nil:
@@ -393,7 +398,7 @@ func (s *Syncer) addChunk(m *merger, c *contributor, n uint32) error {
 	}
 }
 
-// mergeParts makes pages show what each instance has. mu is held.
+// mergeParts shows what each instance has. mu is held.
 func (s *Syncer) mergeParts(m *merger) {
 	for i := range m.parts {
 		p := &m.parts[i]
@@ -407,7 +412,7 @@ func (s *Syncer) mergeParts(m *merger) {
 			r.slots[p.number] = sl
 			s.index.AddPart(r.fam.place, r.labels, backend.Part{Words: sl.words, Instance: s.numbers[p.number], Owner: &sl.owner})
 		}
-		sl.owner.Store(0) // while words are mixed
+		sl.owner.Store(0) // hides the part while its words change
 		r.fam.show(sl.words, p.words)
 		sl.owner.Store(p.id)
 		sl.life, sl.seen = r.life, true
@@ -417,7 +422,7 @@ func (s *Syncer) mergeParts(m *merger) {
 			continue
 		}
 		for number, sl := range r.slots {
-			// What the dead had does not count, but is not deleted.
+			// Parts of dead instances do not count, but they are not deleted either.
 			if !sl.seen && (sl.life < r.life || sl.owner.Load() == s.numbers[number].ID.Load()) {
 				r.fam.def.Seal(sl.words)
 			}

@@ -13,10 +13,10 @@ import (
 	"github.com/gotheus/gotheus/store"
 )
 
-// shard is a Syncer's place among those that share an index.
+// shard is the position of a Syncer among those that share an index.
 type shard struct {
 	at, of int
-	agreed chan struct{} // closed when the first store is known to be of as many shards
+	agreed chan struct{} // closed when the first store has confirmed the number of shards
 	once   *sync.Once
 }
 
@@ -31,30 +31,31 @@ func (s *shard) hasAgreed() bool {
 	}
 }
 
-// errFirst is why a store is not touched.
-var errFirst = errors.New("syncer: the first shard is not known yet")
+// errFirst is returned by shards that wait for the first one.
+var errFirst = errors.New("syncer: the first shard could not be read yet")
 
-// check compares what a store says about itself.
+// check compares meta with the configured shard.
 func (s *shard) check(m *meta) error {
 	if int(m.shard) == s.at && int(m.shards) == s.of {
 		return nil
 	}
-	return fmt.Errorf("%w: this is shard %d of %d, not %d of %d: all processes must be told the same number, and what was begun with another one "+
-		"can only go on with that; a new namespace begins at zero", store.ErrShards, m.shard, m.shards, s.at, s.of)
+	return fmt.Errorf("%w: this is shard %d of %d, not %d of %d: all processes must have the same number of shards, which cannot be changed later; "+
+		"a new namespace starts from zero", store.ErrShards, m.shard, m.shards, s.at, s.of)
 }
 
-// Sharded implements backend.Backend on several stores, between which series are distributed, so that no one
-// server has to hold and serve all of them. Each store is exact by itself, with heads, numbers and a base of its own. A
-// page is read from all of them, or there is none.
+// Sharded implements backend.Backend on several stores that share the series, so that no server has
+// to hold and serve all of them. Each store is exact by itself, with its own heads, directory and
+// base. A page needs all of them, or fails.
 //
-// A series is in the store that the hash of its family's name and its label text says. What is per instance is in
-// the first, whose heads say who lives; the first also has all families. Every store has noted which of how many
-// it is, and does nothing for a process that thinks otherwise.
+// The hash of family name and label text selects the store of a series. Per-instance data is in the
+// first store, whose heads decide liveness and whose directory has all families. Every store
+// records its index and the number of shards, and processes with another configuration do not use
+// it.
 type Sharded struct{ shards []*Syncer }
 
 // NewSharded returns a Backend on at most store.MaxShards stores, which it owns and closes. All
-// processes must give as many and in the same order. It does not wait for the stores. The error is
-// that of store.Config.Check; the stores are the caller's then.
+// processes must pass the same number in the same order. It does not wait for the stores. The error
+// is that of store.Config.Check; in that case the caller still owns the stores.
 func NewSharded(stores []store.Store, o *store.Options) (*Sharded, error) {
 	opt, err := check(stores, o)
 	if err != nil {
@@ -69,7 +70,7 @@ func NewSharded(stores []store.Store, o *store.Options) (*Sharded, error) {
 	return b, nil
 }
 
-// shardOf returns which of n shards has a series. It is stored, in a manner of speaking, and never changes.
+// shardOf returns the index of a series' shard. Stored data depends on it, so it must never change.
 func shardOf(f *backend.Family, labels string, n int) int {
 	if n == 1 || f.Parts() {
 		return 0
@@ -78,7 +79,7 @@ func shardOf(f *backend.Family, labels string, n int) int {
 	for i := range len(f.Name) {
 		h = (h ^ uint64(f.Name[i])) * 0x100000001b3
 	}
-	h = (h ^ 0xff) * 0x100000001b3 // is in no name
+	h = (h ^ 0xff) * 0x100000001b3 // occurs in no name
 	for i := range len(labels) {
 		h = (h ^ uint64(labels[i])) * 0x100000001b3
 	}
@@ -124,23 +125,23 @@ func (b *Sharded) SetClock(now func() time.Time) {
 // Tickets implements backend.Backend.
 func (b *Sharded) Tickets() *atomic.Uint64 { return b.shards[0].Tickets() }
 
-// Walk implements backend.Backend: what was known at the last Sync. All shards share an index.
+// Walk implements backend.Backend: the state of the last Sync. All shards share an index.
 func (b *Sharded) Walk() []backend.Group { return b.shards[0].Walk() }
 
 // WalkOwn implements backend.Owner.
 func (b *Sharded) WalkOwn() []backend.Group {
 	first := b.shards[0]
 	first.mu.Lock()
-	x := first.mine
+	x := first.owned
 	if x == nil {
 		x = newOwnIndex()
-		first.listMine(x)
+		first.listOwnWords(x)
 	}
 	first.mu.Unlock()
 	for _, s := range b.shards[1:] {
 		s.mu.Lock()
-		if s.mine == nil {
-			s.listMine(x)
+		if s.owned == nil {
+			s.listOwnWords(x)
 		}
 		s.mu.Unlock()
 	}
@@ -152,7 +153,8 @@ func (b *Sharded) Sync(ctx context.Context) error {
 	return b.each(ctx, (*Syncer).Sync)
 }
 
-// Flush implements backend.Backend: it returns when all stores have acknowledged what was counted before.
+// Flush implements backend.Backend: it returns when all stores have acknowledged what was counted
+// before.
 func (b *Sharded) Flush(ctx context.Context) error {
 	return b.each(ctx, (*Syncer).Flush)
 }
@@ -171,8 +173,8 @@ func (b *Sharded) Unpublished() (words int, lag time.Duration) {
 	return words, lag
 }
 
-// each calls f for all shards at once, but for the first one alone until it has agreed about how many there are: nothing is
-// written to the others before.
+// each calls f for all shards concurrently. Until the first shard has confirmed their number, it
+// calls f for the first one alone before the others, so that nothing is written to them.
 func (b *Sharded) each(ctx context.Context, f func(*Syncer, context.Context) error) error {
 	errs := make([]error, len(b.shards))
 	rest := b.shards
@@ -187,7 +189,7 @@ func (b *Sharded) each(ctx context.Context, f func(*Syncer, context.Context) err
 		go func() {
 			defer wait.Done()
 			err := f(s, ctx)
-			if err != nil && !(failed && errors.Is(err, errFirst)) { // else the first one's error says why
+			if err != nil && !(failed && errors.Is(err, errFirst)) {
 				errs[s.shard.at] = fmt.Errorf("shard %d of %d: %w", s.shard.at, s.shard.of, err)
 			}
 		}()

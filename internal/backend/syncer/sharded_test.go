@@ -16,7 +16,7 @@ import (
 	"github.com/gotheus/gotheus/store"
 )
 
-// sharded returns a backend on the first n of some stores.
+// sharded returns a backend on the first n of these stores.
 func sharded(t *testing.T, stores []backendtest.Memory, n int) *syncer.Sharded {
 	t.Helper()
 	var list []store.Store
@@ -35,7 +35,7 @@ func sharded(t *testing.T, stores []backendtest.Memory, n int) *syncer.Sharded {
 	return b
 }
 
-// empty reports whether a store has nothing at all.
+// empty reports whether a store has no records.
 func empty(t *testing.T, m *backendtest.Memory) bool {
 	t.Helper()
 	heads, err := m.Heads(t.Context())
@@ -45,7 +45,7 @@ func empty(t *testing.T, m *backendtest.Memory) bool {
 	return len(heads) == 0
 }
 
-// Series are spread over all stores, and add up wherever they are.
+// Series are spread over all stores, and add up whichever store they are in.
 func TestSharded(t *testing.T) {
 	t.Parallel()
 	stores := make([]backendtest.Memory, 4)
@@ -87,7 +87,7 @@ func TestSharded(t *testing.T) {
 	if got := total(); got != n {
 		t.Errorf("%d series", got)
 	}
-	for i := range stores { // each has its share
+	for i := range stores { // each has some series
 		alone, err := syncer.NewSharded([]store.Store{&stores[i]}, &store.Options{Interval: time.Hour, Alive: 2 * time.Hour, Logger: slog.New(slog.DiscardHandler)})
 		if err != nil {
 			t.Fatal(err)
@@ -114,7 +114,7 @@ func TestSharded(t *testing.T) {
 	}
 }
 
-// Who was told another number of shards does nothing, in none of the stores, until the number is right.
+// A process with a different number of shards touches no store until the number is corrected.
 func TestShardsChanged(t *testing.T) {
 	t.Parallel()
 	for _, first := range []int{1, 2, 4} {
@@ -159,7 +159,7 @@ func TestShardsChanged(t *testing.T) {
 	}
 }
 
-// Where a series is never changes.
+// The shard of a series never changes.
 func TestShardOf(t *testing.T) {
 	t.Parallel()
 	for labels, want := range map[string]int{"": 2, `x="1"`: 1, `x="2"`: 1, `x="3"`: 6} {
@@ -173,7 +173,7 @@ func TestShardOf(t *testing.T) {
 	}
 }
 
-// closes counts how often a store was closed.
+// closes counts the calls of Close.
 type closes struct {
 	backendtest.Memory
 	n int
@@ -190,7 +190,7 @@ func newSyncer(t testing.TB, st store.Store, o *store.Options) *syncer.Syncer {
 	return s
 }
 
-// Options that make no sense are refused, and stores stay open then.
+// Invalid options are refused, and the stores stay open.
 func TestOptions(t *testing.T) {
 	t.Parallel()
 	for want, o := range map[string]*store.Options{
@@ -223,7 +223,7 @@ func TestOptions(t *testing.T) {
 	}
 }
 
-// Close ends when its context does, also while a page waits for a store that hangs.
+// Close ends with its context, even while a page waits for a store that hangs.
 func TestCloseInTime(t *testing.T) {
 	t.Parallel()
 	for _, given := range []time.Duration{time.Second, time.Minute} {
@@ -247,7 +247,7 @@ func TestCloseInTime(t *testing.T) {
 	}
 }
 
-// Flush says what was wrong with the store, not that there was no time left for the last attempt.
+// Flush reports the store's error rather than that no time was left for another attempt.
 func TestFlushSaysWhy(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -29,7 +29,7 @@ var (
 
 const alive = 10 * time.Second
 
-// sim is a world of processes with a clock, a network and a store.
+// sim simulates processes with a clock, a network and a store.
 type sim struct {
 	t     testing.TB
 	rnd   *rand.Rand
@@ -39,16 +39,16 @@ type sim struct {
 	n     int
 
 	faults  float64
-	least   map[string]uint64 // what pages may not go below
-	gone    map[string]bounds // of killed processes
+	least   map[string]uint64 // lower bounds for pages
+	gone    map[string]bounds // counts of killed processes
 	trace   []string
-	clock   uint64 // of starts
+	clock   uint64 // for starts
 	example uint64 // of the last exemplar
 }
 
 type bounds struct{ acked, counted uint64 }
 
-// proc is a process, with what it has counted by series.
+// proc is a process and its counts by series.
 type proc struct {
 	*sim
 	name   string
@@ -59,7 +59,7 @@ type proc struct {
 	paused int
 
 	starts  map[*backend.Family]uint64
-	example uint64 // the last one that it has written
+	example uint64 // last exemplar written
 }
 
 func newSim(t testing.TB, seed uint64) *sim {
@@ -93,10 +93,10 @@ func (m *sim) start() *proc {
 		}
 		return backendtest.None
 	}}
-	skew := time.Duration(m.n%5-2) * 7 * time.Hour // clocks of hosts are hours apart, and never compared
+	skew := time.Duration(m.n%5-2) * 7 * time.Hour // between hosts: never compared
 	p.s = syncer.NewManual(p.net, store.Options{Alive: alive, Timeout: time.Hour}, func() time.Time { return m.now.Add(skew) })
 	if m.rnd.IntN(2) == 0 {
-		p.s.SetPiece(1 + m.rnd.IntN(300)) // of very little, or less than a part
+		p.s.SetPiece(1 + m.rnd.IntN(300)) // tiny, or less than a part
 	}
 	m.procs = append(m.procs, p)
 	m.logf("%s starts", p.name)
@@ -145,7 +145,7 @@ func clone(m map[string]uint64) map[string]uint64 {
 	return c
 }
 
-// step is a publication, or all that the background does.
+// step is a publication or a full round of the background goroutine.
 func (p *proc) step() error {
 	do := p.s.Step
 	if p.rnd.IntN(2) == 0 {
@@ -196,7 +196,7 @@ func (p *proc) page() (map[string]uint64, error) {
 	return page, nil
 }
 
-// check compares a page with what was counted. lower allows a page to be behind the last one.
+// check compares a page with the counts. lower allows the page to be behind the previous one.
 func (m *sim) check(p *proc, page map[string]uint64) {
 	m.t.Helper()
 	low, high := make(map[string]uint64), make(map[string]uint64)
@@ -228,7 +228,7 @@ func (m *sim) check(p *proc, page map[string]uint64) {
 	m.least = page
 }
 
-// kill ends a process at once. What it had sent may or may not have arrived.
+// kill ends a process at once. Its last request may or may not have arrived.
 func (m *sim) kill(i int) {
 	p := m.procs[i]
 	m.logf("%s is killed", p.name)
@@ -239,7 +239,7 @@ func (m *sim) kill(i int) {
 	m.procs = append(m.procs[:i], m.procs[i+1:]...)
 }
 
-// killWithin ends a process in the midst of what the background does.
+// killWithin ends a process in the middle of a background round.
 func (m *sim) killWithin(p *proc) {
 	next, left := p.net.Next, m.rnd.IntN(12)
 	p.net.Next = func() backendtest.Fault {
@@ -258,7 +258,7 @@ func (m *sim) killWithin(p *proc) {
 	m.kill(slices.Index(m.procs, p))
 }
 
-// leave ends a process in good order.
+// leave closes a process properly.
 func (m *sim) leave(i int) {
 	p := m.procs[i]
 	faults := m.faults
@@ -273,7 +273,7 @@ func (m *sim) leave(i int) {
 	m.kill(i)
 }
 
-// settle lets all processes do what they have to until everything is well, without faults.
+// settle runs all processes without faults until everything is restored and folded.
 func (m *sim) settle() {
 	m.t.Helper()
 	m.faults = 0
@@ -299,9 +299,9 @@ func (m *sim) settle() {
 	}
 }
 
-// Random histories of processes that start, count, pause, leave and are killed, of a network with every fault, and of
-// a store that loses everything or goes back to an older state: every page is exact within what is
-// acknowledged, and in the end all pages are.
+// Random histories of processes that start, count, pause, leave and are killed, a network with
+// every kind of fault, and a store that loses everything or goes back to an older state: every page
+// is exact within what is acknowledged, and at the end all pages are exact.
 func TestHistories(t *testing.T) {
 	t.Parallel()
 	from, to := uint64(1), uint64(*seeds)
@@ -366,7 +366,7 @@ func history(t *testing.T, n uint64) {
 			p.paused = 5 + m.rnd.IntN(10) // mostly longer than alive
 		case k < 95:
 			old = m.store.Snapshot()
-		case k < 98: // somebody has seen everything, and the store goes back
+		case k < 98: // one process has read everything, and the store goes back
 			m.disaster(p, old)
 			old = m.store.Snapshot()
 		default:
@@ -378,25 +378,26 @@ func history(t *testing.T, n uint64) {
 	m.finish()
 }
 
-// disaster takes the store back to a state, just after p has read everything.
+// disaster resets the store to a state, just after p has read everything.
 func (m *sim) disaster(p *proc, to backendtest.Snapshot) {
 	faults := m.faults
 	m.faults = 0
 	defer func() { m.faults = faults }()
 	page, err := p.page()
 	if err != nil {
-		return // it is not well yet
+		return // not recovered yet
 	}
 	m.check(p, page)
 	m.logf("the store goes back")
 	m.store.Restore(to)
-	// Whoever has not seen everything may be asked first.
+	// A process that has not read everything may act first.
 	m.least = nil
 	m.healing(p, m.calm())
 }
 
-// calm reports whether nobody has been silent for long, as the store has it. Who has, may be folded as it is before
-// anybody can restore what the store has lost of it: a limit that docs/redis.md names.
+// calm reports whether no instance has been silent for long, as the store sees it. One that has may
+// be folded with its stored words before a survivor can restore what the store has lost: a limit
+// that docs/redis.md describes.
 func (m *sim) calm() bool {
 	heads, err := m.store.Heads(context.Background())
 	if err != nil {
@@ -410,8 +411,8 @@ func (m *sim) calm() bool {
 	return true
 }
 
-// healing lets p, who knows, be around until what it knows is restored. Others may be killed meanwhile, if kills is set.
-// What others show is not looked at.
+// healing keeps p, which knows everything, running until it has restored that. If kills is set,
+// others may be killed meanwhile. Their pages are not checked.
 func (m *sim) healing(p *proc, kills bool) {
 	p.paused = 0
 	for range 12 {
@@ -419,7 +420,7 @@ func (m *sim) healing(p *proc, kills bool) {
 		m.rnd.Shuffle(len(order), func(i, j int) { order[i], order[j] = order[j], order[i] })
 		for _, q := range order {
 			if q.paused > 0 {
-				if q.paused--; q.paused > 0 { // it may come back in the midst of it
+				if q.paused--; q.paused > 0 { // may resume during recovery
 					continue
 				}
 			}

@@ -15,8 +15,8 @@ func blockOf(w backend.Words) sparse.Block {
 	return sparse.View(windowed.BucketBlock(w), windowed.PerDoubling(), 0, windowed.Snapshots())
 }
 
-// What is published of a window is of one moment, as far as snapshots go, also while they are
-// taken; and no count comes without its bucket.
+// The published snapshots of a window are consistent, even while they are taken, and no count comes
+// without its bucket.
 func TestReadWhileTheWindowMoves(t *testing.T) {
 	t.Parallel()
 	f := newFamily(windowed.Schema(), windowed, windowed.Words(), startWord(windowed), false)
@@ -29,7 +29,7 @@ func TestReadWhileTheWindowMoves(t *testing.T) {
 		for e := uint64(1); e < 100_000; e++ {
 			live.Advance(e)
 			for i := range int32(buckets) {
-				live.Find(i, false).Add(1) // so that in the snapshot of epoch e each has e-1
+				live.Find(i, false).Add(1) // in the snapshot of epoch e each is e-1
 			}
 		}
 	}()
@@ -42,7 +42,7 @@ func TestReadWhileTheWindowMoves(t *testing.T) {
 		}
 		f.read(words, own)
 		if !f.sameSnapshots(words, own) {
-			continue // it was busy all the time
+			continue // snapshots were taken all the time
 		}
 		read := blockOf(liveWords(words))
 		from, to := windowed.EpochWords()

@@ -7,17 +7,17 @@ import (
 	"github.com/gotheus/gotheus/internal/backend"
 )
 
-// Words of a shared gauge as they are stored. Its value is the base of the Set with the highest stamp, plus
-// what all instances have added, ever. What is stored can therefore be merged in any order and any number of
-// times, like all other words.
+// Stored words of a shared gauge. Its value is the base of the Set with the highest stamp plus
+// everything that all instances have ever added. These words can therefore be merged in any order
+// and any number of times, like all others.
 const (
-	gaugeAdded = 0 // float: all that was added by this instance
-	gaugeBase  = 1 // float: the value of the last Set less all that had been added by anybody until then
+	gaugeAdded = 0 // float: everything this instance has ever added
+	gaugeBase  = 1 // float: value of the last Set minus all additions before it
 	gaugeStamp = 2 // of that Set; 0: none
 	gaugeWords = 3
 )
 
-// isFloat reports whether a stored word holds float64 bits, which are stored in reverse.
+// isFloat reports whether a stored word holds float64 bits, which are stored byte-reversed.
 func (f *family) isFloat(i int) bool {
 	if f.def != nil && f.def.Stripes != 0 {
 		i %= f.def.StripeWords()
@@ -35,8 +35,8 @@ func (f *family) isFloat(i int) bool {
 	return false
 }
 
-// fits reports whether a series can have so many words as are stored. Blocks have any power of two of buckets, from that of a
-// new one on.
+// fits reports whether a series can have n words. The number of buckets of a block is a power of
+// two, at least that of a new block.
 func (f *family) fits(n uint64) bool {
 	if f.def == nil || n == uint64(f.stored) {
 		return true
@@ -48,7 +48,7 @@ func (f *family) fits(n uint64) bool {
 	if f.def.Block.Role == backend.BucketRole {
 		buckets = uint64(f.def.Block.Size)
 	}
-	// Every two buckets have three words, and two more for each snapshot.
+	// Two buckets take three words, and two more for each snapshot.
 	more := n - uint64(f.stored)
 	pair := uint64(3 + 2*f.def.Snapshots())
 	if n < uint64(f.stored) || more%pair != 0 {
@@ -58,10 +58,10 @@ func (f *family) fits(n uint64) bool {
 	return buckets&(buckets-1) == 0 && buckets <= maxBuckets
 }
 
-// maxBuckets is far more than there are when all of a series' blocks are united.
+// maxBuckets is far more than a series has when all its blocks are merged.
 const maxBuckets = 1 << 22
 
-// isCount reports whether a stored word of a family without blocks holds a count, which adds up.
+// isCount reports whether a stored word of a family without blocks is a count.
 func (f *family) isCount(i int) bool {
 	switch f.kind {
 	case backend.Counter:
@@ -74,15 +74,15 @@ func (f *family) isCount(i int) bool {
 	return false
 }
 
-// countLimit is where counts of a family without blocks stay.
+// countLimit is the limit of a count of a family without blocks.
 func (f *family) countLimit() uint64 {
-	if f.kind == backend.Histogram { // so that the count of all has room, too
+	if f.kind == backend.Histogram { // leaves room for the total count
 		return backend.IntLimit / uint64(len(f.def.Buckets)+1)
 	}
 	return backend.IntLimit
 }
 
-// addCounts keeps what it adds to below its limit.
+// addCounts returns a sum capped at limit.
 func addCounts(a, b, limit uint64) uint64 {
 	if a == 0 {
 		return b
@@ -91,7 +91,7 @@ func addCounts(a, b, limit uint64) uint64 {
 }
 
 func addFloats(a, b uint64) uint64 {
-	switch { // also keeps -0 and what needs no rounding
+	switch { // also preserves -0
 	case a == 0:
 		return b
 	case b == 0:
@@ -100,8 +100,9 @@ func addFloats(a, b uint64) uint64 {
 	return math.Float64bits(math.Float64frombits(a) + math.Float64frombits(b))
 }
 
-// merge adds what another contributor has of a series to dst, and returns dst or, where blocks needed more room,
-// larger words. What has a mode is not merged: each instance's part is shown on its own.
+// merge adds src, another contributor's words of a series, to dst. It returns dst or, if blocks
+// needed more room, larger words. Families with parts are not merged: pages show each instance's
+// part.
 func (f *family) merge(dst, src []uint64) []uint64 {
 	switch {
 	case f.blocks:
@@ -115,7 +116,7 @@ func (f *family) merge(dst, src []uint64) []uint64 {
 		}
 	case f.kind == backend.Counter:
 		n := dst[backend.CounterInt] + src[backend.CounterInt]
-		if n >= backend.IntLimit { // as an update does
+		if n >= backend.IntLimit { // as in an update
 			dst[backend.CounterFloat] = addFloats(dst[backend.CounterFloat], math.Float64bits(float64(src[backend.CounterInt])))
 			n = dst[backend.CounterInt]
 		}
@@ -157,7 +158,7 @@ func plainWords(w backend.Words) []uint64 {
 	return words
 }
 
-// mergeStarts keeps the earliest time that is not zero.
+// mergeStarts keeps the earlier of two starts; zero means not known.
 func mergeStarts(dst, src []uint64) {
 	for i, v := range src {
 		if v != 0 && (dst[i] == 0 || v < dst[i]) {
@@ -166,10 +167,10 @@ func mergeStarts(dst, src []uint64) {
 	}
 }
 
-// show stores merged words where a page finds them.
+// show stores merged words in the words that pages read.
 func (f *family) show(dst backend.Words, merged []uint64) {
 	if f.shared {
-		// The stamp, too, so that a Set is noticed that does not change the value.
+		// The stamp is included so that a Set to the same value is noticed.
 		dst[backend.GaugeFlags].Store(backend.GaugeIsSet | merged[gaugeStamp]*backend.GaugeTouch)
 		dst[backend.GaugeValue].Store(plain(addFloats(merged[gaugeAdded], merged[gaugeBase])))
 		return
@@ -179,13 +180,13 @@ func (f *family) show(dst backend.Words, merged []uint64) {
 		if v != 0 && f.isFloat(i) {
 			v = plain(v)
 		}
-		if dst[i].Load() != v { // a Store costs ten times as much
+		if dst[i].Load() != v { // a Store is ten times as expensive
 			dst[i].Store(v)
 		}
 	}
 }
 
-// plain returns the bits of a float that cannot be taken for a seal.
+// plain returns float bits that cannot be mistaken for a seal.
 func plain(v uint64) uint64 {
 	if f := math.Float64frombits(v); f != f {
 		return 0x7ff8000000000001
@@ -193,11 +194,12 @@ func plain(v uint64) uint64 {
 	return v
 }
 
-// read copies the words that an instrument updates, with a start as it is stored; what is sealed counts as zero.
+// read copies the words that an instrument updates, with the start as stored; sealed words become
+// zero.
 func (f *family) read(dst []uint64, w backend.Words) {
 	for range 4 {
 		for i := range w {
-			if f.blocks { // the last words first: a count that is there has its key
+			if f.blocks { // last words first, so that a count that was read has its key
 				i = len(w) - 1 - i
 			}
 			dst[i] = w[i].Load()
@@ -209,20 +211,19 @@ func (f *family) read(dst []uint64, w backend.Words) {
 			dst[f.start] -= dst[f.start] % startUnit
 		}
 		switch {
-		case f.exemplars && !same(dst, w): // one has just been written
-		case !f.sameSnapshots(dst, w): // one has just been taken
+		case f.exemplars && !same(dst, w): // an exemplar was written meanwhile
+		case !f.sameSnapshots(dst, w): // a snapshot was taken meanwhile
 		default:
 			return
 		}
 	}
 	if f.exemplars {
-		clear(dst) // one is always being written
+		clear(dst) // exemplars are being written all the time
 	}
 }
 
-// ignoreLater makes snapshots say nothing whose epochs are later than there can be: where they are
-// united, they would take the places of those that are needed. Clocks of hosts may differ by a
-// slot.
+// ignoreLater invalidates snapshots with epochs in the future: merged, they would displace valid
+// ones. Clocks of hosts may differ by one slot.
 func (f *family) ignoreLater(words []uint64, now time.Time) {
 	from, to := f.def.EpochWords()
 	latest := f.def.Sketch.Epoch(now) + 1
@@ -233,7 +234,7 @@ func (f *family) ignoreLater(words []uint64, now time.Time) {
 	}
 }
 
-// sameSnapshots reports whether the snapshots of a window are those that words were read with.
+// sameSnapshots reports whether the snapshots of a window are unchanged since words were read.
 func (f *family) sameSnapshots(words []uint64, w backend.Words) bool {
 	for i, snapshot := range f.snapshots {
 		if snapshot && w[i].Load() != words[i] && !f.def.SealedAt(w, i) {
@@ -255,21 +256,21 @@ func same(words []uint64, w backend.Words) bool {
 	return true
 }
 
-// sharedGauge is what an instance knows about a shared gauge that it updates. The word that instruments update
-// holds nothing but a value. It was set since the last look if its flag says so: the flag is raised before
-// the value changes, so that a value that was read while it was down comes from additions only. A Set that
-// has raised the flag and not yet stored its value takes effect in two steps, both of them within its call.
+// sharedGauge is the state of a shared gauge that this process updates. The word itself holds only
+// a value. Its flag says whether it was set since the last sample: Set raises the flag before it
+// changes the value, so a value read while the flag is down comes from additions only. A Set that
+// has raised the flag but not stored its value yet takes effect in two steps, both within the call.
 type sharedGauge struct {
 	added     float64 // until the last Set
-	ref       float64 // value of the word at that Set
+	ref       float64 // value of the word at that time
 	base      float64
 	stamp     uint64
-	published float64 // what was added as of the last look
+	published float64 // sum of additions as of the last sample
 }
 
-// look reads the gauge. If it was set, it takes stamp as that of the Set; others is what everybody else has
-// added, as far as is known.
-func (g *sharedGauge) look(w backend.Words, dst []uint64, others func() float64, stamp func() uint64) {
+// sample reads the gauge. If it was set, sample gives the Set a stamp; others is the known sum of
+// what other instances have added.
+func (g *sharedGauge) sample(w backend.Words, dst []uint64, others func() float64, stamp func() uint64) {
 	v, flags := w[backend.GaugeValue].Load(), w[backend.GaugeFlags].Load()
 	if v == backend.SealedFloat {
 		v = 0
@@ -293,10 +294,11 @@ func (g *sharedGauge) look(w backend.Words, dst []uint64, others func() float64,
 		added = g.added
 	}
 	g.published = added
-	g.last(dst)
+	g.write(dst)
 }
 
-// sum returns all that was added, if the word has this value and was not set since the last look.
+// sum returns everything added so far, if the word has this value and was not set since the last
+// sample.
 func (g *sharedGauge) sum(value float64) float64 {
 	if g.added == 0 && g.ref == 0 {
 		return value
@@ -304,12 +306,12 @@ func (g *sharedGauge) sum(value float64) float64 {
 	return g.added + (value - g.ref)
 }
 
-// last gives what the last look has found.
-func (g *sharedGauge) last(dst []uint64) {
+// write stores the last sample in dst.
+func (g *sharedGauge) write(dst []uint64) {
 	dst[gaugeAdded] = math.Float64bits(g.published)
 	dst[gaugeBase] = math.Float64bits(g.base)
 	dst[gaugeStamp] = g.stamp
 }
 
-// wasSet reports whether the next look finds a Set.
+// wasSet reports whether there was a Set since the last sample.
 func wasSet(w backend.Words) bool { return w[backend.GaugeFlags].Load()&backend.GaugeIsSet != 0 }

@@ -12,7 +12,7 @@ import (
 	"github.com/gotheus/gotheus/store"
 )
 
-// Whatever changes of counters is published, though most of the time they are only looked at.
+// Every change of a counter is published, although most chunks are only compared by digest.
 func TestLook(t *testing.T) {
 	t.Parallel()
 	m := newSim(t, 1)
@@ -26,7 +26,7 @@ func TestLook(t *testing.T) {
 	for _, c := range []struct {
 		what     string
 		do       func()
-		one, two float64 // on b's page; -1: not there
+		one, two float64 // on b's page; -1: missing
 		start    uint64  // of one
 	}{
 		{"published", func() {}, 1, 1, 0},
@@ -58,7 +58,7 @@ func TestLook(t *testing.T) {
 			b.show(counter, one)
 		}, 5, -1, 7e6},
 		{"as much as before that", func() {
-			a.show(counter, one) // hears of it
+			a.show(counter, one) // learns of it
 			w := words(a, two)
 			w[backend.CounterInt].Add(1)
 			addFloat(&w[backend.CounterFloat], 2.5)
@@ -75,7 +75,7 @@ func TestLook(t *testing.T) {
 		}, 5, 3.5, 7e6},
 	} {
 		c.do()
-		for range 4 { // at first it is encoded, then looked at as well, then looked at
+		for range 4 { // first encoded, then encoded and digested, then only digested
 			m.publish()
 			for labels, want := range map[string]float64{one: c.one, two: c.two} {
 				w := b.show(counter, labels)
@@ -96,7 +96,7 @@ func TestLook(t *testing.T) {
 	}
 }
 
-// BenchmarkLook is the search for what is to be published, where nothing is.
+// BenchmarkLook measures the search for changes when there are none.
 func BenchmarkLook(b *testing.B) {
 	s := syncer.NewManual(new(backendtest.Memory), store.Options{}, time.Now)
 	for i := range 100_000 {

@@ -11,8 +11,9 @@ import (
 	"github.com/gotheus/gotheus/internal/sparse"
 )
 
-// The rest of the metric model, for random histories: what adds up is checked all the time, like counters; what is set,
-// deleted, or each instance's own, when a history has settled: then all pages agree, and show what is done last.
+// The rest of the metric model, for random histories. What adds up is checked continuously, like
+// counters. Sets, deletions and per-process values are checked when a history has settled: then all
+// pages agree and show the last change.
 
 var (
 	striped   = &backend.Family{Name: "st_total", Help: "St.", Kind: backend.Counter, Stripes: 2}
@@ -20,7 +21,7 @@ var (
 	further   = native.With(backend.Block{Role: backend.BucketRole, Size: 64})
 	quantiles = &backend.Family{Name: "q", Help: "Q.", Kind: backend.Summary, Sketch: &backend.Sketch{Quantiles: []float64{0.5}, PerDoubling: 20, Slots: 2, MaxAge: 60e9}}
 	examples  = histogram.With(backend.Block{Role: backend.ExemplarRole, Size: 4})
-	versions  = []*backend.Family{ // of one name, in different builds
+	versions  = []*backend.Family{ // variants of one name, from different builds
 		{Name: "v", Help: "V.", Kind: backend.Histogram, Buckets: []float64{1}},
 		{Name: "v", Help: "V.", Kind: backend.Histogram, Buckets: []float64{1, 2}},
 	}
@@ -38,7 +39,7 @@ var (
 	}()
 )
 
-// begin gives a series its start, as instruments do, and returns its words.
+// begin sets a series' start, as instruments do, and returns its words.
 func (p *proc) begin(f *backend.Family) backend.Words {
 	w := p.words(f, "")
 	p.clock += 1e6 // they are stored in ms
@@ -48,7 +49,7 @@ func (p *proc) begin(f *backend.Family) backend.Words {
 	return w
 }
 
-// countMore updates what adds up.
+// countMore updates metrics that add up.
 func (p *proc) countMore() {
 	w := p.begin(striped)
 	n := 1 + p.rnd.Uint64N(9)
@@ -92,7 +93,7 @@ func (p *proc) countMore() {
 	}
 }
 
-// change sets, and deletes, what is looked at in the end.
+// change sets and deletes what finish checks.
 func (p *proc) change() {
 	switch p.rnd.IntN(6) {
 	case 0:
@@ -122,7 +123,7 @@ func (p *proc) set(f *backend.Family, v float64) {
 	}
 }
 
-// readMore adds to a page what adds up.
+// readMore adds the metrics that add up to a page.
 func (p *proc) readMore(page map[string]uint64, f *backend.Family, w backend.Words) {
 	buckets := func(block backend.Words, snapshots int) (list []sparse.Bucket, zeros uint64) {
 		b := sparse.View(block, f.PerDoubling(), 0, snapshots)
@@ -150,7 +151,7 @@ func (p *proc) readMore(page map[string]uint64, f *backend.Family, w backend.Wor
 	}
 }
 
-// rest returns what is not in page, as text.
+// rest returns as text what is not in page.
 func (p *proc) rest() (lines []string) {
 	p.t.Helper()
 	if err := p.s.Refresh(context.Background()); err != nil {
@@ -194,7 +195,7 @@ func (p *proc) rest() (lines []string) {
 	return lines
 }
 
-// agree fails unless all pages say the same.
+// agree fails unless all pages are equal.
 func (m *sim) agree() []string {
 	m.t.Helper()
 	want := m.procs[0].rest()
@@ -210,7 +211,7 @@ func (m *sim) agree() []string {
 	return want
 }
 
-// finish checks what is set, deleted or each instance's own, in a history that has settled.
+// finish checks Sets, deletions and per-process values in a settled history.
 func (m *sim) finish() {
 	m.t.Helper()
 	lines := m.agree()
@@ -220,7 +221,7 @@ func (m *sim) finish() {
 			m.fail("no line %s in\n\t%s", line, strings.Join(lines, "\n\t"))
 		}
 	}
-	// Starts are those of the earliest of which something was acknowledged, at the latest.
+	// Starts are no later than the earliest acknowledged one.
 	for _, f := range []*backend.Family{striped, native, quantiles} {
 		for _, p := range m.procs {
 			if w := m.procs[0].show(f, ""); p.starts[f] != 0 && f.Start(w).Load() > p.starts[f] {
@@ -232,7 +233,7 @@ func (m *sim) finish() {
 	for _, p := range m.procs {
 		newest = max(newest, p.example)
 	}
-	// The last Set of all counts, and what is added afterwards.
+	// The last Set of all processes counts, and what is added after it.
 	last := m.procs[len(m.procs)-1]
 	for i, p := range m.procs {
 		for _, f := range append([]*backend.Family{set, states}, modes...) {
@@ -257,7 +258,7 @@ func (m *sim) finish() {
 			m.fail("%s of %d live instances, the last set by %s: %q", f.Name, len(m.procs), last.name, parts)
 		}
 	}
-	// A deletion is for all, and what comes afterwards begins at zero.
+	// A deletion affects all processes, and later counts begin at zero.
 	if _, err := first.s.Delete(deleted, func(string) bool { return true }); err != nil {
 		m.fail("Delete: %v", err)
 	}
@@ -273,7 +274,7 @@ func (m *sim) finish() {
 	m.publish()
 	lines = m.agree()
 	has(fmt.Sprint(`d_total{x="1"} `, len(m.procs)))
-	// The newest exemplar of the living, or one that is newer, by one of the dead.
+	// The newest exemplar of live processes, or a newer one from a dead process.
 	for _, l := range lines {
 		var at uint64
 		var labels string
@@ -281,5 +282,5 @@ func (m *sim) finish() {
 			m.fail("%s, but there is one of %d", l, newest)
 		}
 	}
-	m.settle() // all that adds up is still there
+	m.settle() // everything that adds up is still there
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/gotheus/gotheus/store"
 )
 
-// What another process has put into the store, and no page may show, is left out and said.
+// Invalid data from another process is left out of pages and logged.
 func TestStrange(t *testing.T) {
 	t.Parallel()
 	for what, put := range map[string]func(s *syncer.Syncer){
@@ -52,7 +52,7 @@ func TestStrange(t *testing.T) {
 			}
 		}
 		groups := s.Walk()
-		s.Close(t.Context()) // what is said is said behind the call
+		s.Close(t.Context()) // logging happens after the call
 		neighbour.Close(t.Context())
 		if n := strings.Count(log.String(), "left out of pages"); n != 1 || !strings.Contains(log.String(), what) {
 			t.Errorf("%s: %d lines: %s", what, n, &log)

@@ -1,0 +1,65 @@
+package syncer
+
+import (
+	"context"
+	"errors"
+	"math"
+	"slices"
+
+	"github.com/gotheus/gotheus/store"
+)
+
+// rejoin continues as a new instance after this one was folded with its words as of seq: it
+// subtracts the folded words.
+func (s *Syncer) rejoin(ctx context.Context, seq uint64, deadRaw []byte) error {
+	counted, err := s.wordsAt(ctx, seq, deadRaw)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	for _, e := range counted {
+		o, f := e.row.own, e.row.fam
+		switch {
+		case o == nil || e.words == nil || e.life != e.row.life || f.parts:
+		case f.shared:
+			added := math.Float64frombits(e.words[gaugeAdded])
+			o.gauge.added -= added
+			o.gauge.published -= added
+		default:
+			f.def.Subtract(o.words, liveWords(e.words))
+		}
+	}
+	s.mu.Unlock()
+	for n := range s.self.chunks {
+		s.dirty[n] = true
+	}
+	s.newSelf()
+	return nil
+}
+
+// wordsAt returns what this instance had published as of a seq.
+func (s *Syncer) wordsAt(ctx context.Context, seq uint64, deadRaw []byte) ([]entry, error) {
+	for _, c := range slices.Concat(s.before, s.sent, []contributor{s.self}) {
+		if c.head.seq == seq && c.raw != nil && len(c.chunks) == len(c.head.chunks) {
+			return s.entries(&c), nil
+		}
+	}
+	for _, o := range s.past {
+		if o.head.seq == seq {
+			return o.entries, nil
+		}
+	}
+	// The store has gone back to an older state.
+	old := contributor{id: s.self.id, chunks: make(map[uint32]chunk)}
+	if deadRaw != nil && old.head.decode(deadRaw) == nil && old.head.seq == seq {
+		err := s.fetchAll(ctx, &old)
+		if err == nil {
+			return s.entries(&old), nil
+		}
+		if !errors.Is(err, store.ErrConflict) {
+			return nil, err
+		}
+	}
+	s.log("this process was taken for dead, and which of its counts were kept is not known exactly", errUnmet)
+	return s.entries(&s.self), nil
+}
