@@ -101,7 +101,7 @@ func (h *Histogram) pick(c *backend.Series) backend.Words {
 // observeNative counts v in its exponential bucket, before the others, which must not add up to more. If there are
 // no others, it adds v to the sum as well and reports true: that was all.
 func (h *Histogram) observeNative(c *backend.Series, v float64) bool {
-	if !h.exponents.Quick(v) {
+	if w := h.exponents.Quick(v); w == nil || int64(w.Add(1)) < 0 {
 		h.exponents.Add((*histogramCore)(h), v, 1)
 	}
 	if !h.how.classic {

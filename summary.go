@@ -30,8 +30,10 @@ func (s *Summary) Observe(v float64) {
 	for int64(c[backend.SummaryCount].Add(1)) < 0 {
 		c = s.elsewhere(c, &c[backend.SummaryCount])
 	}
-	if s.exponents.InUse() && !s.exponents.Quick(v) {
-		s.exponents.Add((*summaryCore)(s), v, 1)
+	if s.exponents.InUse() {
+		if w := s.exponents.Quick(v); w == nil || int64(w.Add(1)) < 0 {
+			s.exponents.Add((*summaryCore)(s), v, 1)
+		}
 	}
 	for !word.AddFloat(&c[backend.SummarySum], v) {
 		c = s.elsewhere(c, &c[backend.SummarySum])

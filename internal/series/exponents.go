@@ -81,12 +81,9 @@ func (x *exponential) find(v float64) (w *atomic.Uint64, coarse uint64) {
 	return w, 0
 }
 
-// Quick counts v once, if that needs nothing that is rare. It returns false if v has not been counted:
-// then Add is to be called.
-func (e *Exponents) Quick(v float64) bool {
-	w := e.at.Load().quick(v)
-	return w != nil && int64(w.Add(1)) >= 0
-}
+// Quick returns the count that nearly all observations of v belong to; nil if it takes Add. It is
+// inlined into updates.
+func (e *Exponents) Quick(v float64) *atomic.Uint64 { return e.at.Load().quick(v) }
 
 // InUse reports whether there are exponential buckets.
 func (e *Exponents) InUse() bool { return e.at.Load() != nil }
