@@ -24,29 +24,31 @@ const EnvBackend = "GOTHEUS_BACKEND"
 var ErrBound = errors.New("gotheus: already bound to a backend")
 
 const (
-	// envDelay is how long after the first metric GOTHEUS_BACKEND is applied if nothing has asked for
-	// it before: long enough for main to bind another backend, short enough for a worker that is
-	// never scraped.
+	// envDelay is how long after the first metric GOTHEUS_BACKEND is applied if nothing has
+	// asked for it before: long enough for main to bind another backend, short enough for a
+	// worker that is never scraped.
 	envDelay = 100 * time.Millisecond
 
 	reopenFirst, reopenLast = time.Second, 30 * time.Second
 
-	// flushWait is how long Flush and Close wait at most for room for what is postponed: a disk may
-	// stay full for ever, and programs close with a context that never ends.
+	// flushWait is how long Flush and Close wait at most for room for what is postponed: a disk
+	// may stay full for ever, and programs close with a context that never ends.
 	flushWait = time.Second
 
-	// turnWait is how long Flush and Close wait at most for a bind in progress, and how long one to
-	// GOTHEUS_BACKEND may take: a driver may hang.
+	// turnWait is how long Flush and Close wait at most for a bind in progress, and how long
+	// one to GOTHEUS_BACKEND may take: a driver may hang.
 	turnWait = 10 * time.Second
 )
 
 // bindState is what binding a registry needs to remember.
 type bindState struct {
-	turn       sync.Mutex            // held by one Bind, BindBackend, retry or Close at a time
-	inProgress atomic.Bool           // a bind waits for scrapes to end
-	asked      atomic.Pointer[asked] // the backend that was asked for, also if it is not there yet
-	unsaved    atomic.Pointer[error] // why a Close has left something behind; nil: it has not, or r was bound since
-	reopen     retry.Queue           // opening a backend that could not be opened
+	turn       sync.Mutex  // held by one Bind, BindBackend, retry or Close at a time
+	inProgress atomic.Bool // a bind waits for scrapes to end
+	// The backend that was asked for, also if it is not there yet.
+	asked atomic.Pointer[asked]
+	// Why a Close has left something behind; nil: it has not, or r was bound since.
+	unsaved atomic.Pointer[error]
+	reopen  retry.Queue // opening a backend that could not be opened
 
 	env      bool // GOTHEUS_BACKEND applies
 	envTimer sync.Once
@@ -60,17 +62,18 @@ type asked struct {
 	err  atomic.Pointer[error] // why it could not be opened at first
 }
 
-// Bind moves all metrics of r, those there are and those to come, to the backend that the URL names:
+// Bind moves all metrics of r, those there are and those to come, to the backend that the URL
+// names:
 //
 //	heap:                              the memory of this process, as without a backend
-//	shm:///dev/shm/shop?limit=64MiB    a file that all processes of the host share, see package shm
+//	shm:///dev/shm/shop?limit=64MiB    a file that all processes of the host share
 //	redis://host:6379?ns=shop          Redis or Valkey, if the program imports module redisstore
 //
 // or any other scheme that a package of the program has registered, see store.Register.
 //
-// Bind may be called at any time, while metrics are being updated: what was counted before is carried
-// over, and nothing is lost or counted twice. It waits for scrapes, and for another Bind or Close,
-// in progress until ctx ends.
+// Bind may be called at any time, while metrics are being updated: what was counted before is
+// carried over, and nothing is lost or counted twice. It waits for scrapes, and for another Bind or
+// Close, in progress until ctx ends.
 //
 // If the backend cannot be opened, the error is returned and logged, counting goes on in the heap,
 // gotheus_backend_up is 0, and r tries again in the background until it succeeds or Bind or Close
@@ -158,8 +161,8 @@ func (r *Registry) openAgain(ctx context.Context, rawURL string, request *asked)
 	return err
 }
 
-// BindBackend is Bind for a backend at hand, which r then owns: it is closed by Close. If ctx ends while
-// scrapes are in progress, nothing has happened. The error wraps ErrInvalid if b is nil.
+// BindBackend is Bind for a backend at hand, which r then owns: it is closed by Close. If ctx ends
+// while scrapes are in progress, nothing has happened. The error wraps ErrInvalid if b is nil.
 func (r *Registry) BindBackend(ctx context.Context, b Backend) error {
 	if isNil(b) {
 		return fmt.Errorf("%w: BindBackend: the backend is nil", ErrInvalid)
@@ -190,7 +193,8 @@ func (r *Registry) bindMade(ctx context.Context, name string, making func() (bac
 	return nil
 }
 
-// install makes what making returns the backend of r, when no scrape is in progress. The turn is held.
+// install makes what making returns the backend of r, when no scrape is in progress. The turn is
+// held.
 func (r *Registry) install(ctx context.Context, making func() (backend.Backend, error)) error {
 	r.bind.inProgress.Store(true) // no more scrapes begin
 	defer r.bind.inProgress.Store(false)
@@ -323,8 +327,9 @@ func (r *Registry) Close(ctx context.Context) (err error) {
 	r.sampleNow(ctx)
 	r.sampler.Stop(context.Background())
 	err = r.home.Postponed.Drain(ctx, flushWait)
-	// What is still waiting for room is carried to the heap, too. There it waits no longer: were it forgotten, a series
-	// that was deleted meanwhile would be taken for one that is tried again, when somebody who has kept it brings it back.
+	// What is still waiting for room is carried to the heap, too. There it waits no longer:
+	// were it forgotten, a series that was deleted meanwhile would be taken for one that is
+	// tried again, when somebody who has kept it brings it back.
 	r.home.MoveAll(series.LocalHeap())
 	r.home.Postponed.Drain(context.WithoutCancel(ctx), flushWait)
 	r.home.Postponed.Halt(context.Background())
@@ -366,13 +371,13 @@ func init() {
 }
 
 // Default returns the registry that package-level functions use. Unless the program binds it, it is
-// bound to the URL in the environment variable GOTHEUS_BACKEND: at its first page, Flush or Close, or a
-// tenth of a second after its first metric, whichever comes first.
+// bound to the URL in the environment variable GOTHEUS_BACKEND: at its first page, Flush or Close,
+// or a tenth of a second after its first metric, whichever comes first.
 func Default() *Registry { return defaultRegistry.Load() }
 
 // SetDefault makes r the registry that package-level functions use from now on, and for which
-// GOTHEUS_BACKEND counts. Metrics that exist stay where they are. It is to be called before r is used. It
-// panics with an error that wraps ErrInvalid if r is nil.
+// GOTHEUS_BACKEND counts. Metrics that exist stay where they are. It is to be called before r is
+// used. It panics with an error that wraps ErrInvalid if r is nil.
 func SetDefault(r *Registry) {
 	if r == nil {
 		panic(fmt.Errorf("%w: SetDefault: the registry is nil", ErrInvalid))

@@ -33,7 +33,8 @@ var floors = [][]string{
 // heavy are packages of the standard library that not everybody may import, and who may.
 var heavy = map[string][]string{
 	"net/http": {"metrichttp", "metrictest", "examples/service"},
-	"reflect":  {"", "internal/labelstruct", "internal/open"}, // structs with labels, nil pointers
+	// Structs with labels, nil pointers.
+	"reflect": {"", "internal/labelstruct", "internal/open"},
 	// Of mapped memory, of strings in structs, and for go:linkname. The last two have twins
 	// without.
 	"unsafe": {"internal/backend/shm", "internal/labelstruct", "internal/spread"},

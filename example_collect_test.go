@@ -14,7 +14,8 @@ import (
 
 func ExampleNewGaugeFunc() {
 	queue := make(chan string, 10)
-	r := gotheus.NewRegistry(&gotheus.RegistryOptions{NoSelfMetrics: true}) // or package-level NewGaugeFunc
+	// Or package-level NewGaugeFunc.
+	r := gotheus.NewRegistry(&gotheus.RegistryOptions{NoSelfMetrics: true})
 	remove := r.NewGaugeFunc("queue_length", "Messages waiting in this process.", nil,
 		func() (float64, error) { return float64(len(queue)), nil })
 	defer remove()
@@ -39,8 +40,8 @@ func ExampleNewCounterFunc() {
 	// cache_hits_total 42
 }
 
-// For a definition that is not part of the program there is an error instead of a panic; the mode says what several
-// processes' values make.
+// For a definition that is not part of the program there is an error instead of a panic; the mode
+// says what several processes' values make.
 func ExampleTryNewFunc() {
 	r := gotheus.NewRegistry(&gotheus.RegistryOptions{NoSelfMetrics: true})
 	connections := func() (float64, error) { return 12, nil }
@@ -62,7 +63,8 @@ func ExampleTryNewFunc() {
 func ExampleCollectorFunc() {
 	r := gotheus.NewRegistry(&gotheus.RegistryOptions{NoSelfMetrics: true})
 	remove := r.Register(gotheus.CollectorFunc(func(ctx context.Context, s *gotheus.Sink) error {
-		depth := s.Gauge("queue_messages", "Messages waiting, by queue.", "queue") // asked of a database with ctx
+		// Asked of a database with ctx.
+		depth := s.Gauge("queue_messages", "Messages waiting, by queue.", "queue")
 		depth.Put(3, "mail")
 		depth.Put(0, "print")
 		return nil
@@ -138,7 +140,8 @@ func ExampleNumberWriter_PutNumber() {
 	// # EOF
 }
 
-// What the library has to say goes where the program wants it, also that of metrics made before main.
+// What the library has to say goes where the program wants it, also that of metrics made before
+// main.
 func ExampleRegistry_SetLogger() {
 	r := new(gotheus.Registry) // or gotheus.Default()
 	c := r.NewCounter("c_total", "C.", nil)
@@ -152,5 +155,6 @@ func ExampleRegistry_SetLogger() {
 	})))
 	c.Add(-1)
 	c.Add(-1) // the same, within a minute
-	// Output: level=WARN msg="gotheus: an update was ignored" metric=c_total operation=Counter.Add value=-1 rule="must be finite and not negative"
+	// Output: level=WARN msg="gotheus: an update was ignored" metric=c_total
+	// operation=Counter.Add value=-1 rule="must be finite and not negative"
 }

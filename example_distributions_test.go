@@ -9,7 +9,8 @@ import (
 	"github.com/gotheus/gotheus/expo"
 )
 
-// Exponential buckets need no bounds. Prometheus gets them by protobuf; other formats show what they have a place for.
+// Exponential buckets need no bounds. Prometheus gets them by protobuf; other formats show what
+// they have a place for.
 func ExampleNativeOptions() {
 	r := gotheus.NewRegistry(&gotheus.RegistryOptions{NoSelfMetrics: true})
 	h := r.NewHistogram("size_bytes", "Sizes.", &gotheus.HistogramOptions{Native: &gotheus.NativeOptions{Factor: 1.1}})
@@ -33,7 +34,8 @@ func ExampleSchemaFactor() {
 	// 1.0905 1.0027
 }
 
-// The quantiles are those of the last ten minutes, over all processes, and at most 1 % from the right ones.
+// The quantiles are those of the last ten minutes, over all processes, and at most 1 % from the
+// right ones.
 func ExampleSummaryOptions_objectives() {
 	r := gotheus.NewRegistry(&gotheus.RegistryOptions{NoSelfMetrics: true})
 	s := r.NewSummary("size_bytes", "Sizes.", &gotheus.SummaryOptions{Objectives: []float64{.5, .99}})

@@ -153,7 +153,8 @@ func ExampleVec_TryPartial() {
 	requests := r.NewCounterVec("requests_total", "Requests served.", nil, "tenant", "method")
 	_, err := requests.TryPartial(gotheus.Labels{"tennant": "acme"})
 	fmt.Println(err)
-	// Output: gotheus: wrong labels: requests_total has labels ["tenant" "method"]: "tennant" is not one of them
+	// Output: gotheus: wrong labels: requests_total has labels ["tenant" "method"]: "tennant"
+	// is not one of them
 }
 
 func ExampleVec_Declare() {
@@ -209,7 +210,7 @@ func ExampleCounterOptions_maxSeries() {
 	}
 	r.WriteText(os.Stdout)
 	// Output:
-	// # HELP gotheus_overflowed_lookups_total Look-ups of label values that got the overflow series, by metric.
+	// # HELP gotheus_overflowed_lookups_total Look-ups that got the overflow series.
 	// # TYPE gotheus_overflowed_lookups_total counter
 	// gotheus_overflowed_lookups_total{metric="hits_total"} 2
 	// # HELP hits_total Hits.

@@ -92,7 +92,8 @@ func ExampleTryNew() {
 	name := "from\nconfiguration"
 	_, err := gotheus.TryNew[gotheus.Counter](new(gotheus.Registry), name, "A name that is not known in advance.", nil)
 	fmt.Println(err)
-	// Output: gotheus: invalid definition: invalid family: name "from\nconfiguration": must be UTF-8 without control characters, and not empty
+	// Output: gotheus: invalid definition: invalid family: name "from\nconfiguration": must be
+	// UTF-8 without control characters, and not empty
 }
 
 func ExampleTryNewVec() {
@@ -100,7 +101,8 @@ func ExampleTryNewVec() {
 	gotheus.TryNewVec[gotheus.Counter](r, "hits_total", "Hits.", nil, "page")
 	_, err := gotheus.TryNewVec[gotheus.Counter](r, "hits_total", "Hits.", nil, "path")
 	fmt.Println(errors.Is(err, gotheus.ErrConflict), err)
-	// Output: true gotheus: conflicting definition: hits_total: it has labels ["page"] already, not ["path"]: give the same, or choose another name
+	// Output: true gotheus: conflicting definition: hits_total: it has labels ["page"] already,
+	// not ["path"]: give the same, or choose another name
 }
 
 func ExampleVec_With() {
@@ -182,7 +184,8 @@ func ExampleRegistry_Register() {
 	// queue_depth{queue="sms"} 0
 }
 
-// An exporter of one's own: everything that is known of each series, here as lines for another system.
+// An exporter of one's own: everything that is known of each series, here as lines for another
+// system.
 func ExampleFamily_Points() {
 	r := new(gotheus.Registry)
 	r.NewCounterVec("requests_total", "Requests served.", nil, "path").With("/").Add(2)
@@ -260,8 +263,8 @@ func ExampleCounterOptions_timeToLive() {
 	sessions.With("ann").Set(1 << 20)
 }
 
-// A counter that goroutines and processes of a host increment all the time: with stripes, each processor writes to a
-// cache line of its own, and the page shows the sum.
+// A counter that goroutines and processes of a host increment all the time: with stripes, each
+// processor writes to a cache line of its own, and the page shows the sum.
 func ExampleCounterOptions_stripes() {
 	dir, _ := os.MkdirTemp("", "example")
 	defer os.RemoveAll(dir)

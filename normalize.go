@@ -5,8 +5,8 @@ import (
 	"sync"
 )
 
-// OneOf returns a function for CounterOptions.Normalize that leaves values as they are and turns every other
-// one into "other". It does not allocate. It keeps clones of values.
+// OneOf returns a function for CounterOptions.Normalize that leaves values as they are and turns
+// every other one into "other". It does not allocate. It keeps clones of values.
 func OneOf(values ...string) func(string) string {
 	values = cloneAll(values)
 	if len(values) <= 8 {
@@ -50,9 +50,10 @@ func (v *Vec[M]) normalizeClone(at int, value string) string {
 	return v.normal[at](clone)
 }
 
-// arena clones strings for functions that might keep them. Otherwise the compiler had to assume that
-// whatever is passed to With may be kept, and callers that make a string from bytes had to allocate it
-// even where there is no normaliser. Space is allocated for many strings at once and not used again.
+// arena clones strings for functions that might keep them. Otherwise the compiler had to assume
+// that whatever is passed to With may be kept, and callers that make a string from bytes had to
+// allocate it even where there is no normaliser. Space is allocated for many strings at once and
+// not used again.
 type arena struct{ b *strings.Builder }
 
 const arenaSize = 8 << 10

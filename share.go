@@ -11,15 +11,18 @@ import (
 	"time"
 )
 
-// Concurrent scrapes share the work of a collector. A scrape takes part only in a run that begins after
-// it has come, so that it shows what was so when it came: those that come during a run share the next one.
+// Concurrent scrapes share the work of a collector. A scrape takes part only in a run that begins
+// after it has come, so that it shows what was so when it came: those that come during a run share
+// the next one.
 
 // collector is whatever is asked: a Collector, or a metric's function.
 type collector struct {
-	reg      *Registry // whose prefix and constant labels it gets; nil: those of the registry that asks
-	what     string    // it is, for the log
-	own      bool      // it is the registry's own
-	instance bool      // it is asked from time to time, and what it gives is stored in the backend
+	// Whose prefix and constant labels it gets; nil: those of the registry that asks.
+	reg  *Registry
+	what string // it is, for the log
+	own  bool   // it is the registry's own
+	// It is asked from time to time, and what it gives is stored in the backend.
+	instance bool
 	collect  func(ctx context.Context, s *Sink) error
 	store    func(s *Sink) []error // of an instance's; storeMu is held
 	lost     func()                // store's opposite, after a failure; storeMu is held

@@ -152,10 +152,12 @@ func (p *Pusher) send(ctx context.Context, method string, page *bytes.Buffer) er
 	}
 	resp, err := client.Do(req)
 	if err != nil {
-		return fmt.Errorf("metrichttp: %w", err) // names the method and the URL without the password
+		// Names the method and the URL without the password.
+		return fmt.Errorf("metrichttp: %w", err)
 	}
 	defer resp.Body.Close()
-	text, _ := io.ReadAll(io.LimitReader(resp.Body, 4<<10)) // of what is wrong; also frees the connection
+	// Of what is wrong; also frees the connection.
+	text, _ := io.ReadAll(io.LimitReader(resp.Body, 4<<10))
 	if resp.StatusCode/100 != 2 {
 		return fmt.Errorf("metrichttp: %s %s: %s: %s", method, req.URL.Redacted(), resp.Status, bytes.TrimSpace(text))
 	}

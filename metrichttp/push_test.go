@@ -148,7 +148,8 @@ func TestPusherOfTwoProcesses(t *testing.T) {
 		return got.body
 	}
 	for i := range registries {
-		bodies["leader"+string(rune('0'+i))] = push(i, gotheus.ScopeAll) // which Run takes for ScopeLeader
+		// Which Run takes for ScopeLeader.
+		bodies["leader"+string(rune('0'+i))] = push(i, gotheus.ScopeAll)
 		bodies["own"+string(rune('0'+i))] = push(i, gotheus.ScopeOwn)
 	}
 	for name, want := range map[string]string{"leader0": "jobs_total 2", "own0": "jobs_total 1", "own1": "jobs_total 1", "leader1": "own 5"} {

@@ -2,7 +2,7 @@
 //
 //	gotheus demo       runs a small shop as several processes and checks what it counts
 //	gotheus check      verifies a file of shared memory
-//	gotheus inspect    lists what is in a file of shared memory, and says what opening it would do
+//	gotheus inspect    lists what a file of shared memory holds, and what opening it would do
 //	gotheus forget     deletes what is left of metrics that no live process has
 package main
 

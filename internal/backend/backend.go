@@ -29,8 +29,8 @@ var (
 	// ErrBusy means that another process prevents the operation at the moment. The caller
 	// counts in the heap and tries again later.
 	ErrBusy = errors.New("backend: busy")
-	// ErrStale is wrapped by the error of Sync when what Walk knows must not be shown as a page: it
-	// is older than what another process may have shown.
+	// ErrStale is wrapped by the error of Sync when what Walk knows must not be shown as a
+	// page: it is older than what another process may have shown.
 	ErrStale = errors.New("backend: what is known is out of date")
 )
 

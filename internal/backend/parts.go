@@ -2,8 +2,8 @@ package backend
 
 import "math"
 
-// MergeParts returns the value of a gauge over its live parts, in all modes but PerInstance; false if
-// there is nothing to show.
+// MergeParts returns the value of a gauge over its live parts, in all modes but PerInstance; false
+// if there is nothing to show.
 func MergeParts(mode Mode, parts []Part) (v float64, ok bool) {
 	joined, ticket := 0, uint64(0)
 	for i := range parts {
@@ -22,7 +22,8 @@ func MergeParts(mode Mode, parts []Part) (v float64, ok bool) {
 		case mode == Sum, mode == Mean:
 			v += value
 		case joined == 1, mode == Latest && at > ticket,
-			mode == Min && (value < v || v != v), mode == Max && (value > v || v != v): // NaN is neither less nor greater than anything
+			// NaN is neither less nor greater than anything.
+			mode == Min && (value < v || v != v), mode == Max && (value > v || v != v):
 			v, ticket = value, at
 		}
 	}

@@ -11,8 +11,8 @@ import (
 //
 // Bounds are usually so far apart that the exponent of a float, with a few more bits where needed,
 // leaves only one of them to compare with. A table indexed by these bits then finds the bucket with
-// neither loop nor branch. A branch that the processor predicts wrongly would cost more than all the
-// rest.
+// neither loop nor branch. A branch that the processor predicts wrongly would cost more than all
+// the rest.
 type Buckets struct {
 	bounds []float64
 	cells  []cell // nil: some bounds are too close to each other
@@ -20,8 +20,8 @@ type Buckets struct {
 	least  int64  // the shifted bits of values in the first cell, or below it
 }
 
-// cell stands for the values with the same shifted bits: those up to bound belong to bucket at, those
-// above it to the next one.
+// cell stands for the values with the same shifted bits: those up to bound belong to bucket at,
+// those above it to the next one.
 type cell struct {
 	bound float64
 	at    int
@@ -78,7 +78,8 @@ func (b *Buckets) Find(v float64) int {
 	if b.cells != nil {
 		return b.Quick(v)
 	}
-	// Up to some twenty buckets a scan beats a binary search, since its branches are more easily predicted.
+	// Up to some twenty buckets a scan beats a binary search, since its branches are more
+	// easily predicted.
 	if len(b.bounds) > 20 {
 		return sort.SearchFloat64s(b.bounds, v)
 	}

@@ -36,7 +36,8 @@ type Joined struct {
 	aux []auxiliary
 }
 
-// auxiliary is a group of an auxiliary family while it is walked side by side with that of the family.
+// auxiliary is a group of an auxiliary family while it is walked side by side with that of the
+// family.
 type auxiliary struct {
 	backend.Group
 	next int

@@ -1,5 +1,5 @@
-// Package inside lets packages of this module reach what a registry is made of, where the API offers
-// nothing of the kind. Tests choose by it when series expire and windows move.
+// Package inside lets packages of this module reach what a registry is made of, where the API
+// offers nothing of the kind. Tests choose by it when series expire and windows move.
 package inside
 
 import "github.com/gotheus/gotheus/internal/series"

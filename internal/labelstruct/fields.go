@@ -35,7 +35,8 @@ var stringer = reflect.TypeFor[fmt.Stringer]()
 const labelTypes = "a label is a string, a bool, an integer, or has a method String() string and " +
 	"consists of nothing but these"
 
-// Fields returns the fields of struct type t. check says what is wrong with a label name, if anything.
+// Fields returns the fields of struct type t. check says what is wrong with a label name, if
+// anything.
 func Fields(t reflect.Type, check func(label string) error) ([]Field, error) {
 	if t.Kind() != reflect.Struct {
 		return nil, fmt.Errorf("labels are of type %v: it must be a struct with a field for each label", t)
@@ -101,8 +102,8 @@ func appendFields(fields []Field, t reflect.Type, prefix []int) ([]Field, error)
 	return fields, nil
 }
 
-// isPlain reports whether values of type t consist of booleans and integers alone: equal values stay
-// equal, and keeping one keeps nothing else alive.
+// isPlain reports whether values of type t consist of booleans and integers alone: equal values
+// stay equal, and keeping one keeps nothing else alive.
 func isPlain(t reflect.Type) bool {
 	switch kind := t.Kind(); kind {
 	case reflect.Array:

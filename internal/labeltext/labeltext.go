@@ -2,8 +2,8 @@
 //
 //	method="GET",route="/"
 //
-// Backslash, double quote and line feed are escaped in values, and in names, which are quoted if they
-// do not match [a-zA-Z_][a-zA-Z0-9_]*.
+// Backslash, double quote and line feed are escaped in values, and in names, which are quoted if
+// they do not match [a-zA-Z_][a-zA-Z0-9_]*.
 package labeltext
 
 import "strings"
@@ -76,8 +76,8 @@ func AppendUnescaped(dst []byte, s string) []byte {
 	}
 }
 
-// Cut splits a label text after the first label. It returns the label's name and its value, which is
-// still escaped; false if the text is malformed.
+// Cut splits a label text after the first label. It returns the label's name and its value, which
+// is still escaped; false if the text is malformed.
 func Cut(text string) (name, value, rest string, ok bool) {
 	if quoted, isQuoted := strings.CutPrefix(text, `"`); isQuoted {
 		end := endOfQuoted(quoted)

@@ -19,8 +19,8 @@ const Name = "gotheus_candidate_start_time_seconds"
 const (
 	help = "When this process was first asked for a page of the scope Leader. The first live one leads."
 
-	// patience is how long a process that is not asked any more may still lead. Prometheus forgets a
-	// target that it cannot scrape after the same time.
+	// patience is how long a process that is not asked any more may still lead. Prometheus
+	// forgets a target that it cannot scrape after the same time.
 	patience = 5 * time.Minute
 
 	// A backend may take stopped processes for alive. So a leader gives a sign of life each
@@ -28,9 +28,9 @@ const (
 	beatInterval, silenceLimit = 2 * time.Second, 10 * time.Second
 )
 
-// candidateFamily says who may lead. Each process has words of its own, which vanish with it: the time
-// since when it may lead, flags that also hold its heartbeat and, as the ticket, a random number that
-// tells it apart.
+// candidateFamily says who may lead. Each process has words of its own, which vanish with it: the
+// time since when it may lead, flags that also hold its heartbeat and, as the ticket, a random
+// number that tells it apart.
 var candidateFamily = &backend.Family{Name: Name, Help: help, Unit: "seconds", Kind: backend.Gauge, Mode: backend.PerInstance}
 
 // Candidate is this process as one that may lead. The zero value is not a candidate yet.
@@ -46,7 +46,8 @@ type Candidate struct {
 	seen  map[uint64]sighting // of others, by their ids
 }
 
-// sighting is since when another one's flags have been as they are, as far as this process has watched.
+// sighting is since when another one's flags have been as they are, as far as this process has
+// watched.
 type sighting struct {
 	flags uint64
 	at    time.Time
@@ -119,7 +120,8 @@ func (c *Candidate) step(seal bool) {
 	c.home, c.words, c.timer, c.seen = nil, nil, nil, nil
 }
 
-// Leads reports whether this process leads, and which instance it is, by what the last Sync has found.
+// Leads reports whether this process leads, and which instance it is, by what the last Sync has
+// found.
 func (c *Candidate) Leads(groups []backend.Group) (leads bool, self *backend.Instance, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -16,10 +16,10 @@ var (
 // seedStep is between the seeds of neighbouring values.
 const seedStep = 0x9e3779b97f4a7c15
 
-// identity is what tells label values apart at first sight. Of one or two values that have at most 254 bytes
-// each, id has the lengths in its lower half, and a to d are the first and last bytes: if these are equal, so are
-// values of at most 16 bytes. Of others, id is a hash with a mark that no such length has, and a and b are
-// the lengths, or ones if these have no room there.
+// identity is what tells label values apart at first sight. Of one or two values that have at most
+// 254 bytes each, id has the lengths in its lower half, and a to d are the first and last bytes: if
+// these are equal, so are values of at most 16 bytes. Of others, id is a hash with a mark that no
+// such length has, and a and b are the lengths, or ones if these have no room there.
 type identity struct {
 	id         uint64 // the upper half is a hash
 	a, b, c, d uint64 // not an array, which the compiler keeps in memory
@@ -96,8 +96,8 @@ func identifyMany(values []string) identity {
 	return identity{id: h | otherMark, a: high, b: low}
 }
 
-// ends returns the first and last bytes of v: 8 each, or as many as there are; the same length given, they are
-// all of a v of at most 16 bytes.
+// ends returns the first and last bytes of v: 8 each, or as many as there are; the same length
+// given, they are all of a v of at most 16 bytes.
 func ends(v string) (first, last uint64) {
 	if n := len(v); n >= 8 {
 		return load64(v), load64(v[n-8:])
@@ -115,9 +115,9 @@ func endsOfFew(v string) (first, last uint64) {
 	return 0, 0
 }
 
-// hashMiddle hashes what is between the ends of a long v. It multiplies and folds like wyhash, which the runtime
-// uses for maps where the processor has no instruction for hashing; that is quicker than hash/maphash for strings as
-// short as label values are.
+// hashMiddle hashes what is between the ends of a long v. It multiplies and folds like wyhash,
+// which the runtime uses for maps where the processor has no instruction for hashing; that is
+// quicker than hash/maphash for strings as short as label values are.
 //
 //go:noinline
 func hashMiddle(k uint64, v string) uint64 {

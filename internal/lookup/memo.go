@@ -40,8 +40,8 @@ func (t *Memo[L, M]) Find(l L, age uint64) *M {
 	}
 }
 
-// Add remembers that m is the instrument for l. An entry of an earlier age is replaced. The family's
-// lock is held.
+// Add remembers that m is the instrument for l. An entry of an earlier age is replaced. The
+// family's lock is held.
 func (t *Memo[L, M]) Add(l L, m *M, age uint64) {
 	e := &remembered[L, M]{l: l, m: m, hash: maphash.Comparable(seed, l), age: age}
 	if p := t.slots.Load(); p != nil {

@@ -5,16 +5,16 @@ import (
 	"sync/atomic"
 )
 
-// set is an open-addressing hash table. An entry is immutable once it is in a slot, entries are only
-// added, and a table that fills up is replaced by one of twice the size. A reader that still has the
-// old one misses what was added later, and then takes the slow path, under a lock.
+// set is an open-addressing hash table. An entry is immutable once it is in a slot, entries are
+// only added, and a table that fills up is replaced by one of twice the size. A reader that still
+// has the old one misses what was added later, and then takes the slow path, under a lock.
 type set[E any] struct {
 	slots atomic.Pointer[[]atomic.Pointer[E]] // a power of two, never more than half full
 	n     atomic.Int64                        // entries; changed under the lock
 }
 
-// State is one of a set's. If it is the same as before, nothing was added in between: a table that is
-// replaced has other slots.
+// State is one of a set's. If it is the same as before, nothing was added in between: a table that
+// is replaced has other slots.
 type State[E any] struct {
 	slots *[]atomic.Pointer[E]
 	n     int64
@@ -41,8 +41,8 @@ func (s *set[E]) All() iter.Seq[*E] {
 	}
 }
 
-// add adds an entry that is not there. hash returns where the search for an entry begins. The lock is
-// held.
+// add adds an entry that is not there. hash returns where the search for an entry begins. The lock
+// is held.
 func (s *set[E]) add(e *E, hash func(*E) uint64) {
 	var slots []atomic.Pointer[E]
 	if p := s.slots.Load(); p != nil {

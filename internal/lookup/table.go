@@ -11,8 +11,8 @@ type Table[M any] struct {
 // Init makes the table ready.
 func (t *Table[M]) Init(text *Text, labels func(*M) string) { t.text, t.labels = text, labels }
 
-// Entry begins with what a look-up, and the update after it, read. If M is a counter, that is one cache
-// line, which nobody writes to; the rest, the row and the words, is another one.
+// Entry begins with what a look-up, and the update after it, read. If M is a counter, that is one
+// cache line, which nobody writes to; the rest, the row and the words, is another one.
 type Entry[M any] struct {
 	identity
 	M M
@@ -21,8 +21,8 @@ type Entry[M any] struct {
 // NewEntry returns an entry for values in the family's order.
 func NewEntry[M any](values []string) *Entry[M] { return &Entry[M]{identity: identify(values)} }
 
-// Find2 returns the entry for two values in the family's order, or nil. It is Find for the most frequent
-// case: values of at most 16 bytes are hashed and compared in registers.
+// Find2 returns the entry for two values in the family's order, or nil. It is Find for the most
+// frequent case: values of at most 16 bytes are hashed and compared in registers.
 func (t *Table[M]) Find2(v, w string) *Entry[M] {
 	if len(v) > shortMost || len(w) > shortMost {
 		return t.findMany([]string{v, w})

@@ -13,8 +13,8 @@ type Text struct {
 	size int      // of all gaps
 }
 
-// TextOf returns the text for labels in ascending order. Those in constant always have the same value;
-// values are given for the others.
+// TextOf returns the text for labels in ascending order. Those in constant always have the same
+// value; values are given for the others.
 func TextOf(labels []string, constant map[string]string) *Text {
 	t, gap := new(Text), ""
 	for _, name := range labels {
@@ -58,8 +58,8 @@ func (t *Text) Write(values []string) string {
 	return b.String()
 }
 
-// same reports whether a label text is that of these values. alike says that they have the lengths of
-// the values that it was made of: then bytes can be compared in place, unless some were escaped.
+// same reports whether a label text is that of these values. alike says that they have the lengths
+// of the values that it was made of: then bytes can be compared in place, unless some were escaped.
 func (t *Text) same(text string, values []string, alike bool) bool {
 	if !alike {
 		return t.sameEscaped(text, values)

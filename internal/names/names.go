@@ -24,8 +24,8 @@ const (
 
 var suffixTexts = [...]string{"_total", "_created", "_bucket", "_sum", "_count", "_info"}
 
-// Stem returns what OpenMetrics calls a family, which leaves _total and _info off, and the suffixes of
-// its samples.
+// Stem returns what OpenMetrics calls a family, which leaves _total and _info off, and the suffixes
+// of its samples.
 func Stem(t expo.Type, name string) (string, Suffixes) {
 	switch t {
 	case expo.Counter:
@@ -53,11 +53,12 @@ func Taken(f *backend.Family) []string {
 	return list
 }
 
-// Shown holds the stems of the families of a page, with their suffixes. No suffix ends in another one.
+// Shown holds the stems of the families of a page, with their suffixes. No suffix ends in another
+// one.
 type Shown map[string]Suffixes
 
-// Clash returns the stem of a family that shows a name that this one shows, too; "" if there is none.
-// It uses buf as scratch space.
+// Clash returns the stem of a family that shows a name that this one shows, too; "" if there is
+// none. It uses buf as scratch space.
 func (m Shown) Clash(stem string, s Suffixes, buf []byte) string {
 	if _, ok := m[stem]; ok {
 		return stem
@@ -68,7 +69,8 @@ func (m Shown) Clash(stem string, s Suffixes, buf []byte) string {
 		}
 		if s>>i&1 != 0 {
 			buf = append(append(buf[:0], stem...), suffix...)
-			if _, ok := m[string(buf)]; ok { // the compiler does not allocate this string
+			// The compiler does not allocate this string.
+			if _, ok := m[string(buf)]; ok {
 				return string(buf)
 			}
 		}
@@ -108,8 +110,8 @@ func Classic(labels []string) bool {
 	return true
 }
 
-// Escaped returns label names as a page shows them, as one text that is the same for the same set. If
-// one of them would be there twice, or is __name__, it returns that one as clash.
+// Escaped returns label names as a page shows them, as one text that is the same for the same set.
+// If one of them would be there twice, or is __name__, it returns that one as clash.
 func Escaped(e expo.Escaping, labels []string) (set, clash string) {
 	list := make([]string, len(labels))
 	for i, l := range labels {

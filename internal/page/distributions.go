@@ -11,10 +11,10 @@ import (
 	"github.com/gotheus/gotheus/internal/word"
 )
 
-// Histogram reads a histogram. The count is derived from the buckets, so that the two always agree. The
-// buckets are read again, a bounded number of times, until the sum has not changed meanwhile, so that it
-// differs from them by no more than what was observed during one reading. The result refers to memory of
-// r.
+// Histogram reads a histogram. The count is derived from the buckets, so that the two always agree.
+// The buckets are read again, a bounded number of times, until the sum has not changed meanwhile,
+// so that it differs from them by no more than what was observed during one reading. The result
+// refers to memory of r.
 func (r *Reader) Histogram(d *expo.Distribution, f *backend.Family, w backend.Words) {
 	d.Start, d.Native, d.Exemplars, d.Quantiles = 0, nil, nil, d.Quantiles[:0]
 	n := 0
@@ -34,7 +34,8 @@ func (r *Reader) Histogram(d *expo.Distribution, f *backend.Family, w backend.Wo
 			d.Buckets[i] = d.Count
 		}
 		if f.Native != nil {
-			// Later than those with bounds, in which an observation is counted later: so these cannot be more.
+			// Later than those with bounds, in which an observation is counted later:
+			// so these cannot be more.
 			d.Native = &r.native
 			d.Count = r.exponential(f, w)
 		}
@@ -53,7 +54,8 @@ func (r *Reader) Histogram(d *expo.Distribution, f *backend.Family, w backend.Wo
 	}
 }
 
-// stripedHistogram is Histogram for one with stripes, each of which is read like a histogram of its own.
+// stripedHistogram is Histogram for one with stripes, each of which is read like a histogram of its
+// own.
 func (r *Reader) stripedHistogram(d *expo.Distribution, f *backend.Family, w backend.Words) {
 	clear(d.Buckets)
 	d.Count, d.Sum = 0, 0
@@ -82,9 +84,9 @@ func (r *Reader) stripedHistogram(d *expo.Distribution, f *backend.Family, w bac
 	d.Buckets = d.Buckets[:len(d.Buckets)-1] // the last one is the count
 }
 
-// exponential reads the exponential buckets of a series into r.native and returns their sum. They are shown at the
-// resolution of the coarsest block, or a still coarser one if they are too many for a page: the result depends
-// on nothing but the words.
+// exponential reads the exponential buckets of a series into r.native and returns their sum. They
+// are shown at the resolution of the coarsest block, or a still coarser one if they are too many
+// for a page: the result depends on nothing but the words.
 func (r *Reader) exponential(f *backend.Family, w backend.Words) (count uint64) {
 	m, coarse, zeros := f.PerDoubling(), uint64(f.Shift()), uint64(0)
 	list := r.buckets[:0]

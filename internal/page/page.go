@@ -21,8 +21,9 @@ import (
 type Source struct {
 	Groups []backend.Group
 	Hidden func(*backend.Family) bool // says which families are not to be shown; nil: none
-	Only   *backend.Instance          // whose parts are shown where each process has some; nil: those of all
-	Now    func() time.Time           // for the windows of quantiles
+	// Whose parts are shown where each process has some; nil: those of all.
+	Only *backend.Instance
+	Now  func() time.Time // for the windows of quantiles
 }
 
 // Options say what a page is to show, and how.
@@ -54,8 +55,8 @@ type Page struct {
 	buf      []byte
 }
 
-// Family is a family of a page: a collector's, or one or several groups of a backend that differ only
-// in label names and help.
+// Family is a family of a page: a collector's, or one or several groups of a backend that differ
+// only in label names and help.
 type Family struct {
 	expo.Family
 	groups    []index.Joined
@@ -98,9 +99,9 @@ func (p *Page) Omit(err error) {
 	}
 }
 
-// AddGroups adds the families of a backend that are asked for. Of several with one name, the newest is
-// shown together with those that differ only in labels and help. It returns how many series of the
-// others are not shown.
+// AddGroups adds the families of a backend that are asked for. Of several with one name, the newest
+// is shown together with those that differ only in labels and help. It returns how many series of
+// the others are not shown.
 func (p *Page) AddGroups(s *Source) (hidden int) {
 	groups := s.Groups
 	before := len(p.Families)
@@ -156,8 +157,8 @@ func (p *Page) AddGroups(s *Source) (hidden int) {
 	return hidden
 }
 
-// AddCollected adds the families of collectors that are asked for, unless they clash with a family that
-// is on the page. It returns how many were left out.
+// AddCollected adds the families of collectors that are asked for, unless they clash with a family
+// that is on the page. It returns how many were left out.
 func (p *Page) AddCollected(list []*Collected) (leftOut int) {
 	for _, c := range list {
 		f := Family{Family: c.Family, collected: c}
@@ -182,8 +183,8 @@ func (p *Page) wants(t expo.Type, name string) bool {
 	return names.Selects(p.o.Names, p.o.Format.NameEscaping(), t, name)
 }
 
-// leaveOut reports whether f clashes with a family on the page, or two of its labels with each other.
-// If not, its names are taken from now on.
+// leaveOut reports whether f clashes with a family on the page, or two of its labels with each
+// other. If not, its names are taken from now on.
 func (p *Page) leaveOut(f *Family) bool {
 	escaping := p.o.Format.NameEscaping()
 	stem, s := names.Stem(f.Type, escaping.MetricName(f.Name))
@@ -205,7 +206,8 @@ func (p *Page) clash(name, what string) {
 	p.Omit(fmt.Errorf("%s clashes with %s", name, what))
 }
 
-// help returns the help text of a family of the backend, where another process may have put anything.
+// help returns the help text of a family of the backend, where another process may have put
+// anything.
 func (p *Page) help(f *backend.Family) string {
 	help := strings.ToValidUTF8(f.Help, "\ufffd")
 	if help != f.Help {
@@ -216,8 +218,8 @@ func (p *Page) help(f *backend.Family) string {
 	return help
 }
 
-// labelsClash reports whether labels of g could not be told apart on the page, from each other or from
-// those of the family's other groups.
+// labelsClash reports whether labels of g could not be told apart on the page, from each other or
+// from those of the family's other groups.
 func (p *Page) labelsClash(others []index.Joined, g *backend.Family) bool {
 	labels, escaping := g.Labels, p.o.Format.NameEscaping()
 	if g.Kind == backend.StateSet {

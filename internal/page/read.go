@@ -8,8 +8,8 @@ import (
 	"github.com/gotheus/gotheus/internal/word"
 )
 
-// Reader reads series whose words are being updated. It has what reading one series needs, and uses it
-// again for the next.
+// Reader reads series whose words are being updated. It has what reading one series needs, and uses
+// it again for the next.
 type Reader struct {
 	Blocks []index.Block // of the series that is read next
 
@@ -31,9 +31,9 @@ func (r *Reader) release() { clear(r.Blocks[:cap(r.Blocks)]) }
 // prefetched is how many series are prefetched at once.
 const prefetched = 32
 
-// prefetch reads a little of each of some series that are about to be read, so that the processor waits
-// for the memory of all of them at the same time: rows, label texts and words of many series are
-// scattered, and in no cache.
+// prefetch reads a little of each of some series that are about to be read, so that the processor
+// waits for the memory of all of them at the same time: rows, label texts and words of many series
+// are scattered, and in no cache.
 func (r *Reader) prefetch(list []*backend.Series) {
 	for _, s := range list {
 		r.fetched += uint64(len(s.Labels))

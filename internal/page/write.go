@@ -10,8 +10,8 @@ import (
 	"github.com/gotheus/gotheus/internal/word"
 )
 
-// pieceSize is how much of a page is sent at once, so that its beginning is on its way while the rest
-// is encoded.
+// pieceSize is how much of a page is sent at once, so that its beginning is on its way while the
+// rest is encoded.
 const pieceSize = 32 << 10
 
 // Write encodes the page and writes it in pieces. It returns how many bytes it has written.
@@ -81,7 +81,8 @@ func (p *Page) takeEncoder() expo.Encoder {
 	}
 	p.noStarts = !f.Created && f.Syntax != expo.OpenMetrics2 && f.Syntax != expo.Protobuf
 	e := p.encoder
-	p.encoder = nil // until the page is complete: if it is not, the encoder is left in the middle of it
+	// Until the page is complete: if it is not, the encoder is left in the middle of it.
+	p.encoder = nil
 	return e
 }
 
@@ -131,8 +132,8 @@ func (p *Page) counterExemplar(g *index.Joined, s *backend.Series) {
 	p.readExemplars(g.Family, s.Words, func(_ int, e expo.Exemplar) { p.number.Exemplar = e })
 }
 
-// value appends a series that has only a value, which is 1 for an info. The states of a state set are
-// a series each.
+// value appends a series that has only a value, which is 1 for an info. The states of a state set
+// are a series each.
 func (p *Page) value(dst []byte, e expo.Encoder, f *backend.Family, labels string, v float64) []byte {
 	switch f.Kind {
 	case backend.StateSet:

@@ -25,8 +25,8 @@ type Timer struct {
 // Call is what a Timer calls. It returns whether it wants to be called again.
 type Call func(context.Context) (again bool)
 
-// Start has f called at least that often from now on. Each call has a context that ends after limit.
-// If the timer runs already, only a shorter interval makes a difference.
+// Start has f called at least that often from now on. Each call has a context that ends after
+// limit. If the timer runs already, only a shorter interval makes a difference.
 func (t *Timer) Start(every, limit time.Duration, f Call) {
 	every = max(every, minInterval)
 	t.mu.Lock()

@@ -6,8 +6,8 @@ import (
 	"slices"
 )
 
-// Forward returns a logger for what outlives a call of SetLogger: its lines go to whatever logger l has
-// at that moment.
+// Forward returns a logger for what outlives a call of SetLogger: its lines go to whatever logger l
+// has at that moment.
 func (l *Log) Forward() *slog.Logger { return slog.New(&forwarder{log: l}) }
 
 // forwarder is the handler of whatever logger a Log has at that moment.

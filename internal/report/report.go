@@ -13,13 +13,13 @@ import (
 // interval is how long a line is not repeated for the same cause.
 const interval = time.Minute
 
-// maxCauses is how many causes are remembered. Lines of further ones are dropped: names that come from
-// outside have no end.
+// maxCauses is how many causes are remembered. Lines of further ones are dropped: names that come
+// from outside have no end.
 const maxCauses = 1000
 
 // Log writes lines to a logger, at most one per cause and minute. The zero value writes to
-// slog.Default(). All methods may be called concurrently, and none calls the logger while it holds a
-// lock: a logger may update metrics.
+// slog.Default(). All methods may be called concurrently, and none calls the logger while it holds
+// a lock: a logger may update metrics.
 type Log struct {
 	Default *slog.Logger // where lines go before SetLogger; nil: slog.Default() at that time
 

@@ -23,8 +23,8 @@ type Queue struct {
 	done    chan struct{}      // closed at its end
 }
 
-// Add queues f, which has failed with err. It is tried after wait, and then at intervals that grow up
-// to limit.
+// Add queues f, which has failed with err. It is tried after wait, and then at intervals that grow
+// up to limit.
 func (q *Queue) Add(f func(context.Context) error, err error, wait, limit time.Duration) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -70,11 +70,12 @@ func (q *Queue) run(ctx context.Context, done chan struct{}, wait, limit time.Du
 	}
 }
 
-// maxFailures end a round: if there is no room for so many series, there is seldom room for the next
-// one, and nobody gains from hurrying.
+// maxFailures end a round: if there is no room for so many series, there is seldom room for the
+// next one, and nobody gains from hurrying.
 const maxFailures = 8
 
-// round tries everything in the queue once, up to some failures. What has failed goes to the queue's end.
+// round tries everything in the queue once, up to some failures. What has failed goes to the
+// queue's end.
 func (q *Queue) round(ctx context.Context) (succeeded, left int, last error) {
 	if Lock(ctx, q.trying.TryLock) != nil { // perhaps this goroutine is at it, in a logger
 		q.mu.Lock()
@@ -128,8 +129,8 @@ func (q *Queue) Drain(ctx context.Context, wait time.Duration) error {
 	}
 }
 
-// Interrupt cancels the context of the function that is being tried. It stays in the queue, unless it
-// succeeds.
+// Interrupt cancels the context of the function that is being tried. It stays in the queue, unless
+// it succeeds.
 func (q *Queue) Interrupt() {
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -8,8 +8,8 @@ import (
 	"github.com/gotheus/gotheus/internal/word"
 )
 
-// Carrying over what words hold that a series leaves, kind by kind. What cannot be carried because the
-// series is being deleted at that moment belongs to the life that ends.
+// Carrying over what words hold that a series leaves, kind by kind. What cannot be carried because
+// the series is being deleted at that moment belongs to the life that ends.
 
 // CarryCounter carries a counter.
 func (f *Family) CarryCounter(to, from backend.Words) {
@@ -87,8 +87,8 @@ func (f *Family) carryStart(to, from backend.Words) {
 	}
 }
 
-// eachStripe ranges over the stripes of two series of f side by side; without stripes, over the words as
-// one.
+// eachStripe ranges over the stripes of two series of f side by side; without stripes, over the
+// words as one.
 func (f *Family) eachStripe(to, from backend.Words) iter.Seq2[backend.Words, backend.Words] {
 	return func(yield func(to, from backend.Words) bool) {
 		each := f.Def.StripeWords()

@@ -14,7 +14,8 @@ import (
 // Timeout is what looking at a backend may take where nobody has said how long.
 const Timeout = 10 * time.Second
 
-// Owns reports whether a series of the family is f's: another program may have other constant labels.
+// Owns reports whether a series of the family is f's: another program may have other constant
+// labels.
 func (f *Family) Owns(labels string) bool { return HasLabels(labels, f.Constant) }
 
 // HasLabels reports whether a label text has all of these labels.
@@ -34,9 +35,9 @@ func HasLabels(text string, labels Labels) bool {
 	return found == len(labels)
 }
 
-// Delete deletes series by their label texts, for all processes, and forgets the instruments that this
-// process has of them. A kept one that is used again is listed again. It returns how many there were;
-// an error means that the backend may not have known of all.
+// Delete deletes series by their label texts, for all processes, and forgets the instruments that
+// this process has of them. A kept one that is used again is listed again. It returns how many
+// there were; an error means that the backend may not have known of all.
 func (f *Family) Delete(match func(labels string) bool) (int, error) {
 	b := f.Home.Current()
 	n, err := f.deleteFrom(b, match)
@@ -66,8 +67,8 @@ func (f *Family) Delete(match func(labels string) bool) (int, error) {
 	return n, err
 }
 
-// deleteFrom deletes series of a backend. Their further words go first: if they were left over by somebody who is
-// killed in between, they would count in the next life.
+// deleteFrom deletes series of a backend. Their further words go first: if they were left over by
+// somebody who is killed in between, they would count in the next life.
 func (f *Family) deleteFrom(b *Binding, match func(labels string) bool) (int, error) {
 	var err error
 	if !f.Def.Parts() {
@@ -87,8 +88,8 @@ func (f *Family) deleteFrom(b *Binding, match func(labels string) bool) (int, er
 	return n, cmp.Or(more, err)
 }
 
-// drop forgets the instruments of those series that do not exist any more, whoever has deleted them. It
-// reports whether there were any.
+// drop forgets the instruments of those series that do not exist any more, whoever has deleted
+// them. It reports whether there were any.
 func (f *Family) drop(which func(*Series) bool) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -108,9 +109,9 @@ func (f *Family) drop(which func(*Series) bool) bool {
 	return true
 }
 
-// dropped reports whether a series does not exist any more. Its instrument, which somebody may have kept, gets
-// sealed words of its own: its next update must come here, even if another instrument has brought the
-// series back, so that it is listed and moves along with the registry.
+// dropped reports whether a series does not exist any more. Its instrument, which somebody may have
+// kept, gets sealed words of its own: its next update must come here, even if another instrument
+// has brought the series back, so that it is listed and moves along with the registry.
 func (f *Family) dropped(m Instrument) bool {
 	s := m.Series()
 	f.Home.Moves.Lock()

@@ -95,8 +95,8 @@ func (d *directory) enter(f *Family) (_ *Family, isNew bool, err error) {
 	return f, true, nil
 }
 
-// Hide takes the family of that full name off pages and frees its names. It reports whether there was
-// one.
+// Hide takes the family of that full name off pages and frees its names. It reports whether there
+// was one.
 func (h *Home) Hide(name string) bool {
 	d := &h.directory
 	d.mu.Lock()

@@ -12,12 +12,13 @@ import (
 	"github.com/gotheus/gotheus/internal/names"
 )
 
-// Exemplars: an example of what was counted, for each bucket of a histogram and for each counter, usually the id
-// of a trace. They are in auxiliary families, whose series are made by the first exemplar, and no plain update
-// knows of them.
+// Exemplars: an example of what was counted, for each bucket of a histogram and for each counter,
+// usually the id of a trace. They are in auxiliary families, whose series are made by the first
+// exemplar, and no plain update knows of them.
 
-// exemplarSizes are the sizes of slots, in words: of most, and of what does not fit in these. The larger one holds
-// every exemplar there can be: 128 code points of 4 bytes, and as many times the 4 bytes around a label.
+// exemplarSizes are the sizes of slots, in words: of most, and of what does not fit in these. The
+// larger one holds every exemplar there can be: 128 code points of 4 bytes, and as many times the 4
+// bytes around a label.
 var exemplarSizes = [...]uint32{12, 128}
 
 // exemplarRetry is after how long a backend without room is asked again.

@@ -12,14 +12,15 @@ import (
 	"github.com/gotheus/gotheus/internal/word"
 )
 
-// Exponential buckets of histograms and summaries: how an update finds its bucket, and where a series goes on when
-// its buckets are full.
+// Exponential buckets of histograms and summaries: how an update finds its bucket, and where a
+// series goes on when its buckets are full.
 //
-// The first few buckets are among the words of the series. When they are all in use, the series gets a block
-// of more, in an auxiliary family: larger at first, and then, when there are as many as there may be, of half the
-// resolution, and so on. An instrument counts in the last block that it has needed; those before it stay, and
-// whoever still has them counts there. A reader adds up all of them at the resolution of the coarsest. So
-// nothing moves, nobody waits, and a writer that is killed leaves nothing that is wrong.
+// The first few buckets are among the words of the series. When they are all in use, the series
+// gets a block of more, in an auxiliary family: larger at first, and then, when there are as many
+// as there may be, of half the resolution, and so on. An instrument counts in the last block that
+// it has needed; those before it stay, and whoever still has them counts there. A reader adds up
+// all of them at the resolution of the coarsest. So nothing moves, nobody waits, and a writer that
+// is killed leaves nothing that is wrong.
 
 // exponential is where an instrument counts at present.
 type exponential struct {
@@ -68,8 +69,8 @@ func (e *Exponents) Add(m Instrument, v float64, n uint64) {
 	}
 }
 
-// find returns the count that v belongs to; nil if there is no room for another bucket. A coarseness other than 0
-// is to be kept after counting.
+// find returns the count that v belongs to; nil if there is no room for another bucket. A
+// coarseness other than 0 is to be kept after counting.
 func (x *exponential) find(v float64) (w *atomic.Uint64, coarse uint64) {
 	if math.Abs(v) <= x.zeroTo {
 		return x.block.Zero(), 0
@@ -106,8 +107,8 @@ func (e *Exponents) extend(m Instrument, x *exponential) {
 	}
 }
 
-// next is extend under the family's lock. Where the backend has no room, the block becomes coarser instead,
-// until there is.
+// next is extend under the family's lock. Where the backend has no room, the block becomes coarser
+// instead, until there is.
 func (e *Exponents) next(m Instrument, x *exponential) bool {
 	s := m.Series()
 	f := s.Family()
@@ -167,8 +168,8 @@ func (e *Exponents) open(m Instrument, x *exponential) error {
 
 var errLastBlock = errors.New("gotheus: there are no more blocks")
 
-// Move publishes the block among the words of a series, and takes along what is in those it leaves. The registry's
-// moveMu is held.
+// Move publishes the block among the words of a series, and takes along what is in those it leaves.
+// The registry's moveMu is held.
 func (e *Exponents) Move(s *Series, to, from backend.Words) {
 	f := s.Family()
 	if f.scale == nil {
@@ -185,7 +186,8 @@ func (e *Exponents) Move(s *Series, to, from backend.Words) {
 	e.at.Store(x)
 	if from != nil {
 		since := uint64(0)
-		if s := f.Def.Sketch; s != nil { // what is older is in no quantile, and would count as observed now
+		// What is older is in no quantile, and would count as observed now.
+		if s := f.Def.Sketch; s != nil {
 			if now := s.Epoch(f.Home.Now()); now > 0 {
 				since = s.Oldest(now)
 			}
@@ -259,12 +261,12 @@ func (e *Exponents) carryOne(m Instrument, coarse uint64, b *sparse.Bucket, n ui
 	}
 }
 
-// sketchDoublings is how many times the positive observations of a summary can double before quantiles become less
-// exact: they can span nine orders of magnitude.
+// sketchDoublings is how many times the positive observations of a summary can double before
+// quantiles become less exact: they can span nine orders of magnitude.
 const sketchDoublings = 29
 
-// levelsOf returns the auxiliary families in which a series of f goes on when its first buckets are in use. The last
-// one has room for all there can be.
+// levelsOf returns the auxiliary families in which a series of f goes on when its first buckets are
+// in use. The last one has room for all there can be.
 func levelsOf(f *backend.Family) (levels []*backend.Family) {
 	var blocks []backend.Block
 	coarsest := sparse.CoarsestShift(max(f.PerDoubling(), 1))

@@ -14,8 +14,8 @@ import (
 	"github.com/gotheus/gotheus/internal/sparse"
 )
 
-// Family is a family of a registry with its series in this process. The exported fields never change
-// once it is entered into its home, but for what is said about Max and Called.
+// Family is a family of a registry with its series in this process. The exported fields never
+// change once it is entered into its home, but for what is said about Max and Called.
 type Family struct {
 	Home     *Home
 	Def      *backend.Family // with prefix and constant labels
@@ -26,8 +26,8 @@ type Family struct {
 	Source   string        // what gives the values if it is not updates; "": updates
 	Called   bool          // its function is being called; guarded by the directory's lock
 
-	// Differs says in what the definition of f differs from a family with its name that is there; "" if in
-	// nothing. It is called while the directory is locked.
+	// Differs says in what the definition of f differs from a family with its name that is
+	// there; "" if in nothing. It is called while the directory is locked.
 	Differs            func(old *Family) string
 	GivesTTL, GivesMax bool // the definition gives these, so that they are not just defaults
 
@@ -40,8 +40,9 @@ type Family struct {
 	epoch  atomic.Uint64     // of the last snapshots for quantiles
 	age    atomic.Uint64     // how often series have been deleted
 
-	mu            sync.Mutex            // held while series are made, moved or deleted
-	returned      []Instrument          // deleted series that somebody who had kept them has brought back
+	mu sync.Mutex // held while series are made, moved or deleted
+	// Deleted series that somebody who had kept them has brought back.
+	returned      []Instrument
 	unplaced      *Placement            // of series that are being made
 	usual         *Placement            // of most others, see share
 	idle          map[string]*idleState // of series that may expire
@@ -56,8 +57,8 @@ type Family struct {
 type table interface {
 	// each yields all instruments, and reports whether it was not stopped.
 	each(yield func(Instrument) bool) bool
-	// prune forgets the series that are no longer listed, and returns how many of these counted for the
-	// family's limit.
+	// prune forgets the series that are no longer listed, and returns how many of these counted
+	// for the family's limit.
 	prune() (counted int64)
 }
 
@@ -81,8 +82,8 @@ func (f *Family) Lock() *sync.Mutex { return &f.mu }
 // Table returns f's table, which is of the kind that it was made with.
 func (f *Family) Table() any { return f.table }
 
-// all ranges over the family's series: those in its table, and those that were deleted and brought back
-// by somebody who had kept them. f.mu is held.
+// all ranges over the family's series: those in its table, and those that were deleted and brought
+// back by somebody who had kept them. f.mu is held.
 func (f *Family) all() iter.Seq[Instrument] {
 	return func(yield func(Instrument) bool) {
 		if !f.table.each(yield) {
@@ -105,8 +106,8 @@ func (f *Family) Declare() {
 	}
 }
 
-// place gives a series words: those that the backend has for it, or private ones for as long as it has
-// none. f.mu is held, and is to be released by unlock.
+// place gives a series words: those that the backend has for it, or private ones for as long as it
+// has none. f.mu is held, and is to be released by unlock.
 func (f *Family) place(m Instrument) {
 	h, s := f.Home, m.Series()
 	f.Watch()
@@ -137,9 +138,9 @@ func (f *Family) place(m Instrument) {
 	}
 }
 
-// firstCells is cells for a series that is new. In the registry's own heap, one that has never had words
-// has the row that pages walk in itself, and a counter also has room for the words: one allocation in
-// place of three. f.mu is held.
+// firstCells is cells for a series that is new. In the registry's own heap, one that has never had
+// words has the row that pages walk in itself, and a counter also has room for the words: one
+// allocation in place of three. f.mu is held.
 func (f *Family) firstCells(b *Binding, m Instrument) (words backend.Words, refused bool, err error) {
 	s := m.Series()
 	if s.Row.Words != nil || !b.Local || f.Def.Parts() {
@@ -153,8 +154,8 @@ func (f *Family) firstCells(b *Binding, m Instrument) (words backend.Words, refu
 	return s.Row.Words, false, nil
 }
 
-// cells returns the words of a series or, if the backend's limit leaves no room for another label set,
-// those of the overflow series. f.mu is held.
+// cells returns the words of a series or, if the backend's limit leaves no room for another label
+// set, those of the overflow series. f.mu is held.
 func (f *Family) cells(b *Binding, labels string) (words backend.Words, refused bool, err error) {
 	words, err = b.Cells(f.Def, labels)
 	if f.IsVec && errors.Is(err, backend.ErrLimit) {
@@ -166,8 +167,9 @@ func (f *Family) cells(b *Binding, labels string) (words backend.Words, refused 
 	return words, false, err
 }
 
-// setStart notes when a series began, which is now unless its words say so already: those of a backend
-// that has had it for longer keep its start, through restarts of the program, until it is deleted.
+// setStart notes when a series began, which is now unless its words say so already: those of a
+// backend that has had it for longer keep its start, through restarts of the program, until it is
+// deleted.
 func (f *Family) setStart(w backend.Words) {
 	start := f.Def.Start(w)
 	if start == nil || start.Load() != 0 {
@@ -178,8 +180,8 @@ func (f *Family) setStart(w backend.Words) {
 	}
 }
 
-// unlock releases f.mu after cells or place. They have something to log, and a logger may itself make
-// series of the family.
+// unlock releases f.mu after cells or place. They have something to log, and a logger may itself
+// make series of the family.
 func (f *Family) unlock() {
 	postponed, refused := f.postponedBy, f.refusedBy
 	f.postponedBy, f.refusedBy = nil, nil
@@ -192,8 +194,8 @@ func (f *Family) unlock() {
 	}
 }
 
-// logRefused counts and logs that a new series counts in the overflow series, since the backend has no
-// room for it by its limit.
+// logRefused counts and logs that a new series counts in the overflow series, since the backend has
+// no room for it by its limit.
 func (f *Family) logRefused(err error) {
 	f.Home.count(overflowedLookups, f)
 	f.Home.Log.Log(slog.LevelWarn, "limit "+f.Def.Name,

@@ -13,18 +13,20 @@ import (
 	"github.com/gotheus/gotheus/internal/retry"
 )
 
-// Home is what families need of the registry they belong to: the backend in use, the clock, the log,
-// and which other families there are. The zero value is ready and has a heap. Its exported fields are
-// set before it is used, but for those that are ready as they are.
+// Home is what families need of the registry they belong to: the backend in use, the clock, the
+// log, and which other families there are. The zero value is ready and has a heap. Its exported
+// fields are set before it is used, but for those that are ready as they are.
 type Home struct {
-	Prefix   string                       // of the library's own families
-	Labels   Labels                       // constant labels of the library's own families
-	Clock    func() time.Time             // nil: time.Now
-	Exemplar func(context.Context) Labels // returns the exemplar for what happens in a context; nil: none
-	NoFaults bool                         // leaves out the families that count what went wrong
+	Prefix string           // of the library's own families
+	Labels Labels           // constant labels of the library's own families
+	Clock  func() time.Time // nil: time.Now
+	// Returns the exemplar for what happens in a context; nil: none.
+	Exemplar func(context.Context) Labels
+	NoFaults bool // leaves out the families that count what went wrong
 
-	Log       report.Log
-	Moves     sync.Mutex  // held for the instructions in which one series moves, see the package
+	Log report.Log
+	// Held for the instructions in which one series moves, see the package.
+	Moves     sync.Mutex
 	Postponed retry.Queue // families and series that the backend had no room for
 
 	bound     atomic.Pointer[Binding]
@@ -81,12 +83,12 @@ func (h *Home) since(start time.Time) float64 {
 	return time.Since(start).Seconds() // cheaper than time.Now().Sub
 }
 
-// zeroTimeLimit is how many seconds before now the zero time is taken for one that was never set. The
-// clock of a test may begin there.
+// zeroTimeLimit is how many seconds before now the zero time is taken for one that was never set.
+// The clock of a test may begin there.
 const zeroTimeLimit = 1e9
 
-// Since returns the seconds that have passed since start by the registry's clock. If start cannot be
-// right, that is 0, and reported: the event has happened, whatever its time was.
+// Since returns the seconds that have passed since start by the registry's clock. If start cannot
+// be right, that is 0, and reported: the event has happened, whatever its time was.
 func (f *Family) Since(op string, start time.Time) float64 {
 	v := f.Home.since(start)
 	if v < 0 || v > zeroTimeLimit && start.IsZero() {

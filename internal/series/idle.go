@@ -10,11 +10,11 @@ import (
 	"github.com/gotheus/gotheus/internal/index"
 )
 
-// Time to live, without a clock on the path of updates: eight times within a TTL, the sweeper looks at the
-// words of all series of the family, also those that other processes made. A series whose words have not
-// changed for as long as this process has watched it, and for the TTL, is deleted for all. Every process
-// that declares the family does so; the words are the same for all of them, so none deletes what another
-// one has updated.
+// Time to live, without a clock on the path of updates: eight times within a TTL, the sweeper looks
+// at the words of all series of the family, also those that other processes made. A series whose
+// words have not changed for as long as this process has watched it, and for the TTL, is deleted
+// for all. Every process that declares the family does so; the words are the same for all of them,
+// so none deletes what another one has updated.
 
 // idleState is when a series was last seen to change.
 type idleState struct {
@@ -76,15 +76,16 @@ func (h *Home) Expire(ctx context.Context, now time.Time) {
 					f.expire(idle)
 				}
 				for _, labels := range lost {
-					b.Cells(f.Def, labels) // if there is no room, at the next look
+					// If there is no room, at the next look.
+					b.Cells(f.Def, labels)
 				}
 			}
 		}
 	}
 }
 
-// look notes which series have changed. It returns those that are idle, and the declared ones that somebody
-// has deleted who does not know that they are to stay.
+// look notes which series have changed. It returns those that are idle, and the declared ones that
+// somebody has deleted who does not know that they are to stay.
 func (f *Family) look(g index.Joined, now time.Time) (idle map[string]bool, lost []string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -121,8 +122,8 @@ func (f *Family) look(g index.Joined, now time.Time) (idle map[string]bool, lost
 	return idle, lost
 }
 
-// inProgress reports whether the series is a sum over processes that is not zero: what is going on is not
-// idle, however long it takes, and its end would take the sum below zero.
+// inProgress reports whether the series is a sum over processes that is not zero: what is going on
+// is not idle, however long it takes, and its end would take the sum below zero.
 func inProgress(f *backend.Family, g *backend.Group, i int) bool {
 	if f.Mode != backend.Sum || g.Parts == nil {
 		return false

@@ -7,12 +7,13 @@ import (
 	"github.com/gotheus/gotheus/internal/backend"
 )
 
-// OverflowValue is the value of all labels of the series that a look-up returns when its family has as
-// many series as it may have.
+// OverflowValue is the value of all labels of the series that a look-up returns when its family has
+// as many series as it may have.
 const OverflowValue = backend.OverflowValue
 
-// Limit is a family's limit of series from look-ups. Once it is reached, a look-up that finds nothing
-// learns so from one atomic load: it may be one of very many, made by somebody who means no good.
+// Limit is a family's limit of series from look-ups. Once it is reached, a look-up that finds
+// nothing learns so from one atomic load: it may be one of very many, made by somebody who means no
+// good.
 type Limit struct {
 	max     atomic.Int64 // negative: none
 	counted int64        // series that look-ups have made; guarded by the family's lock

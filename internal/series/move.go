@@ -17,8 +17,8 @@ const retryFirst, retryLast = 5 * time.Millisecond, 5 * time.Second
 const OwnPrefix = "gotheus_"
 
 // MoveAll moves everything to another backend. New series go there from the first instruction on. A
-// series that is being made for the old one meanwhile is in its family's list before the family's lock
-// is free. Lines for the log wait for h.Log.Release.
+// series that is being made for the old one meanwhile is in its family's list before the family's
+// lock is free. Lines for the log wait for h.Log.Release.
 func (h *Home) MoveAll(to *Binding) {
 	h.Log.Hold()
 	h.Current()
@@ -86,9 +86,9 @@ func (h *Home) settle(m Instrument) error {
 	return nil
 }
 
-// postpone has try called again until it succeeds. Until then the family's new series count in the heap
-// and are on no page, since pages of different processes must agree. It may be called under any lock;
-// logPostponed is to follow when none is held.
+// postpone has try called again until it succeeds. Until then the family's new series count in the
+// heap and are on no page, since pages of different processes must agree. It may be called under
+// any lock; logPostponed is to follow when none is held.
 func (f *Family) postpone(err error, try func() error) {
 	f.Home.Postponed.Add(func(context.Context) error { return try() }, err, retryFirst, retryLast)
 }

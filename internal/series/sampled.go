@@ -45,8 +45,8 @@ type Value struct {
 	Dist   *expo.Distribution // of histograms and summaries
 }
 
-// Write sets a series, which belongs to owner from now on. It reports whether the series is new, and
-// false for ok if it belongs to another owner.
+// Write sets a series, which belongs to owner from now on. It reports whether the series is new,
+// and false for ok if it belongs to another owner.
 func (t *Sampled) Write(owner any, round uint64, v *Value) (isNew, ok bool) {
 	f := t.family
 	f.mu.Lock()

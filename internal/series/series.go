@@ -6,16 +6,17 @@
 // A series moves from one backend to another at any moment, without losing or doubling an update.
 //
 // An instrument holds pointers to its words. To move it, the new pointers are published first. Then
-// each old word is swapped for a seal, and what it held is added to the new word. An update that came
-// before the swap is in what the swap returned. One that came later finds the seal in the result of its
-// own atomic operation, knows that it has not been counted, and goes to the new words. Nobody waits.
+// each old word is swapped for a seal, and what it held is added to the new word. An update that
+// came before the swap is in what the swap returned. One that came later finds the seal in the
+// result of its own atomic operation, knows that it has not been counted, and goes to the new
+// words. Nobody waits.
 //
-// Setting a gauge does not commute with that addition. A gauge is therefore sealed, carried over and
-// only then published; an update that finds the seal waits for the lock Home.Moves, that is, for the
-// few instructions in between.
+// Setting a gauge does not commute with that addition. A gauge is therefore sealed, carried over
+// and only then published; an update that finds the seal waits for the lock Home.Moves, that is,
+// for the few instructions in between.
 //
-// A seal on words that did not move says that the series was deleted, by whichever process. The update
-// brings it back, see Escape.
+// A seal on words that did not move says that the series was deleted, by whichever process. The
+// update brings it back, see Escape.
 package series
 
 import (
@@ -25,25 +26,28 @@ import (
 	"github.com/gotheus/gotheus/internal/index"
 )
 
-// Series is what all instruments have in common. There may be very many, and most stay where they were
-// made: a series has nothing of its own but its row, and shares its placement with others of its
-// family.
+// Series is what all instruments have in common. There may be very many, and most stay where they
+// were made: a series has nothing of its own but its row, and shares its placement with others of
+// its family.
 type Series struct {
 	placement atomic.Pointer[Placement]
 
-	// Row has the label text, and the words that the series had first. It never changes once it has
-	// these: in the registry's own heap, it is what pages walk.
+	// Row has the label text, and the words that the series had first. It never changes once it
+	// has these: in the registry's own heap, it is what pages walk.
 	Row backend.Series
 }
 
-// Placement says where series count. It never changes: a series that moves gets another one, while the
-// family's lock and Home.Moves are held. Series that count in their first words, in one backend, have
-// the same one, see Family.share.
+// Placement says where series count. It never changes: a series that moves gets another one, while
+// the family's lock and Home.Moves are held. Series that count in their first words, in one
+// backend, have the same one, see Family.share.
 type Placement struct {
-	family  *Family
-	listed  bool          // it is one of the family's; otherwise it was deleted, or is still being made
-	waiting bool          // for room in the backend
-	refused bool          // the words are the overflow series', since the backend's limit leaves no room for another one
+	family *Family
+	// It is one of the family's; otherwise it was deleted, or is still being made.
+	listed  bool
+	waiting bool // for room in the backend
+	// The words are the overflow series', since the backend's limit leaves no room for another
+	// one.
+	refused bool
 	backend *Binding      // whose words they are; nil: private ones, until the backend has room
 	words   backend.Words // nil: those of the row
 
@@ -55,8 +59,8 @@ type Placement struct {
 type Instrument interface {
 	Series() *Series
 
-	// Move publishes to as the instrument's words, which its placement has already. If from is not nil,
-	// it seals from and carries its contents over. Home.Moves is held.
+	// Move publishes to as the instrument's words, which its placement has already. If from is
+	// not nil, it seals from and carries its contents over. Home.Moves is held.
 	Move(to, from backend.Words)
 
 	// Exponents returns the part that counts in exponential buckets; nil: there is none.
@@ -103,8 +107,8 @@ func (f *Family) initialize(s *Series, labels string) {
 	s.placement.Store(f.unplaced)
 }
 
-// put lets a series of f count in words, which belong to at.backend, and publishes them to its updates,
-// see Instrument.Move. f.mu and Home.Moves are held.
+// put lets a series of f count in words, which belong to at.backend, and publishes them to its
+// updates, see Instrument.Move. f.mu and Home.Moves are held.
 func (f *Family) put(m Instrument, at Placement, words, from backend.Words) {
 	s := m.Series()
 	if s.Row.Words == nil {
@@ -121,8 +125,8 @@ func (f *Family) put(m Instrument, at Placement, words, from backend.Words) {
 	m.Move(words, from)
 }
 
-// share returns a placement that is equal to at: usually the one that it has returned before. f.mu is
-// held.
+// share returns a placement that is equal to at: usually the one that it has returned before. f.mu
+// is held.
 func (f *Family) share(at Placement) *Placement {
 	usual := at.listed && !at.waiting && !at.refused && at.backend != nil && at.words == nil && at.stripes.Words == nil
 	if usual && f.usual != nil && f.usual.backend == at.backend {
@@ -150,9 +154,9 @@ func (s *Series) setWaiting(waiting bool) {
 	s.placement.Store(&at)
 }
 
-// Escape is called by an update that has found word sealed in the words that m still points to. If m
-// has not moved meanwhile, the series was deleted: it comes back from zero, in the backend or, if that
-// has no room, in private words.
+// Escape is called by an update that has found word sealed in the words that m still points to. If
+// m has not moved meanwhile, the series was deleted: it comes back from zero, in the backend or, if
+// that has no room, in private words.
 func Escape(m Instrument, word *atomic.Uint64) {
 	s := m.Series()
 	f := s.Family()

@@ -7,8 +7,8 @@ import (
 	"github.com/gotheus/gotheus/internal/spread"
 )
 
-// Stripes are the words of a series that has several copies of them. An update finds its own: that of
-// the processor it runs on, as far as there are as many. Each process begins with another one.
+// Stripes are the words of a series that has several copies of them. An update finds its own: that
+// of the processor it runs on, as far as there are as many. Each process begins with another one.
 type Stripes struct {
 	Words backend.Words
 	each  int // words from one stripe to the next

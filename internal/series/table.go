@@ -12,11 +12,12 @@ type Table[M any] struct {
 	family   *Family
 	core     func(*M) Instrument
 	overflow atomic.Pointer[lookup.Entry[M]] // also in the table; nil until it is needed
-	free     map[*lookup.Entry[M]]bool       // entries that do not count for the limit; guarded by the family's lock
+	// Entries that do not count for the limit; guarded by the family's lock.
+	free map[*lookup.Entry[M]]bool
 }
 
-// NewTable gives f, which is prepared, its table. labels returns the label text of an instrument, core
-// the instrument as this package sees it.
+// NewTable gives f, which is prepared, its table. labels returns the label text of an instrument,
+// core the instrument as this package sees it.
 func NewTable[M any](f *Family, labels func(*M) string, core func(*M) Instrument) *Table[M] {
 	t := &Table[M]{family: f, core: core}
 	t.Init(f.text, labels)
@@ -34,9 +35,9 @@ type Mark[M any] struct {
 // before that.
 func (t *Table[M]) Mark() Mark[M] { return Mark[M]{t.family.full.Load(), t.State()} }
 
-// Make returns the instrument for values in the family's order, which Find has not found since mark. It
-// makes it, or returns the overflow series if there are as many as there may be. It does not keep the
-// values.
+// Make returns the instrument for values in the family's order, which Find has not found since
+// mark. It makes it, or returns the overflow series if there are as many as there may be. It does
+// not keep the values.
 func (t *Table[M]) Make(values []string, mark Mark[M]) *M {
 	f := t.family
 	if mark.full {
@@ -58,8 +59,8 @@ func (t *Table[M]) Make(values []string, mark Mark[M]) *M {
 	return m
 }
 
-// Pin makes the series with these values, if there are none, and keeps them from expiring. They do not
-// count for the limit.
+// Pin makes the series with these values, if there are none, and keeps them from expiring. They do
+// not count for the limit.
 func (t *Table[M]) Pin(all [][]string) {
 	f := t.family
 	f.mu.Lock()
@@ -86,7 +87,8 @@ func (t *Table[M]) find(values []string) *M {
 	return nil
 }
 
-// uncounted returns a series that does not count for the limit if it is new. The family's lock is held.
+// uncounted returns a series that does not count for the limit if it is new. The family's lock is
+// held.
 func (t *Table[M]) uncounted(values []string) *M {
 	if m := t.find(values); m != nil {
 		return m
@@ -94,8 +96,8 @@ func (t *Table[M]) uncounted(values []string) *M {
 	return t.create(values, false)
 }
 
-// create makes a series that does not exist. It returns nil if the series counts for the limit and there
-// are too many of these. The family's lock is held.
+// create makes a series that does not exist. It returns nil if the series counts for the limit and
+// there are too many of these. The family's lock is held.
 func (t *Table[M]) create(values []string, counts bool) *M {
 	f := t.family
 	if counts {

@@ -20,9 +20,9 @@ func (f *Family) openWindow(b *sparse.Block) {
 	}
 }
 
-// AdvanceWindows takes the snapshots that are due, in the words that this process counts in. What Walk has
-// are copies where a store is between processes, and may lack something elsewhere; and whoever else
-// counts in a series does the same.
+// AdvanceWindows takes the snapshots that are due, in the words that this process counts in. What
+// Walk has are copies where a store is between processes, and may lack something elsewhere; and
+// whoever else counts in a series does the same.
 func (h *Home) AdvanceWindows(now time.Time) {
 	for _, f := range h.Families() {
 		if f.Def.Sketch == nil {
@@ -47,12 +47,13 @@ func (h *Home) AdvanceWindows(now time.Time) {
 	}
 }
 
-// Blocks returns the blocks of m besides its words, also those that others have made where these share words with it.
-// Home.Moves is held.
+// Blocks returns the blocks of m besides its words, also those that others have made where these
+// share words with it. Home.Moves is held.
 func Blocks(m Instrument) []index.Block {
 	s := m.Series()
 	f, home := s.Family(), s.placement.Load().backend
-	if home == nil || f.scale == nil || backend.IsRemote(home.Backend) { // what Walk has there is a copy, with what this process has
+	// What Walk has there is a copy, with what this process has.
+	if home == nil || f.scale == nil || backend.IsRemote(home.Backend) {
 		return furtherBlocks(m)
 	}
 	all := slices.Clone(furtherBlocks(m)) // Walk may not have them yet

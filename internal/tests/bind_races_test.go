@@ -18,8 +18,8 @@ import (
 	"github.com/gotheus/gotheus/internal/open"
 )
 
-// Series that the backend has no room for are promoted in the background. Close may meet that at any moment,
-// and no series may be left behind.
+// Series that the backend has no room for are promoted in the background. Close may meet that at
+// any moment, and no series may be left behind.
 func TestCloseMeetsPromotion(t *testing.T) {
 	t.Parallel()
 	for range 200 {
@@ -162,8 +162,8 @@ func TestFlushUnbound(t *testing.T) {
 	}
 }
 
-// A reader that does not read holds off a bind, and a bind holds off other scrapes, but only as long as their
-// contexts say.
+// A reader that does not read holds off a bind, and a bind holds off other scrapes, but only as
+// long as their contexts say.
 func TestStuckReader(t *testing.T) {
 	t.Parallel()
 	r, _ := newRegistry(t, nil)

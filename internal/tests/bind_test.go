@@ -17,8 +17,8 @@ import (
 	"github.com/gotheus/gotheus/internal/backend/heap"
 )
 
-// Metrics are bound while eight goroutines update them. Nothing is lost and nothing counts twice, as a
-// second registry on the same file sees it.
+// Metrics are bound while eight goroutines update them. Nothing is lost and nothing counts twice,
+// as a second registry on the same file sees it.
 func TestLateBinding(t *testing.T) {
 	t.Parallel()
 	const runs, goroutines, updates = 300, 8, 200
@@ -53,7 +53,8 @@ func TestLateBinding(t *testing.T) {
 			}()
 		}
 		close(start)
-		for int(done.Load()) < run*goroutines*updates/runs { // bind at another moment in each run
+		// Bind at another moment in each run.
+		for int(done.Load()) < run*goroutines*updates/runs {
 		}
 		if err := r.Bind(t.Context(), url); err != nil {
 			t.Fatal(err)
@@ -205,7 +206,8 @@ func TestBindFails(t *testing.T) {
 	pageHas(t, r2, `gotheus_backend_up{process="0"} 1`, `gotheus_backend_up{process="1"} 1`, "c_total 3")
 }
 
-// While a backend has no room, series count in the heap; nothing waits; all arrives when there is room.
+// While a backend has no room, series count in the heap; nothing waits; all arrives when there is
+// room.
 func TestPostponed(t *testing.T) {
 	t.Parallel()
 	b := &faulty{Backend: heap.New(), err: fmt.Errorf("%w: for the test", backend.ErrBusy)}
@@ -227,7 +229,8 @@ func TestPostponed(t *testing.T) {
 	if err := r.WriteText(&p); !errors.Is(err, backend.ErrBusy) || strings.Contains(p.String(), "late_total") {
 		t.Errorf("%v: %s", err, &p)
 	}
-	if !strings.Contains(p.String(), "gotheus_postponed_series 18\n") { // three families and three series, and the library's own six and six
+	// Three families and three series, and the library's own six and six.
+	if !strings.Contains(p.String(), "gotheus_postponed_series 18\n") {
 		t.Errorf("page: %s", &p)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
@@ -259,8 +262,8 @@ func TestPostponed(t *testing.T) {
 	pageHas(t, r, "last_total 2", "early_total 0")
 }
 
-// The words of a shared file may be damaged by others so that they look as if the series was deleted. An
-// update must neither hang nor get lost then.
+// The words of a shared file may be damaged by others so that they look as if the series was
+// deleted. An update must neither hang nor get lost then.
 func TestDamagedWords(t *testing.T) {
 	t.Parallel()
 	b := heap.New()

@@ -64,7 +64,7 @@ func TestBindNothing(t *testing.T) {
 		"the Config is nil":                                 nil,
 		"Config.Shards is empty":                            {},
 		"Config.Shards[1] is nil":                           {Shards: []store.Store{s, nil}},
-		"Config.Shards[1] is a nil *tests_test.closable":  {Shards: []store.Store{s, (*closable)(nil)}},
+		"Config.Shards[1] is a nil *tests_test.closable":    {Shards: []store.Store{s, (*closable)(nil)}},
 		"Alive=1ns: Alive must be at least twice as long":   {Shards: []store.Store{s}, Options: store.Options{Alive: 1}},
 		"Timeout=-1ns: must be a time above zero, or 0 for": {Shards: []store.Store{s}, Options: store.Options{Timeout: -1}},
 	} {

@@ -12,8 +12,9 @@ import (
 	"github.com/gotheus/gotheus/internal/backend"
 )
 
-// Somebody was stopped while putting another file in the place of one, and holds the locks of all instances: who binds
-// it waits for a second, then counts in the heap, and in the file as soon as that is free again.
+// Somebody was stopped while putting another file in the place of one, and holds the locks of all
+// instances: who binds it waits for a second, then counts in the heap, and in the file as soon as
+// that is free again.
 func TestStoppedReplacer(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) { // time moves only while all sleep
@@ -44,7 +45,9 @@ func TestStoppedReplacer(t *testing.T) {
 		c.Inc()
 		pageHas(t, r, "c_total 2")
 		if err := syscall.FcntlFlock(f.Fd(), setLock, &syscall.Flock_t{Type: syscall.F_UNLCK, Start: first}); err != nil {
-			t.Fatal(err) // that f is closed is not enough while a child that has just begun has a copy
+			// That f is closed is not enough while a child that has just begun has a
+			// copy.
+			t.Fatal(err)
 		}
 		time.Sleep(time.Minute)
 		c.Inc()

@@ -48,8 +48,8 @@ func TestClock(t *testing.T) {
 
 }
 
-// A start that is later than now, by another clock or since this one was set back, and one that was never set,
-// count as no time, and that is reported.
+// A start that is later than now, by another clock or since this one was set back, and one that was
+// never set, count as no time, and that is reported.
 func TestStartThatCannotBeRight(t *testing.T) {
 	t.Parallel()
 	for name, of := range map[string]func(now time.Time) time.Time{
@@ -99,7 +99,8 @@ func TestRealClock(t *testing.T) {
 	if v := c.Value(); v <= 0 || v > 60 {
 		t.Errorf("AddSince added %v", v)
 	}
-	for _, year1 := range []time.Time{{}, time.Unix(0, 0)} { // where UnixNano is not defined, and 0
+	// Where UnixNano is not defined, and 0.
+	for _, year1 := range []time.Time{{}, time.Unix(0, 0)} {
 		odd, _ := newRegistry(t, &gotheus.RegistryOptions{Now: func() time.Time { return year1 }})
 		g := odd.NewGauge("g", "G.", nil)
 		g.SetToCurrentTime()

@@ -137,7 +137,8 @@ func TestBadCollectors(t *testing.T) {
 	}
 }
 
-// A collector that hangs is given up before the scrape's deadline, and not asked again until it is back.
+// A collector that hangs is given up before the scrape's deadline, and not asked again until it is
+// back.
 func TestHangingCollector(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) { // time moves only while all sleep

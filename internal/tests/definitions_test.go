@@ -213,7 +213,7 @@ func TestNilArguments(t *testing.T) {
 	p := new(gotheus.Probe)
 	for want, f := range map[string]func(){
 		"the collector is nil, of type <nil>":                     func() { r.Register(nil) },
-		"the collector is nil, of type *tests_test.pointer":     func() { r.Register((*pointerCollector)(nil)) },
+		"the collector is nil, of type *tests_test.pointer":       func() { r.Register((*pointerCollector)(nil)) },
 		"the collector is nil, of type gotheus.CollectorFunc":     func() { r.Register(gotheus.CollectorFunc(nil)) },
 		"the collector is nil, of type gotheus.ProcessCollectorF": func() { gotheus.Register(gotheus.ProcessCollectorFunc(nil)) },
 		"the registry is nil":                                     func() { gotheus.SetDefault(nil) },

@@ -15,8 +15,8 @@ import (
 	"github.com/gotheus/gotheus/internal/backend/heap"
 )
 
-// Series are deleted while goroutines update them, by kept instruments and by look-ups. Nobody hangs, and
-// when the deleting is over, every update counts.
+// Series are deleted while goroutines update them, by kept instruments and by look-ups. Nobody
+// hangs, and when the deleting is over, every update counts.
 func TestDeleteRaces(t *testing.T) {
 	t.Parallel()
 	for _, where := range []string{"heap", "shm"} {
@@ -123,7 +123,8 @@ func TestDeleteErrors(t *testing.T) {
 	pageHas(t, us, `c_total{l="a\n\"",region="us"} 0`)
 }
 
-// One label set, those that match, and all: by values, by struct, of partials, and for all processes.
+// One label set, those that match, and all: by values, by struct, of partials, and for all
+// processes.
 func TestDeleteOneSomeAll(t *testing.T) {
 	t.Parallel()
 	url := shmURL(t)

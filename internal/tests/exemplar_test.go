@@ -149,7 +149,9 @@ func TestHostileNeighbour(t *testing.T) {
 					}
 				}
 				said := []string{"not UTF-8", "invalid exemplar"}
-				if where != "shm" { // a store's exemplars are checked, and what is wrong is said, when they are read
+				// A store's exemplars are checked, and what is wrong is said, when
+				// they are read.
+				if where != "shm" {
 					said = said[:1]
 				}
 				for _, what := range said {
@@ -187,7 +189,8 @@ func TestHostileNeighbour(t *testing.T) {
 			r, _ := newRegistry(t, &gotheus.RegistryOptions{NoSelfMetrics: true})
 			bind(t, r, join())
 			var page strings.Builder
-			if err := r.WriteText(&page); err != nil && where != "shm" { // where it is taken for damage
+			// Where it is taken for damage.
+			if err := r.WriteText(&page); err != nil && where != "shm" {
 				t.Fatal(err)
 			}
 			if want := "# HELP v_total V.\n# TYPE v_total counter\nv_total{l=\"a\"} 1\nv_total{l=\"z\"} 3\n"; !strings.HasSuffix(page.String(), want) {
@@ -197,7 +200,8 @@ func TestHostileNeighbour(t *testing.T) {
 	}
 }
 
-// Where there is no room, what was observed counts, and the exemplar is dropped; later there may be room.
+// Where there is no room, what was observed counts, and the exemplar is dropped; later there may be
+// room.
 func TestExemplarsWithoutRoom(t *testing.T) {
 	t.Parallel()
 	b := &faulty{Backend: heap.New()}
@@ -225,8 +229,8 @@ func TestExemplarsWithoutRoom(t *testing.T) {
 	}
 }
 
-// A slot that is half-written, by somebody who was killed or by two at once, is not shown. Every exemplar that is
-// says of itself what it should be.
+// A slot that is half-written, by somebody who was killed or by two at once, is not shown. Every
+// exemplar that is says of itself what it should be.
 func TestTornExemplars(t *testing.T) {
 	t.Parallel()
 	f := &backend.Family{Name: "c_total", Help: "C.", Kind: backend.Counter, Block: backend.Block{Role: backend.ExemplarRole, Size: 12}}
@@ -241,7 +245,8 @@ func TestTornExemplars(t *testing.T) {
 	if _, ok := f.ReadExemplar(w, 0, 2); ok {
 		t.Error("shown in another life")
 	}
-	for i := 1; i < 6+4; i++ { // any word that is not what it was; the first one is no part of it
+	// Any word that is not what it was; the first one is no part of it.
+	for i := 1; i < 6+4; i++ {
 		old := w[i].Load()
 		for bit := range 64 {
 			w[i].Store(old ^ 1<<bit)
@@ -263,7 +268,8 @@ func TestTornExemplars(t *testing.T) {
 	if w[0].Store(3600e9); !f.WriteExemplar(w, 0, 1, &e) {
 		t.Error("a dead writer whose clock was ahead blocks the slot")
 	}
-	// Readers and writers, of whom some are stopped in the middle for longer than the others' patience.
+	// Readers and writers, of whom some are stopped in the middle for longer than the others'
+	// patience.
 	var wait sync.WaitGroup
 	stop := make(chan struct{})
 	for g := range 3 {

@@ -15,8 +15,8 @@ import (
 	"github.com/gotheus/gotheus/metrictest"
 )
 
-// What is logged for one cause is logged once a minute, with the number of lines that were left out; other causes are
-// not held up by it.
+// What is logged for one cause is logged once a minute, with the number of lines that were left
+// out; other causes are not held up by it.
 func TestLogOnceAMinute(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) { // time moves only while all sleep
@@ -76,7 +76,8 @@ func (l *slowLog) Handle(context.Context, slog.Record) error {
 
 func (l *slowLog) Enabled(context.Context, slog.Level) bool { return true }
 
-// A scrape whose run has failed does not take away what a later run has stored meanwhile for another scrape.
+// A scrape whose run has failed does not take away what a later run has stored meanwhile for
+// another scrape.
 func TestLateFailure(t *testing.T) {
 	t.Parallel()
 	log := &slowLog{begun: make(chan struct{}), release: make(chan struct{})}
@@ -104,7 +105,8 @@ func TestLateFailure(t *testing.T) {
 	}
 }
 
-// To remove a function twice does not give away the name of the one that has come since; a function must be one.
+// To remove a function twice does not give away the name of the one that has come since; a function
+// must be one.
 func TestRemoveTwice(t *testing.T) {
 	t.Parallel()
 	r, _ := newRegistry(t, nil)

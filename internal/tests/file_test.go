@@ -15,8 +15,8 @@ import (
 	"github.com/gotheus/gotheus/internal/backend/shm"
 )
 
-// When a file has reached its limit, further label sets count in one overflow series, those of before the
-// bind, too; the total stays exact, and the refusals are counted.
+// When a file has reached its limit, further label sets count in one overflow series, those of
+// before the bind, too; the total stays exact, and the refusals are counted.
 func TestFileLimit(t *testing.T) {
 	t.Parallel()
 	url := "shm://" + filepath.Join(t.TempDir(), "shop") + "?fs=any&limit=400KiB"
@@ -63,8 +63,8 @@ func TestFileLimit(t *testing.T) {
 	}
 }
 
-// Series that are refused have their exponential buckets and exemplars with the overflow series, too: they are
-// refused once, not again for whatever else they need.
+// Series that are refused have their exponential buckets and exemplars with the overflow series,
+// too: they are refused once, not again for whatever else they need.
 func TestFileLimitFurther(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "shop")
@@ -132,9 +132,9 @@ func TestDamagedFile(t *testing.T) {
 	}
 }
 
-// A rolling deploy: half of the processes have other buckets, labels and help for the same names. Both keep
-// counting exactly, every page is valid and shows what a live process declared last, and when the old ones
-// have gone, their data can go, too.
+// A rolling deploy: half of the processes have other buckets, labels and help for the same names.
+// Both keep counting exactly, every page is valid and shows what a live process declared last, and
+// when the old ones have gone, their data can go, too.
 func TestRollingDeploy(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "shop")

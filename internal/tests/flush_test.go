@@ -443,7 +443,8 @@ func TestLoggerThatFlushes(t *testing.T) {
 	if err := r.BindBackend(t.Context(), b); err != nil {
 		t.Fatal(err)
 	}
-	if d := time.Since(begun); during != 1 || d > 9*time.Second { // as long as a Flush waits for the turn
+	// As long as a Flush waits for the turn.
+	if d := time.Since(begun); during != 1 || d > 9*time.Second {
 		t.Errorf("bound in %v, %d lines", d, during)
 	}
 	// There is no room for exemplars, either.

@@ -26,8 +26,8 @@ import (
 	"github.com/gotheus/gotheus/internal/needs"
 )
 
-// A reader in another language, made from internal/backend/shm/FORMAT.md alone, says of a file that is in use what the page
-// says, of metrics of all kinds.
+// A reader in another language, made from internal/backend/shm/FORMAT.md alone, says of a file that
+// is in use what the page says, of metrics of all kinds.
 func TestForeignReader(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "shop")
@@ -132,9 +132,11 @@ func foreignMetrics(r *gotheus.Registry, n int) {
 	r.NewStateSetVec("states", "States.", []string{"a", "b"}, &gotheus.StateSetOptions{Mode: gotheus.ModePerProcess}, "w").With("1").Set("b")
 	classic := r.NewHistogramVec("call_seconds", "Seconds.", &gotheus.HistogramOptions{Unit: "seconds", Buckets: []float64{.1, 1, 10}}, "path")
 	classic.With("/").Observe(x)
-	classic.With("/").ObserveExemplar(.05, gotheus.Labels{"trace": strings.Repeat("long", 28)}) // of the larger size
+	// Of the larger size.
+	classic.With("/").ObserveExemplar(.05, gotheus.Labels{"trace": strings.Repeat("long", 28)})
 	r.NewHistogram("striped", "Striped.", &gotheus.HistogramOptions{Stripes: 2, Buckets: []float64{1, 2, 3, 4, 5, 6, 7}}).Observe(x)
-	r.NewHistogram("below", "Below zero.", &gotheus.HistogramOptions{Buckets: []float64{-1, 0}}).Observe(-x - .5) // so is its sum
+	// So is its sum.
+	r.NewHistogram("below", "Below zero.", &gotheus.HistogramOptions{Buckets: []float64{-1, 0}}).Observe(-x - .5)
 	native := r.NewHistogram("native", "Native.", &gotheus.HistogramOptions{Native: &gotheus.NativeOptions{}})
 	both := r.NewHistogram("both", "Both.", &gotheus.HistogramOptions{Buckets: []float64{1, 5}, Native: &gotheus.NativeOptions{Factor: 4}})
 	coarse := r.NewHistogram("coarse", "Coarse.", &gotheus.HistogramOptions{Native: &gotheus.NativeOptions{Factor: 300, ZeroThreshold: .5}})
@@ -171,7 +173,8 @@ func decodePage(t *testing.T, p []byte) map[string]any {
 				q[0] = strings.TrimSuffix(q[0].(string), ".0")
 			}
 			if s := s.(map[string]any); s["native"] != nil && s["buckets"] == nil {
-				for i, e := range orNone(s["exemplars"]) { // a page does not say whose they are
+				// A page does not say whose they are.
+				for i, e := range orNone(s["exemplars"]) {
 					s["exemplars"].([]any)[i] = e.([]any)[max(len(e.([]any))-3, 0):]
 				}
 			}

@@ -127,7 +127,8 @@ func TestCounterFuncClose(t *testing.T) {
 	metrictest.Want(t, other, "hits_total", 7)
 }
 
-// A function that hangs costs its own sample, and neither scrapes nor Close wait for it more than once.
+// A function that hangs costs its own sample, and neither scrapes nor Close wait for it more than
+// once.
 func TestFuncHangs(t *testing.T) {
 	t.Parallel()
 	r, _ := newRegistry(t, &gotheus.RegistryOptions{SampleInterval: time.Millisecond})
@@ -137,7 +138,8 @@ func TestFuncHangs(t *testing.T) {
 	r.NewGaugeFunc("stuck", "S.", nil, func() (float64, error) { <-release; return 1, nil })
 	r.NewGaugeFunc("fine", "F.", nil, func() (float64, error) { return 1, nil })
 	for range 2 {
-		ctx, cancel := context.WithTimeout(t.Context(), 4*time.Second) // a fifth is left for the page
+		// A fifth is left for the page.
+		ctx, cancel := context.WithTimeout(t.Context(), 4*time.Second)
 		var b strings.Builder
 		if err := r.Write(ctx, &b, nil); err != nil || !strings.Contains(b.String(), "fine{process=\"0\"} 1\n") || strings.Contains(b.String(), "stuck{") {
 			t.Errorf("%v: %s", err, &b)
@@ -252,10 +254,12 @@ func TestInfo(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	rs[0].Close(t.Context())
-	metrictest.Compare(t, rs[1], `app_info{branch="main",version="1"} 1`) // the other one has ended
+	// The other one has ended.
+	metrictest.Compare(t, rs[1], `app_info{branch="main",version="1"} 1`)
 }
 
-// The registry's own metrics about its backend are each process's, and there from when it is bound until it is closed.
+// The registry's own metrics about its backend are each process's, and there from when it is bound
+// until it is closed.
 func TestSelfMetrics(t *testing.T) {
 	t.Parallel()
 	r, _ := newRegistry(t, nil)

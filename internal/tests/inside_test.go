@@ -11,7 +11,8 @@ import (
 	"github.com/gotheus/gotheus/internal/inside"
 )
 
-// sweep chooses when series are checked for their time to live, and when the windows of quantiles move.
+// sweep chooses when series are checked for their time to live, and when the windows of quantiles
+// move.
 func sweep(r *gotheus.Registry, now time.Time) {
 	home := inside.Home(r)
 	home.AdvanceWindows(now)

@@ -259,7 +259,8 @@ func TestBuckets(t *testing.T) {
 
 // Updates allocate nothing, nor do look-ups of label sets that exist.
 func TestAllocations(t *testing.T) {
-	r, _ := newRegistry(t, &gotheus.RegistryOptions{SampleInterval: time.Hour}) // nothing else allocates meanwhile
+	// Nothing else allocates meanwhile.
+	r, _ := newRegistry(t, &gotheus.RegistryOptions{SampleInterval: time.Hour})
 	check := func(where string) {
 		c, g, h, s := r.NewCounter("c_total", "C.", nil), r.NewGauge("g", "G.", nil), r.NewHistogram("h", "H.", nil), r.NewSummary("s", "S.", nil)
 		v := r.NewCounterVec("v_total", "V.", nil, "method", "code")
@@ -278,7 +279,8 @@ func TestAllocations(t *testing.T) {
 			"With":       func() { v.With("GET", "200").Inc() },
 			"With order": func() { u.With("200", "GET").Inc() },
 			"WithLabels": func() { v.WithLabels(labels).Inc() },
-			"With bytes": func() { v.With(string(path), "200").Inc() }, // arguments do not escape
+			// Arguments do not escape.
+			"With bytes": func() { v.With(string(path), "200").Inc() },
 			"TryWith": func() {
 				if m, err := v.TryWith("GET", "200"); err == nil {
 					m.Inc()

@@ -21,9 +21,10 @@ import (
 	"github.com/gotheus/gotheus"
 )
 
-// As TestKill, for what has more than a word for each observation: workers are killed while they observe, and every
-// page is valid all the same: buckets add up to the count and are not too many, quantiles are of values that
-// were observed, no exemplar is torn, and nothing that was acknowledged is missing.
+// As TestKill, for what has more than a word for each observation: workers are killed while they
+// observe, and every page is valid all the same: buckets add up to the count and are not too many,
+// quantiles are of values that were observed, no exemplar is torn, and nothing that was
+// acknowledged is missing.
 
 const killBuckets = 40
 

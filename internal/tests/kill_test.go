@@ -23,12 +23,12 @@ import (
 
 var kills = flag.Int("kills", 50, "how many workers TestKill kills")
 
-// The kill campaign. Workers update a shared counter, histogram and gauge and create ever new series, as
-// fast as they can. Each goroutine of theirs acknowledges an update, after the call has returned, in a
-// word of a file that has nothing to do with gotheus. The parent kills workers at random moments with
-// SIGKILL and starts others. In the end nothing that was acknowledged may be missing, and beyond that
-// there may be no more than the one update of each goroutine that was cut between call and
-// acknowledgement.
+// The kill campaign. Workers update a shared counter, histogram and gauge and create ever new
+// series, as fast as they can. Each goroutine of theirs acknowledges an update, after the call has
+// returned, in a word of a file that has nothing to do with gotheus. The parent kills workers at
+// random moments with SIGKILL and starts others. In the end nothing that was acknowledged may be
+// missing, and beyond that there may be no more than the one update of each goroutine that was cut
+// between call and acknowledgement.
 //
 // The long run: go test -run TestKill -kills 1000 -timeout 30m .
 

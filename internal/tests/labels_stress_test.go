@@ -182,8 +182,9 @@ func TestLookUpAllocations(t *testing.T) {
 				if strings.HasPrefix(name, "typed") {
 					most = structsAllocate
 				}
-				// All but plain ones borrow from a pool, which forgets some at random under the race
-				// detector; without it, none of them allocates.
+				// All but plain ones borrow from a pool, which forgets some at
+				// random under the race detector; without it, none of them
+				// allocates.
 				if n := testing.AllocsPerRun(200, f); n > most && !(poolsDrop && (what == "overflow" || name != "plain")) {
 					t.Errorf("%s: %s allocates %v times", what, name, n)
 				}

@@ -117,7 +117,8 @@ func TestNormalize(t *testing.T) {
 		v.Partial(gotheus.Labels{"path": "/B", "x": "p"}).With("PUT").Inc()
 		v.Partial(gotheus.Labels{"method": "nonsense"}).Partial(gotheus.Labels{"path": "/b"}).With().Inc()
 		v.Declare(gotheus.Labels{"method": "DELETE", "path": "/C"})
-		if calls != 2 { // not again for a value that is known already, even if that makes a difference
+		// Not again for a value that is known already, even if that makes a difference.
+		if calls != 2 {
 			t.Errorf("%d calls of a normaliser", calls)
 		}
 		pageHas(t, r, `v_total{method="GET",path="/root",x="d!"} 1`, `v_total{method="other",path="/a",x="d!"} 1`,
@@ -166,8 +167,8 @@ func TestDeclare(t *testing.T) {
 	pageHas(t, r, `v_total{a="1",b="d"} 1`)
 }
 
-// A peer panics with an index out of range when a vector with constraints and some labels given already
-// gets too few values.
+// A peer panics with an index out of range when a vector with constraints and some labels given
+// already gets too few values.
 func TestTooFewValues(t *testing.T) {
 	t.Parallel()
 	r, _ := newRegistry(t, nil)

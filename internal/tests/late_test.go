@@ -33,8 +33,9 @@ type deafRemote struct{ deaf }
 
 func (deafRemote) Remote() {}
 
-// A backend that has not answered shortly before a scrape's deadline: of a store there is no page, since what is known
-// may be behind another process's; otherwise the page shows what is known, with an error. Neither is late.
+// A backend that has not answered shortly before a scrape's deadline: of a store there is no page,
+// since what is known may be behind another process's; otherwise the page shows what is known, with
+// an error. Neither is late.
 func TestLateSync(t *testing.T) {
 	t.Parallel()
 	const deadline = time.Second
@@ -95,7 +96,8 @@ func TestLateSync(t *testing.T) {
 	}
 }
 
-// Closing while the store hangs takes no longer than its context, or ten seconds, and a moment for series without room.
+// Closing while the store hangs takes no longer than its context, or ten seconds, and a moment for
+// series without room.
 func TestCloseInTime(t *testing.T) {
 	t.Parallel()
 	for _, given := range []time.Duration{time.Second, time.Minute} {

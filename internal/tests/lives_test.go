@@ -77,7 +77,8 @@ func TestPostponedAndDeleted(t *testing.T) {
 	r.WriteText(&p)
 	_, n, _ := strings.Cut(p.String(), "\ngotheus_postponed_series ")
 	n, _, _ = strings.Cut(n, "\n")
-	if n != "13" && n != "14" { // the family, and perhaps the series; and the library's own six families and series
+	// The family, and perhaps the series; and the library's own six families and series.
+	if n != "13" && n != "14" {
 		t.Error(p.String())
 	}
 	b.set(nil)
@@ -89,7 +90,8 @@ func TestPostponedAndDeleted(t *testing.T) {
 	}
 }
 
-// The second life of a series is as long as the first, whoever brings it back, and whatever its value is.
+// The second life of a series is as long as the first, whoever brings it back, and whatever its
+// value is.
 func TestSecondLife(t *testing.T) {
 	t.Parallel()
 	url := shmURL(t)
@@ -251,8 +253,8 @@ func TestHideFamilyWithAnotherTTL(t *testing.T) {
 	}
 }
 
-// Many updates find at once that their series was deleted, while the backend has no room: one of them brings
-// it back, and what the others have counted since must not be thrown away.
+// Many updates find at once that their series was deleted, while the backend has no room: one of
+// them brings it back, and what the others have counted since must not be thrown away.
 func TestManyBringBackAtOnce(t *testing.T) {
 	t.Parallel()
 	b := &faulty{Backend: heap.New()}
@@ -262,7 +264,8 @@ func TestManyBringBackAtOnce(t *testing.T) {
 	g := r.NewGaugeVec("g", "G.", nil, "l")
 	const goroutines, updates = 8, 20
 	for round := range 300 {
-		kept, below := v.With("a"), g.With("a") // the gauge is negative: its sign bit is no seal
+		// The gauge is negative: its sign bit is no seal.
+		kept, below := v.With("a"), g.With("a")
 		b.set(nil)
 		v.DeleteAll()
 		g.DeleteAll()
@@ -295,8 +298,8 @@ func TestManyBringBackAtOnce(t *testing.T) {
 	}
 }
 
-// A series that waits for room is deleted, and its registry closed before it was tried again. Who has kept it brings it
-// back where there is no room either: it is tried again, as any other.
+// A series that waits for room is deleted, and its registry closed before it was tried again. Who
+// has kept it brings it back where there is no room either: it is tried again, as any other.
 func TestDeletedWhileWaiting(t *testing.T) {
 	t.Parallel()
 	b := &faulty{Backend: heap.New(), err: fmt.Errorf("%w: for the test", backend.ErrFull)}

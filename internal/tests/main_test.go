@@ -19,8 +19,8 @@ import (
 	"github.com/gotheus/gotheus/internal/backend/heap"
 )
 
-// TestMain lets the test binary be the worker of tests that need processes, and looks for goroutines
-// that are left when all tests are over.
+// TestMain lets the test binary be the worker of tests that need processes, and looks for
+// goroutines that are left when all tests are over.
 func TestMain(m *testing.M) {
 	if job := os.Getenv("GOTHEUS_TEST_WORKER"); job != "" {
 		workers[job]()

@@ -39,7 +39,8 @@ func TestNamesThatClash(t *testing.T) {
 	}
 }
 
-// Those that come from other processes, or clash in an escaping that is seldom asked for, leave the page valid.
+// Those that come from other processes, or clash in an escaping that is seldom asked for, leave the
+// page valid.
 func TestEscapedPages(t *testing.T) {
 	t.Parallel()
 	b := heap.New()

@@ -18,8 +18,8 @@ import (
 	"github.com/gotheus/gotheus/internal/backend/heap"
 )
 
-// exponentialBucket is the reference: the least i with |v| <= 2^(i * 2^-schema), by logarithms and a look at the
-// bounds next to it.
+// exponentialBucket is the reference: the least i with |v| <= 2^(i * 2^-schema), by logarithms and
+// a look at the bounds next to it.
 func exponentialBucket(v float64, schema int32) int32 {
 	perBucket := math.Exp2(-float64(schema))
 	i := int32(math.Ceil(math.Log2(math.Abs(v)) / perBucket))
@@ -32,7 +32,8 @@ func exponentialBucket(v float64, schema int32) int32 {
 	return i
 }
 
-// checkNative compares exponential buckets with those that one process would make of all values, one by one.
+// checkNative compares exponential buckets with those that one process would make of all values,
+// one by one.
 func checkNative(t *testing.T, d expo.Distribution, values []float64, limit int) {
 	t.Helper()
 	n := d.Native
@@ -75,7 +76,8 @@ func checkNative(t *testing.T, d expo.Distribution, values []float64, limit int)
 	}
 }
 
-// Whatever is observed, in whichever distribution, from several registries on one file, adds up to what one would have.
+// Whatever is observed, in whichever distribution, from several registries on one file, adds up to
+// what one would have.
 func TestNativeAgainstReference(t *testing.T) {
 	t.Parallel()
 	rnd := rand.New(rand.NewPCG(7, 8))
@@ -85,7 +87,8 @@ func TestNativeAgainstReference(t *testing.T) {
 			o.Buckets = []float64{-1, 0, 1, 10}
 		}
 		spread := []float64{.1, 1, 10, 100, 700}[rnd.IntN(5)]
-		url := "shm://" + filepath.Join(t.TempDir(), "test") + "?fs=any&limit=1MiB" // 32-bit machines have no addresses for more
+		// 32-bit machines have no addresses for more.
+		url := "shm://" + filepath.Join(t.TempDir(), "test") + "?fs=any&limit=1MiB"
 		var values []float64
 		var hs []*gotheus.Histogram
 		var rs []*gotheus.Registry
@@ -182,7 +185,8 @@ both_count 3
 	}
 }
 
-// Where the backend has no room for more blocks, buckets become coarser, and all that is counted is on the page.
+// Where the backend has no room for more blocks, buckets become coarser, and all that is counted is
+// on the page.
 func TestNativeWithoutRoom(t *testing.T) {
 	t.Parallel()
 	b := &faulty{Backend: heap.New()}
@@ -365,8 +369,8 @@ func TestObserveAllocates(t *testing.T) {
 	}
 }
 
-// Count is what the histogram's own process has observed, over a store, also when pages have shown it together with what
-// others have, in more blocks than its words hold.
+// Count is what the histogram's own process has observed, over a store, also when pages have shown
+// it together with what others have, in more blocks than its words hold.
 func TestNativeCountOverStore(t *testing.T) {
 	t.Parallel()
 	for name, where := range map[string]string{"one store": newFleet(t), "three": newShardedFleet(t)} {

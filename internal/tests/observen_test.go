@@ -100,7 +100,8 @@ func TestObserveNUntilFull(t *testing.T) {
 			var before [3]uint64
 			for i := range 3000 {
 				n := uint64(1<<53 - 1)
-				if i >= 500 { // by then full for the others; what still fits is added at once
+				// By then full for the others; what still fits is added at once.
+				if i >= 500 {
 					n = 1<<32 - 1
 				}
 				s.ObserveN(1, n)
@@ -168,8 +169,8 @@ func TestBindFullWords(t *testing.T) {
 	}
 }
 
-// Histograms and summaries are bound while eight goroutines observe. Nothing is lost and nothing counts
-// twice, as a second registry sees it.
+// Histograms and summaries are bound while eight goroutines observe. Nothing is lost and nothing
+// counts twice, as a second registry sees it.
 func TestLateBindingObserveN(t *testing.T) {
 	t.Parallel()
 	const runs, goroutines, updates = 50, 8, 200
@@ -202,7 +203,8 @@ func TestLateBindingObserveN(t *testing.T) {
 				}
 			}()
 		}
-		for int(done.Load()) < run*goroutines*updates/runs { // bind at another moment in each run
+		// Bind at another moment in each run.
+		for int(done.Load()) < run*goroutines*updates/runs {
 		}
 		if err := move(r); err != nil {
 			t.Fatal(err)

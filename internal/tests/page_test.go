@@ -19,8 +19,8 @@ import (
 	"github.com/gotheus/gotheus/internal/backend/heap"
 )
 
-// Processes of different builds declare the same name differently: what fits together is shown as one
-// family, the rest is hidden and counted.
+// Processes of different builds declare the same name differently: what fits together is shown as
+// one family, the rest is hidden and counted.
 func TestSchemas(t *testing.T) {
 	t.Parallel()
 	b := heap.New()
@@ -259,7 +259,8 @@ func TestFamilies(t *testing.T) {
 	bind(t, r, shmURL(t))
 }
 
-// Pages that are written while metrics are updated are consistent in themselves and never go backwards.
+// Pages that are written while metrics are updated are consistent in themselves and never go
+// backwards.
 func TestLivingPages(t *testing.T) {
 	t.Parallel()
 	r, _ := newRegistry(t, nil)

@@ -330,7 +330,8 @@ func TestMatchErrors(t *testing.T) {
 }
 
 func TestProbeAllocations(t *testing.T) {
-	r, _ := newRegistry(t, &gotheus.RegistryOptions{SampleInterval: time.Hour}) // nothing else allocates meanwhile
+	// Nothing else allocates meanwhile.
+	r, _ := newRegistry(t, &gotheus.RegistryOptions{SampleInterval: time.Hour})
 	failures := r.NewCounterVec("failures_total", "F.", nil, "route")
 	p := gotheus.Probe{
 		Seconds:  r.NewHistogram("seconds", "S.", nil).Observe,
@@ -350,8 +351,8 @@ func TestProbeAllocations(t *testing.T) {
 				a, _ := gotheus.Call(ctx, &p, func(context.Context) ([100]int, error) { return [100]int{n}, errTest })
 				n += a[0]
 			},
-			// A probe can be made for a single call, as where labels are known only then. (Of a method
-			// value, such as Observe, Go makes a copy in the heap.)
+			// A probe can be made for a single call, as where labels are known only
+			// then. (Of a method value, such as Observe, Go makes a copy in the heap.)
 			"made": func() {
 				p := gotheus.Probe{InFlight: p.InFlight, Errors: failures.With(route)}
 				p.Do(func() error { n++; return nil })
@@ -384,8 +385,8 @@ func init() {
 //go:noinline
 func crashHere() error { panic("crashed here") }
 
-// The report of a crash is the same as without a probe: it begins where the panic was, and nothing has
-// been recovered on the way.
+// The report of a crash is the same as without a probe: it begins where the panic was, and nothing
+// has been recovered on the way.
 func TestProbeCrashReport(t *testing.T) {
 	t.Parallel()
 	cmd := exec.Command(os.Args[0])

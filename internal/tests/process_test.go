@@ -69,8 +69,8 @@ func init() {
 	}
 }
 
-// What process collectors of several processes give is on the page of one that has none, without their being scraped,
-// and gone when they are killed.
+// What process collectors of several processes give is on the page of one that has none, without
+// their being scraped, and gone when they are killed.
 func TestProcessCollectors(t *testing.T) {
 	t.Parallel()
 	url := shmURL(t)
@@ -115,7 +115,8 @@ func TestProcessCollectors(t *testing.T) {
 		slices.Sort(got)
 		return slices.Equal(got, lines)
 	}
-	// Places are given in the order in which they came, since each has answered before the next one started.
+	// Places are given in the order in which they came, since each has answered before the next
+	// one started.
 	eventually(t, "all three are there", func() bool { return want(map[int]float64{1: 10, 2: 11, 3: 12}) })
 	fmt.Fprintln(ins[1], 99)
 	eventually(t, "a value changes without a scrape there", func() bool { return want(map[int]float64{1: 10, 2: 99, 3: 12}) })
@@ -126,8 +127,8 @@ func TestProcessCollectors(t *testing.T) {
 	}
 }
 
-// In the heap, there is no label; a collector that fails or gives up a series takes it off the page; nothing
-// is lost by binding and closing.
+// In the heap, there is no label; a collector that fails or gives up a series takes it off the
+// page; nothing is lost by binding and closing.
 func TestProcessCollector(t *testing.T) {
 	t.Parallel()
 	r, log := newRegistry(t, nil)

@@ -38,8 +38,8 @@ func checkQuantiles(t *testing.T, when string, got, values, objectives []float64
 	}
 }
 
-// Quantiles over three registries on a file are right within the error, against those of the recorded observations of
-// the window, at every moment of it.
+// Quantiles over three registries on a file are right within the error, against those of the
+// recorded observations of the window, at every moment of it.
 func TestQuantilesAgainstReference(t *testing.T) {
 	t.Parallel()
 	objectives := []float64{0, .01, .25, .5, .9, .99, .999, 1}
@@ -59,7 +59,8 @@ func TestQuantilesAgainstReference(t *testing.T) {
 				clock.Store(1e9 * int64(time.Second))
 				now := func() time.Time { return time.Unix(0, clock.Load()) }
 				rnd := rand.New(rand.NewPCG(10, 11))
-				url := "shm://" + filepath.Join(t.TempDir(), "test") + "?fs=any&limit=2MiB" // 32-bit machines have no addresses for more
+				// 32-bit machines have no addresses for more.
+				url := "shm://" + filepath.Join(t.TempDir(), "test") + "?fs=any&limit=2MiB"
 				var rs []*gotheus.Registry
 				var ss []*gotheus.Summary
 				for range 3 {

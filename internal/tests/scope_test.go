@@ -42,7 +42,8 @@ func (w *worker) scoped(s gotheus.Scope) []string {
 	return lines
 }
 
-// One of several processes shows the total, and each what is its own; when that one dies, another one does.
+// One of several processes shows the total, and each what is its own; when that one dies, another
+// one does.
 func TestScopeLeader(t *testing.T) {
 	t.Parallel()
 	for name, url := range backends {
@@ -86,7 +87,8 @@ func TestScopeLeader(t *testing.T) {
 							want[0] = `c_total{l="a"} 1`
 						}
 						if len(workers) == 2 {
-							want[2] = lines[2] // depends on who has died
+							// Depends on who has died.
+							want[2] = lines[2]
 						}
 						if !slices.Equal(lines, want) {
 							t.Errorf("the leader shows %q, not %q", lines, want)
@@ -204,7 +206,8 @@ func TestScopeOwnIsLikeHeap(t *testing.T) {
 	} {
 		clear(stores)
 		var other *gotheus.Registry
-		for _, early := range []bool{true, false} { // bound before anything is counted, and after
+		// Bound before anything is counted, and after.
+		for _, early := range []bool{true, false} {
 			r := gotheus.NewRegistry(&gotheus.RegistryOptions{NoSelfMetrics: true, Logger: quiet})
 			if !early {
 				count(r)
@@ -235,8 +238,8 @@ func TestScopeOwnIsLikeHeap(t *testing.T) {
 	}
 }
 
-// The scope Leader leaves the rest to the leader: collectors of what is alike everywhere, and totals about the backend. What
-// is a process's own is on its page.
+// The scope Leader leaves the rest to the leader: collectors of what is alike everywhere, and
+// totals about the backend. What is a process's own is on its page.
 func TestScopeLeaderCollectors(t *testing.T) {
 	t.Parallel()
 	memory := new(backendtest.Memory)

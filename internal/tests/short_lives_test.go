@@ -23,7 +23,8 @@ var lives = flag.Int("lives", 20, "how many processes TestShortLives and Benchma
 
 func init() { workers["short"] = shortWorker }
 
-// shortWorker is a program with metrics of several kinds, the library's own among them, that ends without a word.
+// shortWorker is a program with metrics of several kinds, the library's own among them, that ends
+// without a word.
 func shortWorker() {
 	if err := gotheus.Bind(context.Background(), os.Getenv("FILE")); err != nil {
 		panic(err)
@@ -57,10 +58,11 @@ func live(t testing.TB, url string, n, atOnce int) {
 	wait.Wait()
 }
 
-// However many processes have come and died, one after the other or at once, the page is the same to the byte, but for
-// what they have counted.
+// However many processes have come and died, one after the other or at once, the page is the same
+// to the byte, but for what they have counted.
 //
-// The long run, with what scrapes take: go test -run TestShortLives -bench ScrapeAfterLives -lives 10000 .
+// The long run, with what scrapes take: go test -run TestShortLives -bench ScrapeAfterLives -lives
+// 10000 .
 func TestShortLives(t *testing.T) {
 	t.Parallel()
 	url := shmURL(t)
@@ -91,8 +93,8 @@ func TestShortLives(t *testing.T) {
 	}
 }
 
-// BenchmarkScrapeAfterLives is a page of a file in which one process has died, many more one after the other, and 200
-// at once.
+// BenchmarkScrapeAfterLives is a page of a file in which one process has died, many more one after
+// the other, and 200 at once.
 func BenchmarkScrapeAfterLives(b *testing.B) {
 	dir, err := os.MkdirTemp("/dev/shm", "gotheus-bench")
 	if err != nil {

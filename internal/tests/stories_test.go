@@ -114,7 +114,8 @@ var stories = map[string]func(s *story){
 			s.pages(`c_total{l="a0"} 1`, `c_total{l="a1"} 1`, `c_total{l="a2"} 1`, `c_total{l="gotheus_overflow"} 2`)
 			return
 		}
-		for i, key := range values("a", "b", "a") { // each process has its own limit, and shares series
+		// Each process has its own limit, and shares series.
+		for i, key := range values("a", "b", "a") {
 			s.w[i].do(command{Do: "limited", Name: "c_total", Key: key, V: 5})
 		}
 		s.pages(`c_total{l="a0"} 2`, `c_total{l="a1"} 2`, `c_total{l="a2"} 2`, `c_total{l="b0"} 1`, `c_total{l="b1"} 1`, `c_total{l="b2"} 1`, `c_total{l="gotheus_overflow"} 6`)
@@ -268,9 +269,10 @@ var stories = map[string]func(s *story){
 
 	"gauge modes": func(s *story) {
 		modes := []struct {
-			name    string
-			mode    backend.Mode
-			shared  string // with 5 in worker 0, 2 in worker 1, and worker 2 without an update
+			name string
+			mode backend.Mode
+			// With 5 in worker 0, 2 in worker 1, and worker 2 without an update.
+			shared  string
 			killed  string // after worker 1 has died
 			nothing string // before any update
 		}{
@@ -394,7 +396,8 @@ var stories = map[string]func(s *story){
 		for _, w := range s.w {
 			sweep(w, 100)
 		}
-		// One worker's updates keep a series alive for all, even if they do not change a gauge's value.
+		// One worker's updates keep a series alive for all, even if they do not change a
+		// gauge's value.
 		s.w[1].do(command{Do: "inc", Name: "c_total", Values: values("busy"), V: 1})
 		s.w[1].do(command{Do: "set", Name: "g", Values: values("busy"), V: 1})
 		for _, w := range s.w {

@@ -65,7 +65,8 @@ func TestStripes(t *testing.T) {
 	}
 }
 
-// Whatever happens to them, striped counters and histograms say what their twins without stripes say.
+// Whatever happens to them, striped counters and histograms say what their twins without stripes
+// say.
 func TestStripesLikeTwins(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(6) {
@@ -134,7 +135,8 @@ func TestStripesLikeTwins(t *testing.T) {
 	}
 }
 
-// Nothing is lost or counted twice while a striped histogram and counter are bound, deleted by nobody, and scraped.
+// Nothing is lost or counted twice while a striped histogram and counter are bound, deleted by
+// nobody, and scraped.
 func TestStripesUnderLoad(t *testing.T) {
 	t.Parallel()
 	const goroutines, each = 8, 5000
@@ -187,7 +189,8 @@ func TestStripesTTL(t *testing.T) {
 		t.Fatal(err)
 	}
 	for minutes := range 70 {
-		busy[2*f.StripeWords()+backend.HistogramBuckets].Add(1) // as an update on another processor does
+		// As an update on another processor does.
+		busy[2*f.StripeWords()+backend.HistogramBuckets].Add(1)
 		sweep(r, time.Unix(int64(minutes)*60, 0))
 	}
 	if text := page(t, r); strings.Contains(text, "idle") || !strings.Contains(text, `h_count{l="busy"} 71`) {

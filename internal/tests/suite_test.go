@@ -19,11 +19,12 @@ import (
 	"github.com/gotheus/gotheus/internal/backend"
 )
 
-// The suite. Each case is a story about workers that share a backend, told in commands to them. It runs on
-// the heap with one worker, and with several real processes on each backend that processes share.
+// The suite. Each case is a story about workers that share a backend, told in commands to them. It
+// runs on the heap with one worker, and with several real processes on each backend that processes
+// share.
 
-// backends are the URLs of new, empty backends; "heap:" is shared by nobody. The workers of a "fleet:" are
-// in this process, each with a connection of its own to a store in memory.
+// backends are the URLs of new, empty backends; "heap:" is shared by nobody. The workers of a
+// "fleet:" are in this process, each with a connection of its own to a store in memory.
 var backends = map[string]func(t testing.TB) string{
 	"heap":    func(testing.TB) string { return "heap:" },
 	"syncer":  newFleet,
@@ -424,7 +425,8 @@ func TestSuite(t *testing.T) {
 	}
 }
 
-// deleteFrom deletes the series that match, all if there is nothing to match, and says how many there were.
+// deleteFrom deletes the series that match, all if there is nothing to match, and says how many
+// there were.
 func deleteFrom[M gotheus.Instrument](v *gotheus.Vec[M], match gotheus.Labels) string {
 	if len(match) == 0 {
 		return fmt.Sprint(v.DeleteAll())

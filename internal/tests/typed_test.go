@@ -93,18 +93,18 @@ func TestTypedInvalid(t *testing.T) {
 	r, _ := newRegistry(t, nil)
 	try := func(_ any, err error) error { return err }
 	for want, err := range map[string]error{
-		`labels are of type string: it must be a struct`:                          try(gotheus.TryNewVecOf[string, gotheus.Counter](r, "v", "V.", nil)),
-		`labels are of type interface {}: it must be a struct`:                    try(gotheus.TryNewVecOf[any, gotheus.Counter](r, "v", "V.", nil)),
-		`struct {} has no fields`:                                                 try(gotheus.TryNewVecOf[struct{}, gotheus.Counter](r, "v", "V.", nil)),
-		`field a is not exported: its name must begin with a capital`:             try(gotheus.TryNewVecOf[struct{ a string }, gotheus.Counter](r, "v", "V.", nil)),
-		`field _ is not exported`:                                                 try(gotheus.TryNewVecOf[struct{ _ string }, gotheus.Counter](r, "v", "V.", nil)),
-		`field F is of type float64: a label is a string, a bool, an integer`:     try(gotheus.TryNewVecOf[struct{ F float64 }, gotheus.Counter](r, "v", "V.", nil)),
-		`field P is of type *int: a label is`:                                     try(gotheus.TryNewVecOf[struct{ P *int }, gotheus.Counter](r, "v", "V.", nil)),
-		`field E is of type error`:                                                try(gotheus.TryNewVecOf[struct{ E error }, gotheus.Counter](r, "v", "V.", nil)),
-		`field S of type fmt.Stringer has a method String, but may change`:        try(gotheus.TryNewVecOf[struct{ S fmt.Stringer }, gotheus.Counter](r, "v", "V.", nil)),
+		`labels are of type string: it must be a struct`:                        try(gotheus.TryNewVecOf[string, gotheus.Counter](r, "v", "V.", nil)),
+		`labels are of type interface {}: it must be a struct`:                  try(gotheus.TryNewVecOf[any, gotheus.Counter](r, "v", "V.", nil)),
+		`struct {} has no fields`:                                               try(gotheus.TryNewVecOf[struct{}, gotheus.Counter](r, "v", "V.", nil)),
+		`field a is not exported: its name must begin with a capital`:           try(gotheus.TryNewVecOf[struct{ a string }, gotheus.Counter](r, "v", "V.", nil)),
+		`field _ is not exported`:                                               try(gotheus.TryNewVecOf[struct{ _ string }, gotheus.Counter](r, "v", "V.", nil)),
+		`field F is of type float64: a label is a string, a bool, an integer`:   try(gotheus.TryNewVecOf[struct{ F float64 }, gotheus.Counter](r, "v", "V.", nil)),
+		`field P is of type *int: a label is`:                                   try(gotheus.TryNewVecOf[struct{ P *int }, gotheus.Counter](r, "v", "V.", nil)),
+		`field E is of type error`:                                              try(gotheus.TryNewVecOf[struct{ E error }, gotheus.Counter](r, "v", "V.", nil)),
+		`field S of type fmt.Stringer has a method String, but may change`:      try(gotheus.TryNewVecOf[struct{ S fmt.Stringer }, gotheus.Counter](r, "v", "V.", nil)),
 		`field W of type tests_test.withText has a method String, but`:          try(gotheus.TryNewVecOf[struct{ W withText }, gotheus.Counter](r, "v", "V.", nil)),
 		`field B: the method String of tests_test.byPointer must not have a po`: try(gotheus.TryNewVecOf[struct{ B byPointer }, gotheus.Counter](r, "v", "V.", nil)),
-		`field S is of type struct`:                                               try(gotheus.TryNewVecOf[struct{ S struct{ X string } }, gotheus.Counter](r, "v", "V.", nil)),
+		`field S is of type struct`:                                             try(gotheus.TryNewVecOf[struct{ S struct{ X string } }, gotheus.Counter](r, "v", "V.", nil)),
 		"fields A and B of struct": try(gotheus.TryNewVecOf[struct {
 			A string
 			B string `label:"a"`
@@ -114,7 +114,7 @@ func TestTypedInvalid(t *testing.T) {
 		}, gotheus.Counter](r, "v", "V.", nil)),
 		`label "le" is reserved in a histogram`:                                     try(gotheus.TryNewVecOf[struct{ LE string }, gotheus.Histogram](r, "v", "V.", nil)),
 		`Defaults: label "i" is field I of type int: only strings without a method`: try(gotheus.TryNewVecOf[struct{ I int }, gotheus.Counter](r, "v", "V.", &gotheus.CounterOptions{Defaults: gotheus.Labels{"i": "1"}})),
-		`Defaults: label "m" is field M of type tests_test.method`:                try(gotheus.TryNewVecOf[struct{ M method }, gotheus.Counter](r, "v", "V.", &gotheus.CounterOptions{Defaults: gotheus.Labels{"m": "1"}})),
+		`Defaults: label "m" is field M of type tests_test.method`:                  try(gotheus.TryNewVecOf[struct{ M method }, gotheus.Counter](r, "v", "V.", &gotheus.CounterOptions{Defaults: gotheus.Labels{"m": "1"}})),
 		`help is missing`: try(gotheus.TryNewVecOf[struct{ A string }, gotheus.Counter](r, "v", "", nil)),
 	} {
 		isErr(t, err, gotheus.ErrInvalid, want, "v")

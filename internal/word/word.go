@@ -1,5 +1,5 @@
-// Package word reads, updates and seals the words that the values of series are made of. See package
-// backend for what the words of each kind mean.
+// Package word reads, updates and seals the words that the values of series are made of. See
+// package backend for what the words of each kind mean.
 package word
 
 import (

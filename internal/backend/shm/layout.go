@@ -141,7 +141,8 @@ const (
 // An instance slot describes a process that has the file open, or died while it had it open.
 //
 //	offset  size
-//	     0     8  id: the ticket that it drew when it joined; 0 if the slot is free (atomic, written last, cleared first)
+//	     0     8  id: the ticket drawn when it joined; 0 if the slot is free (atomic,
+//	           written last, cleared first)
 //	     8     8  start, Unix nanoseconds
 //	    16     4  pid, for information only
 //	    20     4  reserved
