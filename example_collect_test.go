@@ -155,6 +155,5 @@ func ExampleRegistry_SetLogger() {
 	})))
 	c.Add(-1)
 	c.Add(-1) // the same, within a minute
-	// Output: level=WARN msg="gotheus: an update was ignored" metric=c_total
-	// operation=Counter.Add value=-1 rule="must be finite and not negative"
+	// Output: level=WARN msg="gotheus: an update was ignored" metric=c_total operation=Counter.Add value=-1 rule="must be finite and not negative"
 }

@@ -153,8 +153,7 @@ func ExampleVec_TryPartial() {
 	requests := r.NewCounterVec("requests_total", "Requests served.", nil, "tenant", "method")
 	_, err := requests.TryPartial(gotheus.Labels{"tennant": "acme"})
 	fmt.Println(err)
-	// Output: gotheus: wrong labels: requests_total has labels ["tenant" "method"]: "tennant"
-	// is not one of them
+	// Output: gotheus: wrong labels: requests_total has labels ["tenant" "method"]: "tennant" is not one of them
 }
 
 func ExampleVec_Declare() {

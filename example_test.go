@@ -92,8 +92,7 @@ func ExampleTryNew() {
 	name := "from\nconfiguration"
 	_, err := gotheus.TryNew[gotheus.Counter](new(gotheus.Registry), name, "A name that is not known in advance.", nil)
 	fmt.Println(err)
-	// Output: gotheus: invalid definition: invalid family: name "from\nconfiguration": must be
-	// UTF-8 without control characters, and not empty
+	// Output: gotheus: invalid definition: invalid family: name "from\nconfiguration": must be UTF-8 without control characters, and not empty
 }
 
 func ExampleTryNewVec() {
@@ -101,8 +100,7 @@ func ExampleTryNewVec() {
 	gotheus.TryNewVec[gotheus.Counter](r, "hits_total", "Hits.", nil, "page")
 	_, err := gotheus.TryNewVec[gotheus.Counter](r, "hits_total", "Hits.", nil, "path")
 	fmt.Println(errors.Is(err, gotheus.ErrConflict), err)
-	// Output: true gotheus: conflicting definition: hits_total: it has labels ["page"] already,
-	// not ["path"]: give the same, or choose another name
+	// Output: true gotheus: conflicting definition: hits_total: it has labels ["page"] already, not ["path"]: give the same, or choose another name
 }
 
 func ExampleVec_With() {

@@ -65,8 +65,8 @@ func ExampleMiddleware() {
 		}
 	}
 	// Output:
-	// http_request_duration_seconds_count{method="GET",route="/hello/{name}",status_code="200"}
-	// 2 http_request_duration_seconds_count{method="GET",route="404",status_code="404"} 1
+	// http_request_duration_seconds_count{method="GET",route="/hello/{name}",status_code="200"} 2
+	// http_request_duration_seconds_count{method="GET",route="404",status_code="404"} 1
 	// http_response_size_bytes_sum{method="GET",route="/hello/{name}",status_code="200"} 26
 	// http_response_size_bytes_sum{method="GET",route="404",status_code="404"} 19
 }

@@ -73,6 +73,7 @@ func comments(text []byte) map[int]bool {
 	file := token.NewFileSet().AddFile("", -1, len(text))
 	s.Init(file, text, nil, scanner.ScanComments)
 	found := make(map[int]bool)
+	output, last := false, 0 // within the expected output of an example; the line before
 	for {
 		pos, tok, literal := s.Scan()
 		if tok == token.EOF {
@@ -81,9 +82,15 @@ func comments(text []byte) map[int]bool {
 		if tok != token.COMMENT || strings.HasPrefix(literal, "//go:") {
 			continue
 		}
+		line := file.Line(pos)
+		output = output && line == last+1 || strings.HasPrefix(strings.ToLower(literal), "// output:") ||
+			strings.HasPrefix(strings.ToLower(literal), "// unordered output:")
+		if last = line; output {
+			continue
+		}
 		for i, part := range strings.Split(literal, "\n") {
 			if len(strings.Fields(strings.TrimPrefix(part, "//"))) > 1 {
-				found[file.Line(pos)+i] = true
+				found[line+i] = true
 			}
 		}
 	}
