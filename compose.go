@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"sync/atomic"
 )
 
@@ -85,8 +86,19 @@ func (r *Registry) included() (all []*Registry) {
 	return all
 }
 
-// shares reports whether two registries are bound to the same place: then what one of them has read
-// has all of the other's.
+// isShown reports whether another part has all that the i-th one has: their registries are bound to the
+// same place. Of two, the first is shown or, in the scope Leader, the one that leads.
+func (s *scrape) isShown(i int) bool {
+	p := s.parts[i]
+	for j, q := range s.parts {
+		if j != i && p.shares(q) && (p.follows && !q.follows || p.follows == q.follows && j < i) {
+			return true
+		}
+	}
+	return false
+}
+
+// shares reports whether two registries are bound to the same place.
 func (p *part) shares(q *part) bool {
 	a, b := p.r.bind.asked.Load(), q.r.bind.asked.Load()
 	switch {
@@ -95,7 +107,8 @@ func (p *part) shares(q *part) bool {
 	case p.binding.Backend == q.binding.Backend:
 		return true
 	}
-	return a != nil && b != nil && a.url && b.url && a.name == b.name
+	// Two heaps have the same URL, and nothing in common.
+	return a != nil && b != nil && a.url && b.url && a.name == b.name && !strings.HasPrefix(a.name, "heap:")
 }
 
 // lockNumbers counts registries, for the order in which scrapes lock them.

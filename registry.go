@@ -150,7 +150,7 @@ func prepare[M Instrument](r *Registry, name, help string, o OptionsFor[M], vec 
 		return nil, err
 	}
 
-	f := &series.Family{Home: &r.base().home, Def: def, Constant: constant, Open: open, IsVec: vec}
+	f := &series.Family{Home: &r.base().home, Def: def, Shared: r.opts.Labels, Constant: constant, Open: open, IsVec: vec}
 	if ttl := cmp.Or(c.ttl, r.opts.TTL); vec && ttl > 0 {
 		f.TTL = ttl
 	}

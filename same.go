@@ -60,6 +60,8 @@ func differs(old, f *series.Family, g given) string {
 		return fmt.Sprintf("it is a %v already, not a %v: choose another name", a.Kind, b.Kind)
 	case old.Source != f.Source:
 		return fmt.Sprintf("%s gives its values already, not %s: choose another name", cmp.Or(old.Source, "code"), cmp.Or(f.Source, "code"))
+	case !maps.Equal(old.Shared, f.Shared):
+		return another("constant labels of a registry or a view", old.Shared, f.Shared)
 	case !slices.Equal(old.Open, f.Open):
 		return another("labels", quoted(old.Open), quoted(f.Open))
 	case g.labels && !maps.Equal(old.Constant, f.Constant):

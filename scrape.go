@@ -51,6 +51,7 @@ func (r *Registry) WriteText(w io.Writer) error { return r.Write(context.Backgro
 // parsers reject are left out, logged, and counted in gotheus_hidden_series or
 // gotheus_collector_errors_total.
 func (r *Registry) Write(ctx context.Context, w io.Writer, o *WriteOptions) (err error) {
+	r = r.base()
 	start, size := time.Now(), 0
 	defer func() { r.scraped(start, size, err) }()
 	if o == nil {
@@ -156,16 +157,15 @@ func (s *scrape) each(f func(*part)) {
 // compose puts the page together. The backend's families are the same on every page, so they win
 // over those that are made here.
 func (s *scrape) compose() {
-	hidden := 0
 	for i, p := range s.parts {
 		s.page.Omit(p.omitted)
-		if !slices.ContainsFunc(s.parts[:i], p.shares) {
-			hidden += s.page.AddGroups(&p.source)
+		hidden := 0
+		if !s.isShown(i) {
+			hidden = s.page.AddGroups(&p.source)
 		}
-	}
-	r := s.own.r
-	s.own.collected = append(s.own.collected, r.selfFamilies(&s.own, hidden)...)
-	for _, p := range s.parts {
+		if p == &s.own {
+			p.collected = append(p.collected, p.r.selfFamilies(p, hidden)...)
+		}
 		for range s.page.AddCollected(p.collected) {
 			p.r.home.CountCollectorError()
 		}
@@ -206,6 +206,9 @@ func (p *part) settle(ctx context.Context) {
 		cancel()
 	}
 	p.source.Hidden, p.source.Now = r.home.IsHidden(), r.home.Now
+	if p != &p.own { // the page has such facts of the registry that it belongs to
+		p.source.Quiet = r.home.Prefix + series.OwnPrefix
+	}
 	p.source.Groups, p.err = p.groups()
 	switch {
 	case p.err == nil, errors.Is(p.err, ErrScope):

@@ -24,6 +24,10 @@ type Source struct {
 	// Whose parts are shown where each process has some; nil: those of all.
 	Only *backend.Instance
 	Now  func() time.Time // for the windows of quantiles
+
+	// Quiet is a prefix of names. Families with such names are left out of the page without a word if
+	// they clash; "": none are.
+	Quiet string
 }
 
 // Options say what a page is to show, and how.
@@ -145,7 +149,7 @@ func (p *Page) AddGroups(s *Source) (hidden int) {
 		i = j
 	}
 	added := slices.DeleteFunc(p.Families[before:], func(f Family) bool {
-		if !p.leaveOut(&f) {
+		if !p.leaveOut(&f, s.Quiet != "" && strings.HasPrefix(f.Name, s.Quiet)) {
 			return false
 		}
 		for _, g := range f.groups {
@@ -165,7 +169,7 @@ func (p *Page) AddCollected(list []*Collected) (leftOut int) {
 		f.ClassicLabels = names.Classic(c.Def.Labels)
 		switch {
 		case !p.wants(f.Type, f.Name):
-		case p.leaveOut(&f):
+		case p.leaveOut(&f, false):
 			leftOut++
 		default:
 			p.Families = append(p.Families, f)
@@ -185,7 +189,7 @@ func (p *Page) wants(t expo.Type, name string) bool {
 
 // leaveOut reports whether f clashes with a family on the page, or two of its labels with each
 // other. If not, its names are taken from now on.
-func (p *Page) leaveOut(f *Family) bool {
+func (p *Page) leaveOut(f *Family, quietly bool) bool {
 	escaping := p.o.Format.NameEscaping()
 	stem, s := names.Stem(f.Type, escaping.MetricName(f.Name))
 	what := p.shown.Clash(stem, s, p.name)
@@ -193,7 +197,9 @@ func (p *Page) leaveOut(f *Family) bool {
 		_, what = names.Escaped(escaping, f.collected.Def.Labels)
 	}
 	if what != "" {
-		p.clash(f.Name, what)
+		if !quietly {
+			p.clash(f.Name, what)
+		}
 		return true
 	}
 	p.shown[stem] = s

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"sync"
 
 	"github.com/gotheus/gotheus/internal/backend"
@@ -16,9 +17,9 @@ var ErrConflict = errors.New("gotheus: conflicting definition")
 // directory has the families of a registry.
 type directory struct {
 	mu     sync.Mutex
-	byName map[string]*Family // by full name
-	taken  map[string]*Family // by every name that a family takes up on a page
-	hidden map[string]*Family // by schema: those that are not shown
+	byName map[string]*Family   // by full name
+	taken  map[string]*Family   // by every name that a family takes up on a page
+	hidden map[string][]*Family // by schema: those that are not shown
 }
 
 // Families returns all families, also those that are hidden.
@@ -30,8 +31,8 @@ func (h *Home) Families() []*Family {
 	for _, f := range d.byName {
 		list = append(list, f)
 	}
-	for _, f := range d.hidden {
-		list = append(list, f)
+	for _, hidden := range d.hidden {
+		list = append(list, hidden...)
 	}
 	return list
 }
@@ -66,7 +67,11 @@ func (d *directory) enter(f *Family) (_ *Family, isNew bool, err error) {
 		return old, false, nil
 	}
 	schema := def.Schema()
-	if old := d.hidden[schema]; old != nil && old.IsVec == f.IsVec && old.Source == f.Source && maps.Equal(old.Constant, f.Constant) {
+	again := slices.IndexFunc(d.hidden[schema], func(old *Family) bool {
+		return old.IsVec == f.IsVec && old.Source == f.Source && maps.Equal(old.Constant, f.Constant)
+	})
+	if again >= 0 {
+		old := d.hidden[schema][again]
 		if f.GivesTTL && old.TTL != f.TTL {
 			return nil, false, fmt.Errorf("%w: %s: it had a TTL of %v before it was hidden, not %v: give that one, or none", ErrConflict, def.Name, old.TTL, f.TTL)
 		}
@@ -91,7 +96,9 @@ func (d *directory) enter(f *Family) (_ *Family, isNew bool, err error) {
 	for _, name := range taken {
 		d.taken[name] = f
 	}
-	delete(d.hidden, schema)
+	if again >= 0 {
+		d.hidden[schema] = slices.Delete(d.hidden[schema], again, again+1)
+	}
 	return f, true, nil
 }
 
@@ -110,9 +117,10 @@ func (h *Home) Hide(name string) bool {
 		delete(d.taken, name)
 	}
 	if d.hidden == nil {
-		d.hidden = make(map[string]*Family)
+		d.hidden = make(map[string][]*Family)
 	}
-	d.hidden[f.Def.Schema()] = f
+	schema := f.Def.Schema()
+	d.hidden[schema] = append(d.hidden[schema], f)
 	return true
 }
 
@@ -127,7 +135,9 @@ func (h *Home) IsHidden() func(*backend.Family) bool {
 	return func(f *backend.Family) bool {
 		d.mu.Lock()
 		defer d.mu.Unlock()
-		return d.hidden[f.Schema()] != nil
+		schema := f.Schema()
+		shown := d.byName[f.Name] // perhaps the same, but for values of constant labels
+		return len(d.hidden[schema]) > 0 && (shown == nil || shown.Def.Schema() != schema)
 	}
 }
 

@@ -19,6 +19,7 @@ import (
 type Family struct {
 	Home     *Home
 	Def      *backend.Family // with prefix and constant labels
+	Shared   Labels          // those of Constant that come from the registry, or a view of it
 	Constant Labels          // labels that are the same for all series
 	Open     []string        // labels that look-ups give, ascending
 	IsVec    bool

@@ -185,3 +185,168 @@ func TestIncludeOfBackends(t *testing.T) {
 		t.Errorf("logged: %s", &log)
 	}
 }
+
+// pageWith returns the samples of a page.
+func pageWith(t *testing.T, r *gotheus.Registry, o *gotheus.WriteOptions) string {
+	t.Helper()
+	var b bytes.Buffer
+	if err := r.Write(t.Context(), &b, o); err != nil {
+		t.Errorf("write: %v", err)
+	}
+	var lines []string
+	for line := range strings.Lines(b.String()) {
+		if !strings.HasPrefix(line, "#") {
+			lines = append(lines, line)
+		}
+	}
+	return strings.Join(lines, "")
+}
+
+// Pages that are written through a view count for the registry's own metrics.
+func TestScrapesOfViewCount(t *testing.T) {
+	t.Parallel()
+	r := gotheus.NewRegistry(&gotheus.RegistryOptions{Logger: quiet})
+	if err := r.Bind(t.Context(), "heap:"); err != nil {
+		t.Fatal(err)
+	}
+	v := r.Sub("x_", nil)
+	for range 3 {
+		pageWith(t, v, nil)
+	}
+	if got := pageWith(t, r, nil); !strings.Contains(got, "gotheus_scrape_duration_seconds_count 3\n") {
+		t.Errorf("%s", got)
+	}
+}
+
+// Views with other labels have no family in common.
+func TestViewsDisagree(t *testing.T) {
+	t.Parallel()
+	r := gotheus.NewRegistry(&gotheus.RegistryOptions{Logger: quiet})
+	a, b := r.Sub("", gotheus.Labels{"pool": "a"}), r.Sub("", gotheus.Labels{"pool": "b"})
+	c := r.Sub("", gotheus.Labels{"other": "c"})
+	a.NewCounter("x_total", "X.", nil).Inc()
+	for _, v := range []*gotheus.Registry{b, c} {
+		m, err := gotheus.TryNew(v, "x_total", "X.", (*gotheus.CounterOptions)(nil))
+		if err == nil {
+			m.Inc()
+			t.Errorf("no conflict:\n%s", pageWith(t, r, nil))
+		}
+	}
+}
+
+// Families that differ in values of constant labels, one of which is hidden, both move along.
+func TestHiddenFamiliesOfOneSchema(t *testing.T) {
+	t.Parallel()
+	r := gotheus.NewRegistry(&gotheus.RegistryOptions{Logger: quiet})
+	a := r.NewCounter("x_total", "X.", &gotheus.CounterOptions{Labels: gotheus.Labels{"s": "a"}})
+	a.Inc()
+	r.HideFamily("x_total")
+	r.NewCounter("x_total", "X.", &gotheus.CounterOptions{Labels: gotheus.Labels{"s": "b"}}).Inc()
+	t.Logf("hidden a shows:\n%s", pageWith(t, r, nil))
+	if err := r.Bind(t.Context(), "shm://"+filepath.Join(t.TempDir(), "a")); err != nil {
+		t.Fatal(err)
+	}
+	a.Inc()
+	t.Logf("bound:\n%s", pageWith(t, r, &gotheus.WriteOptions{Names: []string{"x_total"}}))
+	r.HideFamily("x_total")
+	back := r.NewCounter("x_total", "X.", &gotheus.CounterOptions{Labels: gotheus.Labels{"s": "a"}})
+	a.Inc()
+	back.Inc()
+	if got := pageWith(t, r, &gotheus.WriteOptions{Names: []string{"x_total"}}); !strings.Contains(got, `x_total{s="a"} 4`) {
+		t.Errorf("defined again, after 4 updates:\n%s", got)
+	}
+	r.Close(context.Background())
+}
+
+// Two heaps have the same URL, and nothing in common.
+func TestIncludeHeap(t *testing.T) {
+	t.Parallel()
+	a := gotheus.NewRegistry(&gotheus.RegistryOptions{NoSelfMetrics: true})
+	b := gotheus.NewRegistry(&gotheus.RegistryOptions{NoSelfMetrics: true})
+	for _, r := range []*gotheus.Registry{a, b} {
+		if err := r.Bind(t.Context(), "heap:"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	a.NewCounter("a_total", "A.", nil).Inc()
+	b.NewCounter("b_total", "B.", nil).Inc()
+	a.Include(b)
+	if got := pageWith(t, a, nil); got != "a_total 1\nb_total 1\n" {
+		t.Errorf("%s", got)
+	}
+}
+
+// Of two registries in one place, the one that leads is shown.
+func TestIncludeLeader(t *testing.T) {
+	t.Parallel()
+	place := "shm://" + filepath.Join(t.TempDir(), "a")
+	open := func() *gotheus.Registry {
+		r := gotheus.NewRegistry(&gotheus.RegistryOptions{NoSelfMetrics: true, Logger: quiet})
+		if err := r.Bind(t.Context(), place); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { r.Close(context.Background()) })
+		return r
+	}
+	a, b := open(), open()
+	a.NewCounter("a_total", "A.", nil).Inc()
+	b.NewCounter("b_total", "B.", nil).Inc()
+	a.Include(b)
+	pageWith(t, b, &gotheus.WriteOptions{Scope: gotheus.ScopeLeader}) // b leads, e.g. by one earlier scrape of its own
+	if got := pageWith(t, a, &gotheus.WriteOptions{Scope: gotheus.ScopeLeader}); !strings.Contains(got, "a_total 1") {
+		t.Errorf("got %q", got)
+	}
+}
+
+// The library's own metrics of a registry that is included do not clash.
+func TestIncludeSelfMetrics(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	var log bytes.Buffer
+	open := func(name string) *gotheus.Registry {
+		r := gotheus.NewRegistry(&gotheus.RegistryOptions{Logger: slog.New(slog.NewTextHandler(&log, nil))})
+		if err := r.Bind(t.Context(), "shm://"+filepath.Join(dir, name)); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { r.Close(context.Background()) })
+		return r
+	}
+	a, b := open("a"), open("b")
+	a.Include(b)
+	pageWith(t, a, &gotheus.WriteOptions{Strict: true})
+	got := pageWith(t, a, &gotheus.WriteOptions{Names: []string{"gotheus_hidden_series", "gotheus_rejected_updates_total"}})
+	t.Logf("%s%d bytes of log, %d lines", got, log.Len(), strings.Count(log.String(), "\n"))
+}
+
+// What a registry has, from wherever, wins over what it includes.
+func TestIncludeCollectorWins(t *testing.T) {
+	t.Parallel()
+	a := gotheus.NewRegistry(&gotheus.RegistryOptions{Logger: quiet})
+	b := gotheus.NewRegistry(&gotheus.RegistryOptions{Logger: quiet})
+	a.Register(gotheus.CollectorFunc(func(_ context.Context, s *gotheus.Sink) error {
+		s.Gauge("size", "S.").Put(1)
+		return nil
+	}))
+	b.NewGauge("size", "S.", nil).Set(2)
+	a.Include(b)
+	if got := pageWith(t, a, nil); !strings.Contains(got, "size 1\n") {
+		t.Errorf("%s", got)
+	}
+}
+
+// Process collectors of views that disagree about labels are an error of one of them.
+func TestViewsSampled(t *testing.T) {
+	t.Parallel()
+	r := gotheus.NewRegistry(&gotheus.RegistryOptions{NoSelfMetrics: true, Logger: quiet})
+	c := gotheus.ProcessCollectorFunc(func(_ context.Context, s *gotheus.Sink) error {
+		s.Gauge("size", "S.").Put(1)
+		return nil
+	})
+	r.Sub("", gotheus.Labels{"a": "1"}).Register(c)
+	r.Sub("", gotheus.Labels{"b": "1"}).Register(c)
+	if err := r.Bind(t.Context(), "shm://"+filepath.Join(t.TempDir(), "a")); err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close(context.Background())
+	t.Logf("%s", pageWith(t, r, nil))
+}
