@@ -71,7 +71,7 @@ func (r *Registry) add(entry *collector) (remove func()) {
 	r.collectorsMu.Lock()
 	r.collectors = append(r.collectors, entry)
 	r.collectorsMu.Unlock()
-	if entry.instance {
+	if entry.process {
 		r.startEnv()
 		r.startSampling()
 	}
@@ -98,17 +98,17 @@ func (r *Registry) hasCollectors() bool {
 }
 
 // whom says which collectors are asked.
-type whom int
+type kinds int
 
 const (
-	everybody  whom = iota
-	ofInstance      // about this process
-	ofAll           // about what is alike in all processes
+	allKinds      kinds = iota
+	perProcess          // about this process
+	notPerProcess       // about what is alike in all processes
 )
 
 // collect asks collectors, all at once. It returns the families of those that answer before ctx
 // ends, but for the instance's, which are in the backend then, and the errors of what is missing.
-func (r *Registry) collect(ctx context.Context, which whom) (families []*page.Collected, missing error) {
+func (r *Registry) collect(ctx context.Context, which kinds) (families []*page.Collected, missing error) {
 	r.collectorsMu.Lock()
 	all := slices.Clone(r.collectors)
 	r.collectorsMu.Unlock()
@@ -116,7 +116,7 @@ func (r *Registry) collect(ctx context.Context, which whom) (families []*page.Co
 	sinks := make([]*Sink, len(all))
 	errs := make([]error, len(all))
 	for i, c := range all {
-		if which == ofInstance && !c.instance || which == ofAll && c.instance {
+		if which == perProcess && !c.process || which == notPerProcess && c.process {
 			continue
 		}
 		wait.Add(1)
@@ -145,7 +145,7 @@ func (r *Registry) collect(ctx context.Context, which whom) (families []*page.Co
 	wait.Wait()
 	m := merger{r: r}
 	for i, s := range sinks {
-		if s != nil && !all[i].instance {
+		if s != nil && !all[i].process {
 			errs = append(errs, m.add(all[i], s))
 		}
 	}

@@ -114,10 +114,3 @@ func (r *Registry) lockPlace() uint64 {
 	r.lockOnce.Do(func() { r.lockNumber = lockNumbers.Add(1) })
 	return r.lockNumber
 }
-
-// Sub returns a view of the default registry, see Registry.Sub.
-func Sub(prefix string, labels Labels) *Registry { return Default().Sub(prefix, labels) }
-
-// Include shows another registry's families on the pages of the default registry, see
-// Registry.Include.
-func Include(other *Registry) (remove func()) { return Default().Include(other) }

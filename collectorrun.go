@@ -16,13 +16,13 @@ import (
 
 // collector is whatever is asked: a Collector, or a metric's function.
 type collector struct {
-	reg      *Registry // whose prefix and constant labels it gets; nil: those of the registry that asks
-	what     string    // it is, for the log
-	own      bool      // it is the registry's own
-	instance bool      // it is asked from time to time, and what it gives is stored in the backend
-	collect  func(ctx context.Context, s *Sink) error
-	store    func(s *Sink) []error // of an instance's; storeMu is held
-	lost     func()                // store's opposite, after a failure; storeMu is held
+	reg     *Registry // whose prefix and constant labels it gets; nil: those of the registry that asks
+	what    string    // it is, for the log
+	own     bool      // it is the registry's own
+	process bool      // it is asked from time to time, and what it gives is stored in the backend
+	collect func(ctx context.Context, s *Sink) error
+	store   func(s *Sink) []error // of an instance's; storeMu is held
+	lost    func()                // store's opposite, after a failure; storeMu is held
 
 	mu      sync.Mutex
 	current *run
@@ -74,7 +74,7 @@ func (c *collector) join(ctx context.Context, r *Registry) (*run, error) {
 	}
 	mine := c.next
 	if mine == nil {
-		mine = &run{sink: &Sink{reg: cmp.Or(c.reg, r), instance: c.instance, own: c.own}, done: make(chan struct{})}
+		mine = &run{sink: &Sink{reg: cmp.Or(c.reg, r), process: c.process, own: c.own}, done: make(chan struct{})}
 	}
 	mine.waiting++
 	if d, ok := ctx.Deadline(); ok && d.After(mine.deadline) {
