@@ -25,19 +25,19 @@ var ErrBound = errors.New("gotheus: already bound to a backend")
 var ErrScheme = open.ErrScheme
 
 const (
-	// envDelay is how long after the first metric GOTHEUS_BACKEND is applied if nothing has asked for
-	// it before: long enough for main to bind another backend, short enough for a worker that is
-	// never scraped.
+	// envDelay is how long after the first metric GOTHEUS_BACKEND is applied if nothing has
+	// asked for it before: long enough for main to bind another backend, short enough for a
+	// worker that is never scraped.
 	envDelay = 100 * time.Millisecond
 
 	reopenFirst, reopenLast = time.Second, 30 * time.Second
 
-	// flushWait is how long Flush and Close wait at most for room for what is postponed: a disk may
-	// stay full for ever, and programs close with a context that never ends.
+	// flushWait is how long Flush and Close wait at most for room for what is postponed: a disk
+	// may stay full for ever, and programs close with a context that never ends.
 	flushWait = time.Second
 
-	// turnWait is how long Flush and Close wait at most for a bind in progress, and how long one to
-	// GOTHEUS_BACKEND may take: a driver may hang.
+	// turnWait is how long Flush and Close wait at most for a bind in progress, and how long
+	// one to GOTHEUS_BACKEND may take: a driver may hang.
 	turnWait = 10 * time.Second
 )
 
@@ -45,8 +45,8 @@ const (
 type bindState struct {
 	turn       sync.Mutex            // held by one Bind, BindBackend, retry or Close at a time
 	inProgress atomic.Bool           // a bind waits for scrapes to end
-	asked      atomic.Pointer[asked] // the backend that was asked for, also if it is not there yet
-	unsaved    atomic.Pointer[error] // why a Close has left something behind; nil: it has not, or r was bound since
+	asked      atomic.Pointer[asked] // the requested backend, even if it is not open yet
+	unsaved    atomic.Pointer[error] // why the last Close lost something; nil after a bind
 	reopen     retry.Queue           // opening a backend that could not be opened
 
 	env      bool // GOTHEUS_BACKEND applies
@@ -61,17 +61,18 @@ type asked struct {
 	err  atomic.Pointer[error] // why it could not be opened at first
 }
 
-// Bind moves all metrics of r, those there are and those to come, to the backend that the URL names:
+// Bind moves all metrics of r, those there are and those to come, to the backend that the URL
+// names:
 //
 //	heap:                              the memory of this process, as without a backend
-//	shm:///dev/shm/shop?limit=64MiB    a file that all processes of the host share, see package shm
+//	shm:///dev/shm/shop?limit=64MiB    a file shared by all processes of the host
 //	redis://host:6379?ns=shop          Redis or Valkey, if the program imports module redisstore
 //
 // or any other scheme that a package of the program has registered, see store.Register.
 //
-// Bind may be called at any time, while metrics are being updated: what was counted before is carried
-// over, and nothing is lost or counted twice. It waits for scrapes, and for another Bind or Close,
-// in progress until ctx ends.
+// Bind may be called at any time, while metrics are being updated: what was counted before is
+// carried over, and nothing is lost or counted twice. It waits for scrapes, and for another Bind or
+// Close, in progress until ctx ends.
 //
 // If the backend cannot be opened, the error is returned and logged, counting goes on in the heap,
 // gotheus_backend_up is 0, and r tries again in the background until it succeeds or Bind or Close
@@ -164,8 +165,8 @@ func (r *Registry) openAgain(ctx context.Context, rawURL string, request *asked)
 // implement store.Store.
 type Backend = backend.Backend
 
-// BindBackend is Bind for a backend at hand, which r then owns: it is closed by Close. If ctx ends while
-// scrapes are in progress, nothing has happened. The error wraps ErrInvalid if b is nil.
+// BindBackend is Bind for a backend at hand, which r then owns: it is closed by Close. If ctx ends
+// while scrapes are in progress, nothing has happened. The error wraps ErrInvalid if b is nil.
 func (r *Registry) BindBackend(ctx context.Context, b Backend) error {
 	if isNil(b) {
 		return fmt.Errorf("%w: BindBackend: the backend is nil", ErrInvalid)
@@ -218,7 +219,8 @@ func (r *Registry) bindMade(ctx context.Context, name string, making func() (bac
 	return nil
 }
 
-// install makes what making returns the backend of r, when no scrape is in progress. The turn is held.
+// install makes what making returns the backend of r, when no scrape is in progress. The turn is
+// held.
 func (r *Registry) install(ctx context.Context, making func() (backend.Backend, error)) error {
 	r.bind.inProgress.Store(true) // no more scrapes begin
 	defer r.bind.inProgress.Store(false)
@@ -351,8 +353,9 @@ func (r *Registry) Close(ctx context.Context) (err error) {
 	r.sampleNow(ctx)
 	r.sampler.Stop(context.Background())
 	err = r.home.Postponed.Drain(ctx, flushWait)
-	// What is still waiting for room is carried to the heap, too. There it waits no longer: were it forgotten, a series
-	// that was deleted meanwhile would be taken for one that is tried again, when somebody who has kept it brings it back.
+	// What is still waiting for room is carried to the heap, too. There it waits no longer:
+	// were it forgotten, a series that was deleted meanwhile would be taken for one that is
+	// tried again, when somebody who has kept it brings it back.
 	r.home.MoveAll(series.LocalHeap())
 	r.home.Postponed.Drain(context.WithoutCancel(ctx), flushWait)
 	r.home.Postponed.Halt(context.Background())

@@ -97,17 +97,18 @@ func (r *Registry) hasCollectors() bool {
 	return len(r.collectors) > 0
 }
 
-// whom says which collectors are asked.
+// kinds selects the collectors that a call of collect runs.
 type kinds int
 
 const (
 	allKinds      kinds = iota
-	perProcess          // about this process
-	notPerProcess       // about what is alike in all processes
+	perProcess          // facts about this process
+	notPerProcess       // facts that are alike in all processes
 )
 
-// collect asks collectors, all at once. It returns the families of those that answer before ctx
-// ends, but for the instance's, which are in the backend then, and the errors of what is missing.
+// collect runs the selected collectors concurrently. It returns the families of those that finish
+// before ctx ends, except process collectors, whose families are stored in the backend, and the
+// errors of what is missing.
 func (r *Registry) collect(ctx context.Context, which kinds) (families []*page.Collected, missing error) {
 	r.collectorsMu.Lock()
 	all := slices.Clone(r.collectors)
@@ -152,8 +153,8 @@ func (r *Registry) collect(ctx context.Context, which kinds) (families []*page.C
 	return m.families, errors.Join(errs...)
 }
 
-// fail takes back what was stored, unless that was since then, by a run that others have waited
-// for: what is old says nothing.
+// fail discards what the collector has stored, since it is out of date, unless a later run that
+// other scrapes waited for has stored something since.
 func (c *collector) fail(since uint64) {
 	c.storeMu.Lock()
 	defer c.storeMu.Unlock()
@@ -179,7 +180,7 @@ func (r *Registry) leftOut(c *collector, err error) {
 	r.home.Log.Log(slog.LevelError, cause, "a collector's families were left out of the page", args...)
 }
 
-// merger puts together what several collectors give of one family.
+// merger merges what several collectors give for one family.
 type merger struct {
 	r        *Registry
 	families []*page.Collected

@@ -7,8 +7,9 @@ import (
 	"github.com/gotheus/gotheus/internal/series"
 )
 
-// Instruments as package series sees them. These are other types over the same structs, so that what
-// they implement is not in the method sets of the exported types; converting a pointer is free.
+// Instruments as package series sees them. These are other types over the same structs, so that
+// what they implement is not in the method sets of the exported types; converting a pointer is
+// free.
 type (
 	counterCore   Counter
 	gaugeCore     Gauge

@@ -25,13 +25,13 @@ func init() {
 }
 
 // Default returns the registry that package-level functions use. Unless the program binds it, it is
-// bound to the URL in the environment variable GOTHEUS_BACKEND: at its first page, Flush or Close, or a
-// tenth of a second after its first metric, whichever comes first.
+// bound to the URL in the environment variable GOTHEUS_BACKEND: at its first page, Flush or Close,
+// or a tenth of a second after its first metric, whichever comes first.
 func Default() *Registry { return defaultRegistry.Load() }
 
 // SetDefault makes r the registry that package-level functions use from now on, and for which
-// GOTHEUS_BACKEND counts. Metrics that exist stay where they are. It is to be called before r is used. It
-// panics with an error that wraps ErrInvalid if r is nil.
+// GOTHEUS_BACKEND counts. Metrics that exist stay where they are. It is to be called before r is
+// used. It panics with an error that wraps ErrInvalid if r is nil.
 func SetDefault(r *Registry) {
 	if r == nil {
 		panic(fmt.Errorf("%w: SetDefault: the registry is nil", ErrInvalid))

@@ -2,7 +2,7 @@
 //
 // Code declares metrics and updates them:
 //
-//	var requests = gotheus.NewCounterVec("requests_total", "Requests served.", nil, "method", "path")
+//	var requests = gotheus.NewCounterVec("requests_total", "Requests.", nil, "method", "path")
 //
 //	requests.With("GET", "/").Inc()
 //

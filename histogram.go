@@ -14,11 +14,13 @@ import (
 	"github.com/gotheus/gotheus/internal/word"
 )
 
-// Histogram counts observations in buckets and adds them up. All methods may be called concurrently;
-// updates never block, fail or allocate. Histograms are made by [NewHistogram], [TryNew] or a [Vec].
+// Histogram counts observations in buckets and adds them up. All methods may be called
+// concurrently; updates never block, fail or allocate. Histograms are made by [NewHistogram],
+// [TryNew] or a [Vec].
 type Histogram struct {
-	cells     atomic.Pointer[backend.Series] // has the words, see backend.HistogramSum; the row, unless the series has moved
-	how       *observing                     // the family's
+	// The words, see backend.HistogramSum: those of the row unless the series has moved.
+	cells     atomic.Pointer[backend.Series]
+	how       *observing // the family's
 	exponents series.Exponents
 	series    series.Series
 }
@@ -41,12 +43,11 @@ func observingOf(f *backend.Family) *observing {
 	return o
 }
 
-// Observe counts v, which must be finite; otherwise the histogram stays as it is, and the attempt is
+// Observe counts v, which must be finite. Any other value leaves the histogram unchanged; it is
 // counted in gotheus_rejected_updates_total and logged.
-//
-// Here is what nearly all observations need. Nothing is called that could return to more, so that nothing has to be
-// kept on the stack in the meantime.
 func (h *Histogram) Observe(v float64) {
+	// The fast path for nearly all observations. Every slow path is a tail call, so nothing has
+	// to be kept on the stack.
 	c, how := h.cells.Load(), h.how
 	if !how.plain || !word.Finite(v) {
 		h.observe(v)
@@ -98,8 +99,8 @@ func (h *Histogram) pick(c *backend.Series) backend.Words {
 	return c.Words
 }
 
-// observeNative counts v in its exponential bucket, before the others, which must not add up to more. If there are
-// no others, it adds v to the sum as well and reports true: that was all.
+// observeNative counts v in its exponential bucket, before the others, which must not add up to
+// more. If there are no others, it adds v to the sum as well and reports true: that was all.
 func (h *Histogram) observeNative(c *backend.Series, v float64) bool {
 	if !h.exponents.Quick(v) {
 		h.exponents.Add((*histogramCore)(h), v, 1)
@@ -122,8 +123,8 @@ func (h *Histogram) addSum(c *backend.Series, v float64) {
 	}
 }
 
-// elsewhere returns where the histogram counts now, since w, a word of c, is sealed. If it has moved, its new
-// pointer was published before the seal was set.
+// elsewhere returns where the histogram counts now, since w, a word of c, is sealed. If it has
+// moved, its new pointer was published before the seal was set.
 func (h *Histogram) elsewhere(c *backend.Series, w *atomic.Uint64) *backend.Series {
 	if h.cells.Load() == c {
 		series.Escape((*histogramCore)(h), w)
@@ -131,12 +132,13 @@ func (h *Histogram) elsewhere(c *backend.Series, w *atomic.Uint64) *backend.Seri
 	return h.cells.Load()
 }
 
-// ObserveN counts v n times, as n calls of Observe would, at the price of one; n times v is added to the
-// sum in one step. It must be finite, and n below 2^53; otherwise the histogram stays as it is, and the
-// attempt is counted in gotheus_rejected_updates_total and logged. If n is 0, nothing happens.
+// ObserveN counts v n times, like n calls of Observe at the cost of one; it adds n times v to the
+// sum in one step. The product must be finite and n below 2^53. Otherwise the histogram is
+// unchanged, and the attempt is counted in gotheus_rejected_updates_total and logged. If n is 0,
+// nothing happens.
 //
-// The same goes for a bucket that has no room for n more: each has an equal share of 2^62 observations. If there are
-// exponential buckets, all together have 2^62.
+// An update that would overflow a bucket is rejected too: the buckets share 2^62 observations
+// equally. Exponential buckets hold 2^62 together.
 func (h *Histogram) ObserveN(v float64, n uint64) {
 	if !countable(h.series.Family(), "Histogram.ObserveN", v, n) {
 		return
@@ -180,8 +182,9 @@ func (h *Histogram) reserve(n uint64) bool {
 	}
 }
 
-// ObserveExemplar counts v as Observe does, with an exemplar; see Counter.AddExemplar. The page shows the newest of
-// each bucket, or if there are exponential buckets alone, of ten values of different magnitude.
+// ObserveExemplar counts v as Observe does, with an exemplar; see Counter.AddExemplar. The page
+// shows the newest of each bucket, or if there are exponential buckets alone, of ten values of
+// different magnitude.
 func (h *Histogram) ObserveExemplar(v float64, labels Labels) {
 	h.Observe(v)
 	if !word.Finite(v) {
@@ -197,30 +200,30 @@ func (h *Histogram) ObserveExemplar(v float64, labels Labels) {
 	h.series.Exemplify("Histogram.ObserveExemplar", slot, v, labels)
 }
 
-// ObserveContext counts v as Observe does, with the exemplar that RegistryOptions.Exemplar returns for ctx, if any.
-// See ObserveExemplar.
+// ObserveContext counts v as Observe does, with the exemplar that RegistryOptions.Exemplar returns
+// for ctx, if any. See ObserveExemplar.
 func (h *Histogram) ObserveContext(ctx context.Context, v float64) {
 	h.ObserveExemplar(v, h.series.Family().Home.ExemplarOf(ctx))
 }
 
-// ObserveSince observes the seconds that have passed since start by the registry's clock, whether the
-// function returns or panics, as in
+// ObserveSince observes the seconds that have passed since start by the registry's clock, whether
+// the function returns or panics, as in
 //
 //	defer latency.ObserveSince(time.Now())
 //
-// A start that is later than now, being of another clock perhaps, or that is the zero time, since it was
-// never set, counts as no time: 0 is observed, and that is counted in gotheus_rejected_updates_total and
-// logged.
+// A start that is later than now, being of another clock perhaps, or that is the zero time, since
+// it was never set, counts as no time: 0 is observed, and that is counted in
+// gotheus_rejected_updates_total and logged.
 func (h *Histogram) ObserveSince(start time.Time) {
 	h.Observe(h.series.Family().Since("Histogram.ObserveSince", start))
 }
 
-// Count returns the number of observations: in shared memory those of all processes. Over a store, such as Redis, those of
-// this process, see [Counter.Value].
+// Count returns the number of observations: in shared memory those of all processes. Over a store,
+// such as Redis, those of this process, see [Counter.Value].
 func (h *Histogram) Count() uint64 { return h.read().Count }
 
-// Sum returns the sum of the observations that Count counts. Once they add up to more than a float64 can hold, some
-// 1.8e308, it is infinite and stays so.
+// Sum returns the sum of the observations that Count counts. Once they add up to more than a
+// float64 can hold, some 1.8e308, it is infinite and stays so.
 func (h *Histogram) Sum() float64 { return h.read().Sum }
 
 func (h *Histogram) read() *expo.Distribution {
@@ -233,7 +236,8 @@ func (h *Histogram) read() *expo.Distribution {
 	return d
 }
 
-// limit is what a bucket holds at most. Where there are exponential buckets, these have been limited together.
+// limit is what a bucket holds at most. Where there are exponential buckets, these have been
+// limited together.
 func (h *Histogram) limit() uint64 {
 	if h.series.Family().Def.Native != nil {
 		return backend.IntLimit

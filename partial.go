@@ -85,9 +85,9 @@ func (v *Vec[M]) fits(l Labels) bool {
 	return given == len(l)
 }
 
-// complete returns the values of all labels in the family's order: clones of those in l, normalised,
-// and for the others the fixed ones. Whatever takes label sets by name is to use it, so that all mean
-// the same series.
+// complete returns the values of all labels in the family's order: clones of those in l,
+// normalised, and for the others the fixed ones. Whatever takes label sets by name is to use it, so
+// that all mean the same series.
 func (v *Vec[M]) complete(l Labels) []string {
 	full := v.start()
 	for i, name := range v.names {
@@ -98,8 +98,8 @@ func (v *Vec[M]) complete(l Labels) []string {
 	return full
 }
 
-// OneOf returns a function for CounterOptions.Normalize that leaves values as they are and turns every other
-// one into "other". It does not allocate. It keeps clones of values.
+// OneOf returns a function for CounterOptions.Normalize that leaves values as they are and turns
+// every other one into "other". It does not allocate. It keeps clones of values.
 func OneOf(values ...string) func(string) string {
 	values = cloneAll(values)
 	if len(values) <= 8 {
@@ -143,9 +143,10 @@ func (v *Vec[M]) normalizeClone(at int, value string) string {
 	return v.normal[at](clone)
 }
 
-// arena clones strings for functions that might keep them. Otherwise the compiler had to assume that
-// whatever is passed to With may be kept, and callers that make a string from bytes had to allocate it
-// even where there is no normaliser. Space is allocated for many strings at once and not used again.
+// arena clones strings for functions that might keep them. Otherwise the compiler had to assume
+// that whatever is passed to With may be kept, and callers that make a string from bytes had to
+// allocate it even where there is no normaliser. Space is allocated for many strings at once and
+// not used again.
 type arena struct{ b *strings.Builder }
 
 const arenaSize = 8 << 10

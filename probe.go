@@ -8,23 +8,24 @@ import (
 	"time"
 )
 
-// Probe measures calls: how long they take, how many are going on, how many fail. It is right also for
-// calls that panic or end their goroutine by runtime.Goexit: these go on as if there were no Probe, with
-// their stack, and count as panics. Nil fields measure nothing, and a nil Probe only calls.
+// Probe measures calls: how long they take, how many are going on, how many fail. It is right also
+// for calls that panic or end their goroutine by runtime.Goexit: these go on as if there were no
+// Probe, with their stack, and count as panics. Nil fields measure nothing, and a nil Probe only
+// calls.
 //
 // Do, Run and Call panic with an error that wraps ErrInvalid if the function is nil.
 //
-// A Probe may be used concurrently, and copied; its fields must not be changed once it is in use. A call
-// takes no lock and allocates nothing. A Probe is best kept, as instruments are: making one for each call
-// costs the allocation of a method value such as latency.Observe.
+// A Probe may be used concurrently, and copied; its fields must not be changed once it is in use. A
+// call takes no lock and allocates nothing. A Probe is best kept, as instruments are: making one
+// for each call costs the allocation of a method value such as latency.Observe.
 type Probe struct {
-	Seconds  func(float64) // takes how long each call took: Observe of a Histogram, Set of a Gauge, Add of a Counter
+	Seconds  func(float64) // takes each call's duration: Observe, Set or Add
 	InFlight *Gauge        // calls that are going on
-	Errors   *Counter      // calls that returned an error that matches; panics, too, if Panics is nil
+	Errors   *Counter      // calls with an error that matches; also panics if Panics is nil
 	Panics   *Counter      // calls that did not return
 
-	// Match says which errors count, such as MatchErrors(sql.ErrConnDone); nil: all. It is called with
-	// no other than errors that were returned, never with nil.
+	// Match says which errors count, such as MatchErrors(sql.ErrConnDone); nil: all. It is
+	// called with no other than errors that were returned, never with nil.
 	Match func(error) bool
 	// Now is the clock; nil: time.Now. A registry's is its Now method.
 	Now func() time.Time
@@ -40,8 +41,8 @@ func (p *Probe) Do(f func() error) (err error) {
 	return err
 }
 
-// Run calls f, which has no result, and measures the call. A function with any other results than those
-// of Do and Call can be called within f.
+// Run calls f, which has no result, and measures the call. A function with any other results than
+// those of Do and Call can be called within f.
 func (p *Probe) Run(f func()) {
 	checkCall("Run", f == nil)
 	returned := false
@@ -67,7 +68,8 @@ func checkCall(op string, isNil bool) {
 	}
 }
 
-// begin returns when the call starts. The gauge comes last: what is counted there will be taken back.
+// begin returns when the call starts. The gauge comes last: what is counted there will be taken
+// back.
 func (p *Probe) begin() (start time.Time) {
 	if p == nil {
 		return start
@@ -85,9 +87,9 @@ func (p *Probe) begin() (start time.Time) {
 	return start
 }
 
-// end is deferred. Whether the call returned is known from a flag that is set after it: to recover and
-// panic again would change what debuggers, crash reports and runtime.Goexit see. The gauge comes first:
-// the functions may be anybody's, and may panic.
+// end is deferred. Whether the call returned is known from a flag that is set after it: to recover
+// and panic again would change what debuggers, crash reports and runtime.Goexit see. The gauge
+// comes first: the functions may be anybody's, and may panic.
 func (p *Probe) end(start time.Time, returned *bool, err *error) {
 	if p == nil {
 		return

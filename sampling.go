@@ -24,8 +24,8 @@ func (r *Registry) sampleInterval() time.Duration {
 	return defaultSampleInterval
 }
 
-// startSampling asks process collectors at once and from time to time, unless nobody but this
-// process would see anything.
+// startSampling runs process collectors now and periodically, unless the backend is local and no
+// other process could see the result.
 func (r *Registry) startSampling() {
 	if r.home.Current().Local {
 		return
@@ -48,7 +48,7 @@ func (r *Registry) hasProcessCollectors() bool {
 	return false
 }
 
-// sampleNow brings what is sampled up to date, for a moment at most.
+// sampleNow runs process collectors once, for at most flushWait.
 func (r *Registry) sampleNow(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, flushWait)
 	defer cancel()

@@ -80,7 +80,7 @@ type scrape struct {
 	parts    []*part  // own, and those of the registries that are included
 	few      [1]*part // room for parts, if nothing is included
 	deadline time.Time
-	early    time.Time // the limit for collectors and backends; the rest of the time is for writing
+	early    time.Time // limit for collectors and backends; the rest is for writing
 }
 
 // part is what one registry has on a page.
@@ -97,9 +97,9 @@ type part struct {
 	follows    bool // another process shows what is not its own
 }
 
-// scrape gathers what a page is made of, and decides which families are on it. No registry on the page
-// is bound to another backend until end is called. If there is an error, the page shows what was read
-// before.
+// scrape gathers what a page is made of, and decides which families are on it. No registry on the
+// page is bound to another backend until end is called. If there is an error, the page shows what
+// was read before.
 func (r *Registry) scrape(ctx context.Context, o *WriteOptions) (s *scrape, err error) {
 	r = r.base()
 	s = &scrape{o: o, own: part{r: r}}
@@ -117,7 +117,8 @@ func (r *Registry) scrape(ctx context.Context, o *WriteOptions) (s *scrape, err 
 		p.scrape = s
 		p.r.applyEnv(ctx)
 		p.binding, p.sampledNew = p.r.home.Current(), p.r.sampledNew.Load()
-		// Waiting costs most of the time that a small page takes, so it is skipped in the heap.
+		// Waiting costs most of the time that a small page takes, so it is skipped in the
+		// heap.
 		if !p.binding.Local || p.r.hasCollectors() {
 			p.ask(ctx)
 		}

@@ -51,8 +51,8 @@ const (
 	hiddenHelp = "Series in the backend that are not shown because their family clashes with another one."
 )
 
-// SetLogger sends what r has to say to l from now on; nil: where its options say. It is for the default
-// registry, whose metrics are made before main could give it options.
+// SetLogger sends what r has to say to l from now on; nil: where its options say. It is for the
+// default registry, whose metrics are made before main could give it options.
 func (r *Registry) SetLogger(l *slog.Logger) { r.base().home.Log.SetLogger(l) }
 
 func checkName(name string) error {
@@ -62,8 +62,8 @@ func checkName(name string) error {
 	return nil
 }
 
-// selfMetrics are there from when the registry is told to use a backend until it is closed: pages of plain heap
-// registries, as in tests, have nothing on them but what was declared and what went wrong.
+// selfMetrics exist from when the registry is told to use a backend until it is closed. Pages of
+// plain heap registries, as in tests, show only what was declared and what went wrong.
 type selfMetrics struct {
 	seconds, bytes *Summary
 	errors         *Counter
@@ -91,11 +91,12 @@ func (r *Registry) startSelf() {
 	r.collectorsMu.Lock()
 	r.collectors = append(r.collectors, m.state)
 	r.collectorsMu.Unlock()
-	m.state.ask(context.Background(), r) // so that they have a place in the backend before all others
+	m.state.ask(context.Background(), r) // reserve room in the backend first
 	r.self.Store(m)
 }
 
-// backendState gives what this process knows of its backend, but for the families that are among groups.
+// backendState gives what this process knows of its backend, but for the families that are among
+// groups.
 func (r *Registry) backendState(s *Sink, groups []backend.Group) error {
 	put := func(name, help string, v float64) {
 		_, found := slices.BinarySearchFunc(groups, r.opts.Prefix+name, func(g backend.Group, name string) int {
@@ -156,7 +157,8 @@ func libraryVersion() string {
 	return "unknown"
 }
 
-// selfFamilies are what the registry says about the backend, nearly always the same in all processes.
+// selfFamilies are what the registry says about the backend, nearly always the same in all
+// processes.
 func (r *Registry) selfFamilies(p *part, hidden int) []*page.Collected {
 	if r.self.Load() == nil {
 		return nil

@@ -12,11 +12,11 @@ import (
 	"github.com/gotheus/gotheus/internal/series"
 )
 
-// Sink takes a collector's families during its Collect; it must not be used afterwards, nor by several
-// goroutines at once. The registry's prefix and constant labels are added. A family that could not be
-// exposed is left out, reported and counted, and the others are shown. For each type of family there is a
-// method that begins one and returns a writer, whose methods add series: a value for each label comes last,
-// in the order in which the labels were given.
+// Sink takes a collector's families during its Collect; it must not be used afterwards, nor by
+// several goroutines at once. The registry's prefix and constant labels are added. A family that
+// could not be exposed is left out, reported and counted, and the others are shown. For each type
+// of family there is a method that begins one and returns a writer, whose methods add series: a
+// value for each label comes last, in the order in which the labels were given.
 type Sink struct {
 	reg      *Registry
 	process  bool // what is given is stored for this instance
@@ -41,8 +41,8 @@ type familyError struct {
 func (e *familyError) Error() string { return e.err.Error() }
 func (e *familyError) Unwrap() error { return e.err }
 
-// Error reports what the collector had to leave out, while the rest is shown; it is counted and logged like an
-// error that Collect returns.
+// Error reports what the collector had to leave out, while the rest is shown; it is counted and
+// logged like an error that Collect returns.
 func (s *Sink) Error(err error) { s.errs = append(s.errs, err) }
 
 // Counter begins a family of counters.
@@ -86,13 +86,14 @@ type NumberWriter struct {
 	s *Sink
 }
 
-// Put adds a series: its value, and one value for each label. A counter must not be negative or NaN.
+// Put adds a series: its value, and one value for each label. A counter must not be negative or
+// NaN.
 func (p *NumberWriter) Put(v float64, values ...string) {
 	p.PutNumber(expo.Number{Float: v}, values...)
 }
 
-// PutNumber is Put for values with a time or a start time, for counters with an exemplar, and for integers
-// above 2^53.
+// PutNumber is Put for values with a time or a start time, for counters with an exemplar, and for
+// integers above 2^53.
 func (p *NumberWriter) PutNumber(n expo.Number, values ...string) {
 	if p.f.Type == expo.Counter && !(n.Value() >= 0) {
 		p.f.fail("the value of a counter is %v", n.Value())
@@ -147,14 +148,14 @@ type HistogramWriter struct {
 	s *Sink
 }
 
-// Put adds a series: the count and sum of all its observations, for each bound how many observations
-// were not above it, and one value for each label.
+// Put adds a series: the count and sum of all its observations, for each bound how many
+// observations were not above it, and one value for each label.
 func (p *HistogramWriter) Put(count uint64, sum float64, cumulative []uint64, values ...string) {
 	p.PutDistribution(expo.Distribution{Count: count, Sum: sum, Buckets: cumulative}, values...)
 }
 
-// PutDistribution is Put for histograms with a time, a start time, exemplars or exponential buckets. What d
-// points to must not be changed afterwards.
+// PutDistribution is Put for histograms with a time, a start time, exemplars or exponential
+// buckets. What d points to must not be changed afterwards.
 func (p *HistogramWriter) PutDistribution(d expo.Distribution, values ...string) {
 	switch n := len(p.f.Bounds); {
 	case len(d.Buckets) != n:
@@ -182,8 +183,8 @@ type SummaryWriter struct {
 	s *Sink
 }
 
-// Put adds a series: the count and sum of all its observations, for each quantile its value, and one
-// value for each label.
+// Put adds a series: the count and sum of all its observations, for each quantile its value, and
+// one value for each label.
 func (p *SummaryWriter) Put(count uint64, sum float64, at []float64, values ...string) {
 	p.PutDistribution(expo.Distribution{Count: count, Sum: sum, Quantiles: at}, values...)
 }

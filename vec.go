@@ -12,30 +12,32 @@ import (
 	"github.com/gotheus/gotheus/internal/series"
 )
 
-// ErrLabels is wrapped by errors about a look-up's labels: their number, a name, a value that is not
-// UTF-8.
+// ErrLabels is wrapped by errors about a look-up's labels: their number, a name, a value that is
+// not UTF-8.
 var ErrLabels = errors.New("gotheus: wrong labels")
 
 // Vec is a family with labels. It cannot be updated itself: With gives the instrument for a set of
 // label values. A look-up of a set that was seen before takes no lock and allocates nothing; the
-// instrument it returns can also be kept. A set exists, at zero, from its first look-up on, or from the
-// moment it is declared. All methods may be called concurrently. Strings passed in are not kept.
+// instrument it returns can also be kept. A set exists, at zero, from its first look-up on, or from
+// the moment it is declared. All methods may be called concurrently. Strings passed in are not
+// kept.
 //
-// A label is open if look-ups have to give its value. It is not if it has a default (CounterOptions.Defaults)
-// or a value from Partial; WithLabels can still set it. Values pass the label's normaliser
-// (CounterOptions.Normalize) before anything else happens to them. However a set of values was arrived at, it
-// is the same series.
+// A label is open if look-ups have to give its value. It is not if it has a default
+// (CounterOptions.Defaults) or a value from Partial; WithLabels can still set it. Values pass the
+// label's normaliser (CounterOptions.Normalize) before anything else happens to them. However a set
+// of values was arrived at, it is the same series.
 //
-// A family has at most CounterOptions.MaxSeries series from look-ups. After that, a look-up of a set that was
-// not seen before returns the overflow series: all its labels have the value OverflowValue. It costs
-// about as much as any other look-up, and is counted in gotheus_overflowed_lookups_total.
+// A family has at most CounterOptions.MaxSeries series from look-ups. After that, a look-up of a
+// set that was not seen before returns the overflow series: all its labels have the value
+// OverflowValue. It costs about as much as any other look-up, and is counted in
+// gotheus_overflowed_lookups_total.
 type Vec[M Instrument] struct {
 	fam   *series.Family
 	table *series.Table[M]
 	names []string // all, in the order in which they were declared
 	order []int    // places of names in the family's order
 
-	fast   int                   // how many values With takes if nothing has to be done to them; or -1
+	fast   int                   // number of values With looks up as they are; or -1
 	open   []int                 // places in the family's order of the values that With takes
 	fixed  []fixed               // values of the others, in the family's order
 	normal []func(string) string // in the family's order; nil if there is none
@@ -68,9 +70,9 @@ func (v *Vec[M]) place(name string) int {
 	return -1
 }
 
-// With returns the instrument for one value for each open label, in the order in which the labels were
-// declared. It panics with an error that wraps ErrLabels if their number differs or a value is not
-// UTF-8; see TryWith.
+// With returns the instrument for one value for each open label, in the order in which the labels
+// were declared. It panics with an error that wraps ErrLabels if their number differs or a value is
+// not UTF-8; see TryWith.
 func (v *Vec[M]) With(values ...string) *M {
 	if len(values) == v.fast {
 		var e *lookup.Entry[M]
@@ -127,8 +129,9 @@ func (v *Vec[M]) with(values []string) (*M, error) {
 	return m, err
 }
 
-// inline is the number of labels up to which look-ups that are not of the simplest kind do not allocate.
-// The compiler sees that an array does not keep what is passed to With; a slice it believes to do so.
+// inline is the number of labels up to which look-ups that are not of the simplest kind do not
+// allocate. The compiler sees that an array does not keep what is passed to With; a slice it
+// believes to do so.
 const inline = 8
 
 func (v *Vec[M]) withMany(values []string) (*M, error) {
@@ -139,9 +142,9 @@ func (v *Vec[M]) withMany(values []string) (*M, error) {
 	return v.lookUp(full)
 }
 
-// WithLabels returns the instrument for label values given by name, of labels that are not open, too. It
-// panics with an error that wraps ErrLabels if an open label is missing, for a name that is no label, or if
-// a value is not UTF-8; see TryWithLabels.
+// WithLabels returns the instrument for label values given by name, of labels that are not open,
+// too. It panics with an error that wraps ErrLabels if an open label is missing, for a name that is
+// no label, or if a value is not UTF-8; see TryWithLabels.
 func (v *Vec[M]) WithLabels(l Labels) *M { return Must(v.TryWithLabels(l)) }
 
 // TryWithLabels is WithLabels with an error in place of the panic.
@@ -205,8 +208,8 @@ func (v *Vec[M]) TryDeclare(sets ...Labels) error {
 	return nil
 }
 
-// lookUp finds or makes the series for values in the family's order, which are normalised. It clones
-// what it keeps and what it reports, so that callers' arguments can stay on their stacks.
+// lookUp finds or makes the series for normalised values in the family's order. It clones what it
+// keeps and reports, so that callers' arguments can stay on their stacks.
 func (v *Vec[M]) lookUp(values []string) (*M, error) {
 	mark := v.table.Mark()
 	if e := v.table.Find(values); e != nil {

@@ -7,10 +7,11 @@ import (
 	"path/filepath"
 )
 
-// WriteFile writes the page to a file, such as one in the directory that node_exporter's textfile collector
-// reads, which takes names that end in .prom. The file is there as a whole or not at all: the page goes
-// to a file beside it, which then takes its place. Everybody may read it. On error, the file that was there
-// stays, unless the only error is that the backend cannot be read: then the file has what is known.
+// WriteFile writes the page to a file, such as one in the directory that node_exporter's textfile
+// collector reads, which takes names that end in .prom. The file is there as a whole or not at all:
+// the page goes to a file beside it, which then takes its place. Everybody may read it. On error,
+// the file that was there stays, unless the only error is that the backend cannot be read: then the
+// file has what is known.
 func (r *Registry) WriteFile(ctx context.Context, name string, o *WriteOptions) error {
 	f, err := os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name)+".*.tmp")
 	if err != nil {
