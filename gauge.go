@@ -31,14 +31,13 @@ type gaugeCells struct {
 // not join Min, Max, Mean and Latest. In the heap, where there is one process, they all mean the
 // same.
 const (
-	// In the heap, ModePerProcess goes without the label "process".
 	ModeShared     = backend.Shared      // one value: the last Set wins, Add adds
 	ModeSum        = backend.Sum         // of the processes' values: for what is in progress
 	ModeMin        = backend.Min         // the least
 	ModeMax        = backend.Max         // the greatest
 	ModeMean       = backend.Mean        // the arithmetic mean
 	ModeLatest     = backend.Latest      // the one that was set last
-	ModePerProcess = backend.PerInstance // a series for each process, with label "process"
+	ModePerProcess = backend.PerInstance // one series per process, label "process"; none in the heap
 )
 
 // Set sets the value, which may also be infinite or NaN.

@@ -46,8 +46,8 @@ func observingOf(f *backend.Family) *observing {
 // Observe counts v, which must be finite. Any other value leaves the histogram unchanged; it is
 // counted in gotheus_rejected_updates_total and logged.
 func (h *Histogram) Observe(v float64) {
-	// The fast path for nearly all observations. Every slow path is a tail call, so nothing has
-	// to be kept on the stack.
+	// The fast path for nearly all observations. The function ends after each call to a slow
+	// path, so nothing has to be kept on the stack.
 	c, how := h.cells.Load(), h.how
 	if !how.plain || !word.Finite(v) {
 		h.observe(v)
