@@ -29,7 +29,7 @@ type gaugeCells struct {
 // Modes of a gauge that several processes have. All but ModeShared are over the live processes:
 // what a dead one had is gone at the next scrape. Processes that have never updated the gauge do
 // not join Min, Max, Mean and Latest. In the heap, where there is one process, they all mean the
-// same.
+// same, and ModePerProcess goes without the label "process".
 const (
 	ModeShared     = backend.Shared      // one value: the last Set wins, Add adds
 	ModeSum        = backend.Sum         // of the processes' values: for what is in progress
@@ -37,7 +37,7 @@ const (
 	ModeMax        = backend.Max         // the greatest
 	ModeMean       = backend.Mean        // the arithmetic mean
 	ModeLatest     = backend.Latest      // the one that was set last
-	ModePerProcess = backend.PerInstance // one series per process, label "process"; none in the heap
+	ModePerProcess = backend.PerInstance // a series per process, with label "process"
 )
 
 // Set sets the value, which may also be infinite or NaN.
