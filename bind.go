@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
+	"reflect"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -14,14 +14,15 @@ import (
 	"github.com/gotheus/gotheus/internal/open"
 	"github.com/gotheus/gotheus/internal/retry"
 	"github.com/gotheus/gotheus/internal/series"
+	"github.com/gotheus/gotheus/store"
 )
-
-// EnvBackend is the environment variable with the URL that the default registry is bound to if the
-// program does not bind it.
-const EnvBackend = "GOTHEUS_BACKEND"
 
 // ErrBound says that a registry is bound to a backend already.
 var ErrBound = errors.New("gotheus: already bound to a backend")
+
+// ErrScheme is wrapped by the error of Bind if the program has no driver for the URL's scheme: it
+// does not import the package that registers one.
+var ErrScheme = open.ErrScheme
 
 const (
 	// envDelay is how long after the first metric GOTHEUS_BACKEND is applied if nothing has
@@ -42,13 +43,11 @@ const (
 
 // bindState is what binding a registry needs to remember.
 type bindState struct {
-	turn       sync.Mutex  // held by one Bind, BindBackend, retry or Close at a time
-	inProgress atomic.Bool // a bind waits for scrapes to end
-	// The backend that was asked for, also if it is not there yet.
-	asked atomic.Pointer[asked]
-	// Why a Close has left something behind; nil: it has not, or r was bound since.
-	unsaved atomic.Pointer[error]
-	reopen  retry.Queue // opening a backend that could not be opened
+	turn       sync.Mutex            // held by one Bind, BindBackend, retry or Close at a time
+	inProgress atomic.Bool           // a bind waits for scrapes to end
+	asked      atomic.Pointer[asked] // the requested backend, even if it is not open yet
+	unsaved    atomic.Pointer[error] // why the last Close lost something; nil after a bind
+	reopen     retry.Queue           // opening a backend that could not be opened
 
 	env      bool // GOTHEUS_BACKEND applies
 	envTimer sync.Once
@@ -66,7 +65,7 @@ type asked struct {
 // names:
 //
 //	heap:                              the memory of this process, as without a backend
-//	shm:///dev/shm/shop?limit=64MiB    a file that all processes of the host share
+//	shm:///dev/shm/shop?limit=64MiB    a file shared by all processes of the host
 //	redis://host:6379?ns=shop          Redis or Valkey, if the program imports module redisstore
 //
 // or any other scheme that a package of the program has registered, see store.Register.
@@ -161,6 +160,11 @@ func (r *Registry) openAgain(ctx context.Context, rawURL string, request *asked)
 	return err
 }
 
+// Backend is what BindBackend takes. It is for packages of this module: its methods are not covered
+// by the compatibility promise of version 1.0. For a place of your own to keep metrics in,
+// implement store.Store.
+type Backend = backend.Backend
+
 // BindBackend is Bind for a backend at hand, which r then owns: it is closed by Close. If ctx ends
 // while scrapes are in progress, nothing has happened. The error wraps ErrInvalid if b is nil.
 func (r *Registry) BindBackend(ctx context.Context, b Backend) error {
@@ -168,6 +172,28 @@ func (r *Registry) BindBackend(ctx context.Context, b Backend) error {
 		return fmt.Errorf("%w: BindBackend: the backend is nil", ErrInvalid)
 	}
 	return r.bindMade(ctx, fmt.Sprintf("%T", b), func() (backend.Backend, error) { return b, nil })
+}
+
+// BindStore is Bind for stores at hand, which r then owns: they are closed by Close. It does not
+// wait for the stores: while they cannot be reached, counting goes on. If c.Options name no logger,
+// r's is used.
+//
+// On error, nothing has happened, and the stores are still the caller's. The error wraps ErrInvalid
+// if c is nil, has no shards, or one that is nil, or options that make no sense; it wraps ErrBound
+// if r is bound already, and is that of ctx if this ends while scrapes, or another Bind or Close,
+// are in progress.
+func (r *Registry) BindStore(ctx context.Context, c *store.Config) error {
+	if err := c.Check(); err != nil {
+		return fmt.Errorf("%w: BindStore: %w", ErrInvalid, err)
+	}
+	for i, s := range c.Shards {
+		if isNil(s) {
+			return fmt.Errorf("%w: BindStore: Config.Shards[%d] is a nil %T", ErrInvalid, i, s)
+		}
+	}
+	return r.bindMade(ctx, fmt.Sprintf("%T", c.Shards[0]), func() (backend.Backend, error) {
+		return open.Stores(c, r.base().home.Log.Forward())
+	})
 }
 
 // bindMade binds r to the backend that making returns, which is called when nothing else can go
@@ -338,56 +364,8 @@ func (r *Registry) Close(ctx context.Context) (err error) {
 	return errors.Join(err, b.Close(ctx))
 }
 
-// startEnv applies GOTHEUS_BACKEND a moment from now.
-func (r *Registry) startEnv() {
-	if r.bind.env {
-		r.bind.envTimer.Do(func() { time.AfterFunc(envDelay, func() { r.applyEnv(context.Background()) }) })
-	}
+// isNil reports whether v is nil, or a nil pointer.
+func isNil(v any) bool {
+	p := reflect.ValueOf(v)
+	return v == nil || p.Kind() == reflect.Pointer && p.IsNil()
 }
-
-// applyEnv applies GOTHEUS_BACKEND unless that was done or an explicit Bind came first. If somebody
-// is at it, it waits for the end. Errors are logged and tried again by bindURL.
-func (r *Registry) applyEnv(ctx context.Context) {
-	if !r.bind.env || r.bind.envDone.Load() {
-		return
-	}
-	rawURL := os.Getenv(EnvBackend)
-	if rawURL == "" {
-		r.bind.envDone.Store(true)
-		return
-	}
-	ctx, cancel := context.WithTimeout(ctx, turnWait)
-	defer cancel()
-	r.bindURL(ctx, rawURL, true)
-}
-
-// The default registry.
-var defaultRegistry atomic.Pointer[Registry]
-
-func init() {
-	r := new(Registry)
-	r.base().bind.env = true
-	defaultRegistry.Store(r)
-}
-
-// Default returns the registry that package-level functions use. Unless the program binds it, it is
-// bound to the URL in the environment variable GOTHEUS_BACKEND: at its first page, Flush or Close,
-// or a tenth of a second after its first metric, whichever comes first.
-func Default() *Registry { return defaultRegistry.Load() }
-
-// SetDefault makes r the registry that package-level functions use from now on, and for which
-// GOTHEUS_BACKEND counts. Metrics that exist stay where they are. It is to be called before r is
-// used. It panics with an error that wraps ErrInvalid if r is nil.
-func SetDefault(r *Registry) {
-	if r == nil {
-		panic(fmt.Errorf("%w: SetDefault: the registry is nil", ErrInvalid))
-	}
-	r.base().bind.env = true
-	defaultRegistry.Store(r)
-}
-
-// Bind binds the default registry, see Registry.Bind.
-func Bind(ctx context.Context, url string) error { return Default().Bind(ctx, url) }
-
-// Close closes the default registry, see Registry.Close.
-func Close(ctx context.Context) error { return Default().Close(ctx) }

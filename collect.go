@@ -71,7 +71,7 @@ func (r *Registry) add(entry *collector) (remove func()) {
 	r.collectorsMu.Lock()
 	r.collectors = append(r.collectors, entry)
 	r.collectorsMu.Unlock()
-	if entry.instance {
+	if entry.process {
 		r.startEnv()
 		r.startSampling()
 	}
@@ -97,18 +97,19 @@ func (r *Registry) hasCollectors() bool {
 	return len(r.collectors) > 0
 }
 
-// whom says which collectors are asked.
-type whom int
+// kinds selects the collectors that a call of collect runs.
+type kinds int
 
 const (
-	everybody  whom = iota
-	ofInstance      // about this process
-	ofAll           // about what is alike in all processes
+	allKinds      kinds = iota
+	perProcess          // facts about this process
+	notPerProcess       // facts that are alike in all processes
 )
 
-// collect asks collectors, all at once. It returns the families of those that answer before ctx
-// ends, but for the instance's, which are in the backend then, and the errors of what is missing.
-func (r *Registry) collect(ctx context.Context, which whom) (families []*page.Collected, missing error) {
+// collect runs the selected collectors concurrently. It returns the families of those that finish
+// before ctx ends, except process collectors, whose families are stored in the backend, and the
+// errors of what is missing.
+func (r *Registry) collect(ctx context.Context, which kinds) (families []*page.Collected, missing error) {
 	r.collectorsMu.Lock()
 	all := slices.Clone(r.collectors)
 	r.collectorsMu.Unlock()
@@ -116,7 +117,7 @@ func (r *Registry) collect(ctx context.Context, which whom) (families []*page.Co
 	sinks := make([]*Sink, len(all))
 	errs := make([]error, len(all))
 	for i, c := range all {
-		if which == ofInstance && !c.instance || which == ofAll && c.instance {
+		if which == perProcess && !c.process || which == notPerProcess && c.process {
 			continue
 		}
 		wait.Add(1)
@@ -145,15 +146,15 @@ func (r *Registry) collect(ctx context.Context, which whom) (families []*page.Co
 	wait.Wait()
 	m := merger{r: r}
 	for i, s := range sinks {
-		if s != nil && !all[i].instance {
+		if s != nil && !all[i].process {
 			errs = append(errs, m.add(all[i], s))
 		}
 	}
 	return m.families, errors.Join(errs...)
 }
 
-// fail takes back what was stored, unless that was since then, by a run that others have waited
-// for: what is old says nothing.
+// fail discards what the collector has stored, since it is out of date, unless a later run that
+// other scrapes waited for has stored something since.
 func (c *collector) fail(since uint64) {
 	c.storeMu.Lock()
 	defer c.storeMu.Unlock()
@@ -179,7 +180,7 @@ func (r *Registry) leftOut(c *collector, err error) {
 	r.home.Log.Log(slog.LevelError, cause, "a collector's families were left out of the page", args...)
 }
 
-// merger puts together what several collectors give of one family.
+// merger merges what several collectors give for one family.
 type merger struct {
 	r        *Registry
 	families []*page.Collected

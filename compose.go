@@ -86,8 +86,8 @@ func (r *Registry) included() (all []*Registry) {
 	return all
 }
 
-// isShown reports whether another part has all that the i-th one has: their registries are bound to the
-// same place. Of two, the first is shown or, in the scope Leader, the one that leads.
+// isShown reports whether another part has all that the i-th one has: their registries are bound to
+// the same place. Of two, the first is shown or, in the scope Leader, the one that leads.
 func (s *scrape) isShown(i int) bool {
 	p := s.parts[i]
 	for j, q := range s.parts {
@@ -127,10 +127,3 @@ func (r *Registry) lockPlace() uint64 {
 	r.lockOnce.Do(func() { r.lockNumber = lockNumbers.Add(1) })
 	return r.lockNumber
 }
-
-// Sub returns a view of the default registry, see Registry.Sub.
-func Sub(prefix string, labels Labels) *Registry { return Default().Sub(prefix, labels) }
-
-// Include shows another registry's families on the pages of the default registry, see
-// Registry.Include.
-func Include(other *Registry) (remove func()) { return Default().Include(other) }

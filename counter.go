@@ -15,18 +15,18 @@ import (
 // Counter is a value that only goes up. All methods may be called concurrently; updates never
 // block, fail or allocate. Counters are made by [NewCounter], [TryNew] or a [Vec].
 type Counter struct {
-	// n points to the integer word of the two that together are the value, see
-	// backend.CounterInt. Inc must be inlined, which leaves no room for more than one pointer
-	// to follow: hence this one besides those in series.
+	// n points to the integer word, one of the two that make up the value, see
+	// backend.CounterInt. It duplicates what series leads to because Inc must be inlined and
+	// can follow only one pointer.
 	n atomic.Pointer[atomic.Uint64]
 
-	// Or, if there are stripes, it is the sum of their words, see spot, and n is nil. This
-	// never changes, and is not part of series, since Inc has but the budget for this.
+	// striped counters have a nil n; their value is the sum of the stripes' words. It never
+	// changes, and is not in series because it would take Inc over the inlining budget.
 	striped bool
 	series  series.Series
 
-	// own is room for the words in the registry's own heap, see family.firstCells. Other
-	// counters, and what look-ups of this one read, are in other cache lines, see entry.
+	// own is room for the words in the registry's own heap. It is on a cache line that neither
+	// other counters nor look-ups of this one touch.
 	own [3]atomic.Uint64
 }
 
@@ -145,9 +145,9 @@ func (c *Counter) AddSince(start time.Time) {
 	c.Add(c.series.Family().Since("Counter.AddSince", start))
 }
 
-// Value returns the value: in shared memory that of all processes. Over a store, such as Redis, it
-// is what this process has counted, without what was taken over by others while they took it for
-// dead; the total is on pages.
+// Value returns the value. In shared memory it is the total of all processes. Over a store, such as
+// Redis, it is what this process has counted, without what others took over while they considered
+// it dead; pages show the total.
 func (c *Counter) Value() float64 {
 	f := c.series.Family()
 	f.Home.Moves.Lock()

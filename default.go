@@ -2,14 +2,88 @@ package gotheus
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"log/slog"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"github.com/gotheus/gotheus/store"
 )
 
-// What programs want of the default registry, besides its metrics. Bind and Close are in bind.go.
+// EnvBackend is the environment variable with the URL that the default registry is bound to if the
+// program does not bind it.
+const EnvBackend = "GOTHEUS_BACKEND"
+
+var defaultRegistry atomic.Pointer[Registry]
+
+func init() {
+	r := new(Registry)
+	r.base().bind.env = true
+	defaultRegistry.Store(r)
+}
+
+// Default returns the registry that package-level functions use. Unless the program binds it, it is
+// bound to the URL in the environment variable GOTHEUS_BACKEND: at its first page, Flush or Close,
+// or a tenth of a second after its first metric, whichever comes first.
+func Default() *Registry { return defaultRegistry.Load() }
+
+// SetDefault makes r the registry that package-level functions use from now on, and for which
+// GOTHEUS_BACKEND counts. Metrics that exist stay where they are. It is to be called before r is
+// used. It panics with an error that wraps ErrInvalid if r is nil.
+func SetDefault(r *Registry) {
+	if r == nil {
+		panic(fmt.Errorf("%w: SetDefault: the registry is nil", ErrInvalid))
+	}
+	r.base().bind.env = true
+	defaultRegistry.Store(r)
+}
+
+// startEnv applies GOTHEUS_BACKEND a moment from now.
+func (r *Registry) startEnv() {
+	if r.bind.env {
+		r.bind.envTimer.Do(func() { time.AfterFunc(envDelay, func() { r.applyEnv(context.Background()) }) })
+	}
+}
+
+// applyEnv applies GOTHEUS_BACKEND unless that was done or an explicit Bind came first. If somebody
+// is at it, it waits for the end. Errors are logged and tried again by bindURL.
+func (r *Registry) applyEnv(ctx context.Context) {
+	if !r.bind.env || r.bind.envDone.Load() {
+		return
+	}
+	rawURL := os.Getenv(EnvBackend)
+	if rawURL == "" {
+		r.bind.envDone.Store(true)
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, turnWait)
+	defer cancel()
+	r.bindURL(ctx, rawURL, true)
+}
+
+// Bind binds the default registry, see Registry.Bind.
+func Bind(ctx context.Context, url string) error { return Default().Bind(ctx, url) }
+
+// BindBackend binds the default registry to a backend at hand, see Registry.BindBackend.
+func BindBackend(ctx context.Context, b Backend) error { return Default().BindBackend(ctx, b) }
+
+// BindStore binds the default registry to stores at hand, see Registry.BindStore.
+func BindStore(ctx context.Context, c *store.Config) error { return Default().BindStore(ctx, c) }
 
 // Flush flushes the default registry, see [Registry.Flush].
 func Flush(ctx context.Context) error { return Default().Flush(ctx) }
+
+// Close closes the default registry, see Registry.Close.
+func Close(ctx context.Context) error { return Default().Close(ctx) }
+
+// Sub returns a view of the default registry, see Registry.Sub.
+func Sub(prefix string, labels Labels) *Registry { return Default().Sub(prefix, labels) }
+
+// Include shows another registry's families on the pages of the default registry, see
+// Registry.Include.
+func Include(other *Registry) (remove func()) { return Default().Include(other) }
 
 // Register registers a collector with the default registry, see [Registry.Register].
 func Register(c Collector) (remove func()) { return Default().Register(c) }

@@ -56,7 +56,7 @@ func newFunc[M Counter | Gauge](r *Registry, name, help string, o OptionsFor[M],
 		return nil, err
 	}
 	fn := &function[M]{reg: r, vec: &Vec[M]{fam: fam, table: fam.Table().(*series.Table[M])}, f: f}
-	entry := &collector{what: "the function of " + fam.Def.Name, instance: true, collect: fn.call, store: fn.store}
+	entry := &collector{what: "the function of " + fam.Def.Name, process: true, collect: fn.call, store: fn.store}
 	if fam.Def.Kind != backend.Counter {
 		entry.lost = func() { fam.Vanish(func(series.Instrument) bool { return true }) }
 	}

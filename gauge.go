@@ -22,24 +22,22 @@ type Gauge struct {
 type gaugeCells struct {
 	words   backend.Words  // see backend.GaugeValue
 	tickets *atomic.Uint64 // mode Latest
-	parts   bool           // the words are those of this instance
+	parts   bool           // the words belong to this process alone
 	touch   bool           // updates are noticed even if they change nothing
 }
 
 // Modes of a gauge that several processes have. All but ModeShared are over the live processes:
 // what a dead one had is gone at the next scrape. Processes that have never updated the gauge do
 // not join Min, Max, Mean and Latest. In the heap, where there is one process, they all mean the
-// same.
+// same, and ModePerProcess goes without the label "process".
 const (
-	ModeShared = backend.Shared // one value: the last Set wins, Add adds
-	ModeSum    = backend.Sum    // of the processes' values: for what is in progress
-	ModeMin    = backend.Min    // the least
-	ModeMax    = backend.Max    // the greatest
-	ModeMean   = backend.Mean   // the arithmetic mean
-	ModeLatest = backend.Latest // the one that was set last
-	// A series for each process, told apart by the label "process", which the heap does
-	// without.
-	ModePerProcess = backend.PerInstance
+	ModeShared     = backend.Shared      // one value: the last Set wins, Add adds
+	ModeSum        = backend.Sum         // of the processes' values: for what is in progress
+	ModeMin        = backend.Min         // the least
+	ModeMax        = backend.Max         // the greatest
+	ModeMean       = backend.Mean        // the arithmetic mean
+	ModeLatest     = backend.Latest      // the one that was set last
+	ModePerProcess = backend.PerInstance // a series per process, with label "process"
 )
 
 // Set sets the value, which may also be infinite or NaN.
@@ -60,8 +58,7 @@ func (g *Gauge) Set(v float64) {
 	}
 }
 
-// note sets flags, before the value changes: whoever carries the value over must know what kind it
-// is.
+// note sets flags before the value changes: a move must know what kind of value it carries over.
 func (c *gaugeCells) note(flags uint64) {
 	w := &c.words[backend.GaugeFlags]
 	if w.Load()&flags != flags {
@@ -72,8 +69,8 @@ func (c *gaugeCells) note(flags uint64) {
 	}
 }
 
-// join says, after an update, that this instance has updated the gauge, and when, in an order that
-// all processes share.
+// join records, after an update, that this process has updated the gauge, and for ModeLatest when,
+// in an order that all processes share.
 func (c *gaugeCells) join() {
 	if !c.parts {
 		return

@@ -18,7 +18,7 @@ import (
 // concurrently; updates never block, fail or allocate. Histograms are made by [NewHistogram],
 // [TryNew] or a [Vec].
 type Histogram struct {
-	// Has the words, see backend.HistogramSum; the row, unless the series has moved.
+	// The words, see backend.HistogramSum: those of the row unless the series has moved.
 	cells     atomic.Pointer[backend.Series]
 	how       *observing // the family's
 	exponents series.Exponents
@@ -43,12 +43,11 @@ func observingOf(f *backend.Family) *observing {
 	return o
 }
 
-// Observe counts v, which must be finite; otherwise the histogram stays as it is, and the attempt
-// is counted in gotheus_rejected_updates_total and logged.
-//
-// Here is what nearly all observations need. Nothing is called that could return to more, so that
-// nothing has to be kept on the stack in the meantime.
+// Observe counts v, which must be finite. Any other value leaves the histogram unchanged; it is
+// counted in gotheus_rejected_updates_total and logged.
 func (h *Histogram) Observe(v float64) {
+	// The fast path for nearly all observations. The function ends after each call to a slow
+	// path, so nothing has to be kept on the stack.
 	c, how := h.cells.Load(), h.how
 	if !how.plain || !word.Finite(v) {
 		h.observe(v)
@@ -133,13 +132,13 @@ func (h *Histogram) elsewhere(c *backend.Series, w *atomic.Uint64) *backend.Seri
 	return h.cells.Load()
 }
 
-// ObserveN counts v n times, as n calls of Observe would, at the price of one; n times v is added
-// to the sum in one step. It must be finite, and n below 2^53; otherwise the histogram stays as it
-// is, and the attempt is counted in gotheus_rejected_updates_total and logged. If n is 0, nothing
-// happens.
+// ObserveN counts v n times, like n calls of Observe at the cost of one; it adds n times v to the
+// sum in one step. The product must be finite and n below 2^53. Otherwise the histogram is
+// unchanged, and the attempt is counted in gotheus_rejected_updates_total and logged. If n is 0,
+// nothing happens.
 //
-// The same goes for a bucket that has no room for n more: each has an equal share of 2^62
-// observations. If there are exponential buckets, all together have 2^62.
+// An update that would overflow a bucket is rejected too: the buckets share 2^62 observations
+// equally. Exponential buckets hold 2^62 together.
 func (h *Histogram) ObserveN(v float64, n uint64) {
 	if !countable(h.series.Family(), "Histogram.ObserveN", v, n) {
 		return

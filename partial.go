@@ -4,28 +4,15 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"unicode/utf8"
 )
 
-// check returns an error that wraps ErrInvalid if c does not fit an instrument with these labels.
-func (c common) check(name string, labels []string) error {
-	for _, l := range sortedKeys(c.defaults) {
-		switch {
-		case !slices.Contains(labels, l):
-			return fmt.Errorf("%w: %s: Defaults: it has no label %q, only %q", ErrInvalid, name, l, labels)
-		case !utf8.ValidString(c.defaults[l]):
-			return fmt.Errorf("%w: %s: Defaults: value %q of label %q is not UTF-8", ErrInvalid, name, c.defaults[l], l)
-		}
-	}
-	for _, l := range sortedKeys(c.normalize) {
-		switch {
-		case !slices.Contains(labels, l):
-			return fmt.Errorf("%w: %s: Normalize: it has no label %q, only %q", ErrInvalid, name, l, labels)
-		case c.normalize[l] == nil:
-			return fmt.Errorf("%w: %s: Normalize: the function of label %q is nil", ErrInvalid, name, l)
-		}
-	}
-	return nil
+// fixed is the value of a label that With does not take; normalised.
+type fixed struct {
+	value string
+	set   bool
+	given bool // by Partial, not by Defaults
 }
 
 // Partial returns a Vec of the same family in which the labels of l have these values, so that With
@@ -63,28 +50,122 @@ func (v *Vec[M]) fix(l Labels, given bool) error {
 	return nil
 }
 
-// Declare makes the series of these label sets, which are given as for WithLabels, so that they are
-// shown at zero before anything happened. They do not count for MaxSeries. It returns v, and panics
-// as WithLabels does, having made none; see TryDeclare.
-func (v *Vec[M]) Declare(sets ...Labels) *Vec[M] {
-	if err := v.TryDeclare(sets...); err != nil {
-		panic(err)
+// settle derives the fields that depend on which labels are fixed.
+func (v *Vec[M]) settle() {
+	v.fast, v.open = len(v.names), nil
+	for i, at := range v.order {
+		if !v.fixed[at].set {
+			v.open = append(v.open, at)
+		}
+		if i != at || v.fixed[at].set || v.normal != nil {
+			v.fast = -1
+		}
 	}
-	return v
 }
 
-// TryDeclare is Declare with an error in place of the panic.
-func (v *Vec[M]) TryDeclare(sets ...Labels) error {
-	all := make([][]string, len(sets))
-	for i, l := range sets {
-		if !v.fits(l) {
-			return v.wrongNames(l)
-		}
-		all[i] = v.complete(l)
-		if err := v.checkValues(all[i]); err != nil {
-			return err
+// start returns values for all labels, with the fixed ones filled in.
+func (v *Vec[M]) start() []string {
+	full := make([]string, len(v.fixed))
+	for i := range v.fixed {
+		full[i] = v.fixed[i].value
+	}
+	return full
+}
+
+// fits reports whether l has a value for all open labels, and no name that is none of v's.
+func (v *Vec[M]) fits(l Labels) bool {
+	given := 0
+	for i, name := range v.names {
+		if _, ok := l[name]; ok {
+			given++
+		} else if !v.fixed[v.order[i]].set {
+			return false
 		}
 	}
-	v.table.Pin(all)
-	return nil
+	return given == len(l)
+}
+
+// complete returns the values of all labels in the family's order: clones of those in l,
+// normalised, and for the others the fixed ones. Whatever takes label sets by name is to use it, so
+// that all mean the same series.
+func (v *Vec[M]) complete(l Labels) []string {
+	full := v.start()
+	for i, name := range v.names {
+		if value, ok := l[name]; ok {
+			full[v.order[i]] = v.normalizeClone(v.order[i], value)
+		}
+	}
+	return full
+}
+
+// OneOf returns a function for CounterOptions.Normalize that leaves values as they are and turns
+// every other one into "other". It does not allocate. It keeps clones of values.
+func OneOf(values ...string) func(string) string {
+	values = cloneAll(values)
+	if len(values) <= 8 {
+		return func(s string) string {
+			for _, v := range values {
+				if v == s {
+					return v
+				}
+			}
+			return otherValue
+		}
+	}
+	set := make(map[string]string, len(values))
+	for _, v := range values {
+		set[v] = v
+	}
+	return func(s string) string {
+		if v, ok := set[s]; ok {
+			return v
+		}
+		return otherValue
+	}
+}
+
+const otherValue = "other"
+
+// normalize returns what the label's normaliser makes of value.
+func (v *Vec[M]) normalize(a *arena, at int, value string) string {
+	if v.normal == nil || v.normal[at] == nil {
+		return value
+	}
+	return v.normal[at](a.clone(value))
+}
+
+// normalizeClone is normalize where it does not matter that the value is cloned.
+func (v *Vec[M]) normalizeClone(at int, value string) string {
+	clone := strings.Clone(value)
+	if v.normal == nil || v.normal[at] == nil {
+		return clone
+	}
+	return v.normal[at](clone)
+}
+
+// arena clones strings for functions that might keep them. Otherwise the compiler had to assume
+// that whatever is passed to With may be kept, and callers that make a string from bytes had to
+// allocate it even where there is no normaliser. Space is allocated for many strings at once and
+// not used again.
+type arena struct{ b *strings.Builder }
+
+const arenaSize = 8 << 10
+
+var arenas = sync.Pool{New: func() any { return new(arena) }}
+
+func borrow() *arena { return arenas.Get().(*arena) }
+
+func giveBack(a *arena) { arenas.Put(a) }
+
+func (a *arena) clone(s string) string {
+	if len(s) > arenaSize/16 {
+		return strings.Clone(s)
+	}
+	if a.b == nil || a.b.Cap()-a.b.Len() < len(s) {
+		a.b = new(strings.Builder)
+		a.b.Grow(arenaSize)
+	}
+	from := a.b.Len()
+	a.b.WriteString(s)
+	return a.b.String()[from:]
 }

@@ -19,12 +19,10 @@ import (
 // call takes no lock and allocates nothing. A Probe is best kept, as instruments are: making one
 // for each call costs the allocation of a method value such as latency.Observe.
 type Probe struct {
-	// Takes how long each call took: Observe of a Histogram, Set of a Gauge, Add of a Counter.
-	Seconds  func(float64)
-	InFlight *Gauge // calls that are going on
-	// Calls that returned an error that matches; panics, too, if Panics is nil.
-	Errors *Counter
-	Panics *Counter // calls that did not return
+	Seconds  func(float64) // takes each call's duration: Observe, Set or Add
+	InFlight *Gauge        // calls that are going on
+	Errors   *Counter      // calls with an error that matches; also panics if Panics is nil
+	Panics   *Counter      // calls that did not return
 
 	// Match says which errors count, such as MatchErrors(sql.ErrConnDone); nil: all. It is
 	// called with no other than errors that were returned, never with nil.

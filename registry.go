@@ -88,7 +88,7 @@ func (o *RegistryOptions) check() error {
 	if p := o.Prefix; p != "" && !backend.ValidName(p) {
 		return fmt.Errorf("%w: registry prefix %q: must be UTF-8 without control characters", ErrInvalid, p)
 	}
-	// Le and quantile are never good.
+	// le and quantile are reserved in every registry.
 	for _, kind := range []backend.Kind{backend.Histogram, backend.Summary} {
 		f := backend.Family{Name: "registry", Kind: kind}
 		for _, name := range sortedKeys(o.Labels) {

@@ -24,35 +24,35 @@ func (r *Registry) sampleInterval() time.Duration {
 	return defaultSampleInterval
 }
 
-// startSampling asks process collectors at once and from time to time, unless nobody but this
-// process would see anything.
+// startSampling runs process collectors now and periodically, unless the backend is local and no
+// other process could see the result.
 func (r *Registry) startSampling() {
 	if r.home.Current().Local {
 		return
 	}
 	interval := r.sampleInterval()
 	r.sampler.StartNow(interval, max(time.Second, interval), func(ctx context.Context) (again bool) {
-		r.collect(ctx, ofInstance)
-		return !r.home.Current().Local && r.hasInstanceCollectors()
+		r.collect(ctx, perProcess)
+		return !r.home.Current().Local && r.hasProcessCollectors()
 	})
 }
 
-func (r *Registry) hasInstanceCollectors() bool {
+func (r *Registry) hasProcessCollectors() bool {
 	r.collectorsMu.Lock()
 	defer r.collectorsMu.Unlock()
 	for _, c := range r.collectors {
-		if c.instance {
+		if c.process {
 			return true
 		}
 	}
 	return false
 }
 
-// sampleNow brings what is sampled up to date, for a moment at most.
+// sampleNow runs process collectors once, for at most flushWait.
 func (r *Registry) sampleNow(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, flushWait)
 	defer cancel()
-	r.collect(ctx, ofInstance)
+	r.collect(ctx, perProcess)
 }
 
 // samples is what a process collector has stored. Its collector's storeMu guards it.
@@ -65,7 +65,7 @@ type samples struct {
 
 func newSamples(r *Registry, c *collector) {
 	s := &samples{reg: r, owner: c, families: make(map[*series.Family]bool)}
-	c.instance, c.store, c.lost = true, s.store, s.lost
+	c.process, c.store, c.lost = true, s.store, s.lost
 }
 
 func (s *samples) store(sink *Sink) (errs []error) {

@@ -81,8 +81,7 @@ type scrape struct {
 	parts    []*part  // own, and those of the registries that are included
 	few      [1]*part // room for parts, if nothing is included
 	deadline time.Time
-	// The limit for collectors and backends; the rest of the time is for writing.
-	early time.Time
+	early    time.Time // limit for collectors and backends; the rest is for writing
 }
 
 // part is what one registry has on a page.
@@ -267,9 +266,9 @@ func (p *part) askLate(ctx context.Context) {
 	var omitted error
 	switch {
 	case len(p.o.Names) == 0:
-		p.collected, omitted = p.r.collect(ctx, ofAll)
+		p.collected, omitted = p.r.collect(ctx, notPerProcess)
 	case !p.o.foundIn(p.binding):
-		p.collected, omitted = p.r.collect(ctx, everybody)
+		p.collected, omitted = p.r.collect(ctx, allKinds)
 	}
 	p.omitted = errors.Join(p.omitted, omitted)
 }
@@ -280,24 +279,24 @@ func (p *part) ask(ctx context.Context) {
 	r, o, b := p.r, p.o, p.binding
 	early, cancel := context.WithDeadline(ctx, p.early)
 	defer cancel()
-	collect := func(ctx context.Context, which whom) []*page.Collected {
+	collect := func(ctx context.Context, which kinds) []*page.Collected {
 		collected, omitted := r.collect(ctx, which)
 		p.omitted = errors.Join(p.omitted, omitted)
 		return collected
 	}
-	whom := everybody
+	which := allKinds
 	if remote := backend.IsRemote(b.Backend); len(o.Names) == 0 && (remote && o.Scope != ScopeOwn || o.Scope == ScopeLeader) {
 		// What they store is on the page when Sync has published it. Half of the time is
 		// for Sync.
 		first, cancel := context.WithDeadline(early, p.deadline.Add(-time.Until(p.deadline)*3/5))
-		collect(first, ofInstance)
+		collect(first, perProcess)
 		cancel()
-		whom = ofAll
+		which = notPerProcess
 	}
 	synced := make(chan error, 1)
 	go func() { synced <- r.sync(early, b, o.Scope) }()
 	if len(o.Names) == 0 && o.Scope != ScopeLeader {
-		p.collected = collect(early, whom)
+		p.collected = collect(early, which)
 	}
 	select {
 	case p.err = <-synced: // before a collector hung
@@ -309,7 +308,7 @@ func (p *part) ask(ctx context.Context) {
 		}
 	}
 	if o.Scope != ScopeLeader && !o.foundIn(b) {
-		p.collected = collect(early, everybody)
+		p.collected = collect(early, allKinds)
 	}
 }
 

@@ -62,9 +62,8 @@ func checkName(name string) error {
 	return nil
 }
 
-// selfMetrics are there from when the registry is told to use a backend until it is closed: pages
-// of plain heap registries, as in tests, have nothing on them but what was declared and what went
-// wrong.
+// selfMetrics exist from when the registry is told to use a backend until it is closed. Pages of
+// plain heap registries, as in tests, show only what was declared and what went wrong.
 type selfMetrics struct {
 	seconds, bytes *Summary
 	errors         *Counter
@@ -92,8 +91,7 @@ func (r *Registry) startSelf() {
 	r.collectorsMu.Lock()
 	r.collectors = append(r.collectors, m.state)
 	r.collectorsMu.Unlock()
-	// So that they have a place in the backend before all others.
-	m.state.ask(context.Background(), r)
+	m.state.ask(context.Background(), r) // reserve room in the backend first
 	r.self.Store(m)
 }
 

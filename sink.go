@@ -19,7 +19,7 @@ import (
 // value for each label comes last, in the order in which the labels were given.
 type Sink struct {
 	reg      *Registry
-	instance bool // what is given is stored for this instance
+	process  bool // what is given is stored for this instance
 	own      bool // the families are the library's own
 	families []*collected
 	errs     []error
@@ -105,8 +105,8 @@ func (p *NumberWriter) PutNumber(n expo.Number, values ...string) {
 		p.f.fail("a %v has no start time", p.f.Type)
 	}
 	p.f.checkExemplars(n.Exemplar)
-	if p.s.instance && (n.Start != 0 || n.Time != 0 || n.Exemplar.Time != 0) {
-		p.f.failInstance()
+	if p.s.process && (n.Start != 0 || n.Time != 0 || n.Exemplar.Time != 0) {
+		p.f.failProcess()
 	}
 	p.f.put(p.s.reg, page.Row{Number: n}, values)
 }
@@ -202,10 +202,10 @@ func (p *SummaryWriter) PutDistribution(d expo.Distribution, values ...string) {
 }
 
 func (f *collected) putDistribution(s *Sink, d expo.Distribution, values []string) {
-	if s.instance && (d.Start != 0 || d.Time != 0 || d.Exemplars != nil || d.Native != nil) {
-		f.failInstance()
+	if s.process && (d.Start != 0 || d.Time != 0 || d.Exemplars != nil || d.Native != nil) {
+		f.failProcess()
 	}
-	if s.instance && d.Count >= backend.IntLimit {
+	if s.process && d.Count >= backend.IntLimit {
 		f.fail("the count %d is not below 2^62", d.Count)
 	}
 	f.put(s.reg, page.Row{Dist: d}, values)
@@ -218,7 +218,7 @@ func (s *Sink) family(t expo.Type, name, help string, more any, labels []string)
 	s.families = append(s.families, f)
 	f.Def = backend.Family{Name: f.Name, Help: help, Kind: names.KindOf(t)}
 	switch {
-	case s.instance:
+	case s.process:
 		f.Def.Mode = backend.PerInstance
 	case t == expo.Untyped:
 		f.Def.Kind = backend.Gauge // which has the same rules
@@ -230,7 +230,7 @@ func (s *Sink) family(t expo.Type, name, help string, more any, labels []string)
 		f.Def.States = slices.Clone(more)
 	case []float64:
 		f.Bounds = slices.Clone(more)
-		if t == expo.Histogram || s.instance {
+		if t == expo.Histogram || s.process {
 			f.Def.Buckets = f.Bounds
 		} else if err := f.Def.CheckQuantiles(f.Bounds); err != nil {
 			f.fail("%w", err)
@@ -262,7 +262,7 @@ func (f *collected) fail(format string, args ...any) {
 	}
 }
 
-func (f *collected) failInstance() {
+func (f *collected) failProcess() {
 	f.fail("what a process collector gives must have neither times nor exemplars nor exponential buckets")
 }
 

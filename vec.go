@@ -37,18 +37,10 @@ type Vec[M Instrument] struct {
 	names []string // all, in the order in which they were declared
 	order []int    // places of names in the family's order
 
-	// How many values With takes if nothing has to be done to them; or -1.
-	fast   int
+	fast   int                   // number of values With looks up as they are; or -1
 	open   []int                 // places in the family's order of the values that With takes
 	fixed  []fixed               // values of the others, in the family's order
 	normal []func(string) string // in the family's order; nil if there is none
-}
-
-// fixed is the value of a label that With does not take; normalised.
-type fixed struct {
-	value string
-	set   bool
-	given bool // by Partial, not by Defaults
 }
 
 func newVec[M Instrument](f *series.Family, c common, names []string) (*Vec[M], error) {
@@ -76,19 +68,6 @@ func (v *Vec[M]) place(name string) int {
 		return v.order[i]
 	}
 	return -1
-}
-
-// settle derives the fields that depend on which labels are fixed.
-func (v *Vec[M]) settle() {
-	v.fast, v.open = len(v.names), nil
-	for i, at := range v.order {
-		if !v.fixed[at].set {
-			v.open = append(v.open, at)
-		}
-		if i != at || v.fixed[at].set || v.normal != nil {
-			v.fast = -1
-		}
-	}
 }
 
 // With returns the instrument for one value for each open label, in the order in which the labels
@@ -163,15 +142,6 @@ func (v *Vec[M]) withMany(values []string) (*M, error) {
 	return v.lookUp(full)
 }
 
-// start returns values for all labels, with the fixed ones filled in.
-func (v *Vec[M]) start() []string {
-	full := make([]string, len(v.fixed))
-	for i := range v.fixed {
-		full[i] = v.fixed[i].value
-	}
-	return full
-}
-
 // WithLabels returns the instrument for label values given by name, of labels that are not open,
 // too. It panics with an error that wraps ErrLabels if an open label is missing, for a name that is
 // no label, or if a value is not UTF-8; see TryWithLabels.
@@ -212,34 +182,34 @@ func (v *Vec[M]) TryWithLabels(l Labels) (*M, error) {
 	return m, err
 }
 
-// fits reports whether l has a value for all open labels, and no name that is none of v's.
-func (v *Vec[M]) fits(l Labels) bool {
-	given := 0
-	for i, name := range v.names {
-		if _, ok := l[name]; ok {
-			given++
-		} else if !v.fixed[v.order[i]].set {
-			return false
-		}
+// Declare makes the series of these label sets, which are given as for WithLabels, so that they are
+// shown at zero before anything happened. They do not count for MaxSeries. It returns v, and panics
+// as WithLabels does, having made none; see TryDeclare.
+func (v *Vec[M]) Declare(sets ...Labels) *Vec[M] {
+	if err := v.TryDeclare(sets...); err != nil {
+		panic(err)
 	}
-	return given == len(l)
+	return v
 }
 
-// complete returns the values of all labels in the family's order: clones of those in l,
-// normalised, and for the others the fixed ones. Whatever takes label sets by name is to use it, so
-// that all mean the same series.
-func (v *Vec[M]) complete(l Labels) []string {
-	full := v.start()
-	for i, name := range v.names {
-		if value, ok := l[name]; ok {
-			full[v.order[i]] = v.normalizeClone(v.order[i], value)
+// TryDeclare is Declare with an error in place of the panic.
+func (v *Vec[M]) TryDeclare(sets ...Labels) error {
+	all := make([][]string, len(sets))
+	for i, l := range sets {
+		if !v.fits(l) {
+			return v.wrongNames(l)
+		}
+		all[i] = v.complete(l)
+		if err := v.checkValues(all[i]); err != nil {
+			return err
 		}
 	}
-	return full
+	v.table.Pin(all)
+	return nil
 }
 
-// lookUp finds or makes the series for values in the family's order, which are normalised. It
-// clones what it keeps and what it reports, so that callers' arguments can stay on their stacks.
+// lookUp finds or makes the series for normalised values in the family's order. It clones what it
+// keeps and reports, so that callers' arguments can stay on their stacks.
 func (v *Vec[M]) lookUp(values []string) (*M, error) {
 	mark := v.table.Mark()
 	if e := v.table.Find(values); e != nil {

@@ -25,8 +25,8 @@ type Source struct {
 	Only *backend.Instance
 	Now  func() time.Time // for the windows of quantiles
 
-	// Quiet is a prefix of names. Families with such names are left out of the page without a word if
-	// they clash; "": none are.
+	// Quiet is a prefix of names. Families with such names are left out of the page without a
+	// word if they clash; "": none are.
 	Quiet string
 }
 

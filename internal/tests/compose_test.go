@@ -292,7 +292,8 @@ func TestIncludeLeader(t *testing.T) {
 	a.NewCounter("a_total", "A.", nil).Inc()
 	b.NewCounter("b_total", "B.", nil).Inc()
 	a.Include(b)
-	pageWith(t, b, &gotheus.WriteOptions{Scope: gotheus.ScopeLeader}) // b leads, e.g. by one earlier scrape of its own
+	// B leads, e.g. by one earlier scrape of its own.
+	pageWith(t, b, &gotheus.WriteOptions{Scope: gotheus.ScopeLeader})
 	if got := pageWith(t, a, &gotheus.WriteOptions{Scope: gotheus.ScopeLeader}); !strings.Contains(got, "a_total 1") {
 		t.Errorf("got %q", got)
 	}

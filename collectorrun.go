@@ -15,17 +15,15 @@ import (
 // after it has come, so that it shows what was so when it came: those that come during a run share
 // the next one.
 
-// collector is whatever is asked: a Collector, or a metric's function.
+// collector is a registered Collector, or the function of a metric.
 type collector struct {
-	// Whose prefix and constant labels it gets; nil: those of the registry that asks.
-	reg  *Registry
-	what string // it is, for the log
-	own  bool   // it is the registry's own
-	// It is asked from time to time, and what it gives is stored in the backend.
-	instance bool
-	collect  func(ctx context.Context, s *Sink) error
-	store    func(s *Sink) []error // of an instance's; storeMu is held
-	lost     func()                // store's opposite, after a failure; storeMu is held
+	reg     *Registry // gives prefix and constant labels; nil: the registry that runs it
+	what    string    // it is, for the log
+	own     bool      // it is the registry's own
+	process bool      // it is also run periodically, and its families are stored in the backend
+	collect func(ctx context.Context, s *Sink) error
+	store   func(s *Sink) []error // of an instance's; storeMu is held
+	lost    func()                // store's opposite, after a failure; storeMu is held
 
 	mu      sync.Mutex
 	current *run
@@ -46,7 +44,8 @@ type run struct {
 	cancel   func() // nil: it has not begun
 }
 
-// ask returns what a run makes, and gives up on it when ctx ends. The sink is shared.
+// ask joins a run, waits until it is done or ctx ends, and returns its sink, which other scrapes
+// share.
 func (c *collector) ask(ctx context.Context, r *Registry) (*Sink, error) {
 	mine, err := c.join(ctx, r)
 	if err != nil {
@@ -77,7 +76,7 @@ func (c *collector) join(ctx context.Context, r *Registry) (*run, error) {
 	}
 	mine := c.next
 	if mine == nil {
-		mine = &run{sink: &Sink{reg: cmp.Or(c.reg, r), instance: c.instance, own: c.own}, done: make(chan struct{})}
+		mine = &run{sink: &Sink{reg: cmp.Or(c.reg, r), process: c.process, own: c.own}, done: make(chan struct{})}
 	}
 	mine.waiting++
 	if d, ok := ctx.Deadline(); ok && d.After(mine.deadline) {
