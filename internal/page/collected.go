@@ -10,11 +10,11 @@ import (
 	"github.com/gotheus/gotheus/internal/backend"
 )
 
-// Collected is a family that a collector gave.
+// Collected is a family that a collector provides.
 type Collected struct {
 	expo.Family
-	Def  backend.Family // for its labels and states, and for storing it
-	Rows []Row          // in ascending order of label texts, after Sort
+	Def  backend.Family // has its labels and states, and defines how it is stored
+	Rows []Row          // in ascending order of label text, after Sort
 }
 
 // Row is a series of a collected family.
@@ -24,7 +24,7 @@ type Row struct {
 	Dist   expo.Distribution
 }
 
-// Sort sorts the rows, and returns an error if two have the same labels.
+// Sort sorts the rows by label text. It returns an error if two have the same labels.
 func (c *Collected) Sort() error {
 	slices.SortFunc(c.Rows, func(a, b Row) int { return strings.Compare(a.Labels, b.Labels) })
 	for i := 1; i < len(c.Rows); i++ {
@@ -35,10 +35,10 @@ func (c *Collected) Sort() error {
 	return nil
 }
 
-// Join returns the rows of c and of what another collector gave of the same family.
+// Join returns the rows of c together with another collector's rows of the same family.
 func (c *Collected) Join(other *Collected) ([]Row, error) {
 	if !c.Def.Alike(&other.Def) || c.Type != other.Type || c.Help != other.Help || !slices.Equal(c.Bounds, other.Bounds) {
-		return nil, errors.New("two collectors disagree about it")
+		return nil, errors.New("two collectors disagree about its definition")
 	}
 	all := *c
 	all.Rows = append(slices.Clone(c.Rows), other.Rows...)

@@ -1,5 +1,5 @@
-// Package page turns groups of living words and what collectors gave into the bytes of a page. It
-// knows no registry.
+// Package page encodes the groups of a backend, and the families of collectors, as the bytes of an
+// exposition, here called a page. It does not depend on registries.
 package page
 
 import (
@@ -17,7 +17,7 @@ import (
 	"github.com/gotheus/gotheus/internal/report"
 )
 
-// Source is a backend's groups in ascending order of names.
+// Source is the groups of a backend, in ascending order of name, and how to show them.
 type Source struct {
 	Groups []backend.Group
 	Hidden func(*backend.Family) bool // says which families are not to be shown; nil: none
@@ -30,24 +30,24 @@ type Source struct {
 	Quiet string
 }
 
-// Options say what a page is to show, and how.
+// Options select the contents and the format of a page.
 type Options struct {
 	Format expo.Format
 	Names  []string // of families or samples; none: all families
 	Log    *report.Log
 }
 
-// Page is what is needed to make one page. It is used again for the next.
+// Page is the state for making one page. Pages are pooled.
 type Page struct {
-	Families []Family // in ascending order of names, after Sort
+	Families []Family // in ascending order of name, after Sort
 
 	o       Options
 	shown   names.Shown
 	name    []byte // scratch
-	omitted error  // the first thing that was left out
+	omitted error  // why the first omission was made
 	joined  []index.Joined
 	joiner  index.Joiner
-	next    []int   // of each group, while several are merged
+	next    []int   // index of each group's next series while groups are merged
 	source  *Source // of the family that is being encoded
 	Reader
 	dist   expo.Distribution
@@ -55,12 +55,12 @@ type Page struct {
 
 	encoded  expo.Format
 	encoder  expo.Encoder // for the format encoded
-	noStarts bool         // the format does not show when series began
+	noStarts bool         // the format has no start times
 	buf      []byte
 }
 
-// Family is a family of a page: a collector's, or one or several groups of a backend that differ
-// only in label names and help.
+// Family is a family of a page: either a collector's, or groups of a backend with the same name
+// that differ only in label names and help.
 type Family struct {
 	expo.Family
 	groups    []index.Joined
@@ -72,14 +72,14 @@ var pages = sync.Pool{New: func() any {
 	return &Page{shown: make(names.Shown), name: make([]byte, 0, 256), buf: make([]byte, 0, pieceSize+8<<10)}
 }}
 
-// New returns an empty page. Release gives it back.
+// New returns an empty page. The caller must call Release after use.
 func New(o Options) *Page {
 	p := pages.Get().(*Page)
 	p.o = o
 	return p
 }
 
-// Release gives the page back. It must not be used any more.
+// Release returns the page to the pool. It must not be used afterwards.
 func (p *Page) Release() {
 	clear(p.Families)
 	p.Families = p.Families[:0]
@@ -93,19 +93,19 @@ func (p *Page) Release() {
 	pages.Put(p)
 }
 
-// Omitted returns the first thing that was left out, if there is any.
+// Omitted returns an error that describes the first omission, or nil if nothing was left out.
 func (p *Page) Omitted() error { return p.omitted }
 
-// Omit notes that something is missing, unless err is nil.
+// Omit records an omission. A nil error has no effect.
 func (p *Page) Omit(err error) {
 	if p.omitted == nil {
 		p.omitted = err
 	}
 }
 
-// AddGroups adds the families of a backend that are asked for. Of several with one name, the newest
-// is shown together with those that differ only in labels and help. It returns how many series of
-// the others are not shown.
+// AddGroups adds the selected families of a backend. If several groups have one name, the newest is
+// shown, together with those that differ from it only in labels and help. AddGroups returns the
+// number of series in the groups that are left out.
 func (p *Page) AddGroups(s *Source) (hidden int) {
 	groups := s.Groups
 	before := len(p.Families)
@@ -124,7 +124,7 @@ func (p *Page) AddGroups(s *Source) (hidden int) {
 				n := existingSeries(&groups[j])
 				if hidden += n; n > 0 {
 					p.o.Log.Log(slog.LevelWarn, "schema "+g.Name,
-						"programs disagree about a metric; the page shows what a live process declared last, the other keeps counting",
+						"programs disagree about a metric; the page shows the last definition by a live process; the others keep counting",
 						"metric", g.Name, "shown", describe(p.joined[first].Family), "hidden", describe(g), "series", n)
 					p.Omit(fmt.Errorf("programs disagree about %s", g.Name))
 				}
@@ -161,8 +161,8 @@ func (p *Page) AddGroups(s *Source) (hidden int) {
 	return hidden
 }
 
-// AddCollected adds the families of collectors that are asked for, unless they clash with a family
-// that is on the page. It returns how many were left out.
+// AddCollected adds the selected families of collectors, except those that clash with a family on
+// the page. It returns how many were left out because of a clash.
 func (p *Page) AddCollected(list []*Collected) (leftOut int) {
 	for _, c := range list {
 		f := Family{Family: c.Family, collected: c}
@@ -178,7 +178,7 @@ func (p *Page) AddCollected(list []*Collected) (leftOut int) {
 	return leftOut
 }
 
-// Sort brings the families into the order of the page.
+// Sort sorts the families by name.
 func (p *Page) Sort() {
 	slices.SortFunc(p.Families, func(a, b Family) int { return strings.Compare(a.Name, b.Name) })
 }
@@ -206,26 +206,26 @@ func (p *Page) leaveOut(f *Family, quietly bool) bool {
 	return false
 }
 
-// clash reports that a family, or a part of it, is not on the page.
+// clash logs and records that a family, or one of its groups, is left out.
 func (p *Page) clash(name, what string) {
 	p.o.Log.Log(slog.LevelError, "clash "+name, "a family was left out of the page", "metric", name, "clashes with", what)
 	p.Omit(fmt.Errorf("%s clashes with %s", name, what))
 }
 
-// help returns the help text of a family of the backend, where another process may have put
+// help returns the help text of a backend's family as valid UTF-8: another process may have written
 // anything.
 func (p *Page) help(f *backend.Family) string {
 	help := strings.ToValidUTF8(f.Help, "\ufffd")
 	if help != f.Help {
 		p.o.Log.Log(slog.LevelWarn, "help "+f.Name,
-			"a help text that another process has written is not UTF-8; the page shows it without what is wrong",
+			"a help text written by another process is not UTF-8; the page shows U+FFFD for the invalid bytes",
 			"metric", f.Name, "help", f.Help)
 	}
 	return help
 }
 
-// labelsClash reports whether labels of g could not be told apart on the page, from each other or
-// from those of the family's other groups.
+// labelsClash reports whether two label names of g are equal once escaped for the page, or all of
+// g's are equal to those of one of the family's other groups.
 func (p *Page) labelsClash(others []index.Joined, g *backend.Family) bool {
 	labels, escaping := g.Labels, p.o.Format.NameEscaping()
 	if g.Kind == backend.StateSet {
@@ -248,7 +248,7 @@ func (p *Page) labelsClash(others []index.Joined, g *backend.Family) bool {
 	return true
 }
 
-// existingSeries returns how many of a group's series were not deleted.
+// existingSeries returns the number of a group's series that are not deleted.
 func existingSeries(g *backend.Group) (n int) {
 	for i := range g.Series {
 		if g.Parts != nil && !backend.AllSealed(g.Parts[i].List()) || g.Parts == nil && !g.Family.Sealed(g.Series[i].Words) {
@@ -258,7 +258,7 @@ func existingSeries(g *backend.Group) (n int) {
 	return n
 }
 
-// describe says in what families of one name may differ so that they cannot be shown together.
+// describe lists the properties of a family that must be the same for groups to be shown together.
 func describe(f *backend.Family) string {
 	s := f.Kind.String()
 	if f.Mode != backend.Shared {
@@ -276,7 +276,7 @@ func describe(f *backend.Family) string {
 	return s
 }
 
-// classicGroups reports whether no label of a family's groups needs escaping.
+// classicGroups reports whether no label name of a family's groups needs escaping.
 func classicGroups(groups []index.Joined) bool {
 	for i := range groups {
 		if f := groups[i].Family; !names.Classic(f.Labels) || f.Kind == backend.StateSet && !names.Classic([]string{f.Name}) {

@@ -8,8 +8,8 @@ import (
 	"github.com/gotheus/gotheus/internal/word"
 )
 
-// Reader reads series whose words are being updated. It has what reading one series needs, and uses
-// it again for the next.
+// Reader reads series while their words are being updated. It holds buffers that it reuses from one
+// series to the next, and must not be used concurrently.
 type Reader struct {
 	Blocks []index.Block // of the series that is read next
 
@@ -17,10 +17,10 @@ type Reader struct {
 	buckets []sparse.Bucket
 	points  []point
 	native  expo.Native
-	fetched uint64 // of no meaning, see prefetch
+	fetched uint64 // meaningless, see prefetch
 }
 
-// point is how often a value was observed.
+// point is a value and the number of its observations.
 type point struct {
 	value float64
 	count uint64
@@ -28,12 +28,12 @@ type point struct {
 
 func (r *Reader) release() { clear(r.Blocks[:cap(r.Blocks)]) }
 
-// prefetched is how many series are prefetched at once.
+// prefetched is the number of series that are prefetched at once.
 const prefetched = 32
 
-// prefetch reads a little of each of some series that are about to be read, so that the processor
-// waits for the memory of all of them at the same time: rows, label texts and words of many series
-// are scattered, and in no cache.
+// prefetch touches the rows, label texts and words of series that are about to be read. They are
+// scattered in memory and in no cache; touching many in a row makes the processor wait for all of
+// them at the same time. The sum in fetched keeps the compiler from removing the reads.
 func (r *Reader) prefetch(list []*backend.Series) {
 	for _, s := range list {
 		r.fetched += uint64(len(s.Labels))
@@ -55,7 +55,7 @@ func start(f *backend.Family, w backend.Words) int64 {
 	return 0
 }
 
-// Counter reads a counter: its value is the sum of both results.
+// Counter reads a counter, whose value is the sum of both results.
 func Counter(f *backend.Family, w backend.Words) (whole uint64, rest float64) {
 	if f.Stripes != 0 {
 		return stripedCounter(f, w)

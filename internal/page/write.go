@@ -10,11 +10,11 @@ import (
 	"github.com/gotheus/gotheus/internal/word"
 )
 
-// pieceSize is how much of a page is sent at once, so that its beginning is on its way while the
-// rest is encoded.
+// pieceSize is the number of bytes after which a part of the page is written, so that its beginning
+// is on its way while the rest is encoded.
 const pieceSize = 32 << 10
 
-// Write encodes the page and writes it in pieces. It returns how many bytes it has written.
+// Write encodes the page and writes it in pieces. It returns the number of bytes written.
 func (p *Page) Write(ctx context.Context, w io.Writer) (size int, err error) {
 	e := p.takeEncoder()
 	buf := p.buf[:0]
@@ -55,8 +55,8 @@ func (p *Page) Write(ctx context.Context, w io.Writer) (size int, err error) {
 	return size, send(0)
 }
 
-// Walk gives an encoder the series of a family until done returns true. What the encoder appends is
-// dropped.
+// Walk passes the series of a family to an encoder until done returns true. It discards the
+// encoder's output.
 func (p *Page) Walk(f *Family, e expo.Encoder, done func() bool) {
 	if c := f.collected; c != nil {
 		for i := range c.Rows {
@@ -73,7 +73,8 @@ func (p *Page) Walk(f *Family, e expo.Encoder, done func() bool) {
 	}
 }
 
-// takeEncoder takes an encoder, if possible that of the page before.
+// takeEncoder returns the encoder of the previous page if the format is the same, or else a new
+// one.
 func (p *Page) takeEncoder() expo.Encoder {
 	f := p.o.Format
 	if p.encoder == nil || p.encoded != f {
@@ -81,8 +82,7 @@ func (p *Page) takeEncoder() expo.Encoder {
 	}
 	p.noStarts = !f.Created && f.Syntax != expo.OpenMetrics2 && f.Syntax != expo.Protobuf
 	e := p.encoder
-	// Until the page is complete: if it is not, the encoder is left in the middle of it.
-	p.encoder = nil
+	p.encoder = nil // Write stores it again after End: one that stops halfway is not reusable
 	return e
 }
 
@@ -115,7 +115,8 @@ func (p *Page) encode(dst []byte, e expo.Encoder, g *index.Joined, i int) []byte
 		Summary(&p.dist, s.Words)
 		if f.Sketch != nil {
 			p.Blocks = g.Blocks(p.Blocks[:0], s.Labels)
-			// The clock is read for each series: a page may take longer than a slot.
+			// The clock is read for each series: making the page may take longer than a
+			// slot.
 			p.quantiles(&p.dist, f, s.Words, f.Sketch.Epoch(p.source.Now()))
 		}
 	default:
@@ -132,20 +133,20 @@ func (p *Page) counterExemplar(g *index.Joined, s *backend.Series) {
 	p.readExemplars(g.Family, s.Words, func(_ int, e expo.Exemplar) { p.number.Exemplar = e })
 }
 
-// value appends a series that has only a value, which is 1 for an info. The states of a state set
-// are a series each.
+// value appends a series with a single value, which is always 1 for an info. It appends a state set
+// as one series per state.
 func (p *Page) value(dst []byte, e expo.Encoder, f *backend.Family, labels string, v float64) []byte {
 	switch f.Kind {
 	case backend.StateSet:
 		return encodeStates(dst, e, f, labels, backend.StateBits(v))
 	case backend.Info:
-		v = 1 // whatever another process has written
+		v = 1 // regardless of what another process has written
 	}
 	p.number = expo.Number{Float: v}
 	return e.Number(dst, labels, &p.number)
 }
 
-// series ranges over a family's series by label text: the group, and the place of the series in it.
+// series ranges over a family's series in order of label text. It yields a series' group and index.
 func (p *Page) series(f *Family) func(yield func(*index.Joined, int) bool) {
 	p.source = f.source
 	return func(yield func(*index.Joined, int) bool) {

@@ -11,14 +11,14 @@ import (
 	"github.com/gotheus/gotheus/internal/index"
 )
 
-// Timeout is what looking at a backend may take where nobody has said how long.
+// Timeout limits calls to a backend for which the caller gave no context.
 const Timeout = 10 * time.Second
 
-// Owns reports whether a series of the family is f's: another program may have other constant
-// labels.
+// Owns reports whether a series has f's constant labels. Other programs may store series of the
+// same family with different ones.
 func (f *Family) Owns(labels string) bool { return HasLabels(labels, f.Constant) }
 
-// HasLabels reports whether a label text has all of these labels.
+// HasLabels reports whether a label text contains all of these labels.
 func HasLabels(text string, labels Labels) bool {
 	if len(labels) == 0 {
 		return true
@@ -35,14 +35,14 @@ func HasLabels(text string, labels Labels) bool {
 	return found == len(labels)
 }
 
-// Delete deletes series by their label texts, for all processes, and forgets the instruments that
-// this process has of them. A kept one that is used again is listed again. It returns how many
-// there were; an error means that the backend may not have known of all.
+// Delete deletes the series whose label texts match, for all processes, and drops this process's
+// instruments for them. A retained instrument that is used again brings its series back. Delete
+// returns the number of series deleted; an error means that the backend may have missed some.
 func (f *Family) Delete(match func(labels string) bool) (int, error) {
 	b := f.Home.Current()
 	n, err := f.deleteFrom(b, match)
-	for now := f.Home.Current(); now != b; now = f.Home.Current() { // bound or closed meanwhile
-		b = now
+	for now := f.Home.Current(); now != b; now = f.Home.Current() {
+		b = now // the registry was bound or closed in the meantime
 		var more int
 		more, err = f.deleteFrom(b, match)
 		n += more
@@ -50,7 +50,7 @@ func (f *Family) Delete(match func(labels string) bool) (int, error) {
 	f.mu.Lock()
 	for labels := range f.idle {
 		if match(labels) {
-			delete(f.idle, labels) // a new life begins
+			delete(f.idle, labels) // if the series comes back, its TTL starts over
 		}
 	}
 	for m := range f.all() {
@@ -67,8 +67,8 @@ func (f *Family) Delete(match func(labels string) bool) (int, error) {
 	return n, err
 }
 
-// deleteFrom deletes series of a backend. Their further words go first: if they were left over by
-// somebody who is killed in between, they would count in the next life.
+// deleteFrom deletes series from a backend. Auxiliary families come first: if the process is killed
+// in between, blocks that outlived their series would count again when the series comes back.
 func (f *Family) deleteFrom(b *Binding, match func(labels string) bool) (int, error) {
 	var err error
 	if !f.Def.Parts() {
@@ -88,8 +88,8 @@ func (f *Family) deleteFrom(b *Binding, match func(labels string) bool) (int, er
 	return n, cmp.Or(more, err)
 }
 
-// drop forgets the instruments of those series that do not exist any more, whoever has deleted
-// them. It reports whether there were any.
+// drop removes the instruments of the selected series that this or another process has deleted. It
+// reports whether there were any.
 func (f *Family) drop(which func(*Series) bool) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -104,14 +104,14 @@ func (f *Family) drop(which func(*Series) bool) bool {
 	}
 	f.returned = slices.DeleteFunc(f.returned, func(m Instrument) bool { return !m.Series().placement.Load().listed })
 	f.counted -= f.table.prune()
-	f.full.Store(false) // perhaps
+	f.full.Store(false) // there may be room now; the next look-up finds out
 	f.age.Add(1)
 	return true
 }
 
-// dropped reports whether a series does not exist any more. Its instrument, which somebody may have
-// kept, gets sealed words of its own: its next update must come here, even if another instrument
-// has brought the series back, so that it is listed and moves along with the registry.
+// dropped reports whether a series was deleted. Callers may have retained its instrument, which
+// therefore gets sealed words of its own: its next update must go through Escape even if another
+// instrument has brought the series back, so that it is listed and moves along with the registry.
 func (f *Family) dropped(m Instrument) bool {
 	s := m.Series()
 	f.Home.Moves.Lock()
@@ -125,9 +125,9 @@ func (f *Family) dropped(m Instrument) bool {
 	return true
 }
 
-// expire deletes the series of f that have been idle for too long.
+// expire deletes these series of f, which have been idle for the TTL.
 func (f *Family) expire(labels map[string]bool) {
 	if _, err := f.Delete(func(l string) bool { return labels[l] }); err != nil {
-		f.Home.Log.Log(slog.LevelWarn, "expire "+f.Def.Name, "series could not be removed after their time to live", "metric", f.Def.Name, "error", err)
+		f.Home.Log.Log(slog.LevelWarn, "expire "+f.Def.Name, "series could not be removed after their TTL", "metric", f.Def.Name, "error", err)
 	}
 }

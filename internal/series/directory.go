@@ -11,10 +11,10 @@ import (
 	"github.com/gotheus/gotheus/internal/names"
 )
 
-// ErrConflict is wrapped by errors about a family that clashes with one that is there.
+// ErrConflict is wrapped by errors about a family that conflicts with a registered one.
 var ErrConflict = errors.New("gotheus: conflicting definition")
 
-// directory has the families of a registry.
+// directory holds the families of a registry.
 type directory struct {
 	mu     sync.Mutex
 	byName map[string]*Family   // by full name
@@ -22,7 +22,7 @@ type directory struct {
 	hidden map[string][]*Family // by schema: those that are not shown
 }
 
-// Families returns all families, also those that are hidden.
+// Families returns all families, including hidden ones.
 func (h *Home) Families() []*Family {
 	d := &h.directory
 	d.mu.Lock()
@@ -37,8 +37,8 @@ func (h *Home) Families() []*Family {
 	return list
 }
 
-// Enter takes a family into the directory and returns it, or the one that is there if they are
-// identical. The error wraps ErrConflict.
+// Enter adds a family to the directory and returns it. If an identical one is registered, Enter
+// returns that one. The error wraps ErrConflict.
 func (h *Home) Enter(f *Family) (*Family, error) {
 	f, isNew, err := h.directory.enter(f)
 	if err == nil && isNew {
@@ -58,7 +58,7 @@ func (d *directory) enter(f *Family) (_ *Family, isNew bool, err error) {
 			what = f.Differs(old)
 		}
 		if what == "" && f.Called && old.Called {
-			what = "another function gives its value: remove that one first, or choose another name"
+			what = "another function already provides its value: remove that one first, or choose another name"
 		}
 		if what != "" {
 			return nil, false, fmt.Errorf("%w: %s: %s", ErrConflict, def.Name, what)
@@ -73,7 +73,7 @@ func (d *directory) enter(f *Family) (_ *Family, isNew bool, err error) {
 	if again >= 0 {
 		old := d.hidden[schema][again]
 		if f.GivesTTL && old.TTL != f.TTL {
-			return nil, false, fmt.Errorf("%w: %s: it had a TTL of %v before it was hidden, not %v: give that one, or none", ErrConflict, def.Name, old.TTL, f.TTL)
+			return nil, false, fmt.Errorf("%w: %s: it had a TTL of %v before it was hidden, not %v: use the former TTL, or none", ErrConflict, def.Name, old.TTL, f.TTL)
 		}
 		if f.GivesMax {
 			old.SetMax(f.Max())
@@ -102,8 +102,8 @@ func (d *directory) enter(f *Family) (_ *Family, isNew bool, err error) {
 	return f, true, nil
 }
 
-// Hide takes the family of that full name off pages and frees its names. It reports whether there
-// was one.
+// Hide removes the family with this full name from pages and frees its names. It reports whether
+// there was one. The family keeps its series, and Enter can bring it back.
 func (h *Home) Hide(name string) bool {
 	d := &h.directory
 	d.mu.Lock()
@@ -124,7 +124,7 @@ func (h *Home) Hide(name string) bool {
 	return true
 }
 
-// IsHidden returns a function that reports whether a family is hidden; nil: none is.
+// IsHidden returns a function that reports whether a family is hidden, or nil if none is.
 func (h *Home) IsHidden() func(*backend.Family) bool {
 	d := &h.directory
 	d.mu.Lock()
@@ -141,7 +141,7 @@ func (h *Home) IsHidden() func(*backend.Family) bool {
 	}
 }
 
-// SetCalled notes whether f's function is being called.
+// SetCalled records whether a function provides f's values at present.
 func (f *Family) SetCalled(called bool) {
 	d := &f.Home.directory
 	d.mu.Lock()

@@ -12,26 +12,27 @@ import (
 	"github.com/gotheus/gotheus/internal/names"
 )
 
-// Exemplars: an example of what was counted, for each bucket of a histogram and for each counter,
-// usually the id of a trace. They are in auxiliary families, whose series are made by the first
-// exemplar, and no plain update knows of them.
+// Exemplars, usually trace IDs, are stored one per bucket of a histogram and one per counter. They
+// are in auxiliary families whose series are created with the first exemplar, so that updates
+// without exemplars pay nothing for them.
 
-// exemplarSizes are the sizes of slots, in words: of most, and of what does not fit in these. The
-// larger one holds every exemplar there can be: 128 code points of 4 bytes, and as many times the 4
-// bytes around a label.
+// exemplarSizes are the sizes of a slot, in words. Most exemplars fit the smaller one. The larger
+// one holds any valid exemplar: 128 code points of 4 bytes, and 4 bytes of punctuation for each of
+// up to 128 labels.
 var exemplarSizes = [...]uint32{12, 128}
 
-// exemplarRetry is after how long a backend without room is asked again.
+// exemplarRetry is the interval between attempts to allocate slots in a backend that has no room.
 const exemplarRetry = 10 * time.Second
 
-// exemplars is where a series has its exemplars. It is replaced, never changed.
+// exemplars locates the exemplars of a series. It is immutable; a change replaces it.
 type exemplars struct {
 	start func() uint64
 	slots [len(exemplarSizes)]index.Block
 	retry [len(exemplarSizes)]time.Time
 }
 
-// Exemplify stores an exemplar, or drops it.
+// Exemplify stores an exemplar. It drops one that is invalid, logging why, and one for which there
+// is no room.
 func (s *Series) Exemplify(op string, slot int, v float64, labels Labels) {
 	f := s.Family()
 	if len(labels) == 0 || f.Def.Parts() {
@@ -59,21 +60,22 @@ func (s *Series) Exemplify(op string, slot int, v float64, labels Labels) {
 	}
 }
 
-// makeExemplars asks the backend for slots of a size class. Nil: there is no room.
+// makeExemplars allocates slots of a size class in the backend. It returns nil if there is no room.
 func (s *Series) makeExemplars(old *exemplars, class int, now time.Time) *exemplars {
 	if old != nil && now.Before(old.retry[class]) {
 		return nil
 	}
 	f := s.Family()
 	made, err := s.findExemplars(class, now)
-	if err != nil { // when no lock is held: a logger may count its lines
+	if err != nil { // logged without holding a lock: a logger may update metrics
 		f.Home.Log.Log(slog.LevelWarn, "exemplar room "+f.Def.Name, "exemplars are dropped: the backend has no room for them", "metric", f.Def.Name, "error", err)
 		return nil
 	}
 	return made
 }
 
-// findExemplars is makeExemplars with the error.
+// findExemplars returns the slots of a size class, allocating them if need be. The result is nil if
+// the series is not in a backend or has moved in the meantime.
 func (s *Series) findExemplars(class int, now time.Time) (*exemplars, error) {
 	f := s.Family()
 	f.mu.Lock()
@@ -82,7 +84,7 @@ func (s *Series) findExemplars(class int, now time.Time) (*exemplars, error) {
 	at, words, labels := s.placement.Load(), s.Words(), s.storedLabels()
 	f.Home.Moves.Unlock()
 	if at.backend == nil {
-		return nil, nil // the series itself is on no page
+		return nil, nil // the series itself is not on any page
 	}
 	next := new(exemplars)
 	if at.exemplars != nil {
@@ -101,8 +103,10 @@ func (s *Series) findExemplars(class int, now time.Time) (*exemplars, error) {
 	next.start = start.Load
 	f.Home.Moves.Lock()
 	defer f.Home.Moves.Unlock()
+	// Published only if the placement is still the one that the slots were allocated for:
+	// otherwise the series would refer to slots in a backend that it has left.
 	if s.placement.Load() != at {
-		return nil, err // the series has moved meanwhile
+		return nil, err
 	}
 	with := *at
 	with.exemplars = next
@@ -110,7 +114,7 @@ func (s *Series) findExemplars(class int, now time.Time) (*exemplars, error) {
 	return next, err
 }
 
-// exemplarFamily returns the auxiliary family for a size class. f.mu is held.
+// exemplarFamily returns the auxiliary family for a size class. The caller holds f.mu.
 func (f *Family) exemplarFamily(class int) *backend.Family {
 	if f.exemplarSlots[class] == nil {
 		f.exemplarSlots[class] = f.Def.With(backend.Block{Role: backend.ExemplarRole, Size: exemplarSizes[class]})
@@ -136,13 +140,14 @@ func exemplarText(labels Labels) (string, error) {
 	return text, err
 }
 
-// CheckEscaped finds names of an exemplar's labels that cannot be told apart in all formats.
+// CheckEscaped returns an error if some label names of an exemplar collide in a format that escapes
+// them.
 func CheckEscaped(labels []string) error {
 	if names.Classic(labels) {
 		return nil
 	}
 	if _, clash := names.Escaped(expo.Underscores, labels); clash != "" {
-		return fmt.Errorf("%w: of labels %q, two are the same, or one is __name__, to scrapers that take no other names than [a-zA-Z_][a-zA-Z0-9_]*",
+		return fmt.Errorf("%w: labels %q: two of them become equal, or one becomes __name__, when escaped for scrapers that accept only [a-zA-Z_][a-zA-Z0-9_]*",
 			backend.ErrExemplar, labels)
 	}
 	return nil

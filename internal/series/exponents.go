@@ -13,16 +13,17 @@ import (
 )
 
 // Exponential buckets of histograms and summaries: how an update finds its bucket, and where a
-// series goes on when its buckets are full.
+// series continues when its buckets are full.
 //
-// The first few buckets are among the words of the series. When they are all in use, the series
-// gets a block of more, in an auxiliary family: larger at first, and then, when there are as many
-// as there may be, of half the resolution, and so on. An instrument counts in the last block that
-// it has needed; those before it stay, and whoever still has them counts there. A reader adds up
-// all of them at the resolution of the coarsest. So nothing moves, nobody waits, and a writer that
-// is killed leaves nothing that is wrong.
+// The first few buckets are among the words of the series. When all of them are in use, the series
+// gets a further block in an auxiliary family. Blocks grow until the maximum number of buckets is
+// reached; each one after that has half the resolution of the one before. An instrument counts in
+// the last block that it has needed. Earlier blocks stay, and goroutines or processes that still
+// refer to them keep counting there. A reader adds up all blocks at the resolution of the coarsest.
+// Thus no count is ever moved, no update waits, and a process that is killed leaves a consistent
+// state.
 
-// exponential is where an instrument counts at present.
+// exponential is the block that an instrument counts in at present. It is immutable.
 type exponential struct {
 	scale  *sparse.Scale
 	zeroTo float64
@@ -34,12 +35,12 @@ type exponential struct {
 // Exponents is the part of an instrument that counts in exponential buckets.
 type Exponents struct {
 	at   atomic.Pointer[exponential] // nil: there are none
-	rest *exponentsRest              // nil: likewise
+	rest *exponentsRest              // nil if at is
 }
 
-// exponentsRest is what is not needed for an update.
+// exponentsRest holds what updates do not need.
 type exponentsRest struct {
-	blocks []index.Block // that the series goes on in; guarded by the registry's moveMu
+	blocks []index.Block // further blocks of the series; guarded by Home.Moves
 	left   []leftBuckets // to be carried over; guarded by the family's lock
 }
 
@@ -69,8 +70,8 @@ func (e *Exponents) Add(m Instrument, v float64, n uint64) {
 	}
 }
 
-// find returns the count that v belongs to; nil if there is no room for another bucket. A
-// coarseness other than 0 is to be kept after counting.
+// find returns the bucket of v, or nil if the block has no room for another one. If coarse is not
+// 0, the caller must record it with KeepCoarse after counting.
 func (x *exponential) find(v float64) (w *atomic.Uint64, coarse uint64) {
 	if math.Abs(v) <= x.zeroTo {
 		return x.block.Zero(), 0
@@ -89,7 +90,8 @@ func (e *Exponents) Quick(v float64) *atomic.Uint64 { return e.at.Load().quick(v
 // InUse reports whether there are exponential buckets.
 func (e *Exponents) InUse() bool { return e.at.Load() != nil }
 
-// quick is find for nearly all observations; nil says that it takes find. Nothing is to be kept.
+// quick is a fast path of find for nearly all observations. It returns nil if find is needed. There
+// is no coarseness to record.
 func (x *exponential) quick(v float64) *atomic.Uint64 {
 	if math.Abs(v) <= x.zeroTo {
 		return x.block.Zero()
@@ -97,7 +99,7 @@ func (x *exponential) quick(v float64) *atomic.Uint64 {
 	return x.block.Quick(x.scale, v)
 }
 
-// extend lets the instrument go on in the next block, since that of x is full.
+// extend moves the instrument to the next block because the block of x is full.
 func (e *Exponents) extend(m Instrument, x *exponential) {
 	f := m.Series().Family()
 	f.mu.Lock()
@@ -107,8 +109,9 @@ func (e *Exponents) extend(m Instrument, x *exponential) {
 	}
 }
 
-// next is extend under the family's lock. Where the backend has no room, the block becomes coarser
-// instead, until there is.
+// next opens the block after that of x. If the backend has no room for it, the present block takes
+// further observations at a coarser resolution until there is room. The caller holds the family's
+// lock.
 func (e *Exponents) next(m Instrument, x *exponential) bool {
 	s := m.Series()
 	f := s.Family()
@@ -119,7 +122,7 @@ func (e *Exponents) next(m Instrument, x *exponential) bool {
 	stuck := *x
 	stuck.stuck = true
 	f.Home.Moves.Lock()
-	if e.at.Load() == x {
+	if e.at.Load() == x { // otherwise the series has moved, and starts over in its new words
 		e.at.Store(&stuck)
 	}
 	f.Home.Moves.Unlock()
@@ -137,7 +140,7 @@ func (e *Exponents) next(m Instrument, x *exponential) bool {
 	return false
 }
 
-// open publishes the block after that of x.
+// open allocates the block after that of x and publishes it.
 func (e *Exponents) open(m Instrument, x *exponential) error {
 	s := m.Series()
 	f := s.Family()
@@ -159,7 +162,7 @@ func (e *Exponents) open(m Instrument, x *exponential) error {
 	f.openWindow(&next.block)
 	f.Home.Moves.Lock()
 	defer f.Home.Moves.Unlock()
-	if e.at.Load() == x {
+	if e.at.Load() == x { // otherwise the series has moved away from the block's backend
 		e.rest.blocks = append(e.rest.blocks, index.Block{Family: def, Words: words})
 		e.at.Store(next)
 	}
@@ -168,8 +171,9 @@ func (e *Exponents) open(m Instrument, x *exponential) error {
 
 var errLastBlock = errors.New("gotheus: there are no more blocks")
 
-// Move publishes the block among the words of a series, and takes along what is in those it leaves.
-// The registry's moveMu is held.
+// Move publishes the block among the new words of a series before it empties the old blocks: an
+// update that finds the seal there must already see the new block. What the old blocks held is kept
+// for carry. The caller holds Home.Moves.
 func (e *Exponents) Move(s *Series, to, from backend.Words) {
 	f := s.Family()
 	if f.scale == nil {
@@ -186,8 +190,9 @@ func (e *Exponents) Move(s *Series, to, from backend.Words) {
 	e.at.Store(x)
 	if from != nil {
 		since := uint64(0)
-		// What is older is in no quantile, and would count as observed now.
 		if s := f.Def.Sketch; s != nil {
+			// Older observations are outside the window; if carried, they would look
+			// new.
 			if now := s.Epoch(f.Home.Now()); now > 0 {
 				since = s.Oldest(now)
 			}
@@ -210,7 +215,8 @@ func (e *Exponents) leave(def *backend.Family, w backend.Words, since uint64) {
 	}
 }
 
-// carry counts what has been left. The family's lock is held.
+// carry counts the contents of the blocks that the series has left. The caller holds the family's
+// lock.
 func (e *Exponents) carry(m Instrument) {
 	if e.rest == nil {
 		return
@@ -226,10 +232,11 @@ func (e *Exponents) carry(m Instrument) {
 	e.rest.left = nil
 }
 
-// carryOne counts a bucket, or zeros. A series that is deleted meanwhile takes it along.
+// carryOne counts n observations of bucket b, or of zero if b is nil. If the series is deleted in
+// the meantime, they are deleted with it.
 func (e *Exponents) carryOne(m Instrument, coarse uint64, b *sparse.Bucket, n uint64) {
 	f := m.Series().Family()
-	if f.Def.Native != nil { // not to exceed what the count can be
+	if f.Def.Native != nil { // the total count must not exceed its limit
 		many := f.Def.Many(m.Series().Words())
 		had := min(word.Int(many), backend.IntLimit)
 		n = min(n, backend.IntLimit-had)
@@ -244,7 +251,7 @@ func (e *Exponents) carryOne(m Instrument, coarse uint64, b *sparse.Bucket, n ui
 		x = e.at.Load()
 		w, keep := x.block.Zero(), uint64(0)
 		if b != nil {
-			index := b.Index << b.Shift // the last one of the scale's in it
+			index := b.Index << b.Shift // the last bucket of the full scale within b
 			if w = x.block.Find(index, b.Negative); w == nil {
 				if !x.stuck {
 					e.next(m, x)
@@ -261,12 +268,12 @@ func (e *Exponents) carryOne(m Instrument, coarse uint64, b *sparse.Bucket, n ui
 	}
 }
 
-// sketchDoublings is how many times the positive observations of a summary can double before
-// quantiles become less exact: they can span nine orders of magnitude.
+// sketchDoublings is the range, in powers of two, that the positive observations of a summary can
+// span before its quantiles become less accurate: nearly nine orders of magnitude.
 const sketchDoublings = 29
 
-// levelsOf returns the auxiliary families in which a series of f goes on when its first buckets are
-// in use. The last one has room for all there can be.
+// levelsOf returns the auxiliary families in which a series of f continues when its first buckets
+// are in use. The last one has room for every possible bucket.
 func levelsOf(f *backend.Family) (levels []*backend.Family) {
 	var blocks []backend.Block
 	coarsest := sparse.CoarsestShift(max(f.PerDoubling(), 1))
@@ -275,7 +282,7 @@ func levelsOf(f *backend.Family) (levels []*backend.Family) {
 			blocks = append(blocks, b)
 		}
 	}
-	const all = 512 // at the coarsest shift there are not more
+	const all = 512 // all buckets that exist at the coarsest shift
 	switch {
 	case f.Native != nil:
 		shift, size := f.Shift(), backend.FirstBlock

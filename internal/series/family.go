@@ -14,56 +14,56 @@ import (
 	"github.com/gotheus/gotheus/internal/sparse"
 )
 
-// Family is a family of a registry with its series in this process. The exported fields never
-// change once it is entered into its home, but for what is said about Max and Called.
+// Family is a family of a registry with its series in this process. Its exported fields do not
+// change after Home.Enter, except for Called and the limit.
 type Family struct {
 	Home     *Home
 	Def      *backend.Family // with prefix and constant labels
 	Shared   Labels          // those of Constant that come from the registry, or a view of it
 	Constant Labels          // labels that are the same for all series
-	Open     []string        // labels that look-ups give, ascending
+	Open     []string        // labels that take values in look-ups, in ascending order
 	IsVec    bool
-	TTL      time.Duration // 0: series stay for ever
-	Source   string        // what gives the values if it is not updates; "": updates
-	Called   bool          // its function is being called; guarded by the directory's lock
+	TTL      time.Duration // 0: series never expire
+	Source   string        // what provides the values; "": updates
+	Called   bool          // a function provides the values; guarded by directory.mu
 
-	// Differs says in what the definition of f differs from a family with its name that is
-	// there; "" if in nothing. It is called while the directory is locked.
+	// Differs describes how the definition of f differs from that of a registered family with
+	// the same name; "" means not at all. It is called while the directory is locked.
 	Differs            func(old *Family) string
-	GivesTTL, GivesMax bool // the definition gives these, so that they are not just defaults
+	GivesTTL, GivesMax bool // the definition sets these explicitly
 
-	Observing any // what the instruments of the family share, of a type that only they know
+	Observing any // shared by the family's instruments; only they know the type
 
 	table  table
 	text   *lookup.Text
 	scale  *sparse.Scale     // of exponential buckets; nil: there are none
-	levels []*backend.Family // where a series goes on when its first buckets are in use
+	levels []*backend.Family // of the further blocks of buckets
 	epoch  atomic.Uint64     // of the last snapshots for quantiles
-	age    atomic.Uint64     // how often series have been deleted
+	age    atomic.Uint64     // number of times that series were deleted
 
-	mu sync.Mutex // held while series are made, moved or deleted
-	// Deleted series that somebody who had kept them has brought back.
-	returned      []Instrument
+	mu            sync.Mutex            // held while series are made, moved or deleted
+	returned      []Instrument          // deleted series brought back by a retained instrument
 	unplaced      *Placement            // of series that are being made
 	usual         *Placement            // of most others, see share
 	idle          map[string]*idleState // of series that may expire
-	pinned        map[string]bool       // label texts of series that stay whatever the TTL
+	pinned        map[string]bool       // label texts of series that are exempt from the TTL
 	exemplarSlots [len(exemplarSizes)]*backend.Family
-	postponedBy   error // why something was postponed; logged when mu is free
-	refusedBy     error // the limit that left no room for a series; logged when mu is free
+	postponedBy   error // why something was postponed; logged by unlock
+	refusedBy     error // why a series counts in the overflow series; logged by unlock
 	Limit
 }
 
-// table has the series of a family.
+// table holds the series of a family.
 type table interface {
-	// each yields all instruments, and reports whether it was not stopped.
+	// each yields all instruments. It returns false if yield did.
 	each(yield func(Instrument) bool) bool
-	// prune forgets the series that are no longer listed, and returns how many of these counted
-	// for the family's limit.
+	// prune removes the series that are no longer listed, and returns how many of them counted
+	// towards the family's limit.
 	prune() (counted int64)
 }
 
-// Prepare derives what follows from the exported fields. It is called once.
+// Prepare derives the unexported fields from the exported ones. It must be called once, before the
+// family is used.
 func (f *Family) Prepare() {
 	f.text = lookup.TextOf(f.Def.Labels, f.Constant)
 	if m := f.Def.PerDoubling(); m > 0 {
@@ -71,20 +71,20 @@ func (f *Family) Prepare() {
 	}
 }
 
-// Age grows when series are deleted.
+// Age increases whenever series are deleted. Caches of instruments compare it.
 func (f *Family) Age() uint64 { return f.age.Load() }
 
-// LabelText returns the label text of the series with these values, in the family's order.
+// LabelText returns the label text of the series with these values, given in the family's order.
 func (f *Family) LabelText(values []string) string { return f.text.Write(values) }
 
-// Lock returns the lock that is held while series are made.
+// Lock returns the lock that guards making series.
 func (f *Family) Lock() *sync.Mutex { return &f.mu }
 
-// Table returns f's table, which is of the kind that it was made with.
+// Table returns the table that NewTable or NewSampled has given f.
 func (f *Family) Table() any { return f.table }
 
-// all ranges over the family's series: those in its table, and those that were deleted and brought
-// back by somebody who had kept them. f.mu is held.
+// all ranges over the family's series: those in its table, and deleted ones that a retained
+// instrument has brought back. The caller holds f.mu.
 func (f *Family) all() iter.Seq[Instrument] {
 	return func(yield func(Instrument) bool) {
 		if !f.table.each(yield) {
@@ -98,7 +98,7 @@ func (f *Family) all() iter.Seq[Instrument] {
 	}
 }
 
-// Declare makes the family known to the backend, now or as soon as it has room.
+// Declare declares the family to the backend, or postpones that until the backend has room.
 func (f *Family) Declare() {
 	try := func() error { return f.Home.Current().Declare(f.Def) }
 	if err := try(); err != nil {
@@ -107,8 +107,8 @@ func (f *Family) Declare() {
 	}
 }
 
-// place gives a series words: those that the backend has for it, or private ones for as long as it
-// has none. f.mu is held, and is to be released by unlock.
+// place gives a series words in the backend, or private ones as long as the backend has no room.
+// The caller holds f.mu and must release it with unlock.
 func (f *Family) place(m Instrument) {
 	h, s := f.Home, m.Series()
 	f.Watch()
@@ -126,9 +126,11 @@ func (f *Family) place(m Instrument) {
 		h.Moves.Lock()
 		if b != nil && h.Current() != b {
 			h.Moves.Unlock()
-			continue // bound or closed meanwhile
+			continue // bound or closed in the meantime
 		}
-		if err != nil && !old.waiting { // before anybody can count in it: Flush must know
+		// Queued before put publishes the words: Flush must know of a series that may have
+		// counts.
+		if err != nil && !old.waiting {
 			f.postpone(err, func() error { return h.settle(m) })
 			f.postponedBy = err
 		}
@@ -139,9 +141,9 @@ func (f *Family) place(m Instrument) {
 	}
 }
 
-// firstCells is cells for a series that is new. In the registry's own heap, one that has never had
-// words has the row that pages walk in itself, and a counter also has room for the words: one
-// allocation in place of three. f.mu is held.
+// firstCells returns the words of a new series. In the registry's own heap, a series that has never
+// had words contains the row that pages walk, and a counter also the words: one allocation instead
+// of three. In other backends it is cells. The caller holds f.mu.
 func (f *Family) firstCells(b *Binding, m Instrument) (words backend.Words, refused bool, err error) {
 	s := m.Series()
 	if s.Row.Words != nil || !b.Local || f.Def.Parts() {
@@ -155,8 +157,8 @@ func (f *Family) firstCells(b *Binding, m Instrument) (words backend.Words, refu
 	return s.Row.Words, false, nil
 }
 
-// cells returns the words of a series or, if the backend's limit leaves no room for another label
-// set, those of the overflow series. f.mu is held.
+// cells returns the words of a series or, if the backend's limit of series is reached, those of the
+// overflow series. The caller holds f.mu.
 func (f *Family) cells(b *Binding, labels string) (words backend.Words, refused bool, err error) {
 	words, err = b.Cells(f.Def, labels)
 	if f.IsVec && errors.Is(err, backend.ErrLimit) {
@@ -168,9 +170,9 @@ func (f *Family) cells(b *Binding, labels string) (words backend.Words, refused 
 	return words, false, err
 }
 
-// setStart notes when a series began, which is now unless its words say so already: those of a
-// backend that has had it for longer keep its start, through restarts of the program, until it is
-// deleted.
+// setStart sets the start time of a series to now, unless its words have one: in a persistent
+// backend a series keeps its start across restarts of the program, until it is deleted. The
+// compare-and-swap makes the first of several processes win.
 func (f *Family) setStart(w backend.Words) {
 	start := f.Def.Start(w)
 	if start == nil || start.Load() != 0 {
@@ -181,8 +183,8 @@ func (f *Family) setStart(w backend.Words) {
 	}
 }
 
-// unlock releases f.mu after cells or place. They have something to log, and a logger may itself
-// make series of the family.
+// unlock releases f.mu after cells or place, and then logs what these have recorded: a logger may
+// itself make series of the family.
 func (f *Family) unlock() {
 	postponed, refused := f.postponedBy, f.refusedBy
 	f.postponedBy, f.refusedBy = nil, nil
@@ -195,11 +197,11 @@ func (f *Family) unlock() {
 	}
 }
 
-// logRefused counts and logs that a new series counts in the overflow series, since the backend has
-// no room for it by its limit.
+// logRefused counts and logs that a new series counts in the overflow series because the backend's
+// limit of series is reached.
 func (f *Family) logRefused(err error) {
 	f.Home.count(overflowedLookups, f)
 	f.Home.Log.Log(slog.LevelWarn, "limit "+f.Def.Name,
-		"the backend has no room for further series; they are counted in one overflow series",
+		"the backend's limit of series is reached; further label sets are counted in one overflow series",
 		"metric", f.Def.Name, "value of its labels", OverflowValue, "error", err)
 }

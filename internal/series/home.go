@@ -13,37 +13,35 @@ import (
 	"github.com/gotheus/gotheus/internal/retry"
 )
 
-// Home is what families need of the registry they belong to: the backend in use, the clock, the
-// log, and which other families there are. The zero value is ready and has a heap. Its exported
-// fields are set before it is used, but for those that are ready as they are.
+// Home is what families know of their registry: the backend in use, the clock, the log, and the
+// other families. The zero value is ready to use and has a heap. Exported fields other than Log,
+// Moves and Postponed must be set before use.
 type Home struct {
-	Prefix string           // of the library's own families
-	Labels Labels           // constant labels of the library's own families
-	Clock  func() time.Time // nil: time.Now
-	// Returns the exemplar for what happens in a context; nil: none.
-	Exemplar func(context.Context) Labels
-	NoFaults bool // leaves out the families that count what went wrong
+	Prefix   string                       // of the library's own families
+	Labels   Labels                       // constant labels of the library's own families
+	Clock    func() time.Time             // nil: time.Now
+	Exemplar func(context.Context) Labels // returns exemplar labels from a context; nil: none
+	NoFaults bool                         // leaves out the families that count faults
 
-	Log report.Log
-	// Held for the instructions in which one series moves, see the package.
-	Moves     sync.Mutex
+	Log       report.Log
+	Moves     sync.Mutex  // held briefly while one series moves, see the package comment
 	Postponed retry.Queue // families and series that the backend had no room for
 
 	bound     atomic.Pointer[Binding]
-	idle      periodic.Timer // looks for series whose time to live is over
-	windows   periodic.Timer // moves the windows of quantiles
+	idle      periodic.Timer // deletes series that have expired
+	windows   periodic.Timer // advances the windows of quantiles
 	directory directory
 	faults    faults
 }
 
-// Labels are label names with their values.
+// Labels maps label names to values.
 type Labels = map[string]string
 
-// Binding is a backend while a registry uses it.
+// Binding is a backend as one registry uses it.
 type Binding struct {
 	backend.Backend
-	Local  bool // the registry's own heap: nobody else sees these words
-	Number int  // tells live processes apart
+	Local  bool // the registry's own heap, which no other registry or process uses
+	Number int  // distinguishes live processes
 }
 
 // Bound returns b as a binding.
@@ -55,10 +53,11 @@ func Bound(b backend.Backend) *Binding {
 	return bound
 }
 
-// LocalHeap returns a heap of the registry's own.
+// LocalHeap returns a new heap for one registry.
 func LocalHeap() *Binding { return &Binding{Backend: heap.New(), Local: true} }
 
-// Current returns the backend in use, at first a heap.
+// Current returns the backend in use. Until MoveAll, it is a heap. The compare-and-swap makes
+// concurrent first calls agree on one heap, and never replaces a backend that MoveAll has stored.
 func (h *Home) Current() *Binding {
 	if b := h.bound.Load(); b != nil {
 		return b
@@ -83,23 +82,24 @@ func (h *Home) since(start time.Time) float64 {
 	return time.Since(start).Seconds() // cheaper than time.Now().Sub
 }
 
-// zeroTimeLimit is how many seconds before now the zero time is taken for one that was never set.
-// The clock of a test may begin there.
+// zeroTimeLimit is the number of seconds after which the zero time counts as a time that was never
+// set rather than as a start: the clock of a test may begin at the zero time.
 const zeroTimeLimit = 1e9
 
-// Since returns the seconds that have passed since start by the registry's clock. If start cannot
-// be right, that is 0, and reported: the event has happened, whatever its time was.
+// Since returns the seconds that have passed since start by the registry's clock. If start is in
+// the future or was never set, Since reports that and returns 0, so that the event itself still
+// counts.
 func (f *Family) Since(op string, start time.Time) float64 {
 	v := f.Home.since(start)
 	if v < 0 || v > zeroTimeLimit && start.IsZero() {
-		f.report("a time was taken for 0", op, start,
+		f.report("an invalid duration was counted as 0", op, start,
 			"the start must be a time by the registry's clock, and not be later than now")
 		return 0
 	}
 	return v
 }
 
-// ExemplarOf returns the labels of the exemplar for what happens in ctx; none if there is none.
+// ExemplarOf returns the exemplar labels that the registry derives from ctx, if any.
 func (h *Home) ExemplarOf(ctx context.Context) Labels {
 	if h.Exemplar == nil {
 		return nil
@@ -107,7 +107,8 @@ func (h *Home) ExemplarOf(ctx context.Context) Labels {
 	return h.Exemplar(ctx)
 }
 
-// nanoseconds returns t in nanoseconds since 1970, or 0 if it is before that or centuries after.
+// nanoseconds returns t in nanoseconds since 1970, or 0 if it is earlier than that or too late for
+// an int64.
 func nanoseconds(t time.Time) int64 {
 	const maxSeconds = (1<<63 - 1) / int64(time.Second)
 	if s := t.Unix(); s < 0 || s >= maxSeconds {

@@ -7,34 +7,35 @@ import (
 	"github.com/gotheus/gotheus/internal/backend"
 )
 
-// OverflowValue is the value of all labels of the series that a look-up returns when its family has
-// as many series as it may have.
+// OverflowValue is the value of all labels of the overflow series, which look-ups return when a
+// family has reached its limit of series.
 const OverflowValue = backend.OverflowValue
 
 // Limit is a family's limit of series from look-ups. Once it is reached, a look-up that finds
-// nothing learns so from one atomic load: it may be one of very many, made by somebody who means no
-// good.
+// nothing needs only one atomic load to return the overflow series: it may be one of very many that
+// an attacker causes.
 type Limit struct {
-	max     atomic.Int64 // negative: none
+	max     atomic.Int64 // negative: no limit
 	counted int64        // series that look-ups have made; guarded by the family's lock
-	full    atomic.Bool  // counted has reached max: no more are made
+	full    atomic.Bool  // counted has reached max: look-ups make no more series
 
 	overflowed atomic.Pointer[tally] // nil: not counted
 }
 
-// Max returns the limit; negative: there is none.
+// Max returns the limit. A negative one means that there is none.
 func (l *Limit) Max() int64 { return l.max.Load() }
 
-// SetMax sets another limit.
+// SetMax replaces the limit.
 func (l *Limit) SetMax(n int64) {
 	l.max.Store(n)
 	l.full.Store(false)
 }
 
-// becomeFull is called by the first look-ups that find the family full.
+// becomeFull is called by look-ups that find the limit reached before full is set. It sets full
+// last, so that look-ups that take the fast path find the tally.
 func (f *Family) becomeFull() {
 	if f.drop(func(*Series) bool { return true }) {
-		return // other processes have deleted some
+		return // other processes have deleted some, which makes room
 	}
 	f.overflowed.Store(f.Home.tallyOf(overflowedLookups, f))
 	f.mu.Lock()
@@ -43,7 +44,7 @@ func (f *Family) becomeFull() {
 	}
 	f.mu.Unlock()
 	f.Home.Log.Log(slog.LevelWarn, "overflow "+f.Def.Name,
-		"a family has as many series as it may have; others are counted in one overflow series",
+		"a family has reached its limit of series; further label sets are counted in one overflow series",
 		"metric", f.Def.Name, "max", f.max.Load(), "value of its labels", OverflowValue)
 }
 

@@ -7,7 +7,7 @@ import (
 	"github.com/gotheus/gotheus/internal/backend"
 )
 
-// What docs/distributions.md says of memory.
+// The sizes must be those that docs/distributions.md states.
 func TestMemoryOfASeries(t *testing.T) {
 	t.Parallel()
 	native := &Family{Def: &backend.Family{Name: "native", Kind: backend.Histogram,
@@ -34,7 +34,7 @@ func TestMemoryOfASeries(t *testing.T) {
 			n += 8 * f.Words()
 		}
 		if n > c.most || n < c.most*9/10 {
-			t.Errorf("%s with %d blocks: %d bytes, documented are %d", c.f.Def.Name, c.levels, n, c.most)
+			t.Errorf("%s with %d blocks: %d bytes, documented as %d", c.f.Def.Name, c.levels, n, c.most)
 		}
 	}
 }

@@ -13,12 +13,13 @@ import (
 
 const retryFirst, retryLast = 5 * time.Millisecond, 5 * time.Second
 
-// OwnPrefix is reserved for the library's own families.
+// OwnPrefix begins the names of the library's own families and is reserved for them.
 const OwnPrefix = "gotheus_"
 
-// MoveAll moves everything to another backend. New series go there from the first instruction on. A
-// series that is being made for the old one meanwhile is in its family's list before the family's
-// lock is free. Lines for the log wait for h.Log.Release.
+// MoveAll moves all series to another backend. It publishes the backend before it lists the series
+// of each family: a series is either made in the new backend, or it is in its family's list by the
+// time that MoveAll gets the family's lock, and moves with the others. Log lines wait for
+// h.Log.Release.
 func (h *Home) MoveAll(to *Binding) {
 	h.Log.Hold()
 	h.Current()
@@ -26,12 +27,13 @@ func (h *Home) MoveAll(to *Binding) {
 	h.bound.Store(to)
 	h.Moves.Unlock()
 	families := h.Families()
-	// If there is not room for all, at least the families that say so have some.
+	// The library's own families come first: if there is no room for all, they must be able to
+	// say so.
 	slices.SortStableFunc(families, func(a, b *Family) int { return cmp.Compare(b.rank(), a.rank()) })
 	for _, f := range families {
 		f.Declare()
 		f.mu.Lock()
-		f.usual = nil // it would keep the backend that is left, with all that is in it
+		f.usual = nil // it would keep the old backend and all its words in memory
 		list := slices.Collect(f.all())
 		f.mu.Unlock()
 		for _, m := range list {
@@ -43,7 +45,7 @@ func (h *Home) MoveAll(to *Binding) {
 	}
 }
 
-// rank is 1 for the library's own families.
+// rank is 1 for the library's own families and 0 for others.
 func (f *Family) rank() int {
 	if strings.HasPrefix(f.Def.Name, f.Home.Prefix+OwnPrefix) {
 		return 1
@@ -51,21 +53,21 @@ func (f *Family) rank() int {
 	return 0
 }
 
-// settle moves a series to the backend in use, if it is not there.
+// settle moves a series to the backend in use, unless it is there already.
 func (h *Home) settle(m Instrument) error {
 	s := m.Series()
 	f := s.Family()
-	f.mu.Lock() // so that it is not deleted meanwhile
+	f.mu.Lock() // keeps the series from being dropped in the meantime
 	defer f.unlock()
 	for s.placement.Load().listed {
 		b := h.Current()
 		words, refused, err := f.cells(b, s.Row.Labels)
 		if err != nil {
-			s.setWaiting(true) // the caller has it tried again
+			s.setWaiting(true) // the caller queues another attempt
 			return err
 		}
 		h.Moves.Lock()
-		settled := h.Current() == b // neither bound nor closed meanwhile
+		settled := h.Current() == b // neither bound nor closed in the meantime
 		if at := s.placement.Load(); settled && at.backend != b {
 			var from backend.Words
 			if at.isPrivate() {
@@ -86,9 +88,9 @@ func (h *Home) settle(m Instrument) error {
 	return nil
 }
 
-// postpone has try called again until it succeeds. Until then the family's new series count in the
-// heap and are on no page, since pages of different processes must agree. It may be called under
-// any lock; logPostponed is to follow when none is held.
+// postpone queues try to be called until it succeeds. Until then the family's new series count in
+// the heap and are not on any page, since the pages of all processes must agree. postpone may be
+// called under any lock; the caller must call logPostponed once it holds none.
 func (f *Family) postpone(err error, try func() error) {
 	f.Home.Postponed.Add(func(context.Context) error { return try() }, err, retryFirst, retryLast)
 }
@@ -97,9 +99,9 @@ func (f *Family) postpone(err error, try func() error) {
 func (f *Family) logPostponed(err error) {
 	cause := "postpone " + f.Def.Name
 	if f.rank() > 0 {
-		cause = "postpone own" // one line for all of them
+		cause = "postpone own" // one line for all of the library's families
 	}
 	f.Home.Log.Log(slog.LevelWarn, cause,
-		"the backend has no room for a series; it counts in the heap, unseen, until there is room",
+		"the backend has no room for a series; it is counted in memory and not exposed until there is room",
 		"metric", f.Def.Name, "error", err)
 }

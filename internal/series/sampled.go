@@ -6,8 +6,8 @@ import (
 	"github.com/gotheus/gotheus/internal/word"
 )
 
-// Sampled is a family whose series are written as a whole, from what a collector gave about this
-// process. There is no instrument that code could update.
+// Sampled is the table of a family whose values a collector provides about this process. Each round
+// overwrites its series; there are no instruments that code could update.
 type Sampled struct {
 	family *Family
 	series map[string]*sampled // by label text; guarded by the family's lock
@@ -16,8 +16,8 @@ type Sampled struct {
 // sampled is a series of a sampled family.
 type sampled struct {
 	series Series
-	owner  any    // the collector that gives it
-	round  uint64 // of the owner, in which it gave the series last
+	owner  any    // the collector that provides it
+	round  uint64 // the owner's last round that included the series
 }
 
 func (m *sampled) Series() *Series       { return &m.series }
@@ -35,18 +35,18 @@ func (m *sampled) Move(to, from backend.Words) {
 	def.Seal(from)
 }
 
-// NewSampled gives f, which is prepared, a table of sampled series.
+// NewSampled gives f a table of sampled series. f must be prepared.
 func NewSampled(f *Family) { f.table = &Sampled{f, make(map[string]*sampled)} }
 
-// Value is what a collector gave of a series.
+// Value is a collector's value of a series.
 type Value struct {
 	Labels string
 	Number float64
 	Dist   *expo.Distribution // of histograms and summaries
 }
 
-// Write sets a series, which belongs to owner from now on. It reports whether the series is new,
-// and false for ok if it belongs to another owner.
+// Write sets a series, which from now on belongs to owner. It reports whether the series is new. If
+// the series belongs to another owner, ok is false.
 func (t *Sampled) Write(owner any, round uint64, v *Value) (isNew, ok bool) {
 	f := t.family
 	f.mu.Lock()
@@ -68,7 +68,7 @@ func (t *Sampled) Write(owner any, round uint64, v *Value) (isNew, ok bool) {
 	return isNew, true
 }
 
-// Forget takes the series of owner off the page that were not written in this round.
+// Forget removes the series of owner that were not written in this round from the page.
 func (t *Sampled) Forget(owner any, round uint64) {
 	t.family.Vanish(func(i Instrument) bool {
 		m := i.(*sampled)
@@ -116,7 +116,8 @@ func store(def *backend.Family, words backend.Words, v *Value) {
 	}
 }
 
-// Vanish takes this process's part of series off the page, until they are written again.
+// Vanish removes this process's part of the selected series from the page until they are written
+// again.
 func (f *Family) Vanish(which func(Instrument) bool) {
 	some := false
 	f.mu.Lock()

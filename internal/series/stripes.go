@@ -7,16 +7,17 @@ import (
 	"github.com/gotheus/gotheus/internal/spread"
 )
 
-// Stripes are the words of a series that has several copies of them. An update finds its own: that
-// of the processor it runs on, as far as there are as many. Each process begins with another one.
+// Stripes are the words of a series that has several copies of them. An update uses the stripe of
+// the processor that it runs on; if there are fewer stripes than processors, some share one. Each
+// process starts at a different stripe.
 type Stripes struct {
 	Words backend.Words
 	each  int // words from one stripe to the next
 	n     uint
-	first uint // below n
+	first uint // the process's first stripe, less than n
 }
 
-// stripesOf returns nil for families without stripes.
+// stripesOf returns the stripes in w, or nil if the family has none.
 func (f *Family) stripesOf(w backend.Words) *Stripes {
 	n := f.Def.Stripes
 	if n == 0 {
@@ -26,7 +27,7 @@ func (f *Family) stripesOf(w backend.Words) *Stripes {
 	return &Stripes{Words: w, each: f.Def.StripeWords(), n: uint(n), first: uint(first)}
 }
 
-// Offset returns where in Words an update finds its own stripe.
+// Offset returns the index in Words of the stripe that an update should use.
 func (s *Stripes) Offset() int {
 	i := s.first + uint(spread.Place())
 	spread.Free()

@@ -6,17 +6,16 @@ import (
 	"github.com/gotheus/gotheus/internal/lookup"
 )
 
-// Table has the instruments of a family, and finds them by label values.
+// Table holds the instruments of a family and finds them by label values.
 type Table[M any] struct {
 	lookup.Table[M]
 	family   *Family
 	core     func(*M) Instrument
-	overflow atomic.Pointer[lookup.Entry[M]] // also in the table; nil until it is needed
-	// Entries that do not count for the limit; guarded by the family's lock.
-	free map[*lookup.Entry[M]]bool
+	overflow atomic.Pointer[lookup.Entry[M]] // also in the table; nil until needed
+	free     map[*lookup.Entry[M]]bool       // exempt from the limit; guarded by Family.mu
 }
 
-// NewTable gives f, which is prepared, its table. labels returns the label text of an instrument,
+// NewTable gives f a table. f must be prepared. labels returns the label text of an instrument, and
 // core the instrument as this package sees it.
 func NewTable[M any](f *Family, labels func(*M) string, core func(*M) Instrument) *Table[M] {
 	t := &Table[M]{family: f, core: core}
@@ -25,19 +24,19 @@ func NewTable[M any](f *Family, labels func(*M) string, core func(*M) Instrument
 	return t
 }
 
-// Mark is what a look-up remembers of the time before its search.
+// Mark is the state of a table before a search.
 type Mark[M any] struct {
 	full  bool
 	state lookup.State[lookup.Entry[M]]
 }
 
-// Mark is called before Find: whoever sees that the family is full sees all entries that were made
-// before that.
+// Mark must be called before Find. The order matters: full is set after the last entry was added,
+// so that a look-up that sees it and then finds nothing knows that the entry does not exist.
 func (t *Table[M]) Mark() Mark[M] { return Mark[M]{t.family.full.Load(), t.State()} }
 
-// Make returns the instrument for values in the family's order, which Find has not found since
-// mark. It makes it, or returns the overflow series if there are as many as there may be. It does
-// not keep the values.
+// Make returns the instrument for values, in the family's order, that Find has not found since
+// mark. Unless another goroutine has made it by now, Make makes it, or returns the overflow series
+// if the limit is reached. It does not retain the slice of values.
 func (t *Table[M]) Make(values []string, mark Mark[M]) *M {
 	f := t.family
 	if mark.full {
@@ -59,8 +58,8 @@ func (t *Table[M]) Make(values []string, mark Mark[M]) *M {
 	return m
 }
 
-// Pin makes the series with these values, if there are none, and keeps them from expiring. They do
-// not count for the limit.
+// Pin makes the series with these values, unless they exist, and keeps them from expiring. They do
+// not count towards the limit.
 func (t *Table[M]) Pin(all [][]string) {
 	f := t.family
 	f.mu.Lock()
@@ -87,8 +86,8 @@ func (t *Table[M]) find(values []string) *M {
 	return nil
 }
 
-// uncounted returns a series that does not count for the limit if it is new. The family's lock is
-// held.
+// uncounted returns the series with these values. If it makes one, that does not count towards the
+// limit. The caller holds the family's lock.
 func (t *Table[M]) uncounted(values []string) *M {
 	if m := t.find(values); m != nil {
 		return m
@@ -96,8 +95,9 @@ func (t *Table[M]) uncounted(values []string) *M {
 	return t.create(values, false)
 }
 
-// create makes a series that does not exist. It returns nil if the series counts for the limit and
-// there are too many of these. The family's lock is held.
+// create makes a series that does not exist. If counts is set and the limit is reached, it returns
+// nil. It adds the entry last, so that look-ups only find series that have words. The caller holds
+// the family's lock.
 func (t *Table[M]) create(values []string, counts bool) *M {
 	f := t.family
 	if counts {
@@ -120,7 +120,7 @@ func (t *Table[M]) create(values []string, counts bool) *M {
 	return &e.M
 }
 
-// overflowSeries returns the overflow series for a look-up, and counts it.
+// overflowSeries returns the overflow series and counts the look-up that gets it.
 func (t *Table[M]) overflowSeries() *M {
 	if c := t.family.overflowed.Load(); c != nil {
 		c.add()

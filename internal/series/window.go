@@ -10,7 +10,7 @@ import (
 	"github.com/gotheus/gotheus/internal/sparse"
 )
 
-// openWindow lets the window of a block that the series begins to count in begin, or go on.
+// openWindow advances the window of a block that the series is about to count in.
 func (f *Family) openWindow(b *sparse.Block) {
 	if f.Def.Sketch == nil {
 		return
@@ -20,9 +20,9 @@ func (f *Family) openWindow(b *sparse.Block) {
 	}
 }
 
-// AdvanceWindows takes the snapshots that are due, in the words that this process counts in. What
-// Walk has are copies where a store is between processes, and may lack something elsewhere; and
-// whoever else counts in a series does the same.
+// AdvanceWindows takes the snapshots that are due in the words that this process counts in. It does
+// not use Walk, which returns copies if the backend is a store, and may not have all blocks of
+// other backends. Other processes take the snapshots of the words that they count in.
 func (h *Home) AdvanceWindows(now time.Time) {
 	for _, f := range h.Families() {
 		if f.Def.Sketch == nil {
@@ -47,14 +47,13 @@ func (h *Home) AdvanceWindows(now time.Time) {
 	}
 }
 
-// Blocks returns the blocks of m besides its words, also those that others have made where these
-// share words with it. Home.Moves is held.
+// Blocks returns the blocks of m besides its words. If processes share the words, that includes the
+// blocks that others have made. The caller holds Home.Moves.
 func Blocks(m Instrument) []index.Block {
 	s := m.Series()
 	f, home := s.Family(), s.placement.Load().backend
-	// What Walk has there is a copy, with what this process has.
 	if home == nil || f.scale == nil || backend.IsRemote(home.Backend) {
-		return furtherBlocks(m)
+		return furtherBlocks(m) // a remote backend walks copies, which include these blocks
 	}
 	all := slices.Clone(furtherBlocks(m)) // Walk may not have them yet
 	labels := s.storedLabels()

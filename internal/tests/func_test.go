@@ -61,7 +61,7 @@ func TestFuncDefinitions(t *testing.T) {
 	r.NewGaugeFunc("taken", "T.", nil, f)
 	r.NewCounter("code_total", "C.", nil)
 	for want, err := range map[string]error{
-		"another function gives its value": second(gotheus.TryNewFunc[gotheus.Gauge](r, "taken", "T.", nil, f)),
+		"another function already provides its value": second(gotheus.TryNewFunc[gotheus.Gauge](r, "taken", "T.", nil, f)),
 		"a function gives its values already, not code": second(gotheus.TryNew[gotheus.Gauge](r, "taken", "T.",
 			&gotheus.GaugeOptions{Mode: gotheus.ModePerProcess})),
 		"code gives its values already, not a function": second(gotheus.TryNewFunc[gotheus.Counter](r, "code_total", "C.", nil, f)),

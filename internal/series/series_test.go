@@ -1,0 +1,105 @@
+package series
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/gotheus/gotheus/internal/backend"
+	"github.com/gotheus/gotheus/internal/word"
+)
+
+// testFamily returns a family of h, with tallies as its table, that is not entered.
+func testFamily(h *Home, kind backend.Kind, name string) (*Family, *tallies) {
+	f := &Family{Home: h, Def: &backend.Family{Name: name, Help: "H.", Kind: kind}}
+	f.Differs = func(old *Family) string {
+		if f.Def.Kind != old.Def.Kind {
+			return "it has another kind"
+		}
+		return ""
+	}
+	t := &tallies{family: f, byMetric: make(map[string]*tally)}
+	f.table = t
+	f.Prepare()
+	return f, t
+}
+
+// Hiding a family frees its names, and entering it again returns the same family.
+func TestEnterAndHide(t *testing.T) {
+	t.Parallel()
+	h := new(Home)
+	counter, _ := testFamily(h, backend.Counter, "requests_total")
+	same, _ := testFamily(h, backend.Counter, "requests_total")
+	other, _ := testFamily(h, backend.Gauge, "requests_total")
+	gauge, _ := testFamily(h, backend.Gauge, "requests") // the counter's name in OpenMetrics
+	enter := func(f, want *Family) {
+		t.Helper()
+		got, err := h.Enter(f)
+		if got != want || errors.Is(err, ErrConflict) != (want == nil) {
+			t.Errorf("%v %s: got %p and error %v, want %p", f.Def.Kind, f.Def.Name, got, err, want)
+		}
+	}
+	enter(counter, counter)
+	enter(same, counter)
+	enter(other, nil)
+	enter(gauge, nil)
+	if h.IsHidden() != nil {
+		t.Error("a family is hidden before Hide")
+	}
+	if !h.Hide("requests_total") || h.Hide("requests_total") {
+		t.Error("Hide does not report whether there was a family")
+	}
+	if hidden := h.IsHidden(); hidden == nil || !hidden(counter.Def) || hidden(gauge.Def) {
+		t.Error("not exactly the hidden family is reported as hidden")
+	}
+	enter(gauge, gauge)
+	enter(counter, nil)
+	h.Hide("requests")
+	enter(same, counter)
+	if hidden := h.IsHidden(); hidden == nil || hidden(counter.Def) {
+		t.Error("the family that came back is still hidden")
+	}
+}
+
+// value returns the value of a backend's only series, and whether it exists.
+func value(b *Binding) (n uint64, exists bool) {
+	for _, g := range b.Walk() {
+		for i, s := range g.Series {
+			n, exists = word.Int(&s.Words[backend.CounterInt]), g.Exists(i)
+		}
+	}
+	return n, exists
+}
+
+// A tally moves with its value and keeps counting, and a deleted series comes back from zero.
+func TestMoveAndDelete(t *testing.T) {
+	t.Parallel()
+	h := new(Home)
+	f, tallies := testFamily(h, backend.Counter, "moves_total")
+	if _, err := h.Enter(f); err != nil {
+		t.Fatal(err)
+	}
+	c := tallies.find("")
+	for range 3 {
+		c.add()
+	}
+	old, to := c.series.Words(), LocalHeap()
+	h.MoveAll(to)
+	h.Log.Release()
+	if n, exists := value(to); n != 3 || !exists || !f.Def.Sealed(old) {
+		t.Errorf("moved with value %d, exists %v, old words sealed %v", n, exists, f.Def.Sealed(old))
+	}
+	c.add()
+	if n, _ := value(to); n != 4 {
+		t.Errorf("the value is %d after another update, want 4", n)
+	}
+	if n, err := f.Delete(func(string) bool { return true }); n != 1 || err != nil {
+		t.Errorf("deleted %d series: %v", n, err)
+	}
+	if _, exists := value(to); exists {
+		t.Error("the series exists after Delete")
+	}
+	c.add()
+	if n, exists := value(to); n != 1 || !exists {
+		t.Errorf("the value is %d after the series came back, exists %v, want 1", n, exists)
+	}
+}
