@@ -69,7 +69,17 @@ func (r *Registry) Include(other *Registry) (remove func()) {
 }
 
 // included returns the registries that are on r's pages besides r, each once.
-func (r *Registry) included() (all []*Registry) {
+func (r *Registry) included() []*Registry {
+	r.collectorsMu.Lock()
+	none := len(r.includes) == 0
+	r.collectorsMu.Unlock()
+	if none { // which costs no allocation
+		return nil
+	}
+	return r.allIncluded()
+}
+
+func (r *Registry) allIncluded() (all []*Registry) {
 	var add func(from *Registry)
 	add = func(from *Registry) {
 		from.collectorsMu.Lock()
@@ -107,8 +117,9 @@ func (p *part) shares(q *part) bool {
 	case p.binding.Backend == q.binding.Backend:
 		return true
 	}
-	// Two heaps have the same URL, and nothing in common.
-	return a != nil && b != nil && a.url && b.url && a.name == b.name && !strings.HasPrefix(a.name, "heap:")
+	// Two heaps have the same URL, and nothing in common; and what each has counted itself
+	// differs.
+	return p.o.Scope != ScopeOwn && a != nil && b != nil && a.url && b.url && a.name == b.name && !strings.HasPrefix(a.name, "heap:")
 }
 
 // lockNumbers counts registries, for the order in which scrapes lock them.

@@ -21,6 +21,7 @@ type given struct {
 	native                  *NativeOptions  // nil: not given
 	summary                 *SummaryOptions // nil: Objectives are not given
 	labels                  bool
+	defaultMode             bool // the mode is a default, though not the zero one
 }
 
 func givenBy(options interface{ common() common }) given {
@@ -76,7 +77,7 @@ func differs(old, f *series.Family, g given) string {
 		return option("unit", fmt.Sprintf("%q", a.Unit), fmt.Sprintf("%q", b.Unit))
 	case b.Stripes != 0 && a.Stripes != b.Stripes:
 		return option("number of stripes", a.Stripes, b.Stripes)
-	case b.Mode != backend.Shared && a.Mode != b.Mode:
+	case b.Mode != backend.Shared && !g.defaultMode && a.Mode != b.Mode:
 		return option("mode", a.Mode, b.Mode)
 	case !slices.Equal(a.States, b.States):
 		return another("states", quoted(a.States), quoted(b.States))

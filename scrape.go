@@ -39,6 +39,9 @@ type WriteOptions struct {
 	Scope Scope
 }
 
+// wholePage are the default options, which nobody changes.
+var wholePage WriteOptions
+
 // WriteText writes the page in the text format 0.0.4. Collectors and the backend have ten seconds.
 func (r *Registry) WriteText(w io.Writer) error { return r.Write(context.Background(), w, nil) }
 
@@ -55,7 +58,7 @@ func (r *Registry) Write(ctx context.Context, w io.Writer, o *WriteOptions) (err
 	start, size := time.Now(), 0
 	defer func() { r.scraped(start, size, err) }()
 	if o == nil {
-		o = new(WriteOptions)
+		o = &wholePage
 	}
 	s, syncErr := r.scrape(ctx, o)
 	defer s.end()
@@ -103,7 +106,8 @@ type part struct {
 // was read before.
 func (r *Registry) scrape(ctx context.Context, o *WriteOptions) (s *scrape, err error) {
 	r = r.base()
-	s = &scrape{o: o, own: part{r: r}}
+	s = scrapes.Get().(*scrape)
+	s.o, s.own.r = o, r
 	s.page = page.New(page.Options{Format: o.Format, Names: o.Names, Log: &r.home.Log})
 	s.parts = append(s.few[:0], &s.own)
 	for _, other := range r.included() {
@@ -114,22 +118,13 @@ func (r *Registry) scrape(ctx context.Context, o *WriteOptions) (s *scrape, err 
 		s.deadline = time.Now().Add(series.Timeout)
 	}
 	s.early = s.deadline.Add(-time.Until(s.deadline) / 5)
-	s.each(func(p *part) {
-		p.scrape = s
-		p.r.applyEnv(ctx)
-		p.binding, p.sampledNew = p.r.home.Current(), p.r.sampledNew.Load()
-		// Waiting costs most of the time that a small page takes, so it is skipped in the
-		// heap.
-		if !p.binding.Local || p.r.hasCollectors() {
-			p.ask(ctx)
-		}
-	})
+	s.each(ctx, (*part).begin)
 	for _, p := range inLockOrder(s.parts) {
 		if err := p.lock(ctx); err != nil {
 			return s, err
 		}
 	}
-	s.each(func(p *part) { p.settle(ctx) })
+	s.each(ctx, (*part).settle)
 	for _, p := range s.parts {
 		if errors.Is(p.err, ErrScope) || errors.Is(p.err, ErrStale) {
 			return s, p.err
@@ -140,17 +135,33 @@ func (r *Registry) scrape(ctx context.Context, o *WriteOptions) (s *scrape, err 
 	return s, err
 }
 
+// scrapes are used again, so that a page of the heap allocates nothing.
+var scrapes = sync.Pool{New: func() any { return new(scrape) }}
+
 // each calls f for all parts, at once if there are several.
-func (s *scrape) each(f func(*part)) {
+func (s *scrape) each(ctx context.Context, f func(*part, context.Context)) {
+	for _, p := range s.parts {
+		p.scrape = s
+	}
 	if len(s.parts) == 1 {
-		f(s.parts[0])
+		f(s.parts[0], ctx)
 		return
 	}
 	var wait sync.WaitGroup
 	for _, p := range s.parts {
-		wait.Go(func() { f(p) })
+		wait.Go(func() { f(p, ctx) })
 	}
 	wait.Wait()
+}
+
+// begin gathers what can be had while the registry may still be bound to another backend.
+func (p *part) begin(ctx context.Context) {
+	p.r.applyEnv(ctx)
+	p.binding, p.sampledNew = p.r.home.Current(), p.r.sampledNew.Load()
+	// Waiting costs most of the time that a small page takes, so it is skipped in the heap.
+	if !p.binding.Local || p.r.hasCollectors() {
+		p.ask(ctx)
+	}
 }
 
 // compose puts the page together. The backend's families are the same on every page, so they win
@@ -180,6 +191,8 @@ func (s *scrape) end() {
 		}
 	}
 	s.page.Release()
+	*s = scrape{}
+	scrapes.Put(s)
 }
 
 // lock waits for a bind in progress; another one waits for the end of the scrape.
@@ -204,7 +217,7 @@ func (p *part) settle(ctx context.Context) {
 		p.binding, p.err = now, r.sync(rest, now, o.Scope)
 		cancel()
 	}
-	p.source.Hidden, p.source.Now = r.home.IsHidden(), r.home.Now
+	p.source.Hidden, p.source.Clock = r.home.IsHidden(), &r.home
 	if p != &p.own { // the page has such facts of the registry that it belongs to
 		p.source.Quiet = r.home.Prefix + series.OwnPrefix
 	}

@@ -22,8 +22,8 @@ type Source struct {
 	Groups []backend.Group
 	Hidden func(*backend.Family) bool // says which families are not to be shown; nil: none
 	// Whose parts are shown where each process has some; nil: those of all.
-	Only *backend.Instance
-	Now  func() time.Time // for the windows of quantiles
+	Only  *backend.Instance
+	Clock interface{ Now() time.Time } // of the windows of quantiles
 
 	// Quiet is a prefix of names. Families with such names are left out of the page without a
 	// word if they clash; "": none are.

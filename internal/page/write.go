@@ -117,7 +117,7 @@ func (p *Page) encode(dst []byte, e expo.Encoder, g *index.Joined, i int) []byte
 			p.Blocks = g.Blocks(p.Blocks[:0], s.Labels)
 			// The clock is read for each series: making the page may take longer than a
 			// slot.
-			p.quantiles(&p.dist, f, s.Words, f.Sketch.Epoch(p.source.Now()))
+			p.quantiles(&p.dist, f, s.Words, f.Sketch.Epoch(p.source.Clock.Now()))
 		}
 	default:
 		return p.value(dst, e, f, s.Labels, word.Float(&s.Words[backend.GaugeValue]))

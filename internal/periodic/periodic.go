@@ -18,6 +18,9 @@ type Timer struct {
 	timer  *time.Timer // nil: stopped
 	every  time.Duration
 	cancel context.CancelFunc // of the call in progress
+	inCall bool
+	kept   bool // started again during the call in progress
+	now    bool // and is to be called at once
 
 	calling sync.Mutex // held during a call
 }
@@ -31,6 +34,7 @@ func (t *Timer) Start(every, limit time.Duration, f Call) {
 	every = max(every, minInterval)
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.kept = true
 	switch {
 	case t.timer == nil:
 		t.start(every, every, limit, f)
@@ -44,9 +48,12 @@ func (t *Timer) Start(every, limit time.Duration, f Call) {
 func (t *Timer) StartNow(every, limit time.Duration, f Call) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.timer == nil {
+	switch {
+	case t.timer == nil:
 		t.start(0, max(every, minInterval), limit, f)
-	} else {
+	case t.inCall:
+		t.now = true
+	default:
 		t.timer.Reset(0)
 	}
 }
@@ -57,13 +64,13 @@ func (t *Timer) start(first, every, limit time.Duration, f Call) {
 }
 
 func (t *Timer) call(limit time.Duration, f Call) {
-	ctx, cancel := context.WithTimeout(context.Background(), limit)
-	defer cancel()
 	t.calling.Lock()
 	defer t.calling.Unlock()
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
 	t.mu.Lock()
 	timer := t.timer
-	t.cancel = cancel
+	t.cancel, t.inCall, t.kept, t.now = cancel, timer != nil, false, false
 	t.mu.Unlock()
 	if timer == nil {
 		return
@@ -71,9 +78,12 @@ func (t *Timer) call(limit time.Duration, f Call) {
 	again := f(ctx)
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.inCall = false
 	switch {
 	case t.timer != timer: // stopped, or started again, meanwhile
-	case again:
+	case t.now: // f may not have known what it is to be called for
+		t.timer.Reset(0)
+	case again, t.kept:
 		t.timer.Reset(t.every)
 	default:
 		t.timer = nil

@@ -72,3 +72,35 @@ func TestStopOfHangingCall(t *testing.T) {
 		timer.Stop(t.Context())
 	})
 }
+
+// StartNow during a call that wants no other is not lost, and the next call has its whole time.
+func TestStartDuringCall(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var timer Timer
+		release := make(chan struct{})
+		calls := make(chan time.Duration, 2)
+		f := func(ctx context.Context) bool {
+			deadline, _ := ctx.Deadline()
+			calls <- time.Until(deadline)
+			<-release
+			return false
+		}
+		timer.StartNow(time.Hour, time.Minute, f)
+		synctest.Wait()
+		<-calls
+		timer.StartNow(time.Hour, time.Minute, f)
+		time.Sleep(50 * time.Second)
+		close(release)
+		synctest.Wait()
+		select {
+		case left := <-calls:
+			if left != time.Minute {
+				t.Errorf("%v are left for the call", left)
+			}
+		default:
+			t.Error("no further call")
+		}
+		timer.Stop(t.Context())
+	})
+}

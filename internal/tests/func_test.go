@@ -356,3 +356,14 @@ func TestPoints(t *testing.T) {
 		t.Errorf("states: %s", states)
 	}
 }
+
+// A function's mode that was chosen before is what the zero mode stands for.
+func TestFuncModeAsItIs(t *testing.T) {
+	t.Parallel()
+	r := gotheus.NewRegistry(&gotheus.RegistryOptions{Logger: quiet})
+	one := func() (float64, error) { return 1, nil }
+	r.NewGaugeFunc("g", "G.", &gotheus.GaugeOptions{Mode: gotheus.ModeMax}, one)()
+	if _, err := gotheus.TryNewFunc(r, "g", "G.", (*gotheus.GaugeOptions)(nil), one); err != nil {
+		t.Error(err)
+	}
+}
