@@ -10,7 +10,8 @@ import (
 // StateSet is a set of states, of which none, one or several are on, such as what a worker is
 // doing. On a page it has a series for each state, told apart by a label with the metric's name,
 // that is 1 or 0. At first all are off. It is one word: no page shows a change half-way. All
-// methods may be called concurrently. State sets are made by [NewStateSet], [TryNewStateSet] or a [Vec].
+// methods may be called concurrently. State sets are made by [NewStateSet], [TryNewStateSet] or a
+// [Vec].
 type StateSet struct{ gauge Gauge }
 
 // Set turns these states on and all others off. If one of them is not a state of s, nothing
