@@ -66,7 +66,7 @@ shop_orders_total{env="test"} 1
 	if _, err := gotheus.TryNew(r, "http_requests_total", "Other.", (*gotheus.CounterOptions)(nil)); !errors.Is(err, gotheus.ErrConflict) {
 		t.Errorf("the same full name in the registry itself: %v", err)
 	}
-	place := "shm://" + filepath.Join(t.TempDir(), "sub")
+	place := "shm://" + filepath.Join(t.TempDir(), "sub") + "?fs=any&limit=1MiB"
 	if err := deep.Bind(t.Context(), place); err != nil {
 		t.Fatal(err)
 	}
@@ -155,7 +155,7 @@ func TestIncludeOfBackends(t *testing.T) {
 	var log bytes.Buffer
 	open := func(name string) *gotheus.Registry {
 		r := gotheus.NewRegistry(&gotheus.RegistryOptions{NoSelfMetrics: true, Logger: slog.New(slog.NewTextHandler(&log, nil))})
-		if err := r.Bind(t.Context(), "shm://"+filepath.Join(dir, name)); err != nil {
+		if err := r.Bind(t.Context(), "shm://"+filepath.Join(dir, name)+"?fs=any&limit=1MiB"); err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { r.Close(context.Background()) })
@@ -243,7 +243,7 @@ func TestHiddenFamiliesOfOneSchema(t *testing.T) {
 	r.HideFamily("x_total")
 	r.NewCounter("x_total", "X.", &gotheus.CounterOptions{Labels: gotheus.Labels{"s": "b"}}).Inc()
 	t.Logf("hidden a shows:\n%s", pageWith(t, r, nil))
-	if err := r.Bind(t.Context(), "shm://"+filepath.Join(t.TempDir(), "a")); err != nil {
+	if err := r.Bind(t.Context(), "shm://"+filepath.Join(t.TempDir(), "a")+"?fs=any&limit=1MiB"); err != nil {
 		t.Fatal(err)
 	}
 	a.Inc()
@@ -279,7 +279,7 @@ func TestIncludeHeap(t *testing.T) {
 // Of two registries in one place, the one that leads is shown.
 func TestIncludeLeader(t *testing.T) {
 	t.Parallel()
-	place := "shm://" + filepath.Join(t.TempDir(), "a")
+	place := "shm://" + filepath.Join(t.TempDir(), "a") + "?fs=any&limit=1MiB"
 	open := func() *gotheus.Registry {
 		r := gotheus.NewRegistry(&gotheus.RegistryOptions{NoSelfMetrics: true, Logger: quiet})
 		if err := r.Bind(t.Context(), place); err != nil {
@@ -306,7 +306,7 @@ func TestIncludeSelfMetrics(t *testing.T) {
 	var log bytes.Buffer
 	open := func(name string) *gotheus.Registry {
 		r := gotheus.NewRegistry(&gotheus.RegistryOptions{Logger: slog.New(slog.NewTextHandler(&log, nil))})
-		if err := r.Bind(t.Context(), "shm://"+filepath.Join(dir, name)); err != nil {
+		if err := r.Bind(t.Context(), "shm://"+filepath.Join(dir, name)+"?fs=any&limit=1MiB"); err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { r.Close(context.Background()) })
@@ -345,7 +345,7 @@ func TestViewsSampled(t *testing.T) {
 	})
 	r.Sub("", gotheus.Labels{"a": "1"}).Register(c)
 	r.Sub("", gotheus.Labels{"b": "1"}).Register(c)
-	if err := r.Bind(t.Context(), "shm://"+filepath.Join(t.TempDir(), "a")); err != nil {
+	if err := r.Bind(t.Context(), "shm://"+filepath.Join(t.TempDir(), "a")+"?fs=any&limit=1MiB"); err != nil {
 		t.Fatal(err)
 	}
 	defer r.Close(context.Background())

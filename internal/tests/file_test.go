@@ -124,7 +124,7 @@ func TestDamagedFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	r, log := newRegistry(t, nil)
-	bind(t, r, "shm://"+path+"?fs=any")
+	bind(t, r, "shm://"+path+"?fs=any&limit=1MiB")
 	r.NewCounter("c_total", "C.", nil).Inc()
 	pageHas(t, r, "c_total 1", `gotheus_backend_up{process="0"} 1`)
 	if !strings.Contains(log.String(), "was set aside as "+path+".gotheus-v1.damaged-") {

@@ -44,9 +44,10 @@ func TestMain(m *testing.M) {
 // workers are what child processes do, by the value of GOTHEUS_TEST_WORKER.
 var workers = map[string]func(){}
 
-// shmURL returns a URL for a new file.
+// shmURL returns a URL for a new file. Its limit is small because a process never unmaps a file
+// again, and on 32-bit machines the addresses of all tests together are few.
 func shmURL(t testing.TB) string {
-	return "shm://" + filepath.Join(t.TempDir(), "test") + "?fs=any&limit=8MiB"
+	return "shm://" + filepath.Join(t.TempDir(), "test") + "?fs=any&limit=2MiB"
 }
 
 // newRegistry returns a registry that logs into the returned log and is closed at the end.
