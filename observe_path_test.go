@@ -6,7 +6,8 @@ import (
 	"time"
 )
 
-// Once its blocks are there, an observation takes none of the library's locks and asks no clock.
+// Once its blocks exist, an observation takes none of the library's locks and does not read the
+// clock.
 func TestObserveTakesNoLock(t *testing.T) {
 	t.Parallel()
 	var asked atomic.Int64

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// Go code in documents is part of code that compiles.
+// Go code in the documentation is part of code that compiles.
 func TestReadme(t *testing.T) {
 	t.Parallel()
 	snippetsAreIn(t, "README.md", "examples/service/main.go")

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// Go code in docs/timing.md is part of examples that run, but for the indentation.
+// Go code in docs/timing.md is part of runnable examples, apart from its indentation.
 func TestTimingPage(t *testing.T) {
 	t.Parallel()
 	read := func(file string) string {

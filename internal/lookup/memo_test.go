@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// A memo returns what was added in the present age only, also after it has grown, until it is emptied.
+// A memo returns entries of the present age only, also after it has grown, until it is emptied.
 func TestMemo(t *testing.T) {
 	t.Parallel()
 	type key struct{ method, path string }

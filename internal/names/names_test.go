@@ -25,7 +25,7 @@ func TestClash(t *testing.T) {
 		{expo.Gauge, "hits_created", "hits"},       // its start time
 		{expo.Counter, "latency_count", "latency"}, // a sample of the histogram
 		{expo.Gauge, "latency_total", ""},          // histograms have no such sample
-		{expo.Summary, "queue", "queue_sum"},       // would have a sample of the gauge's name
+		{expo.Summary, "queue", "queue_sum"},       // has a sample with the name
 		{expo.Gauge, "queue", ""},
 		{expo.Gauge, "hits_total_total", ""},
 	} {

@@ -17,8 +17,8 @@ var ErrConflict = errors.New("gotheus: conflicting definition")
 type directory struct {
 	mu     sync.Mutex
 	byName map[string]*Family // by full name
-		taken  map[string]*Family // by every name that a family uses on a page
-		hidden map[string]*Family // unregistered families, by schema
+	taken  map[string]*Family // by every name that a family uses on a page
+	hidden map[string]*Family // unregistered families, by schema
 }
 
 // Families returns all families, including hidden ones.

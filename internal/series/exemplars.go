@@ -105,8 +105,8 @@ func (s *Series) findExemplars(class int, now time.Time) (*exemplars, error) {
 	defer f.Home.Moves.Unlock()
 	// Published only if the placement is still the one that the slots were allocated for:
 	// otherwise the series would refer to slots in a backend that it has left.
-		if s.placement.Load() != at {
-			return nil, err
+	if s.placement.Load() != at {
+		return nil, err
 	}
 	with := *at
 	with.exemplars = next

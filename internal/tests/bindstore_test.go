@@ -15,7 +15,7 @@ import (
 	"github.com/gotheus/gotheus/store"
 )
 
-// closable is a store in memory that counts how often it was closed.
+// closable is a store in memory that counts calls of Close.
 type closable struct {
 	backendtest.Memory
 	closed atomic.Int64
@@ -55,7 +55,7 @@ func TestBindStore(t *testing.T) {
 	}
 }
 
-// What cannot be bound is refused at once, and the registry goes on as before.
+// Invalid stores are refused at once, and the registry keeps its backend.
 func TestBindNothing(t *testing.T) {
 	t.Parallel()
 	s := new(closable)
@@ -64,7 +64,7 @@ func TestBindNothing(t *testing.T) {
 		"the Config is nil":                                 nil,
 		"Config.Shards is empty":                            {},
 		"Config.Shards[1] is nil":                           {Shards: []store.Store{s, nil}},
-		"Config.Shards[1] is a nil *tests_test.closable":  {Shards: []store.Store{s, (*closable)(nil)}},
+		"Config.Shards[1] is a nil *tests_test.closable":    {Shards: []store.Store{s, (*closable)(nil)}},
 		"Alive=1ns: Alive must be at least twice as long":   {Shards: []store.Store{s}, Options: store.Options{Alive: 1}},
 		"Timeout=-1ns: must be a time above zero, or 0 for": {Shards: []store.Store{s}, Options: store.Options{Timeout: -1}},
 	} {
@@ -86,13 +86,13 @@ func TestBindNothing(t *testing.T) {
 	}
 }
 
-// Stores that could not be bound in time are still the caller's, who can bind them later.
+// Stores that could not be bound in time still belong to the caller, who can bind them later.
 func TestBindStoreFails(t *testing.T) {
 	t.Parallel()
 	s := new(closable)
 	c := &store.Config{Shards: []store.Store{s}}
 	r, _ := newRegistry(t, nil)
-	r.NewCounter("c_total", "C.", nil).Inc() // so that there is something to range over
+	r.NewCounter("c_total", "C.", nil).Inc() // gives Families something to yield
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
 	var err error
@@ -114,7 +114,7 @@ func TestBindStoreFails(t *testing.T) {
 	}
 }
 
-// The package-level functions are about the default registry.
+// The package-level functions use the default registry.
 func TestBindDefault(t *testing.T) { // not parallel: there is one default registry
 	old := gotheus.Default()
 	defer gotheus.SetDefault(old)
@@ -147,7 +147,7 @@ func init() {
 	})
 }
 
-// A driver's logger leads to where the registry logs at that moment.
+// A driver's logger writes to the registry's current logger.
 func TestDriverLogger(t *testing.T) { // not parallel: it sets slog's default
 	defer slog.SetDefault(slog.Default())
 	r := new(gotheus.Registry)
@@ -176,7 +176,7 @@ func TestDriverLogger(t *testing.T) { // not parallel: it sets slog's default
 	}
 }
 
-// So does that of stores whose options name none.
+// So do stores whose options have no logger.
 func TestStoreLogger(t *testing.T) {
 	t.Parallel()
 	for _, own := range []bool{false, true} {

@@ -22,14 +22,14 @@ import (
 	"github.com/gotheus/gotheus/internal/open"
 )
 
-// What Flush and Close say is true at any moment of a bind, a retry and a close.
+// The results of Flush and Close are true at any moment of a bind, a retry and a close.
 
 // halting is a backend in which the n-th series to come waits until it is released.
 type halting struct {
 	*heap.Backend
 	n                atomic.Int64
 	entered, release chan struct{}
-	closing          error // of Close
+	closing          error // returned by Close
 }
 
 func newHalting(n int64) *halting {
@@ -50,7 +50,7 @@ func (h *halting) Close(ctx context.Context) error {
 	return errors.Join(h.closing, h.Backend.Close(ctx))
 }
 
-// counted returns what all counters in the backend have together.
+// counted returns the sum of all counters in the backend.
 func (h *halting) counted() (n uint64) {
 	for _, g := range h.Walk() {
 		for _, s := range g.Series {
@@ -60,14 +60,14 @@ func (h *halting) counted() (n uint64) {
 	return n
 }
 
-// soon is a context that ends before anybody has been released.
+// soon returns a context that ends before any call is released.
 func soon(t *testing.T) context.Context {
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	t.Cleanup(cancel)
 	return ctx
 }
 
-// countTen makes a registry with ten series, each of which has counted once.
+// countTen returns a registry with ten counters at 1.
 func countTen(t *testing.T) *gotheus.Registry {
 	r, _ := newRegistry(t, &gotheus.RegistryOptions{NoSelfMetrics: true})
 	v := r.NewCounterVec("c_total", "C.", nil, "l")
@@ -77,8 +77,8 @@ func countTen(t *testing.T) *gotheus.Registry {
 	return r
 }
 
-// While a bind moves series, Flush and Close wait for it, and say that they have not seen its end
-// if their time is over before.
+// While a bind moves series, Flush and Close wait for it. If their contexts end first, they return
+// an error.
 func TestFlushDuringBind(t *testing.T) {
 	t.Parallel()
 	r, b := countTen(t), newHalting(5)
@@ -125,7 +125,7 @@ func TestFlushDuringOpen(t *testing.T) {
 			if err := r.Flush(t.Context()); err == nil || !strings.Contains(err.Error(), "not now") {
 				t.Errorf("Flush after Bind has failed: %v", err)
 			}
-		case "a retry": // fails, and goes on, since Close has not waited for it
+		case "a retry": // fails and keeps retrying, since Close has not waited for it
 			g.release <- struct{}{}
 			if err := r.Flush(t.Context()); err == nil || !strings.Contains(err.Error(), "not now") {
 				t.Errorf("Flush after a retry has failed: %v", err)
@@ -146,7 +146,7 @@ func TestFlushDuringOpen(t *testing.T) {
 	}
 }
 
-// A job whose directory appears only later flushes until that succeeds, and exits.
+// A job whose directory appears later calls Flush until it succeeds, and exits.
 func TestJobFlushesUntilDone(t *testing.T) {
 	t.Parallel()
 	const series = 20_000
@@ -168,7 +168,7 @@ func TestJobFlushesUntilDone(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			bufio.NewReader(out).ReadString('\n') // it has tried to bind, or is at it
+			bufio.NewReader(out).ReadString('\n') // it has begun to bind
 			if in == "main" {
 				err = os.Mkdir(dir, 0o700)
 			}
@@ -221,7 +221,7 @@ func job() {
 	}
 }
 
-// What a Close has failed to save stays unsaved, whoever asks again; a bind begins anew.
+// After a failed Close, further calls also report the counts as unsaved, until a bind starts over.
 func TestFailedClose(t *testing.T) {
 	t.Parallel()
 	r, b := countTen(t), newHalting(0)
@@ -241,7 +241,7 @@ func TestFailedClose(t *testing.T) {
 	}
 }
 
-// refusing is a backend without room, that counts how often it was asked.
+// refusing is a backend without room that counts the requests for it.
 type refusing struct {
 	*heap.Backend
 	asked atomic.Int64
@@ -252,8 +252,8 @@ func (b *refusing) Cells(*backend.Family, string) (backend.Words, error) {
 	return nil, backend.ErrFull
 }
 
-// A Flush that waits for room while the registry is closed does not take the move to the heap for
-// success.
+// If the registry is closed while Flush waits for room, Flush does not report the move to the heap
+// as success.
 func TestFlushMeetsClose(t *testing.T) {
 	t.Parallel()
 	for range 5 {
@@ -271,7 +271,7 @@ func TestFlushMeetsClose(t *testing.T) {
 				}
 			})
 		}
-		// More often than the retries ask in a minute.
+		// More often than the retries try in a minute.
 		eventually(t, "a Flush is waiting", func() bool { return b.asked.Load() > 30 })
 		if err := r.Close(soon(t)); !errors.Is(err, backend.ErrFull) {
 			t.Errorf("Close: %v", err)
@@ -280,7 +280,7 @@ func TestFlushMeetsClose(t *testing.T) {
 	}
 }
 
-// A series that has no room is known to Flush before anybody can have counted in it.
+// Flush knows of a series without room before any update can have counted in it.
 func TestFlushInTheLogger(t *testing.T) {
 	t.Parallel()
 	h := new(flushingHandler)
@@ -304,8 +304,8 @@ func TestFlushInTheLogger(t *testing.T) {
 	}
 }
 
-// GOTHEUS_BACKEND names a backend whose driver hangs: nobody waits for longer than its context, and
-// nobody is told that all is there.
+// If the driver of GOTHEUS_BACKEND hangs, no call waits longer than its context, and none reports
+// success.
 func TestEnvironmentHangs(t *testing.T) {
 	g := &gated{entered: make(chan struct{}, 9), release: make(chan struct{}, 9), opened: make(chan *heap.Backend, 9)}
 	gates.Store("env", g)
@@ -331,8 +331,8 @@ func TestEnvironmentHangs(t *testing.T) {
 	}
 }
 
-// A BindBackend that fails leaves all as it was: what had been asked for is still not there, and
-// tried again.
+// A failed BindBackend changes nothing: the backend requested before is still missing, and still
+// retried.
 func TestBindBackendFails(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "later")
@@ -355,7 +355,7 @@ func TestBindBackendFails(t *testing.T) {
 	eventually(t, "it is tried again", func() bool { return r.Flush(t.Context()) == nil })
 }
 
-// Callers that give up waiting for their turn do not end the retries.
+// Callers that stop waiting for their turn do not end the retries.
 func TestRetriesSurvive(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "later")
@@ -374,7 +374,7 @@ func TestRetriesSurvive(t *testing.T) {
 	}
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
-	for range r.Families(t.Context()) { // so that nobody is bound who has the turn
+	for range r.Families(t.Context()) { // holds off the bind whose turn it is
 		for range 2000 {
 			if r.BindBackend(ended, heap.New()) == nil {
 				t.Fatal("bound")
@@ -405,7 +405,7 @@ func (s *stuck) Sync(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// Close does not wait for a sweep that waits for the backend.
+// Close does not wait for a sweep that is blocked in the backend.
 func TestCloseDuringSweep(t *testing.T) {
 	t.Parallel()
 	r, _ := newRegistry(t, &gotheus.RegistryOptions{NoSelfMetrics: true})
@@ -419,12 +419,12 @@ func TestCloseDuringSweep(t *testing.T) {
 	if err := r.Close(t.Context()); err != nil {
 		t.Error(err)
 	}
-	if d := time.Since(begun); d > 9*time.Second { // as long as the sweep had
+	if d := time.Since(begun); d > 9*time.Second { // the sweep's own limit
 		t.Errorf("it took %v", d)
 	}
 }
 
-// A logger may flush, and count its lines, whatever it is told about.
+// A logger may call Flush and count lines, whatever a line is about.
 func TestLoggerThatFlushes(t *testing.T) {
 	t.Parallel()
 	h := new(flushingHandler)
@@ -433,7 +433,7 @@ func TestLoggerThatFlushes(t *testing.T) {
 	lines := r.NewCounterVec("lines_total", "L.", nil, "l")
 	lines.With("a").Inc()
 	begun, during := time.Now(), 0
-	h.flush = func() { // when it is bound
+	h.flush = func() { // called when it is bound
 		during++
 		lines.With("a").AddExemplar(1, gotheus.Labels{"a": "b"})
 		if err := r.Flush(soon(t)); !errors.Is(err, backend.ErrFull) {
@@ -443,10 +443,10 @@ func TestLoggerThatFlushes(t *testing.T) {
 	if err := r.BindBackend(t.Context(), b); err != nil {
 		t.Fatal(err)
 	}
-	if d := time.Since(begun); during != 1 || d > 9*time.Second { // as long as a Flush waits for the turn
+	if d := time.Since(begun); during != 1 || d > 9*time.Second { // Flush waits that long
 		t.Errorf("bound in %v, %d lines", d, during)
 	}
-	// There is no room for exemplars, either.
+	// Nor is there room for exemplars.
 	b.set(nil)
 	eventually(t, "the series arrives", func() bool { return r.Flush(t.Context()) == nil })
 	b.set(backend.ErrFull)
@@ -462,7 +462,7 @@ func TestLoggerThatFlushes(t *testing.T) {
 	}
 }
 
-// noticed is a backend that has something to say about how it was opened.
+// noticed is a backend with a notice about how it was opened.
 type noticed struct{ *heap.Backend }
 
 func (noticed) Notices() []string { return []string{"the file was damaged"} }
@@ -471,7 +471,7 @@ func init() {
 	open.Register("test-noticed", func(context.Context, *url.URL) (backend.Backend, error) { return noticed{heap.New()}, nil })
 }
 
-// So it may when it is told how a backend was opened: the bind is over by then.
+// A logger may also call Flush when it gets such a notice: the bind is over by then.
 func TestFlushAtANotice(t *testing.T) {
 	t.Parallel()
 	h := new(flushingHandler)

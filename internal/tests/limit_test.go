@@ -64,7 +64,7 @@ func TestMaxSeriesOptions(t *testing.T) {
 	if _, err := gotheus.TryNewVec[gotheus.Gauge](r, "g1", "G.", of(1), "x"); err != nil {
 		t.Errorf("the registry's limit, given once more: %v", err)
 	}
-	// A family that comes back may have another limit.
+	// A family that is registered again may have another limit.
 	v := r.NewGaugeVec("back", "B.", of(1), "x")
 	fill(v)
 	r.HideFamily("back")
@@ -91,7 +91,7 @@ func TestMaxSeriesOptions(t *testing.T) {
 	}
 }
 
-// The series of other processes do not count.
+// The series of other processes do not count towards the limit.
 func TestMaxSeriesOfThisProcess(t *testing.T) {
 	t.Parallel()
 	url := shmURL(t)

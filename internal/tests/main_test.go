@@ -19,8 +19,8 @@ import (
 	"github.com/gotheus/gotheus/internal/backend/heap"
 )
 
-// TestMain lets the test binary be the worker of tests that need processes, and looks for goroutines
-// that are left when all tests are over.
+// TestMain runs the test binary as a worker for tests that need processes, and checks for leaked
+// goroutines after all tests.
 func TestMain(m *testing.M) {
 	if job := os.Getenv("GOTHEUS_TEST_WORKER"); job != "" {
 		workers[job]()
@@ -41,7 +41,7 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// workers are what child processes do, by the value of GOTHEUS_TEST_WORKER.
+// workers are the functions that child processes run, by the value of GOTHEUS_TEST_WORKER.
 var workers = map[string]func(){}
 
 // shmURL returns a URL for a new file.
@@ -49,7 +49,7 @@ func shmURL(t testing.TB) string {
 	return "shm://" + filepath.Join(t.TempDir(), "test") + "?fs=any&limit=8MiB"
 }
 
-// newRegistry returns a registry that logs into the returned log and is closed at the end.
+// newRegistry returns a registry, which is closed at the end of the test, and its log.
 func newRegistry(t testing.TB, o *gotheus.RegistryOptions) (*gotheus.Registry, *testLog) {
 	t.Helper()
 	log := new(testLog)
@@ -103,7 +103,7 @@ func page(t testing.TB, r *gotheus.Registry) string {
 	return strings.Join(lines, "")
 }
 
-// pageHas fails unless each of lines is a line of r's page.
+// pageHas fails the test unless r's page contains all lines.
 func pageHas(t testing.TB, r *gotheus.Registry, lines ...string) {
 	t.Helper()
 	var b strings.Builder
@@ -117,7 +117,7 @@ func pageHas(t testing.TB, r *gotheus.Registry, lines ...string) {
 	}
 }
 
-// eventually waits for what a goroutine of the library does in the background.
+// eventually waits for a condition that a background goroutine of the library makes true.
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(2 * time.Minute); !ok(); runtime.Gosched() {
@@ -127,7 +127,7 @@ func eventually(t testing.TB, what string, ok func() bool) {
 	}
 }
 
-// faulty is a heap that refuses what its error says.
+// faulty is a heap that refuses calls with a given error.
 type faulty struct {
 	*heap.Backend
 	mu  sync.Mutex

@@ -76,7 +76,7 @@ func TestTypedLabels(t *testing.T) {
 			t.Error("another set is the same series")
 		}
 
-		// The same family by values, in the order of the fields.
+		// The same family by values, which are in the order of the fields.
 		two := newOf[struct{ B, A string }](t, r, "two_total", nil)
 		if two.Vec().With("1", "2") != two.With(struct{ B, A string }{"1", "2"}) || r.NewCounterVec("two_total", "V.", nil, "a", "b").With("2", "1") != two.With(struct{ B, A string }{"1", "2"}) {
 			t.Error("not the same series by values")
@@ -93,18 +93,18 @@ func TestTypedInvalid(t *testing.T) {
 	r, _ := newRegistry(t, nil)
 	try := func(_ any, err error) error { return err }
 	for want, err := range map[string]error{
-		`labels are of type string: it must be a struct`:                          try(gotheus.TryNewVecOf[string, gotheus.Counter](r, "v", "V.", nil)),
-		`labels are of type interface {}: it must be a struct`:                    try(gotheus.TryNewVecOf[any, gotheus.Counter](r, "v", "V.", nil)),
-		`struct {} has no fields`:                                                 try(gotheus.TryNewVecOf[struct{}, gotheus.Counter](r, "v", "V.", nil)),
-		`field a is not exported: its name must begin with a capital`:             try(gotheus.TryNewVecOf[struct{ a string }, gotheus.Counter](r, "v", "V.", nil)),
-		`field _ is not exported`:                                                 try(gotheus.TryNewVecOf[struct{ _ string }, gotheus.Counter](r, "v", "V.", nil)),
-		`field F is of type float64: a label is a string, a bool, an integer`:     try(gotheus.TryNewVecOf[struct{ F float64 }, gotheus.Counter](r, "v", "V.", nil)),
-		`field P is of type *int: a label is`:                                     try(gotheus.TryNewVecOf[struct{ P *int }, gotheus.Counter](r, "v", "V.", nil)),
-		`field E is of type error`:                                                try(gotheus.TryNewVecOf[struct{ E error }, gotheus.Counter](r, "v", "V.", nil)),
-		`field S of type fmt.Stringer has a method String, but may change`:        try(gotheus.TryNewVecOf[struct{ S fmt.Stringer }, gotheus.Counter](r, "v", "V.", nil)),
+		`labels are of type string: it must be a struct`:                        try(gotheus.TryNewVecOf[string, gotheus.Counter](r, "v", "V.", nil)),
+		`labels are of type interface {}: it must be a struct`:                  try(gotheus.TryNewVecOf[any, gotheus.Counter](r, "v", "V.", nil)),
+		`struct {} has no fields`:                                               try(gotheus.TryNewVecOf[struct{}, gotheus.Counter](r, "v", "V.", nil)),
+		`field a is not exported: its name must begin with a capital`:           try(gotheus.TryNewVecOf[struct{ a string }, gotheus.Counter](r, "v", "V.", nil)),
+		`field _ is not exported`:                                               try(gotheus.TryNewVecOf[struct{ _ string }, gotheus.Counter](r, "v", "V.", nil)),
+		`field F is of type float64: a label is a string, a bool, an integer`:   try(gotheus.TryNewVecOf[struct{ F float64 }, gotheus.Counter](r, "v", "V.", nil)),
+		`field P is of type *int: a label is`:                                   try(gotheus.TryNewVecOf[struct{ P *int }, gotheus.Counter](r, "v", "V.", nil)),
+		`field E is of type error`:                                              try(gotheus.TryNewVecOf[struct{ E error }, gotheus.Counter](r, "v", "V.", nil)),
+		`field S of type fmt.Stringer has a method String, but may change`:      try(gotheus.TryNewVecOf[struct{ S fmt.Stringer }, gotheus.Counter](r, "v", "V.", nil)),
 		`field W of type tests_test.withText has a method String, but`:          try(gotheus.TryNewVecOf[struct{ W withText }, gotheus.Counter](r, "v", "V.", nil)),
 		`field B: the method String of tests_test.byPointer must not have a po`: try(gotheus.TryNewVecOf[struct{ B byPointer }, gotheus.Counter](r, "v", "V.", nil)),
-		`field S is of type struct`:                                               try(gotheus.TryNewVecOf[struct{ S struct{ X string } }, gotheus.Counter](r, "v", "V.", nil)),
+		`field S is of type struct`:                                             try(gotheus.TryNewVecOf[struct{ S struct{ X string } }, gotheus.Counter](r, "v", "V.", nil)),
 		"fields A and B of struct": try(gotheus.TryNewVecOf[struct {
 			A string
 			B string `label:"a"`
@@ -114,7 +114,7 @@ func TestTypedInvalid(t *testing.T) {
 		}, gotheus.Counter](r, "v", "V.", nil)),
 		`label "le" is reserved in a histogram`:                                     try(gotheus.TryNewVecOf[struct{ LE string }, gotheus.Histogram](r, "v", "V.", nil)),
 		`Defaults: label "i" is field I of type int: only strings without a method`: try(gotheus.TryNewVecOf[struct{ I int }, gotheus.Counter](r, "v", "V.", &gotheus.CounterOptions{Defaults: gotheus.Labels{"i": "1"}})),
-		`Defaults: label "m" is field M of type tests_test.method`:                try(gotheus.TryNewVecOf[struct{ M method }, gotheus.Counter](r, "v", "V.", &gotheus.CounterOptions{Defaults: gotheus.Labels{"m": "1"}})),
+		`Defaults: label "m" is field M of type tests_test.method`:                  try(gotheus.TryNewVecOf[struct{ M method }, gotheus.Counter](r, "v", "V.", &gotheus.CounterOptions{Defaults: gotheus.Labels{"m": "1"}})),
 		`help is missing`: try(gotheus.TryNewVecOf[struct{ A string }, gotheus.Counter](r, "v", "", nil)),
 	} {
 		isErr(t, err, gotheus.ErrInvalid, want, "v")
@@ -162,7 +162,7 @@ func TestTypedPartial(t *testing.T) {
 	pageHas(t, r, `v_total{a="1",b="2",c="4"} 0`)
 }
 
-// The overflow series is not remembered for a struct, which may get a series of its own.
+// The memo does not hold the overflow series for a struct, which may get its own series later.
 func TestTypedMaxSeries(t *testing.T) {
 	t.Parallel()
 	r, _ := newRegistry(t, nil)
@@ -179,7 +179,8 @@ func TestTypedMaxSeries(t *testing.T) {
 	pageHas(t, r, `v_total{a="gotheus_overflow"} 1`, `v_total{a="2"} 0`, `gotheus_overflowed_lookups_total{metric="v_total"} 2`)
 }
 
-// Strings of a struct that is remembered may have been part of something else.
+// Strings in a cached struct may be substrings of larger ones, which the memo must not keep in
+// memory.
 func TestTypedStringsAreCloned(t *testing.T) {
 	t.Parallel()
 	r, _ := newRegistry(t, nil)
@@ -201,7 +202,7 @@ func TestTypedStringsAreCloned(t *testing.T) {
 	pageHas(t, r, `v_total{a="one",m="TWO"} 3`)
 }
 
-// With normalisers, any number of structs lead to one series; memory is bounded all the same.
+// With normalisers, any number of structs may lead to one series. Memory is still bounded.
 func TestTypedManyToOne(t *testing.T) {
 	t.Parallel()
 	r, _ := newRegistry(t, nil)
