@@ -46,6 +46,6 @@ func TestObserveTakesNoLock(t *testing.T) {
 		t.Fatal("an observation waits for a lock")
 	}
 	if n := asked.Load(); n != 0 {
-		t.Errorf("the clock was asked %d times", n)
+		t.Errorf("the clock was read %d times", n)
 	}
 }

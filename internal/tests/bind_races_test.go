@@ -158,7 +158,7 @@ func TestFlushUnbound(t *testing.T) {
 		}
 	}
 	if err := errors.Join(r.BindBackend(t.Context(), heap.New()), r.Flush(t.Context()), r.Close(t.Context())); err != nil {
-		t.Errorf("bound after all: %v", err)
+		t.Errorf("the registry was bound: %v", err)
 	}
 }
 

@@ -48,7 +48,7 @@ func TestBindStore(t *testing.T) {
 			}
 			for n := range list {
 				if got := list[n].closed.Load(); got != int64(i+1) {
-					t.Errorf("store %d of %d was closed %d times, not %d", n, shards, got, i+1)
+					t.Errorf("store %d of %d was closed %d times, want %d", n, shards, got, i+1)
 				}
 			}
 		}
@@ -69,7 +69,7 @@ func TestBindNothing(t *testing.T) {
 		"Timeout=-1ns: must be a time above zero, or 0 for": {Shards: []store.Store{s}, Options: store.Options{Timeout: -1}},
 	} {
 		if err := r.BindStore(t.Context(), c); !errors.Is(err, gotheus.ErrInvalid) || !strings.Contains(err.Error(), want) {
-			t.Errorf("error %v, not %s", err, want)
+			t.Errorf("got error %v, want %s", err, want)
 		}
 	}
 	for _, b := range []gotheus.Backend{nil, (*heap.Backend)(nil)} {
@@ -194,7 +194,7 @@ func TestStoreLogger(t *testing.T) {
 		}
 		eventually(t, "what fails is logged", func() bool { return strings.Contains(log.String(), "the network is down") })
 		if strings.Contains(other.String(), "the network is down") {
-			t.Errorf("own logger %v: the other one has it", own)
+			t.Errorf("own logger %v: the line went to the other one", own)
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()

@@ -71,7 +71,7 @@ func TestStartThatCannotBeRight(t *testing.T) {
 				`gotheus_rejected_updates_total{metric="h"} 1`, `gotheus_rejected_updates_total{metric="s"} 1`)
 			for _, part := range []string{"an invalid duration was counted as 0", "metric=h", "operation=Histogram.ObserveSince", start.Format("2006-01-02")} {
 				if !strings.Contains(log.String(), part) {
-					t.Errorf("the log lacks %q: %s", part, log)
+					t.Errorf("the log does not contain %q: %s", part, log)
 				}
 			}
 		})
@@ -134,10 +134,10 @@ func TestClockIsNotOnTheWay(t *testing.T) {
 	update()
 	page(t, r)
 	if asked != 0 {
-		t.Errorf("the clock was asked %d times", asked)
+		t.Errorf("the clock was read %d times", asked)
 	}
 	g.SetToCurrentTime()
 	if asked != 1 {
-		t.Errorf("SetToCurrentTime asked the clock %d times", asked)
+		t.Errorf("SetToCurrentTime read the clock %d times", asked)
 	}
 }

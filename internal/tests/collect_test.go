@@ -169,17 +169,17 @@ func TestHangingCollector(t *testing.T) {
 				t.Errorf("page: %s", &p)
 			}
 			if want := fmt.Sprintf("gotheus_collector_errors_total %d\n", i+1); !strings.Contains(p.String(), want) {
-				t.Errorf("page lacks %s: %s", want, &p)
+				t.Errorf("the page does not contain %s: %s", want, &p)
 			}
 		}
 		if n := calls.Load(); n != 1 {
-			t.Errorf("asked %d times", n)
+			t.Errorf("called %d times", n)
 		}
 		close(release)
 		<-back
 		synctest.Wait()
 		if p := page(t, r); !strings.Contains(p, "recovered 1") {
-			t.Errorf("the collector is not asked again: %s", p)
+			t.Errorf("the collector is not called again: %s", p)
 		}
 		if !strings.Contains(log.String(), "not answered in time") {
 			t.Errorf("log: %s", log)

@@ -61,10 +61,10 @@ shop_orders_total{env="test"} 1
 		t.Error("names of HideFamily are not those of the view")
 	}
 	if got := samplesOf(t, r); strings.Contains(got, "speed") || strings.Contains(got, "load") {
-		t.Errorf("hidden, and removed:\n%s", got)
+		t.Errorf("after hiding and removing:\n%s", got)
 	}
 	if _, err := gotheus.TryNew(r, "http_requests_total", "Other.", (*gotheus.CounterOptions)(nil)); !errors.Is(err, gotheus.ErrConflict) {
-		t.Errorf("the same full name in the registry itself: %v", err)
+		t.Errorf("the same full name in the parent registry: %v", err)
 	}
 	place := "shm://" + filepath.Join(t.TempDir(), "sub")
 	if err := deep.Bind(t.Context(), place); err != nil {

@@ -159,7 +159,7 @@ func TestDeleteOneSomeAll(t *testing.T) {
 			}
 		}
 		if !slices.Equal(got, want) {
-			t.Errorf("left are %q, want %q", got, want)
+			t.Errorf("the remaining series are %q, want %q", got, want)
 		}
 	}
 	series := func(code, method, path string) string {
@@ -341,6 +341,6 @@ func TestTTLWithObjectives(t *testing.T) {
 		sweep(r, now())
 	}
 	if d := distributions(r, "s"); len(d) != 1 || d[`l="busy"`].Count != 30 {
-		t.Errorf("there are %v", d)
+		t.Errorf("got %v", d)
 	}
 }

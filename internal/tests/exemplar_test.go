@@ -161,14 +161,14 @@ func TestHostileNeighbour(t *testing.T) {
 						}
 					}
 					if lines != 1 {
-						t.Errorf("with the exemplar %q: %d lines say %q: %s", text, lines, what, log)
+						t.Errorf("with the exemplar %q: %d log lines contain %q: %s", text, lines, what, log)
 					}
 				}
 				// The next valid one replaces it.
 				r.NewCounter(f.Name, "C.", nil).AddExemplar(0, gotheus.Labels{"good": "1"})
 				e := distributions(r, f.Name)[""].Exemplars
 				if len(e) != 1 || e[0].Labels != `good="1"` {
-					t.Fatalf("after one that is good: %v", e)
+					t.Fatalf("after a valid one: %v", e)
 				}
 				at := time.Unix(0, e[0].Time)
 				before += fmt.Sprintf("# TYPE c%d counter\n# HELP c%d C.\nc%d_total 3 # {good=\"1\"} 0.0 %d.%s\n", i, i, i, at.Unix(), strings.TrimRight(fmt.Sprintf("%09d", at.Nanosecond()), "0"))
@@ -243,7 +243,7 @@ func TestTornExemplars(t *testing.T) {
 		t.Fatalf("got %v, %v", got, ok)
 	}
 	if _, ok := f.ReadExemplar(w, 0, 2); ok {
-		t.Error("shown in another life")
+		t.Error("an exemplar of a deleted series is shown")
 	}
 	for i := 1; i < 6+4; i++ { // changes each word but the first, which is not checked
 		old := w[i].Load()

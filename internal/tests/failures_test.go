@@ -156,7 +156,7 @@ func TestAddDuringClose(t *testing.T) {
 		before := calls.Load()
 		time.Sleep(time.Hour)
 		if n := calls.Load() - before; n != 0 {
-			t.Errorf("asked %d times after Close", n)
+			t.Errorf("called %d times after Close", n)
 		}
 	})
 }

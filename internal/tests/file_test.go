@@ -200,7 +200,7 @@ func TestRollingDeploy(t *testing.T) {
 	b.Close(t.Context())
 	pageHas(t, young.Registry, `seconds_count 3`, `gotheus_hidden_series 0`, `requests_total{code="x",method="x"} 3`)
 	if strings.Contains(page(t, young.Registry), `requests_total{code="x"}`) {
-		t.Error("still there")
+		t.Error("the series still exists")
 	}
 	// The page stays valid: the old build may come back, from zero.
 	update(start([]float64{1, 2}, "Old.", "code"))

@@ -93,7 +93,7 @@ func TestFlushDuringBind(t *testing.T) {
 	go func() {
 		err := r.Flush(context.Background())
 		if n := b.counted(); err == nil && n != 10 {
-			err = fmt.Errorf("Flush is done, and %d of 10 have arrived", n)
+			err = fmt.Errorf("Flush succeeded with %d of 10 counts in the backend", n)
 		}
 		flushed <- err
 	}()
@@ -142,7 +142,7 @@ func TestFlushDuringOpen(t *testing.T) {
 		t.Error(err)
 	}
 	if n := (&halting{Backend: <-g.opened}).counted(); n != 10 {
-		t.Errorf("Flush is done, and %d of 10 have arrived", n)
+		t.Errorf("Flush succeeded with %d of 10 counts in the backend", n)
 	}
 }
 
@@ -178,7 +178,7 @@ func TestJobFlushesUntilDone(t *testing.T) {
 			r, _ := newRegistry(t, nil)
 			bind(t, r, file)
 			if n := strings.Count(page(t, r), "} 1\n"); n != series {
-				t.Errorf("Flush has said that all is in the file, where there are %d of %d", n, series)
+				t.Errorf("Flush succeeded with %d of %d counts in the file", n, series)
 			}
 		})
 	}
@@ -237,7 +237,7 @@ func TestFailedClose(t *testing.T) {
 		}
 	}
 	if err := errors.Join(r.BindBackend(t.Context(), heap.New()), r.Flush(t.Context()), r.Close(t.Context()), r.Flush(t.Context()), r.Close(t.Context())); err != nil {
-		t.Errorf("bound anew: %v", err)
+		t.Errorf("binding again: %v", err)
 	}
 }
 
@@ -304,92 +304,6 @@ func TestFlushInTheLogger(t *testing.T) {
 	}
 }
 
-// If the driver of GOTHEUS_BACKEND hangs, no call waits longer than its context, and none reports
-// success.
-func TestEnvironmentHangs(t *testing.T) {
-	g := &gated{entered: make(chan struct{}, 9), release: make(chan struct{}, 9), opened: make(chan *heap.Backend, 9)}
-	gates.Store("env", g)
-	t.Setenv(gotheus.EnvBackend, "test-gated://env")
-	old := gotheus.Default()
-	defer gotheus.SetDefault(old)
-	r := countTen(t)
-	gotheus.SetDefault(r)
-	first := make(chan error, 1)
-	go func() { first <- r.Flush(t.Context()) }()
-	<-g.entered
-	for what, err := range map[string]error{"Flush": r.Flush(soon(t)), "Close": r.Close(soon(t)), "Bind": r.Bind(soon(t), "heap:"), "BindBackend": r.BindBackend(soon(t), heap.New())} {
-		if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "test-gated://env") {
-			t.Errorf("%s: %v", what, err)
-		}
-	}
-	g.release <- struct{}{}
-	if err := <-first; err != nil {
-		t.Error(err)
-	}
-	if n := (&halting{Backend: <-g.opened}).counted(); n != 10 {
-		t.Errorf("Flush is done, and %d of 10 have arrived", n)
-	}
-}
-
-// A failed BindBackend changes nothing: the backend requested before is still missing, and still
-// retried.
-func TestBindBackendFails(t *testing.T) {
-	t.Parallel()
-	dir := filepath.Join(t.TempDir(), "later")
-	r := countTen(t)
-	if err := r.Bind(t.Context(), "shm://"+dir+"/x?fs=any&limit=1MiB"); err == nil {
-		t.Fatal("bound")
-	}
-	for range r.Families(t.Context()) {
-		if err := r.BindBackend(soon(t), heap.New()); !errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("bound during a scrape: %v", err)
-		}
-		break
-	}
-	if err := r.Flush(t.Context()); err == nil || !strings.Contains(err.Error(), dir) {
-		t.Errorf("Flush: %v", err)
-	}
-	if err := os.Mkdir(dir, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	eventually(t, "it is tried again", func() bool { return r.Flush(t.Context()) == nil })
-}
-
-// Callers that stop waiting for their turn do not end the retries.
-func TestRetriesSurvive(t *testing.T) {
-	t.Parallel()
-	dir := filepath.Join(t.TempDir(), "later")
-	r := countTen(t)
-	if err := r.Bind(t.Context(), "shm://"+dir+"/x?fs=any&limit=1MiB"); err == nil {
-		t.Fatal("bound")
-	}
-	var wait sync.WaitGroup
-	var stop atomic.Bool
-	for range 4 {
-		wait.Go(func() {
-			for !stop.Load() {
-				r.Flush(context.Background())
-			}
-		})
-	}
-	ended, cancel := context.WithCancel(t.Context())
-	cancel()
-	for range r.Families(t.Context()) { // holds off the bind whose turn it is
-		for range 2000 {
-			if r.BindBackend(ended, heap.New()) == nil {
-				t.Fatal("bound")
-			}
-		}
-		break
-	}
-	stop.Store(true)
-	wait.Wait()
-	if err := os.Mkdir(dir, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	eventually(t, "it is tried again", func() bool { return r.Flush(t.Context()) == nil })
-}
-
 // stuck is a backend whose Sync ends with its context.
 type stuck struct {
 	*heap.Backend
@@ -422,83 +336,4 @@ func TestCloseDuringSweep(t *testing.T) {
 	if d := time.Since(begun); d > 9*time.Second { // the sweep's own limit
 		t.Errorf("it took %v", d)
 	}
-}
-
-// A logger may call Flush and count lines, whatever a line is about.
-func TestLoggerThatFlushes(t *testing.T) {
-	t.Parallel()
-	h := new(flushingHandler)
-	r := gotheus.NewRegistry(&gotheus.RegistryOptions{Logger: slog.New(h), NoSelfMetrics: true})
-	b := &faulty{Backend: heap.New(), err: backend.ErrFull}
-	lines := r.NewCounterVec("lines_total", "L.", nil, "l")
-	lines.With("a").Inc()
-	begun, during := time.Now(), 0
-	h.flush = func() { // called when it is bound
-		during++
-		lines.With("a").AddExemplar(1, gotheus.Labels{"a": "b"})
-		if err := r.Flush(soon(t)); !errors.Is(err, backend.ErrFull) {
-			t.Errorf("Flush in the logger: %v", err)
-		}
-	}
-	if err := r.BindBackend(t.Context(), b); err != nil {
-		t.Fatal(err)
-	}
-	if d := time.Since(begun); during != 1 || d > 9*time.Second { // Flush waits that long
-		t.Errorf("bound in %v, %d lines", d, during)
-	}
-	// Nor is there room for exemplars.
-	b.set(nil)
-	eventually(t, "the series arrives", func() bool { return r.Flush(t.Context()) == nil })
-	b.set(backend.ErrFull)
-	h.lines.Store(0)
-	h.flush = func() { lines.With("a").AddExemplar(1, gotheus.Labels{"a": "b"}) }
-	lines.With("a").AddExemplar(1, gotheus.Labels{"a": "b"})
-	if h.lines.Load() == 0 {
-		t.Error("nothing was said about exemplars")
-	}
-	b.set(nil)
-	if err := r.Close(t.Context()); err != nil {
-		t.Error(err)
-	}
-}
-
-// noticed is a backend with a notice about how it was opened.
-type noticed struct{ *heap.Backend }
-
-func (noticed) Notices() []string { return []string{"the file was damaged"} }
-
-func init() {
-	open.Register("test-noticed", func(context.Context, *url.URL) (backend.Backend, error) { return noticed{heap.New()}, nil })
-}
-
-// A logger may also call Flush when it gets such a notice: the bind is over by then.
-func TestFlushAtANotice(t *testing.T) {
-	t.Parallel()
-	h := new(flushingHandler)
-	r := gotheus.NewRegistry(&gotheus.RegistryOptions{Logger: slog.New(h), NoSelfMetrics: true})
-	defer r.Close(context.Background())
-	h.flush = func() {
-		if err := r.Flush(soon(t)); err != nil {
-			t.Errorf("Flush in the logger: %v", err)
-		}
-	}
-	bind(t, r, "test-noticed:")
-	if h.lines.Load() != 1 {
-		t.Errorf("%d lines", h.lines.Load())
-	}
-}
-
-type flushingHandler struct {
-	slog.Handler
-	flush func()
-	lines atomic.Int32
-}
-
-func (h *flushingHandler) Enabled(context.Context, slog.Level) bool { return true }
-
-func (h *flushingHandler) Handle(context.Context, slog.Record) error {
-	if h.lines.Add(1) == 1 {
-		h.flush()
-	}
-	return nil
 }

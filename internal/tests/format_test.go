@@ -55,7 +55,7 @@ func TestForeignReader(t *testing.T) {
 	got, want := decodePage(t, readForeign(t, path+shm.Suffix)), decodePage(t, foreignPage(t, live[0]))
 	for name := range want {
 		if !reflect.DeepEqual(got[name], want[name]) {
-			t.Errorf("%s: the reader says\n%v, the page\n%v", name, got[name], want[name])
+			t.Errorf("%s: the reader prints\n%v, the page has\n%v", name, got[name], want[name])
 		}
 	}
 	if len(got) != len(want) || len(want) < 20 {

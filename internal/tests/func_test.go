@@ -36,7 +36,7 @@ func TestGaugeFunc(t *testing.T) {
 	pageHas(t, r, "depth 5", "fine 1", "gotheus_collector_errors_total 1")
 	broken.Store(true)
 	if p := page(t, r); strings.Contains(p, "\ndepth ") || !strings.Contains(p, "fine 1\n") {
-		t.Errorf("while it fails: %s", p)
+		t.Errorf("while the function fails: %s", p)
 	}
 	// Two of them on each of the last two pages.
 	pageHas(t, r, "gotheus_collector_errors_total 5")
@@ -290,7 +290,7 @@ func TestSelfMetrics(t *testing.T) {
 	full := &faulty{Backend: heap.New(), err: backend.ErrFull}
 	r.BindBackend(t.Context(), full)
 	if p := own(); !strings.Contains(p, "\ngotheus_backend_up 1\n") {
-		t.Errorf("without room: %s", p)
+		t.Errorf("when the backend is full: %s", p)
 	}
 	full.set(nil)
 	quiet, _ := newRegistry(t, &gotheus.RegistryOptions{NoSelfMetrics: true})

@@ -56,7 +56,7 @@ func TestCounterNeverGoesDown(t *testing.T) {
 				for range 3000 {
 					m.Add(step)
 					if v := m.Value(); v < last {
-						t.Errorf("went down from %v to %v", last, v)
+						t.Errorf("decreased from %v to %v", last, v)
 						return
 					} else {
 						last = v

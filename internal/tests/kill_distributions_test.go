@@ -137,7 +137,7 @@ func TestKillWhileObserving(t *testing.T) {
 		target := acked() + rand.Uint64N(3000)
 		for deadline := time.Now().Add(2 * time.Minute); acked() <= target; runtime.Gosched() {
 			if time.Now().After(deadline) {
-				t.Fatal("nobody works")
+				t.Fatal("no worker makes progress")
 			}
 		}
 		running[slot].Process.Kill()

@@ -132,7 +132,7 @@ func TestKill(t *testing.T) {
 		target := acked(slot) + rand.Uint64N(3000)
 		for deadline := time.Now().Add(2 * time.Minute); acked(slot) <= target; runtime.Gosched() {
 			if time.Now().After(deadline) {
-				t.Fatalf("worker %d does not work", slot)
+				t.Fatalf("worker %d makes no progress", slot)
 			}
 		}
 		running[slot].Process.Kill()

@@ -98,7 +98,7 @@ func TestPartial(t *testing.T) {
 			}
 		}
 		if v.With("1", "2", "3") != want || len(strings.Split(page(t, r), "_sum")) != 2 {
-			t.Errorf("partials made series, or changed what they came from: %s", page(t, r))
+			t.Errorf("partials made series or changed their origin: %s", page(t, r))
 		}
 	})
 }

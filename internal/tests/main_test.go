@@ -112,7 +112,7 @@ func pageHas(t testing.TB, r *gotheus.Registry, lines ...string) {
 	}
 	for _, line := range lines {
 		if !strings.Contains("\n"+b.String(), "\n"+line+"\n") {
-			t.Errorf("the page lacks %q:\n%s", line, b.String())
+			t.Errorf("the page does not contain %q:\n%s", line, b.String())
 		}
 	}
 }
@@ -122,7 +122,7 @@ func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(2 * time.Minute); !ok(); runtime.Gosched() {
 		if time.Now().After(deadline) {
-			t.Fatalf("never: %s", what)
+			t.Fatalf("timed out waiting until %s", what)
 		}
 	}
 }

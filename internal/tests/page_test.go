@@ -307,7 +307,7 @@ func TestLivingPages(t *testing.T) {
 			}
 		}
 		if now[`h_bucket{le="+Inf"}`] != now["h_count"] {
-			t.Fatalf("buckets say %v, count %v", now[`h_bucket{le="+Inf"}`], now["h_count"])
+			t.Fatalf("the buckets add up to %v, the count is %v", now[`h_bucket{le="+Inf"}`], now["h_count"])
 		}
 		last = now
 	}

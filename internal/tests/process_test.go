@@ -157,7 +157,7 @@ func TestProcessCollector(t *testing.T) {
 	pageHas(t, r, `all_c_total{l="b"} 1`)
 	for _, want := range []string{"two collectors give the series", "neither times nor exemplars"} {
 		if !strings.Contains(log.String(), want) {
-			t.Errorf("the log lacks %q: %s", want, log)
+			t.Errorf("the log does not contain %q: %s", want, log)
 		}
 	}
 	told.Store(true)
@@ -171,7 +171,7 @@ func TestProcessCollector(t *testing.T) {
 	pageHas(t, r, everythingLines(`process="0"`, 7)...)
 	fail.Store(true)
 	if p := page(t, r); strings.Contains(p, "\nall_info{") || !strings.Contains(p, `all_c_total{l="b",process="0"} 1`) {
-		t.Errorf("while it fails: %s", p)
+		t.Errorf("while the function fails: %s", p)
 	}
 	fail.Store(false)
 	if err := r.Close(t.Context()); err != nil {
@@ -242,7 +242,7 @@ func TestSinkNumbers(t *testing.T) {
 		`s_count 3 1000.5`, `# TYPE build info`, `build_info{v="1"} 1`, `# TYPE mode stateset`, `mode{mode="a"} 0`, `mode{mode="b"} 1`,
 	} {
 		if !strings.Contains("\n"+b.String(), "\n"+line+"\n") {
-			t.Errorf("the page lacks %q:\n%s", line, &b)
+			t.Errorf("the page does not contain %q:\n%s", line, &b)
 		}
 	}
 	if strings.Contains(b.String(), "bad") || strings.Contains(b.String(), "mine") {

@@ -68,11 +68,11 @@ func TestScopeLeader(t *testing.T) {
 						if v, ok := strings.CutPrefix(l, `each{l="a"} `); ok && own == "" {
 							own = v
 						} else if strings.HasPrefix(l, "each") {
-							t.Errorf("worker %d shows another one's: %q", i, lines)
+							t.Errorf("worker %d shows series of another: %q", i, lines)
 						}
 					}
 					if own == "" {
-						t.Fatalf("worker %d does not show its own: %q", i, lines)
+						t.Fatalf("worker %d does not show its own series: %q", i, lines)
 					}
 					switch total := slices.ContainsFunc(lines, func(l string) bool { return strings.HasPrefix(l, "c_total") }); {
 					case total && leader >= 0:
@@ -92,14 +92,14 @@ func TestScopeLeader(t *testing.T) {
 							want[2] = lines[2]
 						}
 						if !slices.Equal(lines, want) {
-							t.Errorf("the leader shows %q, not %q", lines, want)
+							t.Errorf("the leader shows %q, want %q", lines, want)
 						}
 					case len(lines) != 1:
 						t.Errorf("worker %d does not lead and shows %q", i, lines)
 					}
 				}
 				if leader < 0 {
-					t.Fatal("nobody leads")
+					t.Fatal("no worker leads")
 				}
 				if name == "heap" {
 					return
@@ -147,12 +147,12 @@ func TestScopeOwn(t *testing.T) {
 				return
 			}
 			if early != "" {
-				t.Errorf("an empty process shows %s", early)
+				t.Errorf("a process without metrics shows %s", early)
 			}
 			for i, w := range []*worker{a, b} {
 				want := []string{fmt.Sprintf(`c_total{l="a"} %d`, i+1), fmt.Sprintf(`each{l="a"} %d`, i+1), fmt.Sprintf(`most{l="a"} %d`, i+1)}
 				if lines := w.scoped(gotheus.ScopeOwn); !slices.Equal(lines, want) {
-					t.Errorf("worker %d shows %q, not %q", i, lines, want)
+					t.Errorf("worker %d shows %q, want %q", i, lines, want)
 				}
 			}
 			a.do(command{Do: "delete", Name: "c_total"})
@@ -283,7 +283,7 @@ func TestScopeLeaderCollectors(t *testing.T) {
 		}
 	}
 	if asked != 1 {
-		t.Errorf("the collector was asked %d times", asked)
+		t.Errorf("the collector was called %d times", asked)
 	}
 	// A process that cannot read the backend does not know the leader, even if it may show the
 	// last state.

@@ -85,11 +85,11 @@ func TestShortLives(t *testing.T) {
 	first := shape(2)
 	live(t, url, *lives, 1)
 	if now := shape(2 + *lives); now != first {
-		t.Errorf("after %d more, one by one:\n%s\nbefore:\n%s", *lives, now, first)
+		t.Errorf("after %d more in sequence:\n%s\nbefore:\n%s", *lives, now, first)
 	}
 	live(t, url, atOnce, atOnce)
 	if now := shape(2 + *lives + atOnce); now != first {
-		t.Errorf("after %d more at once:\n%s\nbefore:\n%s", atOnce, now, first)
+		t.Errorf("after %d more concurrently:\n%s\nbefore:\n%s", atOnce, now, first)
 	}
 }
 

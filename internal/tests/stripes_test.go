@@ -47,7 +47,7 @@ func TestStripes(t *testing.T) {
 		t.Errorf("%d deleted", n)
 	}
 	if strings.Contains(page(t, first), "{") {
-		t.Error("still there")
+		t.Error("the series still exists")
 	}
 	v.With("x").Inc()
 	pageHas(t, first, `hot_total{n="x"} 1`)

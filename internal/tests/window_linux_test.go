@@ -49,7 +49,7 @@ func TestWindowInRealTime(t *testing.T) {
 			observe(7)
 			quantiles("one that goes on", func(v float64) bool {
 				if v > 8 {
-					t.Fatalf("%v was observed before it was stopped", v)
+					t.Fatalf("%v was observed before the process was stopped", v)
 				}
 				observe(7)
 				return v > 6
