@@ -8,9 +8,9 @@ import (
 	"github.com/gotheus/gotheus/internal/lookup"
 )
 
-// TestEntryOfCounter: what a look-up and Inc read is one cache line, what they write to another
-// one, and nothing else is in these. With pointers of 32 bits an entry is smaller, and may share
-// lines with others.
+// TestEntryOfCounter checks that a look-up and Inc read one cache line and write to another, and
+// that these hold nothing else. With 32-bit pointers an entry is smaller and may share lines with
+// others.
 func TestEntryOfCounter(t *testing.T) {
 	e := reflect.TypeFor[lookup.Entry[Counter]]()
 	own, _ := reflect.TypeFor[Counter]().FieldByName("own")

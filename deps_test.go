@@ -15,8 +15,8 @@ import (
 
 const module = "github.com/gotheus/gotheus"
 
-// floors are the packages of the root module, from the ground up. A package imports those of floors
-// below its own, and none beside it or above.
+// floors are the packages of the root module, from the ground up. A package may import only
+// packages of floors below its own.
 var floors = [][]string{
 	{"store", "internal/bounds", "internal/labelstruct", "internal/labeltext", "internal/needs", "internal/report", "internal/retry", "internal/sparse", "internal/spread"},
 	{"expo", "internal/backend", "internal/periodic"},
@@ -30,18 +30,19 @@ var floors = [][]string{
 	{"internal/hostiletest"},
 }
 
-// heavy are packages of the standard library that not everybody may import, and who may.
+// heavy lists packages of the standard library that only some packages may import, and which these
+// are.
 var heavy = map[string][]string{
 	"net/http": {"metrichttp", "metrictest", "examples/service"},
 	// Structs with labels, nil pointers.
 	"reflect": {"", "internal/labelstruct", "internal/open"},
-	// Of mapped memory, of strings in structs, and for go:linkname. The last two have twins
-	// without.
+	// For mapped memory, for strings in structs, and for go:linkname. The last two have
+	// variants without it.
 	"unsafe": {"internal/backend/shm", "internal/labelstruct", "internal/spread"},
 	"C":      {},
 }
 
-// Imports are policy: they hold the floors, and keep an application's dependencies at zero.
+// Imports obey the floors, and the module has no dependencies.
 func TestImports(t *testing.T) {
 	t.Parallel()
 	floor := make(map[string]int)
@@ -50,7 +51,7 @@ func TestImports(t *testing.T) {
 			floor[name] = i
 		}
 	}
-	// For another platform, too: files for other systems count as well.
+	// Another platform as well, so that its files are checked.
 	for _, env := range [][]string{{"GOOS=linux", "GOARCH=amd64"}, {"GOOS=windows", "GOARCH=amd64"}} {
 		cmd := exec.Command("go", "list", "-json=ImportPath,Imports", "./...")
 		cmd.Env = append(cmd.Environ(), env...)
@@ -94,8 +95,8 @@ func TestImports(t *testing.T) {
 	}
 }
 
-// Stores that are modules of their own use what anybody can use, since they have versions of their
-// own. Their tests may ask what the machine has.
+// Stores in separate modules use only public packages, since they are versioned separately. Their
+// tests may use others.
 func TestStoresImportNothingInternal(t *testing.T) {
 	t.Parallel()
 	for _, dir := range []string{"redisstore", "_examples/sqlite"} {
@@ -120,11 +121,11 @@ func TestStoresImportNothingInternal(t *testing.T) {
 
 func relative(path string) string { return strings.TrimPrefix(strings.TrimPrefix(path, module), "/") }
 
-// The hot path has to be inlined into the program's own code.
+// The hot path must be inlined into the caller's code.
 func TestInlining(t *testing.T) {
 	t.Parallel()
 	cmd := exec.Command("go", "build", "-gcflags=-m", ".")
-	// 32-bit machines have no such instruction to inline.
+	// 32-bit processors have no instruction to inline.
 	cmd.Env = append(cmd.Environ(), "GOARCH=amd64")
 	out, err := cmd.CombinedOutput()
 	if err != nil {

@@ -27,7 +27,7 @@ func ExampleNewGaugeFunc() {
 	// queue_length 1
 }
 
-// A count that a library keeps: the metric is its total over all processes.
+// A counter whose value a library keeps. The metric is the total over all processes.
 func ExampleNewCounterFunc() {
 	hits := 41
 	r := gotheus.NewRegistry(&gotheus.RegistryOptions{NoSelfMetrics: true})
@@ -40,8 +40,8 @@ func ExampleNewCounterFunc() {
 	// cache_hits_total 42
 }
 
-// For a definition that is not part of the program there is an error instead of a panic; the mode
-// says what several processes' values make.
+// A definition from outside the program returns an error instead of panicking. The mode determines
+// how the values of several processes are combined.
 func ExampleTryNewFunc() {
 	r := gotheus.NewRegistry(&gotheus.RegistryOptions{NoSelfMetrics: true})
 	connections := func() (float64, error) { return 12, nil }
@@ -59,11 +59,11 @@ func ExampleTryNewFunc() {
 	// connections 12
 }
 
-// Facts that any process would report alike.
+// Facts that every process reports in the same way.
 func ExampleCollectorFunc() {
 	r := gotheus.NewRegistry(&gotheus.RegistryOptions{NoSelfMetrics: true})
 	remove := r.Register(gotheus.CollectorFunc(func(ctx context.Context, s *gotheus.Sink) error {
-		// Asked of a database with ctx.
+		// From a database, by ctx.
 		depth := s.Gauge("queue_messages", "Messages waiting, by queue.", "queue")
 		depth.Put(3, "mail")
 		depth.Put(0, "print")
@@ -92,7 +92,8 @@ func ExampleNewStateSet() {
 	r := gotheus.NewRegistry(&gotheus.RegistryOptions{NoSelfMetrics: true})
 	states := []string{"starting", "working", "draining"}
 	worker := r.NewStateSet("worker_state", "What the worker is doing.", states,
-		&gotheus.StateSetOptions{Mode: gotheus.ModePerProcess}) // each process has its own
+		// Each process has its own state.
+		&gotheus.StateSetOptions{Mode: gotheus.ModePerProcess})
 	worker.Set("starting")
 	worker.Set("working")
 	r.WriteText(os.Stdout)
@@ -104,7 +105,7 @@ func ExampleNewStateSet() {
 	// worker_state{worker_state="draining"} 0
 }
 
-// Facts about this process: on the page of all processes, told apart, if they share a backend.
+// Facts about this process. If processes share a backend, every page shows those of each.
 func ExampleProcessCollectorFunc() {
 	r := gotheus.NewRegistry(&gotheus.RegistryOptions{NoSelfMetrics: true})
 	r.Register(gotheus.ProcessCollectorFunc(func(ctx context.Context, s *gotheus.Sink) error {
@@ -122,7 +123,7 @@ func ExampleProcessCollectorFunc() {
 	// pool_info{driver="example"} 1
 }
 
-// A collector that knows when its values were measured, and an example of what it counts.
+// A collector whose values have timestamps and exemplars.
 func ExampleNumberWriter_PutNumber() {
 	measured := time.Unix(1700000000, 0).UnixNano()
 	r := gotheus.NewRegistry(&gotheus.RegistryOptions{NoSelfMetrics: true})
@@ -140,14 +141,14 @@ func ExampleNumberWriter_PutNumber() {
 	// # EOF
 }
 
-// What the library has to say goes where the program wants it, also that of metrics made before
-// main.
+// The library logs to the program's logger, also for metrics that are package variables.
 func ExampleRegistry_SetLogger() {
 	r := new(gotheus.Registry) // or gotheus.Default()
 	c := r.NewCounter("c_total", "C.", nil)
 	r.SetLogger(slog.New(slog.NewTextHandler(os.Stdout, &slog.HandlerOptions{
 		ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
-			if a.Key == slog.TimeKey {
+			switch a.Key {
+			case slog.TimeKey, slog.LevelKey, "rule": // for a short line
 				return slog.Attr{}
 			}
 			return a
@@ -155,5 +156,6 @@ func ExampleRegistry_SetLogger() {
 	})))
 	c.Add(-1)
 	c.Add(-1) // the same, within a minute
-	// Output: level=WARN msg="gotheus: an update was ignored" metric=c_total operation=Counter.Add value=-1 rule="must be finite and not negative"
+	// Output:
+	// msg="gotheus: an update was ignored" metric=c_total operation=Counter.Add value=-1
 }

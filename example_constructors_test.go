@@ -111,7 +111,7 @@ func ExampleNewStateSetOf() {
 	// Output: true
 }
 
-// Fields and parameters that hold a family are declared by the names of the aliases.
+// Fields and parameters that hold a family are declared with the aliases.
 func ExampleCounterVec() {
 	type server struct {
 		requests *gotheus.CounterVec
@@ -123,7 +123,7 @@ func ExampleCounterVec() {
 	// Output: requests_total{method="GET"} 1
 }
 
-// A value that comes from elsewhere and whose type is not known.
+// A value from elsewhere whose type is unknown.
 func ExampleNewUntypedFunc() {
 	r := gotheus.NewRegistry(&gotheus.RegistryOptions{NoSelfMetrics: true})
 	reading := func() (float64, error) { return 17, nil }
@@ -138,7 +138,7 @@ func ExampleNewUntypedFunc() {
 	// device_reading{device="a17"} 17
 }
 
-// A metric says which pool it is about, besides what the registry says of all.
+// A metric with a constant label of its own, besides those of the registry.
 func ExampleCounterOptions_labels() {
 	r := gotheus.NewRegistry(&gotheus.RegistryOptions{Labels: gotheus.Labels{"region": "eu"}})
 	r.NewCounterVec("connections_total", "Connections made.", &gotheus.CounterOptions{
@@ -148,7 +148,7 @@ func ExampleCounterOptions_labels() {
 	// Output: connections_total{host="db1",pool="orders",region="eu"} 1
 }
 
-// Whoever asks for a family without options gets it as it is.
+// Without options, an existing family is returned as it is.
 func ExampleErrConflict() {
 	r := gotheus.NewRegistry(nil)
 	first := r.NewHistogram("call_seconds", "Time of calls.", &gotheus.HistogramOptions{Buckets: []float64{.5, 1}})
@@ -248,7 +248,7 @@ func ExampleExponentialBucketsRange() {
 	// Output: 0.1 1 10 100
 }
 
-// What a program's main does with the default registry, whose metrics are package variables.
+// A main function that uses the default registry, whose metrics are package variables.
 func ExampleFlush() {
 	gotheus.SetLogger(slog.Default().With("part", "metrics"))
 	defer gotheus.SetLogger(nil) // as before

@@ -9,8 +9,8 @@ import (
 	"github.com/gotheus/gotheus/expo"
 )
 
-// Exponential buckets need no bounds. Prometheus gets them by protobuf; other formats show what
-// they have a place for.
+// Exponential buckets need no bounds. Prometheus scrapes them as protobuf; other formats show only
+// what they support.
 func ExampleNativeOptions() {
 	r := gotheus.NewRegistry(&gotheus.RegistryOptions{NoSelfMetrics: true})
 	h := r.NewHistogram("size_bytes", "Sizes.", &gotheus.HistogramOptions{Native: &gotheus.NativeOptions{Factor: 1.1}})
@@ -34,8 +34,7 @@ func ExampleSchemaFactor() {
 	// 1.0905 1.0027
 }
 
-// The quantiles are those of the last ten minutes, over all processes, and at most 1 % from the
-// right ones.
+// The quantiles are over the last ten minutes and all processes, with an error of at most 1 %.
 func ExampleSummaryOptions_objectives() {
 	r := gotheus.NewRegistry(&gotheus.RegistryOptions{NoSelfMetrics: true})
 	s := r.NewSummary("size_bytes", "Sizes.", &gotheus.SummaryOptions{Objectives: []float64{.5, .99}})
@@ -56,7 +55,8 @@ func ExampleSummaryOptions_objectives() {
 
 type traceKey struct{}
 
-// A function that is set once tells exemplars from contexts, so that any tracing library fits.
+// A function that is set once derives exemplars from contexts, so that any tracing library can be
+// used.
 func ExampleHistogram_ObserveContext() {
 	r := gotheus.NewRegistry(&gotheus.RegistryOptions{
 		NoSelfMetrics: true,
@@ -75,7 +75,7 @@ func ExampleHistogram_ObserveContext() {
 	// Output: 2
 }
 
-// An exemplar says what was counted, without telling series apart.
+// An exemplar describes one counted event without adding a label.
 func ExampleCounter_AddExemplar() {
 	r := gotheus.NewRegistry(&gotheus.RegistryOptions{NoSelfMetrics: true})
 	c := r.NewCounter("orders_total", "Orders.", nil)

@@ -152,8 +152,12 @@ func ExampleVec_TryPartial() {
 	r := new(gotheus.Registry)
 	requests := r.NewCounterVec("requests_total", "Requests served.", nil, "tenant", "method")
 	_, err := requests.TryPartial(gotheus.Labels{"tennant": "acme"})
-	fmt.Println(err)
-	// Output: gotheus: wrong labels: requests_total has labels ["tenant" "method"]: "tennant" is not one of them
+	explain(err)
+	// Output:
+	// gotheus:
+	// wrong labels:
+	// requests_total has labels ["tenant" "method"]:
+	// "tennant" is not one of them
 }
 
 func ExampleVec_Declare() {
@@ -199,7 +203,7 @@ func ExampleOneOf() {
 	// Output: GET other
 }
 
-// Somebody tries out paths.
+// Someone tries out random paths.
 func ExampleCounterOptions_maxSeries() {
 	r := gotheus.NewRegistry(&gotheus.RegistryOptions{Logger: slog.New(slog.DiscardHandler)})
 	hits := r.NewCounterVec("hits_total", "Hits.", &gotheus.CounterOptions{MaxSeries: 2}, "path")
@@ -209,7 +213,7 @@ func ExampleCounterOptions_maxSeries() {
 	}
 	r.WriteText(os.Stdout)
 	// Output:
-	// # HELP gotheus_overflowed_lookups_total Look-ups that got the overflow series.
+	// # HELP gotheus_overflowed_lookups_total Look-ups that got an overflow series, by metric.
 	// # TYPE gotheus_overflowed_lookups_total counter
 	// gotheus_overflowed_lookups_total{metric="hits_total"} 2
 	// # HELP hits_total Hits.

@@ -29,7 +29,7 @@ func ExampleNewCounterVec() {
 	// requests_total{method="PUT",path="/item"} 3
 }
 
-// Two registries stand for two processes here: what one counts is on the page of the other.
+// Two registries stand for two processes here: the counts of one are on the page of the other.
 func ExampleRegistry_Bind() {
 	dir, _ := os.MkdirTemp("", "example")
 	defer os.RemoveAll(dir)
@@ -37,10 +37,10 @@ func ExampleRegistry_Bind() {
 
 	one, other := new(gotheus.Registry), new(gotheus.Registry)
 	orders := one.NewCounter("orders_total", "Orders taken.", nil)
-	orders.Add(2) // before there is a backend
+	orders.Add(2) // counts before there is a backend
 	for _, r := range []*gotheus.Registry{one, other} {
 		if err := r.Bind(context.Background(), url); err != nil {
-			fmt.Println(err) // counting goes on in the heap
+			fmt.Println(err) // metrics keep counting in the heap
 		}
 		defer r.Close(context.Background())
 	}
@@ -91,22 +91,34 @@ func ExampleNewRegistry() {
 func ExampleTryNew() {
 	name := "from\nconfiguration"
 	_, err := gotheus.TryNew[gotheus.Counter](new(gotheus.Registry), name, "A name that is not known in advance.", nil)
-	fmt.Println(err)
-	// Output: gotheus: invalid definition: invalid family: name "from\nconfiguration": must be UTF-8 without control characters, and not empty
+	explain(err)
+	// Output:
+	// gotheus:
+	// invalid definition:
+	// invalid family:
+	// name "from\nconfiguration":
+	// must be UTF-8 without control characters, and not empty
 }
 
 func ExampleTryNewVec() {
 	r := new(gotheus.Registry)
 	gotheus.TryNewVec[gotheus.Counter](r, "hits_total", "Hits.", nil, "page")
 	_, err := gotheus.TryNewVec[gotheus.Counter](r, "hits_total", "Hits.", nil, "path")
-	fmt.Println(errors.Is(err, gotheus.ErrConflict), err)
-	// Output: true gotheus: conflicting definition: hits_total: it has labels ["page"] already, not ["path"]: give the same, or choose another name
+	fmt.Println(errors.Is(err, gotheus.ErrConflict))
+	explain(err)
+	// Output:
+	// true
+	// gotheus:
+	// conflicting definition:
+	// hits_total:
+	// it has labels ["page"] already, not ["path"]:
+	// give the same, or choose another name
 }
 
 func ExampleVec_With() {
 	r := new(gotheus.Registry)
 	jobs := r.NewGaugeVec("jobs", "Jobs by queue and state.", nil, "queue", "state")
-	running := jobs.With("mail", "running") // an instrument can be kept
+	running := jobs.With("mail", "running") // an instrument can be retained
 	running.Inc()
 	running.Inc()
 	running.Dec()
@@ -182,8 +194,7 @@ func ExampleRegistry_Register() {
 	// queue_depth{queue="sms"} 0
 }
 
-// An exporter of one's own: everything that is known of each series, here as lines for another
-// system.
+// A custom exporter: all data of each series, here as lines for another system.
 func ExampleFamily_Points() {
 	r := new(gotheus.Registry)
 	r.NewCounterVec("requests_total", "Requests served.", nil, "path").With("/").Add(2)
@@ -245,7 +256,7 @@ func ExampleVec_Delete() {
 	fmt.Println(requests.Delete("acme", "/pay"))
 	fmt.Println(requests.DeleteMatching(gotheus.Labels{"tenant": "acme"}))
 	fmt.Println(requests.DeleteAll())
-	other.Inc() // comes back from zero
+	other.Inc() // brings the series back from zero
 	fmt.Println(other.Value())
 	// Output:
 	// true
@@ -261,8 +272,8 @@ func ExampleCounterOptions_timeToLive() {
 	sessions.With("ann").Set(1 << 20)
 }
 
-// A counter that goroutines and processes of a host increment all the time: with stripes, each
-// processor writes to a cache line of its own, and the page shows the sum.
+// A counter that many goroutines and processes of a host increment all the time. With stripes, each
+// processor writes to its own cache line, and the page shows the sum.
 func ExampleCounterOptions_stripes() {
 	dir, _ := os.MkdirTemp("", "example")
 	defer os.RemoveAll(dir)

@@ -6,7 +6,8 @@ import (
 	"time"
 )
 
-// Once its blocks are there, an observation takes none of the library's locks and asks no clock.
+// Once its blocks exist, an observation takes none of the library's locks and does not read the
+// clock.
 func TestObserveTakesNoLock(t *testing.T) {
 	t.Parallel()
 	var asked atomic.Int64
@@ -45,6 +46,6 @@ func TestObserveTakesNoLock(t *testing.T) {
 		t.Fatal("an observation waits for a lock")
 	}
 	if n := asked.Load(); n != 0 {
-		t.Errorf("the clock was asked %d times", n)
+		t.Errorf("the clock was read %d times", n)
 	}
 }

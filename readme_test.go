@@ -11,8 +11,7 @@ import (
 	"testing"
 )
 
-// Every block of Go code in README.md and docs is part of a Go file of the repository, so it
-// compiles. Indentation may differ.
+// Go code in the documentation is part of code that compiles.
 func TestReadme(t *testing.T) {
 	t.Parallel()
 	documents, err := filepath.Glob("docs/*.md")

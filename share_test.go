@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// Whoever comes during a run takes part in the next one, which is one for all.
+// Scrapes that arrive during a run share the next one.
 func TestSharedRun(t *testing.T) {
 	t.Parallel()
 	runs, entered, release := 0, make(chan struct{}, 2), make(chan struct{})
@@ -43,7 +43,7 @@ func TestSharedRun(t *testing.T) {
 	}
 }
 
-// A run that hangs and was given up costs later scrapes no time, and is over when it returns.
+// A hanging run that was abandoned does not delay later scrapes, and ends when it returns.
 func TestGivenUpRun(t *testing.T) {
 	t.Parallel()
 	entered, release := make(chan struct{}, 2), make(chan struct{})

@@ -36,7 +36,7 @@ func ExampleProbe_Do() {
 	// errors 1 panics 0 in flight 0
 }
 
-// A panic is measured, and goes on.
+// A panic is measured, and propagates.
 func ExampleProbe_Run() {
 	r := new(gotheus.Registry)
 	cleaning := &gotheus.Probe{
@@ -52,7 +52,7 @@ func ExampleProbe_Run() {
 	// Output: the disk is gone 1
 }
 
-// A function of any signature is measured within Run.
+// Run can measure a function of any signature.
 func ExampleProbe_Run_results() {
 	var sorting gotheus.Probe
 	var n, m int
@@ -91,7 +91,7 @@ func ExampleMatchErrors() {
 	// Output: 1
 }
 
-// Errors of a type are matched by errors.As; all but some by a negation.
+// Errors of a type are matched with errors.As, and all but some errors with a negation.
 func ExampleProbe_match() {
 	r := new(gotheus.Registry)
 	dial := &gotheus.Probe{
@@ -110,7 +110,7 @@ func ExampleProbe_match() {
 	// Output: 1 1
 }
 
-// Counts that come from elsewhere, already added up.
+// Counts from elsewhere that are already aggregated.
 func ExampleHistogram_ObserveN() {
 	r := new(gotheus.Registry)
 	sizes := r.NewHistogram("message_bytes", "Sizes of messages.", &gotheus.HistogramOptions{Buckets: []float64{100, 1000}})
@@ -124,13 +124,13 @@ func ExampleHistogram_ObserveN() {
 func ExampleSummary_ObserveN() {
 	r := new(gotheus.Registry)
 	sizes := r.NewSummary("row_bytes", "Sizes of rows.", nil)
-	batch := []string{"row1", "row2", "row3"} // all of one size
+	batch := []string{"row1", "row2", "row3"} // all of the same size
 	sizes.ObserveN(4, uint64(len(batch)))
 	fmt.Println(sizes.Count(), sizes.Sum())
 	// Output: 3 12
 }
 
-// A test of what is timed has a clock of its own and does not sleep.
+// A test of timed code uses its own clock and does not sleep.
 func ExampleRegistry_Now() {
 	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	r := gotheus.NewRegistry(&gotheus.RegistryOptions{Now: func() time.Time { return now }})
@@ -142,7 +142,7 @@ func ExampleRegistry_Now() {
 	order()
 	fmt.Println(latency.Count(), latency.Sum())
 
-	// A Probe is given the clock.
+	// A Probe takes the clock.
 	refund := &gotheus.Probe{Seconds: latency.Observe, Now: r.Now}
 	refund.Run(func() { now = now.Add(2 * time.Second) })
 	fmt.Println(latency.Count(), latency.Sum())
@@ -151,7 +151,7 @@ func ExampleRegistry_Now() {
 	// 2 2.3
 }
 
-// Calls that are going on. Dec is deferred, and the gauge thus right also after a panic.
+// Calls in progress. Dec is deferred, so that the gauge is right even after a panic.
 func ExampleGauge_Inc() {
 	r := new(gotheus.Registry)
 	inFlight := r.NewGauge("orders_in_flight", "Orders being taken.", nil)
@@ -173,7 +173,7 @@ func ExampleGauge_Inc() {
 	// after: 0
 }
 
-// The rate of busy seconds is how many workers are busy.
+// The rate of busy seconds is the number of busy workers.
 func ExampleCounter_AddSince() {
 	r := new(gotheus.Registry)
 	busySeconds := r.NewCounter("worker_busy_seconds_total", "Time that workers spent on jobs.", nil)

@@ -38,7 +38,7 @@ func ExampleHandler() {
 func ExampleMiddleware() {
 	registry := gotheus.NewRegistry(nil)
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /hello/{name}", func(w http.ResponseWriter, r *http.Request) {
+	mux.HandleFunc("GET /hi/{name}", func(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprintf(w, "Hello, %s!", r.PathValue("name"))
 	})
 	m := &metrichttp.Middleware{
@@ -48,7 +48,7 @@ func ExampleMiddleware() {
 	server := httptest.NewServer(m.Wrap(mux))
 	defer server.Close()
 
-	for _, path := range []string{"/hello/world", "/hello/again", "/bye", "/healthz"} {
+	for _, path := range []string{"/hi/world", "/hi/again", "/bye", "/healthz"} {
 		resp, err := http.Get(server.URL + path)
 		if err != nil {
 			fmt.Println(err)
@@ -65,8 +65,8 @@ func ExampleMiddleware() {
 		}
 	}
 	// Output:
-	// http_request_duration_seconds_count{method="GET",route="/hello/{name}",status_code="200"} 2
+	// http_request_duration_seconds_count{method="GET",route="/hi/{name}",status_code="200"} 2
 	// http_request_duration_seconds_count{method="GET",route="404",status_code="404"} 1
-	// http_response_size_bytes_sum{method="GET",route="/hello/{name}",status_code="200"} 26
+	// http_response_size_bytes_sum{method="GET",route="/hi/{name}",status_code="200"} 26
 	// http_response_size_bytes_sum{method="GET",route="404",status_code="404"} 19
 }

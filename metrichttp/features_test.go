@@ -296,8 +296,8 @@ func TestPusher(t *testing.T) {
 	}
 	for want, p := range map[string]*metrichttp.Pusher{
 		"Job is missing":        {URL: s.URL},
-		"scheme or host":        {URL: "gateway:9091/x", Job: "j"},
-		"must have no query":    {URL: s.URL + "?a=b", Job: "j"},
+		"scheme and a host":     {URL: "gateway:9091/x", Job: "j"},
+		"must not have a query": {URL: s.URL + "?a=b", Job: "j"},
 		`grouping label "job"`:  {URL: s.URL, Job: "j", Grouping: gotheus.Labels{"job": "x"}},
 		`grouping label "__a"`:  {URL: s.URL, Job: "j", Grouping: gotheus.Labels{"__a": "x"}},
 		`value "\xff" is not U`: {URL: s.URL, Job: "j", Grouping: gotheus.Labels{"a": "\xff"}},

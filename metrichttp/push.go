@@ -20,61 +20,60 @@ import (
 	"github.com/gotheus/gotheus/expo"
 )
 
-// Pusher sends the page of a registry to a Pushgateway, for jobs that end before they could be
-// scraped. Its methods may be called concurrently; fields must not be changed meanwhile. See
-// https://github.com/prometheus/pushgateway/blob/master/README.md.
+// Pusher pushes the metrics of a registry to a Pushgateway, for jobs that end before they could be
+// scraped. Its methods may be called concurrently; its fields must not be changed while they run.
+// See https://github.com/prometheus/pushgateway/blob/master/README.md.
 //
-// A job that ends by itself calls Put when it has done its work. A program that runs for longer
-// calls Run.
+// A batch job calls Put when its work is done. A program that runs for longer calls Run.
 type Pusher struct {
 	URL      string            // of the gateway, such as http://pushgateway:9091
 	Job      string            // value of the grouping label job; must not be empty
-	Grouping gotheus.Labels    // further labels of the group, which metrics should not have
+	Grouping gotheus.Labels    // further grouping labels, which the metrics should not have
 	Registry *gotheus.Registry // nil: gotheus.Default()
-	Client   *http.Client      // nil: http.DefaultClient; the context limits its time
+	Client   *http.Client      // nil: http.DefaultClient; contexts limit how long it may take
 	User     string            // for basic authentication, with Password; "": none
 	Password string
-	Header   http.Header // of every request, such as a token in Authorization
+	Header   http.Header // added to every request, such as Authorization with a token
 
-	// Names selects families by the names of families or samples, with the registry's prefix.
-	// Nil: all.
+	// Names selects families by their names or those of their samples, including the registry's
+	// prefix. Nil selects all.
 	Names []string
 
-	// Scope says whose counts are pushed. It matters where processes share a backend. ScopeAll,
-	// the zero value, is the total of all of them: good for Put and Post by one process, or by
-	// several to one group. Where several processes push to groups of their own, such as by a
-	// grouping label instance, their sum would be a multiple of the total: these need
-	// ScopeLeader, with which one process pushes the total, and the others nothing but what is
-	// their own. Run takes the zero value for ScopeLeader.
+	// Scope determines whose counts are pushed if several processes share a backend. ScopeAll,
+	// the zero value, is the total of all processes. It suits Put and Post by one process, or
+	// by several to one group. If several processes push to different groups, such as by a
+	// grouping label instance, the sum over the groups would be a multiple of the total. They
+	// need ScopeLeader, with which one process pushes the total and the others only their own
+	// series. Run treats the zero value as ScopeLeader.
 	Scope gotheus.Scope
 
-	// Error takes the errors of pushes that Run makes, but for the last. Nil: they are logged
-	// through log/slog.
+	// Error is called with the error of each failed push by Run, except the last push. If it is
+	// nil, the errors are logged through log/slog.
 	Error func(error)
 }
 
 // Put replaces all metrics of the group.
 func (p *Pusher) Put(ctx context.Context) error { return p.push(ctx, http.MethodPut, p.Scope) }
 
-// Post replaces the metrics of the group that have the same names as those that are sent.
+// Post replaces those metrics of the group that have the same names as the pushed ones.
 func (p *Pusher) Post(ctx context.Context) error { return p.push(ctx, http.MethodPost, p.Scope) }
 
 // Delete deletes all metrics of the group.
 func (p *Pusher) Delete(ctx context.Context) error { return p.send(ctx, http.MethodDelete, nil) }
 
-// lastPush is how long the last push of Run may take, and others if they come more often than that.
+// lastPush limits the last push of Run, and the others if their interval is shorter.
 const lastPush = 5 * time.Second
 
-// Run pushes as Post does, at once and then whenever so much time has passed, until ctx ends; then
-// once more, for five seconds at most, so that what was counted last is there. It returns the error
-// of that last push. An error of another one is passed to p.Error, and the next one may succeed.
-// Run returns an error at once if nothing could ever be pushed: if the interval is not positive, or
-// the URL, the job or the grouping is invalid.
+// Run pushes as Post does, at once and then at intervals of every, until ctx ends. It then pushes
+// once more, for at most five seconds, so that the last counts arrive, and returns the error of
+// that push. Errors of other pushes are passed to p.Error. Run returns an error at once if no push
+// could ever succeed: if the interval is not positive, or the URL, the job or the grouping is
+// invalid.
 //
-// Processes that share a backend may all run it: unless p.Scope says otherwise, one of them pushes
-// the total, and the others only what is their own. If they have the same Grouping, what is a
-// process's own is that of whichever has pushed last. A registry must not be closed before Run has
-// returned.
+// All processes that share a backend may call Run: unless p.Scope says otherwise, one of them
+// pushes the total, and the others only their own series. If they have the same Grouping, the group
+// has the own series of the process that pushed last. The registry must not be closed before Run
+// has returned.
 func (p *Pusher) Run(ctx context.Context, every time.Duration) error {
 	if every <= 0 {
 		return fmt.Errorf("metrichttp: Run: the interval %v must be positive", every)
@@ -110,7 +109,7 @@ func (p *Pusher) failed(err error) {
 		p.Error(err)
 		return
 	}
-	slog.Warn("gotheus: a push failed; it is tried again", "error", err)
+	slog.Warn("gotheus: a push failed; it will be retried", "error", err)
 }
 
 func (p *Pusher) push(ctx context.Context, method string, scope gotheus.Scope) error {
@@ -118,7 +117,7 @@ func (p *Pusher) push(ctx context.Context, method string, scope gotheus.Scope) e
 	if registry == nil {
 		registry = gotheus.Default()
 	}
-	// In one piece, so that it can be sent again where a redirection asks for that.
+	// The page is buffered so that the client can send it again after a redirect.
 	var page bytes.Buffer
 	if err := registry.Write(ctx, &page, &gotheus.WriteOptions{Names: p.Names, Scope: scope}); err != nil {
 		return fmt.Errorf("metrichttp: nothing was pushed: %w", err)
@@ -152,12 +151,10 @@ func (p *Pusher) send(ctx context.Context, method string, page *bytes.Buffer) er
 	}
 	resp, err := client.Do(req)
 	if err != nil {
-		// Names the method and the URL without the password.
-		return fmt.Errorf("metrichttp: %w", err)
+		return fmt.Errorf("metrichttp: %w", err) // has the method and the redacted URL
 	}
 	defer resp.Body.Close()
-	// Of what is wrong; also frees the connection.
-	text, _ := io.ReadAll(io.LimitReader(resp.Body, 4<<10))
+	text, _ := io.ReadAll(io.LimitReader(resp.Body, 4<<10)) // lets the connection be reused
 	if resp.StatusCode/100 != 2 {
 		return fmt.Errorf("metrichttp: %s %s: %s: %s", method, req.URL.Redacted(), resp.Status, bytes.TrimSpace(text))
 	}
@@ -171,9 +168,9 @@ func (p *Pusher) group() (string, error) {
 	case err != nil:
 		return "", fmt.Errorf("metrichttp: URL of the gateway: %w", err)
 	case base.Scheme == "" || base.Host == "":
-		return "", fmt.Errorf("metrichttp: URL of the gateway %q: scheme or host is missing, as in http://pushgateway:9091", p.URL)
+		return "", fmt.Errorf("metrichttp: URL of the gateway %q: must have a scheme and a host, as in http://pushgateway:9091", p.URL)
 	case base.RawQuery != "" || base.Fragment != "":
-		return "", fmt.Errorf("metrichttp: URL of the gateway %q: must have no query and no fragment", base.Redacted())
+		return "", fmt.Errorf("metrichttp: URL of the gateway %q: must not have a query or a fragment", base.Redacted())
 	case p.Job == "":
 		return "", errors.New("metrichttp: Job is missing")
 	}
@@ -184,7 +181,7 @@ func (p *Pusher) group() (string, error) {
 	}
 	for _, name := range slices.Sorted(maps.Keys(p.Grouping)) {
 		if name == "job" || name == "" || strings.HasPrefix(name, "__") || !utf8.ValidString(name) {
-			return "", fmt.Errorf("metrichttp: grouping label %q: must be UTF-8, neither job nor empty, and not begin with __", name)
+			return "", fmt.Errorf("metrichttp: grouping label %q: must be UTF-8, must not be empty or job, and must not begin with __", name)
 		}
 		if err := appendPair(&path, expo.Values.LabelName(name), p.Grouping[name]); err != nil {
 			return "", err
@@ -197,7 +194,8 @@ func (p *Pusher) group() (string, error) {
 	return base.String(), nil
 }
 
-// appendPair appends a grouping label. A value that cannot be an element of a path is in base64.
+// appendPair appends a grouping label to a path. It encodes values that cannot be path elements in
+// base64.
 func appendPair(path *strings.Builder, name, value string) error {
 	if !utf8.ValidString(value) {
 		return fmt.Errorf("metrichttp: grouping label %q: value %q is not UTF-8", name, value)

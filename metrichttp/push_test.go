@@ -102,7 +102,7 @@ func TestPusherRunInvalid(t *testing.T) {
 		"the interval 0s must be positive":  func() error { return (&metrichttp.Pusher{URL: "http://x", Job: "j"}).Run(t.Context(), 0) },
 		"the interval -1s must be positive": func() error { return (&metrichttp.Pusher{URL: "http://x", Job: "j"}).Run(t.Context(), -time.Second) },
 		"Job is missing":                    func() error { return (&metrichttp.Pusher{URL: "http://x"}).Run(t.Context(), time.Second) },
-		"scheme or host is missing":         func() error { return (&metrichttp.Pusher{Job: "j"}).Run(t.Context(), time.Second) },
+		"must have a scheme and a host":     func() error { return (&metrichttp.Pusher{Job: "j"}).Run(t.Context(), time.Second) },
 	} {
 		if err := run(); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("got %v, want %q", err, want)
@@ -148,7 +148,7 @@ func TestPusherOfTwoProcesses(t *testing.T) {
 		return got.body
 	}
 	for i := range registries {
-		// Which Run takes for ScopeLeader.
+		// Run treats ScopeAll as ScopeLeader.
 		bodies["leader"+string(rune('0'+i))] = push(i, gotheus.ScopeAll)
 		bodies["own"+string(rune('0'+i))] = push(i, gotheus.ScopeOwn)
 	}

@@ -7,12 +7,10 @@ import (
 	"sort"
 )
 
-// Buckets finds buckets by their upper bounds.
-//
-// Bounds are usually so far apart that the exponent of a float, with a few more bits where needed,
-// leaves only one of them to compare with. A table indexed by these bits then finds the bucket with
-// neither loop nor branch. A branch that the processor predicts wrongly would cost more than all
-// the rest.
+// Buckets finds buckets by their upper bounds. Bounds are usually so far apart that the exponent of
+// a float, with a few more bits where needed, leaves only one of them to compare with. A table
+// indexed by these bits then finds the bucket without a loop or a branch. One mispredicted branch
+// would cost more than everything else.
 type Buckets struct {
 	bounds []float64
 	cells  []cell // nil: some bounds are too close to each other
@@ -20,7 +18,7 @@ type Buckets struct {
 	least  int64  // the shifted bits of values in the first cell, or below it
 }
 
-// cell stands for the values with the same shifted bits: those up to bound belong to bucket at,
+// cell covers the values with the same shifted bits. Those up to bound belong to bucket at, and
 // those above it to the next one.
 type cell struct {
 	bound float64
@@ -30,7 +28,7 @@ type cell struct {
 // maxCells keeps the table small: a cell takes 16 bytes.
 const maxCells = 512
 
-// Of returns the buckets with these upper bounds, in ascending order, and the one of +Inf.
+// Of returns the buckets with these upper bounds, in ascending order, and the +Inf bucket.
 func Of(bounds []float64) Buckets {
 	b := Buckets{bounds: bounds}
 	for b.shift = 52; b.shift > 52-9; b.shift-- {
@@ -41,13 +39,14 @@ func Of(bounds []float64) Buckets {
 	return b
 }
 
-// fill makes the table for b.shift; false if bounds share a cell, or there are too many cells.
+// fill makes the table for b.shift. It returns false if two bounds share a cell, or there are too
+// many cells.
 func (b *Buckets) fill() bool {
 	b.cells, b.least = nil, 0
 	if i, _ := slices.BinarySearch(b.bounds, math.SmallestNonzeroFloat64); i < len(b.bounds) {
 		b.least = b.key(b.bounds[i])
 		if i > 0 {
-			b.least-- // bounds that are not positive have the first cell for themselves
+			b.least-- // the first cell is for the bounds that are not positive
 		}
 	}
 	var cells []cell
@@ -70,16 +69,16 @@ func (b *Buckets) fill() bool {
 
 func (b *Buckets) key(v float64) int64 { return int64(math.Float64bits(v)) >> b.shift }
 
-// HasTable reports whether Quick can be used.
+// HasTable reports whether there is a table, which Quick requires.
 func (b *Buckets) HasTable() bool { return b.cells != nil }
 
-// Find returns the index of the bucket that v, which is finite, belongs to.
+// Find returns the index of the bucket of v, which must be finite.
 func (b *Buckets) Find(v float64) int {
 	if b.cells != nil {
 		return b.Quick(v)
 	}
-	// Up to some twenty buckets a scan beats a binary search, since its branches are more
-	// easily predicted.
+	// For up to about 20 buckets, a scan is faster than a binary search: its branches are more
+	// predictable.
 	if len(b.bounds) > 20 {
 		return sort.SearchFloat64s(b.bounds, v)
 	}
@@ -91,8 +90,8 @@ func (b *Buckets) Find(v float64) int {
 	return len(b.bounds)
 }
 
-// Quick is Find where there is a table. The difference of two floats is never rounded to zero or to
-// another sign, so its sign bit says whether v is above the bound.
+// Quick is Find by the table, which must exist. The difference of two unequal floats is never
+// rounded to zero or to the other sign, so its sign bit says whether v is above the bound.
 func (b *Buckets) Quick(v float64) int {
 	c := &b.cells[min(max(int64(math.Float64bits(v))>>b.shift-b.least, 0), int64(len(b.cells)-1))]
 	return c.at + int(math.Float64bits(c.bound-v)>>63)

@@ -24,8 +24,8 @@ func exponential(start, factor float64, n int) (list []float64) {
 	return list
 }
 
-// Whatever the bounds, the table finds what a search finds: for bounds, their neighbours, and at
-// random.
+// For any bounds, the table agrees with a binary search, for the bounds themselves, their
+// neighbours and random values.
 func TestBuckets(t *testing.T) {
 	t.Parallel()
 	random := rand.New(rand.NewPCG(1, 2))
@@ -48,7 +48,7 @@ func TestBuckets(t *testing.T) {
 		delete(lists, "default")
 	}
 	if p := Of(defaultBounds); len(p.cells) != 13 {
-		t.Errorf("%d cells for the default buckets", len(p.cells))
+		t.Errorf("the default buckets take %d cells, want 13", len(p.cells))
 	}
 }
 

@@ -1,8 +1,8 @@
-// Package inside lets packages of this module reach what a registry is made of, where the API
-// offers nothing of the kind. Tests choose by it when series expire and windows move.
+// Package inside gives packages of this module access to the internals of a registry that the API
+// does not expose. Tests use it to decide when series expire and windows advance.
 package inside
 
 import "github.com/gotheus/gotheus/internal/series"
 
-// Home returns what a *gotheus.Registry has for its families. Package gotheus sets it.
+// Home returns the series.Home of a *gotheus.Registry. Package gotheus sets it.
 var Home func(registry any) *series.Home

@@ -8,7 +8,7 @@ import (
 	"unicode"
 )
 
-// Field is a field of a struct, and the label that it gives a value.
+// Field is a field of a struct that holds a label's value.
 type Field struct {
 	Label string
 	Name  string
@@ -16,10 +16,10 @@ type Field struct {
 	Kind  Kind
 	Text  bool // its reflect.Kind is String
 	Type  reflect.Type
-	Place int // the label's place in the family's order; filled in by the caller
+	Place int // index of the label in the family's order; set by the caller
 }
 
-// Kind says how a field becomes a label value.
+// Kind is how the value of a field is converted to a label value.
 type Kind uint8
 
 const (
@@ -35,8 +35,8 @@ var stringer = reflect.TypeFor[fmt.Stringer]()
 const labelTypes = "a label is a string, a bool, an integer, or has a method String() string and " +
 	"consists of nothing but these"
 
-// Fields returns the fields of struct type t. check says what is wrong with a label name, if
-// anything.
+// Fields returns the fields of struct type t, including those of embedded structs. check returns an
+// error if a label name is invalid.
 func Fields(t reflect.Type, check func(label string) error) ([]Field, error) {
 	if t.Kind() != reflect.Struct {
 		return nil, fmt.Errorf("labels are of type %v: it must be a struct with a field for each label", t)
@@ -102,8 +102,8 @@ func appendFields(fields []Field, t reflect.Type, prefix []int) ([]Field, error)
 	return fields, nil
 }
 
-// isPlain reports whether values of type t consist of booleans and integers alone: equal values
-// stay equal, and keeping one keeps nothing else alive.
+// isPlain reports whether values of type t consist only of booleans and integers: equal values then
+// stay equal, and a cached value keeps no other memory alive.
 func isPlain(t reflect.Type) bool {
 	switch kind := t.Kind(); kind {
 	case reflect.Array:
@@ -120,8 +120,8 @@ func isPlain(t reflect.Type) bool {
 	}
 }
 
-// snakeCase turns the name of a field into that of a label: StatusCode into status_code, HTTPMethod
-// into http_method.
+// snakeCase derives a label name from a field name: status_code from StatusCode, http_method from
+// HTTPMethod.
 func snakeCase(name string) string {
 	var b strings.Builder
 	runes := []rune(name)

@@ -1,18 +1,18 @@
-// Package labeltext reads and writes labels as text: as the text format has them between braces.
+// Package labeltext reads and writes labels in the form that the text format has between braces:
 //
 //	method="GET",route="/"
 //
-// Backslash, double quote and line feed are escaped in values, and in names, which are quoted if
-// they do not match [a-zA-Z_][a-zA-Z0-9_]*.
+// Names that do not match [a-zA-Z_][a-zA-Z0-9_]* are quoted. In values and quoted names, backslash,
+// double quote and line feed are escaped.
 package labeltext
 
 import "strings"
 
-// IsSpecial reports whether a character is escaped.
+// IsSpecial reports whether a character must be escaped.
 func IsSpecial(c byte) bool { return c == '"' || c == '\\' || c == '\n' }
 
-// Escaped returns what follows the backslash for a special character, and other characters as they
-// are.
+// Escaped returns the character that follows the backslash in the escape of a special character. It
+// returns other characters unchanged.
 func Escaped(c byte) byte {
 	if c == '\n' {
 		return 'n'
@@ -20,7 +20,7 @@ func Escaped(c byte) byte {
 	return c
 }
 
-// Write writes s escaped.
+// Write writes s, escaped as a label value.
 func Write(b *strings.Builder, s string) {
 	for {
 		i := strings.IndexAny(s, "\\\"\n")
@@ -35,7 +35,7 @@ func Write(b *strings.Builder, s string) {
 	}
 }
 
-// Append appends s with backslash and line feed escaped and, if quotes is set, double quotes, too.
+// Append appends s with backslashes, line feeds and, if quotes is set, double quotes escaped.
 func Append(dst []byte, s string, quotes bool) []byte {
 	special := "\\\n"
 	if quotes {
@@ -51,7 +51,8 @@ func Append(dst []byte, s string, quotes bool) []byte {
 	}
 }
 
-// Unescape returns s without escapes. A backslash before any other character stands for nothing.
+// Unescape replaces the escapes in s by the characters that they stand for. A backslash before any
+// other character is dropped.
 func Unescape(s string) string {
 	if !strings.Contains(s, `\`) {
 		return s
@@ -59,7 +60,7 @@ func Unescape(s string) string {
 	return string(AppendUnescaped(make([]byte, 0, len(s)), s))
 }
 
-// AppendUnescaped appends s without escapes.
+// AppendUnescaped appends s as Unescape returns it.
 func AppendUnescaped(dst []byte, s string) []byte {
 	for {
 		i := strings.IndexByte(s, '\\')
@@ -76,8 +77,8 @@ func AppendUnescaped(dst []byte, s string) []byte {
 	}
 }
 
-// Cut splits a label text after the first label. It returns the label's name and its value, which
-// is still escaped; false if the text is malformed.
+// Cut splits a label text after the first label. It returns the label's name, its value, which is
+// still escaped, and the remaining text. If the text is malformed, ok is false.
 func Cut(text string) (name, value, rest string, ok bool) {
 	if quoted, isQuoted := strings.CutPrefix(text, `"`); isQuoted {
 		end := endOfQuoted(quoted)

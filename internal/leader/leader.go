@@ -1,4 +1,4 @@
-// Package leader finds the one of several processes whose page shows the total.
+// Package leader determines which of several processes leads: its page shows the total.
 package leader
 
 import (
@@ -13,51 +13,51 @@ import (
 	"github.com/gotheus/gotheus/internal/index"
 )
 
-// Name is the name of the family that candidates stand in.
+// Name is the name of the family in which each candidate has a series.
 const Name = "gotheus_candidate_start_time_seconds"
 
 const (
 	help = "When this process was first asked for a page of the scope Leader. The first live one leads."
 
-	// patience is how long a process that is not asked any more may still lead. Prometheus
+	// patience is how long a process stays a candidate after its last scrape. Prometheus
 	// forgets a target that it cannot scrape after the same time.
 	patience = 5 * time.Minute
 
-	// A backend may take stopped processes for alive. So a leader gives a sign of life each
-	// beatInterval, and does not lead if another process has seen none for silenceLimit.
+	// A backend may consider a stopped process live. Candidates therefore send a heartbeat
+	// every beatInterval, and processes ignore a candidate whose last one they saw silenceLimit
+	// ago.
 	beatInterval, silenceLimit = 2 * time.Second, 10 * time.Second
 )
 
-// candidateFamily says who may lead. Each process has words of its own, which vanish with it: the
-// time since when it may lead, flags that also hold its heartbeat and, as the ticket, a random
-// number that tells it apart.
+// candidateFamily lists the candidates. Each process has its own words, which disappear with it:
+// the time at which it became a candidate, flags that include its heartbeat and, as the ticket, a
+// random number that identifies it.
 var candidateFamily = &backend.Family{Name: Name, Help: help, Unit: "seconds", Kind: backend.Gauge, Mode: backend.PerInstance}
 
-// Candidate is this process as one that may lead. The zero value is not a candidate yet.
+// Candidate is this process's candidacy. The zero value does not stand yet.
 type Candidate struct {
 	mu    sync.Mutex
-	home  backend.Backend // nil: it is none
+	home  backend.Backend // nil: this process does not stand
 	words backend.Words
 	id    uint64
 	since time.Time
 	asked time.Time
 	beat  uint64
 	timer *time.Timer
-	seen  map[uint64]sighting // of others, by their ids
+	seen  map[uint64]sighting // of other candidates, by id
 }
 
-// sighting is since when another one's flags have been as they are, as far as this process has
-// watched.
+// sighting records the flags of another candidate and when this process first saw them.
 type sighting struct {
 	flags uint64
 	at    time.Time
 }
 
-// Stand makes this process a candidate in b, unless b is not in use any more.
+// Stand makes this process a candidate in b, unless b is no longer in use.
 func (c *Candidate) Stand(b backend.Backend, inUse func() bool) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !inUse() { // it was closed meanwhile
+	if !inUse() { // it was closed in the meantime
 		return nil
 	}
 	c.asked = time.Now()
@@ -66,7 +66,7 @@ func (c *Candidate) Stand(b backend.Backend, inUse func() bool) error {
 	}
 	words, err := b.Cells(candidateFamily, "")
 	if err != nil {
-		return fmt.Errorf("who leads is not known: %w", err)
+		return fmt.Errorf("the leader is unknown: %w", err)
 	}
 	c.step(false)
 	c.home, c.words, c.since = b, words, c.asked
@@ -74,16 +74,16 @@ func (c *Candidate) Stand(b backend.Backend, inUse func() bool) error {
 	c.seen = make(map[uint64]sighting)
 	c.words[backend.GaugeTicket].Store(c.id)
 	c.words[backend.GaugeValue].Store(math.Float64bits(float64(c.since.UnixMicro()) / 1e6))
-	c.sign() // last: now it counts
+	c.sign() // last: once the flags are set, other processes read the id and the time
 	every := patience
-	if !backend.IsRemote(b) { // others are alive if their stores have heard of them
+	if !backend.IsRemote(b) { // a store itself tracks which processes are live
 		every = beatInterval
 	}
 	c.timer = time.AfterFunc(every, func() { c.tick(b, every) })
 	return nil
 }
 
-// sign shows that this process runs. mu is held.
+// sign sends a heartbeat. The caller holds mu.
 func (c *Candidate) sign() {
 	c.beat++
 	c.words[backend.GaugeFlags].Store(backend.GaugeIsSet | backend.GaugeJoined | c.beat*backend.GaugeTouch)
@@ -102,14 +102,14 @@ func (c *Candidate) tick(b backend.Backend, every time.Duration) {
 	}
 }
 
-// Stop ends the candidacy, before the backend is left.
+// Stop ends the candidacy. It must be called before the registry leaves the backend.
 func (c *Candidate) Stop() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.step(true)
 }
 
-// step steps back. mu is held.
+// step ends the candidacy, and with seal also deletes its words. The caller holds mu.
 func (c *Candidate) step(seal bool) {
 	if c.timer != nil {
 		c.timer.Stop()
@@ -120,8 +120,8 @@ func (c *Candidate) step(seal bool) {
 	c.home, c.words, c.timer, c.seen = nil, nil, nil, nil
 }
 
-// Leads reports whether this process leads, and which instance it is, by what the last Sync has
-// found.
+// Leads reports whether this process leads, and which instance it is, according to the groups that
+// the backend returned after its last Sync. The live candidate that has stood for longest leads.
 func (c *Candidate) Leads(groups []backend.Group) (leads bool, self *backend.Instance, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -149,12 +149,12 @@ func (c *Candidate) Leads(groups []backend.Group) (leads bool, self *backend.Ins
 		}
 	}
 	if self == nil {
-		return false, nil, errors.New("who leads is not known: the backend does not show this process")
+		return false, nil, errors.New("the leader is unknown: the backend does not list this process")
 	}
 	return first == c.id, self, nil
 }
 
-// silent reports whether another candidate has given no sign of life for too long. mu is held.
+// silent reports whether another candidate's last heartbeat was too long ago. The caller holds mu.
 func (c *Candidate) silent(id, flags uint64, now time.Time) bool {
 	if c.home == nil || backend.IsRemote(c.home) {
 		return false

@@ -6,31 +6,32 @@ import (
 	"math/rand/v2"
 )
 
-// The seeds are random for every process, so that nobody can choose values that collide.
+// The seeds are random in each process, so that an attacker cannot choose label values that
+// collide.
 var (
 	seed             = maphash.MakeSeed()
 	seedA, seedB     = rand.Uint64(), rand.Uint64()
 	seedLen, seedEnd = rand.Uint64() | 1, rand.Uint64()
 )
 
-// seedStep is between the seeds of neighbouring values.
+// seedStep is the difference between the seeds of consecutive values.
 const seedStep = 0x9e3779b97f4a7c15
 
-// identity is what tells label values apart at first sight. Of one or two values that have at most
-// 254 bytes each, id has the lengths in its lower half, and a to d are the first and last bytes: if
-// these are equal, so are values of at most 16 bytes. Of others, id is a hash with a mark that no
-// such length has, and a and b are the lengths, or ones if these have no room there.
+// identity is compared before label values are. For one or two values of at most 254 bytes each,
+// the lower half of id has their lengths, and a to d are their first and last bytes: if all of that
+// is equal, values of at most 16 bytes are equal. For others, the lowest byte of id is otherMark,
+// which is no such length, and a and b are the lengths, or all ones if these do not fit.
 type identity struct {
 	id         uint64 // the upper half is a hash
-	a, b, c, d uint64 // not an array, which the compiler keeps in memory
+	a, b, c, d uint64 // not an array, which the compiler would keep in memory
 }
 
 const (
-	shortMost  = 254 // bytes of a value whose length is in the id
-	wholeMost  = 16  // bytes of a value that its ends are all of
+	shortMost  = 254 // longest value, in bytes, whose length fits in an id
+	wholeMost  = 16  // longest value, in bytes, that its ends determine
 	otherMark  = 0xff
 	lengthMost = 1<<16 - 2
-	lengths    = 8 // how many values have their lengths in a and b
+	lengths    = 8 // most values whose lengths fit in a and b
 	noLengths  = 1<<64 - 1
 )
 
@@ -58,7 +59,7 @@ func identifyOne(v string, a, b uint64) uint64 {
 	return h&^(1<<32-1) | uint64(len(v))
 }
 
-// identifyTwo does so for two values.
+// identifyTwo returns the id of two such values.
 func identifyTwo(v, w string, a, b, c, d uint64) uint64 {
 	lengths := uint64(len(v))<<8 | uint64(len(w))
 	h := fold(a^seedA, b^seedB) + fold(c^(seedA+seedStep), d^seedB) + lengths*seedLen
@@ -74,7 +75,7 @@ func identifyMany(values []string) identity {
 	for _, v := range values {
 		n := uint64(len(v))
 		var a, b uint64
-		switch { // as ends does
+		switch { // ends, written out
 		case n >= 8:
 			a, b = load64(v), load64(v[n-8:])
 		case n >= 4:
@@ -96,8 +97,8 @@ func identifyMany(values []string) identity {
 	return identity{id: h | otherMark, a: high, b: low}
 }
 
-// ends returns the first and last bytes of v: 8 each, or as many as there are; the same length
-// given, they are all of a v of at most 16 bytes.
+// ends returns the first and the last bytes of v: 8 of each, or fewer if v is shorter. Together
+// with its length, they determine a v of at most 16 bytes.
 func ends(v string) (first, last uint64) {
 	if n := len(v); n >= 8 {
 		return load64(v), load64(v[n-8:])
@@ -115,9 +116,9 @@ func endsOfFew(v string) (first, last uint64) {
 	return 0, 0
 }
 
-// hashMiddle hashes what is between the ends of a long v. It multiplies and folds like wyhash,
-// which the runtime uses for maps where the processor has no instruction for hashing; that is
-// quicker than hash/maphash for strings as short as label values are.
+// hashMiddle hashes the bytes between the ends of a long v. It multiplies and folds like wyhash,
+// which the runtime uses for maps on processors without instructions for hashing. For strings as
+// short as label values, that is faster than hash/maphash.
 //
 //go:noinline
 func hashMiddle(k uint64, v string) uint64 {
@@ -139,7 +140,7 @@ func fold(a, b uint64) uint64 {
 	return hi ^ lo
 }
 
-// load64 and load32 are one instruction each on machines that allow it.
+// load64 and load32 compile to one instruction each on processors with unaligned loads.
 
 func load64(s string) uint64 {
 	_ = s[7]

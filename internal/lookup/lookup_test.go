@@ -9,7 +9,7 @@ import (
 	"github.com/gotheus/gotheus/internal/backend"
 )
 
-// Values that differ in little have different hashes, spread over all slots of a table.
+// Values that differ only slightly have different hashes, which spread over all slots of a table.
 func TestIdentify(t *testing.T) {
 	t.Parallel()
 	seen := map[uint64]string{}
@@ -19,9 +19,7 @@ func TestIdentify(t *testing.T) {
 	add := func(values ...string) {
 		x, key := identify(values), strings.Join(values, "\xff")
 		if other, ok := seen[x.id]; ok && other != key {
-			// Some 2^28 pairs of the same lengths, 32 bits: one in some twenty runs, by
-			// chance.
-			if same++; same > 5 {
+			if same++; same > 5 { // about 2^28 pairs, 32 bits: one by chance in 20 runs
 				t.Errorf("%s and %s have the same hash", other, key)
 			}
 		}
@@ -60,7 +58,8 @@ func TestIdentify(t *testing.T) {
 	}
 }
 
-// awkward are values of lengths at which something changes, and such as could be taken for others.
+// awkward returns values whose lengths are at the boundaries of a case, and values that could be
+// confused with others.
 func awkward() (values []string) {
 	for _, n := range []int{0, 1, 3, 4, 7, 8, 9, 16, 17, 24, 90, 254, 255} {
 		s := strings.Repeat("a", n)
@@ -75,8 +74,8 @@ func awkward() (values []string) {
 
 type instrument struct{ labels string }
 
-// Whatever values are: the table finds what was added, nothing else, and the label text is the
-// backend's.
+// For any values, the table finds exactly the entries that were added, and the label text is the
+// one that the backend defines.
 func TestTableIsExact(t *testing.T) {
 	t.Parallel()
 	values := awkward()
@@ -87,7 +86,7 @@ func TestTableIsExact(t *testing.T) {
 		def := &backend.Family{Name: "n", Labels: names}
 		var tab Table[instrument]
 		tab.Init(TextOf(names, constant), func(m *instrument) string { return m.labels })
-		set := func(i, j int) []string { // one or two values are awkward, the others empty
+		set := func(i, j int) []string { // at most two values are not empty
 			s := make([]string, len(open))
 			s[i%len(s)] = values[i]
 			s[(i+1)%len(s)] = values[j]
@@ -117,7 +116,7 @@ func TestTableIsExact(t *testing.T) {
 						t.Fatalf("%.200q: label text %.200q, want %.200q (%v)", s, text, want, err)
 					}
 				}
-				if (i+j)%2 == 0 { // others must not be found
+				if (i+j)%2 == 0 { // the others must not be found
 					e := NewEntry[instrument](s)
 					e.M.labels = text
 					tab.Add(e)
@@ -137,7 +136,7 @@ func TestTableIsExact(t *testing.T) {
 	}
 }
 
-// Entries with the same hash are told apart by their values.
+// Entries with the same hash are distinguished by their values.
 func TestTableCollisions(t *testing.T) {
 	t.Parallel()
 	values := awkward()

@@ -5,22 +5,23 @@ import (
 	"sync/atomic"
 )
 
-// set is an open-addressing hash table. An entry is immutable once it is in a slot, entries are
-// only added, and a table that fills up is replaced by one of twice the size. A reader that still
-// has the old one misses what was added later, and then takes the slow path, under a lock.
+// set is an open-addressing hash table that is read without a lock. Entries are immutable once they
+// are in a slot, and are only added. A full array of slots is replaced by one of twice the size,
+// which is published only when it is complete. A reader that still has the old array misses later
+// entries, and then takes the slow path, under a lock.
 type set[E any] struct {
-	slots atomic.Pointer[[]atomic.Pointer[E]] // a power of two, never more than half full
-	n     atomic.Int64                        // entries; changed under the lock
+	slots atomic.Pointer[[]atomic.Pointer[E]] // length is a power of two, at most half used
+	n     atomic.Int64                        // number of entries; changed under the lock
 }
 
-// State is one of a set's. If it is the same as before, nothing was added in between: a table that
-// is replaced has other slots.
+// State identifies the contents of a set. If two states are equal, no entry was added in between: a
+// set that was emptied or has grown has other slots.
 type State[E any] struct {
 	slots *[]atomic.Pointer[E]
 	n     int64
 }
 
-// State returns the present state.
+// State returns the current state.
 func (s *set[E]) State() State[E] { return State[E]{s.slots.Load(), s.n.Load()} }
 
 // Len returns the number of entries.
@@ -41,8 +42,8 @@ func (s *set[E]) All() iter.Seq[*E] {
 	}
 }
 
-// add adds an entry that is not there. hash returns where the search for an entry begins. The lock
-// is held.
+// add adds an entry that is not in the set. hash returns the slot at which the search for an entry
+// starts. The caller holds the lock.
 func (s *set[E]) add(e *E, hash func(*E) uint64) {
 	var slots []atomic.Pointer[E]
 	if p := s.slots.Load(); p != nil {
@@ -70,7 +71,7 @@ func (s *set[E]) add(e *E, hash func(*E) uint64) {
 	s.n.Store(int64(n))
 }
 
-// replace takes the entries of another set in place of those of s. The lock is held.
+// replace replaces the entries of s with those of another set. The caller holds the lock.
 func (s *set[E]) replace(other *set[E]) {
 	s.n.Store(other.n.Load())
 	s.slots.Store(other.slots.Load())

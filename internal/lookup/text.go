@@ -7,14 +7,14 @@ import (
 	"github.com/gotheus/gotheus/internal/labeltext"
 )
 
-// Text says how the label text of a family's series is made of its label values.
+// Text is the template of a family's label texts, which label values fill.
 type Text struct {
-	gaps []string // what is before, between and behind the values
-	size int      // of all gaps
+	gaps []string // the text before, between and after the values
+	size int      // of all gaps, in bytes
 }
 
-// TextOf returns the text for labels in ascending order. Those in constant always have the same
-// value; values are given for the others.
+// TextOf returns the template for labels in ascending order. Labels in constant have that value;
+// the others take the values that are passed to Write.
 func TextOf(labels []string, constant map[string]string) *Text {
 	t, gap := new(Text), ""
 	for _, name := range labels {
@@ -33,7 +33,7 @@ func (t *Text) add(gap string) {
 	t.size += len(gap)
 }
 
-// Write returns the label text of the series with these values. It does not keep them.
+// Write returns the label text of the series with these values. It does not retain the slice.
 func (t *Text) Write(values []string) string {
 	size, specials := t.size, 0
 	for _, v := range values {
@@ -58,8 +58,9 @@ func (t *Text) Write(values []string) string {
 	return b.String()
 }
 
-// same reports whether a label text is that of these values. alike says that they have the lengths
-// of the values that it was made of: then bytes can be compared in place, unless some were escaped.
+// same reports whether a label text is that of these values. alike says that each value is as long
+// as the one that the text was made of, so that bytes can be compared in place unless some were
+// escaped.
 func (t *Text) same(text string, values []string, alike bool) bool {
 	if !alike {
 		return t.sameEscaped(text, values)

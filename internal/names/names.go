@@ -1,5 +1,5 @@
-// Package names says which names a family takes up on a page. Two families that show the same name
-// make a page that parsers reject.
+// Package names determines which names a family uses on a page. Parsers reject a page on which two
+// families use the same name.
 package names
 
 import (
@@ -10,7 +10,7 @@ import (
 	"github.com/gotheus/gotheus/internal/backend"
 )
 
-// Suffixes are what a family appends to its stem in the names of its samples, in whichever format.
+// Suffixes is the set of suffixes of a family's sample names in any format.
 type Suffixes uint8
 
 const (
@@ -24,8 +24,8 @@ const (
 
 var suffixTexts = [...]string{"_total", "_created", "_bucket", "_sum", "_count", "_info"}
 
-// Stem returns what OpenMetrics calls a family, which leaves _total and _info off, and the suffixes
-// of its samples.
+// Stem returns a family's name in OpenMetrics, which omits _total and _info, and the suffixes of
+// its samples.
 func Stem(t expo.Type, name string) (string, Suffixes) {
 	switch t {
 	case expo.Counter:
@@ -40,8 +40,8 @@ func Stem(t expo.Type, name string) (string, Suffixes) {
 	return name, 0
 }
 
-// Taken returns the names that a family takes up on pages of any format. Names that differ only in
-// characters that most scrapers see as underscores are the same.
+// Taken returns the names that a family uses on pages of any format, escaped: names that differ
+// only in characters that escaping replaces with underscores are the same.
 func Taken(f *backend.Family) []string {
 	stem, s := Stem(TypeOf(f.Kind), expo.Underscores.MetricName(f.Name))
 	list := []string{stem}
@@ -53,12 +53,11 @@ func Taken(f *backend.Family) []string {
 	return list
 }
 
-// Shown holds the stems of the families of a page, with their suffixes. No suffix ends in another
-// one.
+// Shown maps the stems of the families of a page to their suffixes. No suffix ends in another one.
 type Shown map[string]Suffixes
 
-// Clash returns the stem of a family that shows a name that this one shows, too; "" if there is
-// none. It uses buf as scratch space.
+// Clash returns the stem of a family on the page that uses a name that the given family also uses,
+// or "" if there is none. It uses buf as scratch space.
 func (m Shown) Clash(stem string, s Suffixes, buf []byte) string {
 	if _, ok := m[stem]; ok {
 		return stem
@@ -69,8 +68,7 @@ func (m Shown) Clash(stem string, s Suffixes, buf []byte) string {
 		}
 		if s>>i&1 != 0 {
 			buf = append(append(buf[:0], stem...), suffix...)
-			// The compiler does not allocate this string.
-			if _, ok := m[string(buf)]; ok {
+			if _, ok := m[string(buf)]; ok { // this conversion does not allocate
 				return string(buf)
 			}
 		}
@@ -78,13 +76,13 @@ func (m Shown) Clash(stem string, s Suffixes, buf []byte) string {
 	return ""
 }
 
-// Selects reports whether a family is among those asked for: by its name, by that of one of its
-// samples, or by either as a page with this escaping shows it. No names select all.
+// Selects reports whether one of the names in asked selects a family: by its name, by the name of
+// one of its samples, or by either as escaped. An empty list selects all families.
 func Selects(asked []string, e expo.Escaping, t expo.Type, name string) bool {
 	return len(asked) == 0 || slices.ContainsFunc(asked, func(one string) bool { return Means(one, e, t, name) })
 }
 
-// Means is Selects for one name.
+// Means reports whether a single name selects a family, see Selects.
 func Means(asked string, e expo.Escaping, t expo.Type, name string) bool {
 	for _, name := range []string{name, e.MetricName(name), expo.Underscores.MetricName(name)} {
 		if asked == name {
@@ -110,8 +108,8 @@ func Classic(labels []string) bool {
 	return true
 }
 
-// Escaped returns label names as a page shows them, as one text that is the same for the same set.
-// If one of them would be there twice, or is __name__, it returns that one as clash.
+// Escaped returns a text that identifies the set of label names as a page shows them. If escaping
+// makes two of them equal, or one __name__, it returns that name as clash.
 func Escaped(e expo.Escaping, labels []string) (set, clash string) {
 	list := make([]string, len(labels))
 	for i, l := range labels {
@@ -128,7 +126,7 @@ func Escaped(e expo.Escaping, labels []string) (set, clash string) {
 	return strings.Join(list, "\xff"), ""
 }
 
-// types pairs the kinds of families with the types that pages show.
+// types maps the kinds of families to the types that pages show.
 var types = [...]struct {
 	kind backend.Kind
 	typ  expo.Type
@@ -151,7 +149,7 @@ func TypeOf(k backend.Kind) expo.Type {
 	return expo.Untyped
 }
 
-// KindOf is the reverse of TypeOf.
+// KindOf is the inverse of TypeOf.
 func KindOf(t expo.Type) backend.Kind {
 	for _, pair := range types {
 		if pair.typ == t {

@@ -1,4 +1,4 @@
-// Package open makes a backend of a URL, or of stores.
+// Package open opens backends from URLs and from stores.
 package open
 
 import (
@@ -20,7 +20,7 @@ import (
 	"github.com/gotheus/gotheus/store"
 )
 
-// ErrScheme says that the program has no driver for a URL's scheme.
+// ErrScheme means that the program has no driver for a URL's scheme.
 var ErrScheme = errors.New("gotheus: unknown scheme")
 
 // Opener opens a backend from a URL of its scheme.
@@ -33,7 +33,7 @@ var openers = struct {
 
 func openHeap(_ context.Context, u *url.URL) (backend.Backend, error) {
 	if u.String() != "heap:" {
-		return nil, fmt.Errorf("heap: URL %q: must be heap: and nothing else", backend.Redact(u.String()))
+		return nil, fmt.Errorf("heap: URL %q: must be exactly heap:", backend.Redact(u.String()))
 	}
 	return heap.New(), nil
 }
@@ -46,8 +46,8 @@ func openShm(ctx context.Context, u *url.URL) (backend.Backend, error) {
 	return b, nil
 }
 
-// Register is for tests that need backends of their own behind a URL. It panics if the scheme is
-// taken.
+// Register registers the opener of a scheme. It is for tests that need their own backends behind a
+// URL. It panics if the scheme is taken.
 func Register(scheme string, open Opener) {
 	openers.Lock()
 	defer openers.Unlock()
@@ -58,10 +58,11 @@ func Register(scheme string, open Opener) {
 }
 
 // URL opens the backend that rawURL names, such as "heap:" or "shm:///dev/shm/shop". Drivers of
-// stores are given logger. The error wraps ErrScheme if nobody knows the URL's scheme.
+// stores receive logger. If no driver is registered for the URL's scheme, the error wraps
+// ErrScheme.
 func URL(ctx context.Context, rawURL string, logger *slog.Logger) (backend.Backend, error) {
 	u, err := url.Parse(rawURL)
-	if err != nil { // is not shown: it may name a part of a password
+	if err != nil { // err is not wrapped: it may quote a part of a password
 		return nil, errors.New("gotheus: this is not a URL: special characters in a password must be escaped, as %23 for #")
 	}
 	openers.RLock()
@@ -98,12 +99,12 @@ func known() []string {
 	return list
 }
 
-// drive opens the stores that a URL names, and makes a backend of them.
+// drive opens the stores that a URL names, and returns a backend on them.
 func drive(ctx context.Context, driver store.Driver, u *url.URL, logger *slog.Logger) (backend.Backend, error) {
-	v := *u // is the driver's
+	v := *u // a copy, which the driver may change
 	c, err := driver(ctx, &v, store.DriverOptions{Logger: cmp.Or(logger, slog.Default())})
 	if err == nil && c == nil {
-		err = fmt.Errorf("store: the driver for %s: has returned neither stores nor an error", u.Scheme)
+		err = fmt.Errorf("store: the driver for %s: returned neither stores nor an error", u.Scheme)
 	}
 	if err != nil {
 		return nil, err
@@ -120,9 +121,9 @@ func drive(ctx context.Context, driver store.Driver, u *url.URL, logger *slog.Lo
 	return b, nil
 }
 
-// Stores returns a backend on stores, which it owns and closes. It does not wait for them. Where
-// the options name no logger, it uses this one. The error is that of Config.Check; the stores are
-// the caller's then.
+// Stores returns a backend on stores, which the backend owns and closes. It does not wait for them.
+// It uses logger unless the options have one. If Config.Check fails, Stores returns its error, and
+// the stores still belong to the caller.
 func Stores(c *store.Config, logger *slog.Logger) (backend.Backend, error) {
 	if err := c.Check(); err != nil {
 		return nil, err
@@ -145,7 +146,7 @@ func Stores(c *store.Config, logger *slog.Logger) (backend.Backend, error) {
 	return b, nil
 }
 
-// redacted returns an error whose text quotes the URL without its passwords, if it quotes the URL.
+// redacted returns err with the passwords of u replaced in its text. The result wraps err.
 func redacted(err error, u *url.URL) error {
 	text := err.Error()
 	if password, ok := u.User.Password(); ok && password != "" {
@@ -167,7 +168,7 @@ func redacted(err error, u *url.URL) error {
 	return &redactedError{text, err}
 }
 
-// redactedError is an error with another text.
+// redactedError is an error with its text replaced.
 type redactedError struct {
 	text string
 	error

@@ -19,7 +19,7 @@ import (
 
 var quiet = slog.New(slog.DiscardHandler)
 
-// memory is a Store that counts how often it was closed.
+// memory is a Store that counts calls of Close.
 type memory struct {
 	backendtest.Memory
 	closed int
@@ -67,21 +67,21 @@ func TestURL(t *testing.T) {
 			continue
 		}
 		if got := fmt.Sprintf("%T", b); got != want {
-			t.Errorf("%s: a %s, not a %s", rawURL, got, want)
+			t.Errorf("%s: got a %s, want a %s", rawURL, got, want)
 		}
 		if err := b.Close(t.Context()); err != nil {
 			t.Errorf("%s: %v", rawURL, err)
 		}
 	}
 	if n := strings.Count(log.String(), "opening"); n != 2 {
-		t.Errorf("the drivers have logged %d lines: %s", n, &log)
+		t.Errorf("the drivers logged %d lines, want 2: %s", n, &log)
 	}
 	if b, err := open.URL(t.Context(), "test-opener:", quiet); err != nil || b != backend.Backend(opened) {
 		t.Errorf("got %v, %v", b, err)
 	}
 }
 
-// What is wrong with a URL is said without its secrets.
+// Errors about a URL do not contain its secrets.
 func TestErrors(t *testing.T) {
 	t.Parallel()
 	for rawURL, want := range map[string]string{
@@ -89,22 +89,22 @@ func TestErrors(t *testing.T) {
 		"/dev/shm/x":                             "a URL begins with a scheme",
 		"":                                       "a URL begins with a scheme",
 		"::secret":                               "this is not a URL",
-		"heap://u:secret@h":                      "must be heap: and nothing else",
-		"heap:?password=secret":                  "must be heap: and nothing else",
+		"heap://u:secret@h":                      "must be exactly heap:",
+		"heap:?password=secret":                  "must be exactly heap:",
 		"shm://u:secret@h/x":                     "the absolute path of a file",
 		"test-fails://u:secret@h/x":              `cannot open "test-fails://u:xxxxx@h/x": no server`,
 		"test-fails://u:sec%2Fret@h/x":           `"test-fails://u:xxxxx@h/x": no server`,
 		"test-fails://u@h?db_password=sec%26ret": `"test-fails://u@h?db_password=xxxxx": no server`,
-		"test-nothing:":                          "the driver for test-nothing: has returned neither stores nor an error",
+		"test-nothing:":                          "the driver for test-nothing: returned neither stores nor an error",
 		"test-bad:":                              "Config.Shards[1] is nil",
 		"test-stores:":                           "Config.Shards is empty",
 	} {
 		b, err := open.URL(t.Context(), rawURL, quiet)
 		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "secret") || strings.Contains(err.Error(), "ret@") {
-			t.Errorf("%s: %v, not %s", rawURL, err, want)
+			t.Errorf("%s: got error %v, want %s", rawURL, err, want)
 		}
 		if b != nil {
-			t.Errorf("%s: a backend beside the error %v", rawURL, err)
+			t.Errorf("%s: got a backend and the error %v", rawURL, err)
 		}
 		if unknown := strings.Contains(want, "scheme"); unknown != errors.Is(err, open.ErrScheme) {
 			t.Errorf("%s: %v", rawURL, err)
@@ -114,11 +114,11 @@ func TestErrors(t *testing.T) {
 		}
 	}
 	if leftOpen.closed != 1 {
-		t.Errorf("a store that nobody gets was closed %d times", leftOpen.closed)
+		t.Errorf("the store of a failed open was closed %d times, want once", leftOpen.closed)
 	}
 }
 
-// Stores that are refused stay the caller's.
+// If Stores returns an error, the stores still belong to the caller.
 func TestStores(t *testing.T) {
 	t.Parallel()
 	m := new(memory)

@@ -1,4 +1,4 @@
-// Package periodic calls a function from time to time without a goroutine in between.
+// Package periodic calls a function at intervals, without a goroutine in between.
 package periodic
 
 import (
@@ -9,10 +9,10 @@ import (
 	"github.com/gotheus/gotheus/internal/retry"
 )
 
-// minInterval keeps a tiny interval from using up a processor.
+// minInterval keeps a tiny interval from occupying a processor.
 const minInterval = time.Millisecond
 
-// Timer calls a function from time to time, never twice at once. The zero value is ready.
+// Timer calls a function at intervals, one call at a time. The zero value is ready to use.
 type Timer struct {
 	mu     sync.Mutex
 	timer  *time.Timer // nil: stopped
@@ -25,11 +25,12 @@ type Timer struct {
 	calling sync.Mutex // held during a call
 }
 
-// Call is what a Timer calls. It returns whether it wants to be called again.
+// Call is the function that a Timer calls. It returns whether to call it again.
 type Call func(context.Context) (again bool)
 
-// Start has f called at least that often from now on. Each call has a context that ends after
-// limit. If the timer runs already, only a shorter interval makes a difference.
+// Start calls f at intervals of every, first after one interval. The context of each call ends
+// after limit. If the timer is running already, it keeps its function, and its interval unless
+// every is shorter.
 func (t *Timer) Start(every, limit time.Duration, f Call) {
 	every = max(every, minInterval)
 	t.mu.Lock()
@@ -44,7 +45,8 @@ func (t *Timer) Start(every, limit time.Duration, f Call) {
 	}
 }
 
-// StartNow is Start with a first, or a further, call at once.
+// StartNow starts the timer as Start does, with a first call at once. If the timer is running
+// already, it makes the next call at once.
 func (t *Timer) StartNow(every, limit time.Duration, f Call) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -80,7 +82,7 @@ func (t *Timer) call(limit time.Duration, f Call) {
 	defer t.mu.Unlock()
 	t.inCall = false
 	switch {
-	case t.timer != timer: // stopped, or started again, meanwhile
+	case t.timer != timer: // stopped, or stopped and started again, during the call
 	case t.now: // f may not have known what it is to be called for
 		t.timer.Reset(0)
 	case again, t.kept:
@@ -90,8 +92,8 @@ func (t *Timer) call(limit time.Duration, f Call) {
 	}
 }
 
-// Stop ends the calls, cancels the context of the one in progress, and waits for its end until ctx
-// ends.
+// Stop stops the timer and cancels the context of a call in progress. It waits for that call until
+// ctx ends.
 func (t *Timer) Stop(ctx context.Context) {
 	t.mu.Lock()
 	if t.timer != nil {

@@ -10,7 +10,7 @@ import (
 
 func TestTimer(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) { // time moves only while all goroutines are blocked
+	synctest.Test(t, func(t *testing.T) { // time advances only while all goroutines are blocked
 		var timer Timer
 		var calls atomic.Int32
 		var again atomic.Bool
@@ -37,7 +37,7 @@ func TestTimer(t *testing.T) {
 		want(7, "at once")
 		again.Store(false)
 		time.Sleep(time.Minute)
-		want(8, "after a call that wants no other")
+		want(8, "after a call that asked not to be called again")
 		again.Store(true)
 		timer.StartNow(time.Second, time.Second, f)
 		want(9, "started once more")

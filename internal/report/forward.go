@@ -6,11 +6,11 @@ import (
 	"slices"
 )
 
-// Forward returns a logger for what outlives a call of SetLogger: its lines go to whatever logger l
-// has at that moment.
+// Forward returns a logger that writes each line to the logger that l has at that moment. It is for
+// components that outlive a call of SetLogger.
 func (l *Log) Forward() *slog.Logger { return slog.New(&forwarder{log: l}) }
 
-// forwarder is the handler of whatever logger a Log has at that moment.
+// forwarder is a slog.Handler that passes records to the current logger of a Log.
 type forwarder struct {
 	log  *Log
 	with []func(slog.Handler) slog.Handler // attributes and groups

@@ -1,4 +1,4 @@
-// Package report logs what a library has to say about its environment, without flooding the log.
+// Package report logs a library's warnings about its environment without flooding the log.
 package report
 
 import (
@@ -10,18 +10,18 @@ import (
 	"time"
 )
 
-// interval is how long a line is not repeated for the same cause.
+// interval is the minimum time between two lines of the same cause.
 const interval = time.Minute
 
-// maxCauses is how many causes are remembered. Lines of further ones are dropped: names that come
-// from outside have no end.
+// maxCauses limits the causes that are remembered. Lines of further causes are dropped: causes
+// contain names from outside, of which there may be any number.
 const maxCauses = 1000
 
 // Log writes lines to a logger, at most one per cause and minute. The zero value writes to
 // slog.Default(). All methods may be called concurrently, and none calls the logger while it holds
 // a lock: a logger may update metrics.
 type Log struct {
-	Default *slog.Logger // where lines go before SetLogger; nil: slog.Default() at that time
+	Default *slog.Logger // used unless SetLogger sets another; nil: slog.Default() at that time
 
 	logger atomic.Pointer[slog.Logger]
 
@@ -36,10 +36,10 @@ type state struct {
 	suppressed int
 }
 
-// SetLogger sends further lines to l; nil: to the default.
+// SetLogger directs further lines to another logger. Nil restores the default.
 func (l *Log) SetLogger(to *slog.Logger) { l.logger.Store(to) }
 
-// Logger returns where lines go.
+// Logger returns the logger in use.
 func (l *Log) Logger() *slog.Logger {
 	if to := l.logger.Load(); to != nil {
 		return to
@@ -50,7 +50,7 @@ func (l *Log) Logger() *slog.Logger {
 	return slog.Default()
 }
 
-// Log logs a line, unless there was one of the same cause within the last minute.
+// Log logs a line, unless one of the same cause was logged within the last minute.
 func (l *Log) Log(level slog.Level, cause, msg string, args ...any) {
 	line := l.line(level, cause, msg, args)
 	if line != nil {
@@ -58,7 +58,7 @@ func (l *Log) Log(level slog.Level, cause, msg string, args ...any) {
 	}
 }
 
-// line returns what writes the line; nil if it is suppressed or held.
+// line returns a function that writes the line, or nil if the line is suppressed or held.
 func (l *Log) line(level slog.Level, cause, msg string, args []any) func() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -93,28 +93,28 @@ func (l *Log) line(level slog.Level, cause, msg string, args []any) func() {
 	return line
 }
 
-// Forget forgets a cause that will not come again.
+// Forget removes a cause, so that its next line is logged at once.
 func (l *Log) Forget(cause string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	delete(l.causes, cause)
 }
 
-// Hold keeps all further lines until Release: the caller holds locks that a logger may need.
+// Hold delays all further lines until Release, since the caller holds locks that a logger may need.
 func (l *Log) Hold() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.holding = true
 }
 
-// Later adds a line that Release writes.
+// Later adds a line for Release to write, whatever its cause.
 func (l *Log) Later(level slog.Level, msg string, args ...any) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.held = append(l.held, func() { l.Logger().Log(context.Background(), level, "gotheus: "+msg, args...) })
 }
 
-// Release writes the lines that were held.
+// Release writes the held lines and ends Hold.
 func (l *Log) Release() {
 	l.mu.Lock()
 	held := l.held

@@ -31,7 +31,7 @@ func TestLog(t *testing.T) {
 		l.Forget("cause")
 		l.Log(slog.LevelWarn, "cause", "something failed anew")
 		if out := second.String(); !strings.Contains(out, "anew") {
-			t.Errorf("a cause that was forgotten is suppressed: %q", out)
+			t.Errorf("a forgotten cause is suppressed: %q", out)
 		}
 		second.Reset()
 		l.Hold()

@@ -8,11 +8,11 @@ import (
 	"time"
 )
 
-// What is being tried has not succeeded yet; and whoever has no time learns all the same why
-// something is left.
+// A function that runs counts as left, and Drain with an expired context still returns the last
+// failure.
 func TestQueue(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) { // time moves only while all sleep
+	synctest.Test(t, func(t *testing.T) { // time advances only while all goroutines are blocked
 		var q Queue
 		defer q.Halt(t.Context())
 		full := errors.New("full")
@@ -21,12 +21,12 @@ func TestQueue(t *testing.T) {
 		ended, cancel := context.WithCancel(t.Context())
 		cancel()
 		if err := q.Drain(ended, time.Second); !errors.Is(err, full) || !errors.Is(err, context.Canceled) {
-			t.Errorf("drained without time: %v", err)
+			t.Errorf("Drain with an expired context: %v", err)
 		}
 		time.Sleep(2 * time.Second)
-		synctest.Wait() // it is being tried
+		synctest.Wait() // the function is running
 		if n := q.Len(); n != 1 {
-			t.Errorf("%d left while it is being tried", n)
+			t.Errorf("%d left while the function is running, want 1", n)
 		}
 		other := errors.New("still full")
 		release <- other
@@ -35,7 +35,7 @@ func TestQueue(t *testing.T) {
 			t.Errorf("%d left after a failure", n)
 		}
 		if err := q.Drain(ended, time.Second); !errors.Is(err, other) {
-			t.Errorf("drained without time: %v", err)
+			t.Errorf("Drain with an expired context: %v", err)
 		}
 		time.Sleep(time.Minute)
 		release <- nil
@@ -46,8 +46,8 @@ func TestQueue(t *testing.T) {
 	})
 }
 
-// What is tried may itself want to know what is left, as a logger does that flushes: it learns that
-// it is not done.
+// A queued function may call Drain, as a logger that flushes does. It learns that it is not done
+// itself.
 func TestQueueWithinItself(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -62,7 +62,7 @@ func TestQueueWithinItself(t *testing.T) {
 		time.Sleep(10 * time.Second)
 		synctest.Wait()
 		if !errors.Is(within, full) || !errors.Is(within, context.DeadlineExceeded) {
-			t.Errorf("drained while it is being tried: %v", within)
+			t.Errorf("Drain within a queued function: %v", within)
 		}
 		if n := q.Len(); n != 0 {
 			t.Errorf("%d left", n)
@@ -70,7 +70,7 @@ func TestQueueWithinItself(t *testing.T) {
 	})
 }
 
-// What is interrupted goes on being tried; what is halted is not.
+// An interrupted function is tried again; after Halt, none is.
 func TestQueueInterrupted(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -81,7 +81,7 @@ func TestQueueInterrupted(t *testing.T) {
 			<-ctx.Done()
 			return ctx.Err()
 		}, errors.New("not yet"), time.Second, time.Second)
-		q.Interrupt() // nothing is being tried
+		q.Interrupt() // no function is running
 		for want := range 3 {
 			time.Sleep(2 * time.Second)
 			synctest.Wait()

@@ -26,7 +26,7 @@ var faultFamilies = [faultKinds]struct {
 	byMetric   bool // one series per metric
 }{
 	rejectedUpdates:   {"gotheus_rejected_updates_total", "Updates that were ignored, or times taken for 0, because of their value, by metric.", true},
-	overflowedLookups: {"gotheus_overflowed_lookups_total", "Look-ups that got the overflow series.", true},
+	overflowedLookups: {"gotheus_overflowed_lookups_total", "Look-ups that got an overflow series, by metric.", true},
 	collectorErrors:   {"gotheus_collector_errors_total", "Collectors, or families of theirs, that were left out of a page because of an error.", false},
 }
 

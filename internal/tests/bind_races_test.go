@@ -18,8 +18,8 @@ import (
 	"github.com/gotheus/gotheus/internal/open"
 )
 
-// Series that the backend has no room for are promoted in the background. Close may meet that at
-// any moment, and no series may be left behind.
+// Series that the backend had no room for are moved there in the background. Close may run at any
+// moment of that, and no series may be left behind.
 func TestCloseMeetsPromotion(t *testing.T) {
 	t.Parallel()
 	for range 200 {
@@ -58,7 +58,7 @@ func TestCloseMeetsPromotion(t *testing.T) {
 	}
 }
 
-// A logger may count its lines by the family that is the matter of the line.
+// A logger may update the family that a line is about.
 func TestCountingLogger(t *testing.T) {
 	t.Parallel()
 	h := &countingHandler{}
@@ -84,7 +84,7 @@ func (h *countingHandler) Handle(_ context.Context, r slog.Record) error {
 	return nil
 }
 
-// gated is a driver whose opening waits, and fails when it is told to.
+// gated is a driver that waits before it opens, and fails on demand.
 type gated struct {
 	entered, release chan struct{}
 	opened           chan *heap.Backend
@@ -114,7 +114,7 @@ func (g *gated) open() (backend.Backend, error) {
 	return b, nil
 }
 
-// The retry of a bind that failed is over when the registry is closed, or bound elsewhere.
+// A failed bind is no longer retried once the registry is closed or bound to another backend.
 func TestRetryIsOver(t *testing.T) {
 	t.Parallel()
 	g := &gated{entered: make(chan struct{}, 9), release: make(chan struct{}, 9), opened: make(chan *heap.Backend, 9), fail: true}
@@ -133,7 +133,7 @@ func TestRetryIsOver(t *testing.T) {
 	g.mu.Lock()
 	g.fail = false
 	g.mu.Unlock()
-	for range 4 { // whatever is still to come may come
+	for range 4 { // lets further attempts happen, if there are any
 		g.release <- struct{}{}
 	}
 	if err := r.BindBackend(t.Context(), heap.New()); err != nil {
@@ -141,7 +141,7 @@ func TestRetryIsOver(t *testing.T) {
 	}
 }
 
-// Programs that check the error of Close must know that nothing has arrived.
+// If nothing has reached the backend, Close must return an error.
 func TestFlushUnbound(t *testing.T) {
 	t.Parallel()
 	r, _ := newRegistry(t, nil)
@@ -158,12 +158,12 @@ func TestFlushUnbound(t *testing.T) {
 		}
 	}
 	if err := errors.Join(r.BindBackend(t.Context(), heap.New()), r.Flush(t.Context()), r.Close(t.Context())); err != nil {
-		t.Errorf("bound after all: %v", err)
+		t.Errorf("the registry was bound: %v", err)
 	}
 }
 
-// A reader that does not read holds off a bind, and a bind holds off other scrapes, but only as
-// long as their contexts say.
+// A client that stops reading a page delays a bind, and a bind delays other scrapes, but none
+// beyond its context.
 func TestStuckReader(t *testing.T) {
 	t.Parallel()
 	r, _ := newRegistry(t, nil)
@@ -185,7 +185,7 @@ func TestStuckReader(t *testing.T) {
 	if err := r.BindBackend(t.Context(), heap.New()); err != nil {
 		t.Error(err)
 	}
-	// A page within a page while a bind waits is late, not stuck.
+	// A page written within a page while a bind waits is delayed, but does not deadlock.
 	r2, _ := newRegistry(t, nil)
 	r2.NewCounter("c_total", "C.", nil)
 	for range r2.Families(t.Context()) {

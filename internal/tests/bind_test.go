@@ -17,8 +17,8 @@ import (
 	"github.com/gotheus/gotheus/internal/backend/heap"
 )
 
-// Metrics are bound while eight goroutines update them. Nothing is lost and nothing counts twice,
-// as a second registry on the same file sees it.
+// Metrics are bound while eight goroutines update them. A second registry on the same file shows
+// that no update is lost or counted twice.
 func TestLateBinding(t *testing.T) {
 	t.Parallel()
 	const runs, goroutines, updates = 300, 8, 200
@@ -53,7 +53,7 @@ func TestLateBinding(t *testing.T) {
 			}()
 		}
 		close(start)
-		// Bind at another moment in each run.
+		// A different moment in each run.
 		for int(done.Load()) < run*goroutines*updates/runs {
 		}
 		if err := r.Bind(t.Context(), url); err != nil {
@@ -85,7 +85,7 @@ func TestLateBinding(t *testing.T) {
 	}
 }
 
-// What a goroutine set last is what a gauge shows, also if it was bound in between.
+// A gauge has the value that was set last, even if it was bound in between.
 func TestLateBindingOfSetGauge(t *testing.T) {
 	t.Parallel()
 	for range 300 {
@@ -121,7 +121,8 @@ func TestLateBindingOfSetGauge(t *testing.T) {
 	}
 }
 
-// A gauge that was only added to adds to what others have; one that was set replaces it.
+// A bound gauge that was only added to adds to the value in the backend; one that was set replaces
+// it.
 func TestBindGauge(t *testing.T) {
 	t.Parallel()
 	b := heap.New()
@@ -170,7 +171,7 @@ func TestCloseAndBindAgain(t *testing.T) {
 	pageHas(t, r, "c_total 15", "h_count 2", `late_total{x="y"} 1`)
 }
 
-// A backend that cannot be opened harms nobody, and is used as soon as it can be.
+// A backend that cannot be opened does not disturb the program, and is used as soon as it can be.
 func TestBindFails(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "not-yet")
@@ -193,7 +194,7 @@ func TestBindFails(t *testing.T) {
 	c.Inc()
 	pageHas(t, r, `gotheus_backend_up{process="0"} 1`, "c_total 3")
 
-	// Another URL may be tried meanwhile; an unknown scheme is not tried again.
+	// Another URL may be tried in the meantime; an unknown scheme is not retried.
 	r2, _ := newRegistry(t, nil)
 	if err := r2.Bind(t.Context(), "shm:///nonexistent/dir/x"); err == nil {
 		t.Error("no error")
@@ -206,8 +207,8 @@ func TestBindFails(t *testing.T) {
 	pageHas(t, r2, `gotheus_backend_up{process="0"} 1`, `gotheus_backend_up{process="1"} 1`, "c_total 3")
 }
 
-// While a backend has no room, series count in the heap; nothing waits; all arrives when there is
-// room.
+// While a backend has no room, series count in the heap and no call waits. Once there is room, all
+// counts reach the backend.
 func TestPostponed(t *testing.T) {
 	t.Parallel()
 	b := &faulty{Backend: heap.New(), err: fmt.Errorf("%w: for the test", backend.ErrBusy)}
@@ -229,7 +230,7 @@ func TestPostponed(t *testing.T) {
 	if err := r.WriteText(&p); !errors.Is(err, backend.ErrBusy) || strings.Contains(p.String(), "late_total") {
 		t.Errorf("%v: %s", err, &p)
 	}
-	// Three families and three series, and the library's own six and six.
+	// Three families and three series, and the library's own six families and six series.
 	if !strings.Contains(p.String(), "gotheus_postponed_series 18\n") {
 		t.Errorf("page: %s", &p)
 	}
@@ -249,7 +250,7 @@ func TestPostponed(t *testing.T) {
 		t.Errorf("logged %d times: %s", n, log)
 	}
 
-	// What is still postponed at Close goes on in the heap.
+	// Series that are still postponed at Close keep counting in the heap.
 	b.set(fmt.Errorf("%w: for the test", backend.ErrFull))
 	last := r.NewCounter("last_total", "L.", nil)
 	last.Inc()
@@ -262,8 +263,8 @@ func TestPostponed(t *testing.T) {
 	pageHas(t, r, "last_total 2", "early_total 0")
 }
 
-// The words of a shared file may be damaged by others so that they look as if the series was
-// deleted. An update must neither hang nor get lost then.
+// Another program may damage words in a shared file so that a series looks deleted. An update must
+// then neither hang nor be lost.
 func TestDamagedWords(t *testing.T) {
 	t.Parallel()
 	b := heap.New()
@@ -308,7 +309,7 @@ func TestEnvironment(t *testing.T) {
 		gotheus.SetDefault(r)
 		return r
 	}
-	// By the first page, Flush or Close.
+	// The first page, Flush or Close binds it.
 	c := use().NewCounter("c_total", "C.", nil)
 	c.Inc()
 	pageHas(t, gotheus.Default(), "c_total 1", `gotheus_backend_up{process="1"} 1`)
@@ -323,11 +324,11 @@ func TestEnvironment(t *testing.T) {
 		t.Error(err)
 	}
 	pageHas(t, other, "c_total 3")
-	// In the background, for those that are never scraped.
+	// It is bound in the background if the process is never scraped.
 	use().NewCounter("c_total", "C.", nil).Inc()
 	eventually(t, "bound in the background", func() bool { return strings.Contains(page(t, other), "c_total 4\n") })
 
-	// An explicit Bind wins, and comes too late afterwards.
+	// An explicit Bind wins if it comes first, and otherwise is too late.
 	use()
 	if err := gotheus.Bind(t.Context(), "heap:"); err != nil {
 		t.Error(err)
@@ -338,7 +339,7 @@ func TestEnvironment(t *testing.T) {
 	if err := gotheus.Bind(t.Context(), "heap:"); !errors.Is(err, gotheus.ErrBound) || !strings.Contains(err.Error(), url) {
 		t.Errorf("Bind after GOTHEUS_BACKEND: %v", err)
 	}
-	// A registry that is not the default one does not care.
+	// Registries other than the default one ignore the variable.
 	r, _ := newRegistry(t, nil)
 	r.NewCounter("c_total", "C.", nil)
 	pageHas(t, r, "c_total 0")
@@ -357,7 +358,7 @@ func TestEnvironmentFails(t *testing.T) {
 	}
 }
 
-// A bind waits for a scrape, whose page is thus from one backend.
+// A bind waits for a scrape in progress, so that its page is from one backend.
 func TestScrapeHoldsOffBind(t *testing.T) {
 	t.Parallel()
 	r, _ := newRegistry(t, nil)
@@ -380,7 +381,7 @@ func TestScrapeHoldsOffBind(t *testing.T) {
 	}
 }
 
-// pausing calls first at the first Write.
+// pausing is a writer that calls first at the first Write.
 type pausing struct {
 	strings.Builder
 	first  func()

@@ -15,7 +15,7 @@ import (
 	"github.com/gotheus/gotheus/store"
 )
 
-// closable is a store in memory that counts how often it was closed.
+// closable is a store in memory that counts calls of Close.
 type closable struct {
 	backendtest.Memory
 	closed atomic.Int64
@@ -48,14 +48,14 @@ func TestBindStore(t *testing.T) {
 			}
 			for n := range list {
 				if got := list[n].closed.Load(); got != int64(i+1) {
-					t.Errorf("store %d of %d was closed %d times, not %d", n, shards, got, i+1)
+					t.Errorf("store %d of %d was closed %d times, want %d", n, shards, got, i+1)
 				}
 			}
 		}
 	}
 }
 
-// What cannot be bound is refused at once, and the registry goes on as before.
+// Invalid stores are refused at once, and the registry keeps its backend.
 func TestBindNothing(t *testing.T) {
 	t.Parallel()
 	s := new(closable)
@@ -69,7 +69,7 @@ func TestBindNothing(t *testing.T) {
 		"Timeout=-1ns: must be a time above zero, or 0 for": {Shards: []store.Store{s}, Options: store.Options{Timeout: -1}},
 	} {
 		if err := r.BindStore(t.Context(), c); !errors.Is(err, gotheus.ErrInvalid) || !strings.Contains(err.Error(), want) {
-			t.Errorf("error %v, not %s", err, want)
+			t.Errorf("got error %v, want %s", err, want)
 		}
 	}
 	for _, b := range []gotheus.Backend{nil, (*heap.Backend)(nil)} {
@@ -86,13 +86,13 @@ func TestBindNothing(t *testing.T) {
 	}
 }
 
-// Stores that could not be bound in time are still the caller's, who can bind them later.
+// Stores that could not be bound in time still belong to the caller, who can bind them later.
 func TestBindStoreFails(t *testing.T) {
 	t.Parallel()
 	s := new(closable)
 	c := &store.Config{Shards: []store.Store{s}}
 	r, _ := newRegistry(t, nil)
-	r.NewCounter("c_total", "C.", nil).Inc() // so that there is something to range over
+	r.NewCounter("c_total", "C.", nil).Inc() // gives Families something to yield
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
 	var err error
@@ -114,7 +114,7 @@ func TestBindStoreFails(t *testing.T) {
 	}
 }
 
-// The package-level functions are about the default registry.
+// The package-level functions use the default registry.
 func TestBindDefault(t *testing.T) { // not parallel: there is one default registry
 	old := gotheus.Default()
 	defer gotheus.SetDefault(old)
@@ -147,7 +147,7 @@ func init() {
 	})
 }
 
-// A driver's logger leads to where the registry logs at that moment.
+// A driver's logger writes to the registry's current logger.
 func TestDriverLogger(t *testing.T) { // not parallel: it sets slog's default
 	defer slog.SetDefault(slog.Default())
 	r := new(gotheus.Registry)
@@ -176,7 +176,7 @@ func TestDriverLogger(t *testing.T) { // not parallel: it sets slog's default
 	}
 }
 
-// So does that of stores whose options name none.
+// So do stores whose options have no logger.
 func TestStoreLogger(t *testing.T) {
 	t.Parallel()
 	for _, own := range []bool{false, true} {
@@ -194,7 +194,7 @@ func TestStoreLogger(t *testing.T) {
 		}
 		eventually(t, "what fails is logged", func() bool { return strings.Contains(log.String(), "the network is down") })
 		if strings.Contains(other.String(), "the network is down") {
-			t.Errorf("own logger %v: the other one has it", own)
+			t.Errorf("own logger %v: the line went to the other one", own)
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()

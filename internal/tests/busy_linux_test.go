@@ -12,12 +12,12 @@ import (
 	"github.com/gotheus/gotheus/internal/backend"
 )
 
-// Somebody was stopped while putting another file in the place of one, and holds the locks of all
-// instances: who binds it waits for a second, then counts in the heap, and in the file as soon as
-// that is free again.
+// A process that was stopped while it replaced a file holds the locks of all instances. A registry
+// that binds the file waits for a second, then counts in the heap, and moves to the file once the
+// locks are free.
 func TestStoppedReplacer(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) { // time moves only while all sleep
+	synctest.Test(t, func(t *testing.T) { // time advances only while all goroutines are blocked
 		path := filepath.Join(t.TempDir(), "shop")
 		url := "shm://" + path + "?fs=any&limit=8MiB"
 		before, _ := newRegistry(t, nil)
@@ -45,8 +45,7 @@ func TestStoppedReplacer(t *testing.T) {
 		c.Inc()
 		pageHas(t, r, "c_total 2")
 		if err := syscall.FcntlFlock(f.Fd(), setLock, &syscall.Flock_t{Type: syscall.F_UNLCK, Start: first}); err != nil {
-			// That f is closed is not enough while a child that has just begun has a
-			// copy.
+			// Closing f is not enough: a new child process may still have a copy.
 			t.Fatal(err)
 		}
 		time.Sleep(time.Minute)

@@ -9,7 +9,7 @@ import (
 	"github.com/gotheus/gotheus"
 )
 
-// fakeClock stands still unless it is told to go on.
+// fakeClock advances only on demand.
 type fakeClock struct{ nanos atomic.Int64 }
 
 func newFakeClock() *fakeClock {
@@ -48,8 +48,8 @@ func TestClock(t *testing.T) {
 
 }
 
-// A start that is later than now, by another clock or since this one was set back, and one that was
-// never set, count as no time, and that is reported.
+// A start that is in the future, because it is from another clock or the clock was set back, and
+// one that was never set count as zero seconds, which is reported.
 func TestStartThatCannotBeRight(t *testing.T) {
 	t.Parallel()
 	for name, of := range map[string]func(now time.Time) time.Time{
@@ -71,13 +71,13 @@ func TestStartThatCannotBeRight(t *testing.T) {
 				`gotheus_rejected_updates_total{metric="h"} 1`, `gotheus_rejected_updates_total{metric="s"} 1`)
 			for _, part := range []string{"an invalid duration was counted as 0", "metric=h", "operation=Histogram.ObserveSince", start.Format("2006-01-02")} {
 				if !strings.Contains(log.String(), part) {
-					t.Errorf("the log lacks %q: %s", part, log)
+					t.Errorf("the log does not contain %q: %s", part, log)
 				}
 			}
 		})
 	}
 
-	// A clock of a test may begin at the zero time.
+	// A test's clock may start at the zero time.
 	var now time.Time
 	r, _ := newRegistry(t, &gotheus.RegistryOptions{Now: func() time.Time { return now }, NoSelfMetrics: true})
 	start := r.Now()
@@ -86,7 +86,7 @@ func TestStartThatCannotBeRight(t *testing.T) {
 	pageHas(t, r, "s_sum 2", "s_count 1")
 }
 
-// Without a clock of its own, a registry uses the machine's, monotonic part and all.
+// By default, a registry uses the system clock, including its monotonic reading.
 func TestRealClock(t *testing.T) {
 	t.Parallel()
 	r, _ := newRegistry(t, nil)
@@ -99,8 +99,7 @@ func TestRealClock(t *testing.T) {
 	if v := c.Value(); v <= 0 || v > 60 {
 		t.Errorf("AddSince added %v", v)
 	}
-	// Where UnixNano is not defined, and 0.
-	for _, year1 := range []time.Time{{}, time.Unix(0, 0)} {
+	for _, year1 := range []time.Time{{}, time.Unix(0, 0)} { // UnixNano is undefined, and 0
 		odd, _ := newRegistry(t, &gotheus.RegistryOptions{Now: func() time.Time { return year1 }})
 		g := odd.NewGauge("g", "G.", nil)
 		g.SetToCurrentTime()
@@ -110,7 +109,7 @@ func TestRealClock(t *testing.T) {
 	}
 }
 
-// Nothing but what is about time asks for the time.
+// Only operations that need the time read the clock.
 func TestClockIsNotOnTheWay(t *testing.T) {
 	t.Parallel()
 	asked := 0
@@ -131,14 +130,14 @@ func TestClockIsNotOnTheWay(t *testing.T) {
 	}
 	update()
 	bind(t, r, shmURL(t))
-	asked = 0 // the series that are new in the file begin now
+	asked = 0 // binding has read the clock for the start of the series that are new in the file
 	update()
 	page(t, r)
 	if asked != 0 {
-		t.Errorf("the clock was asked %d times", asked)
+		t.Errorf("the clock was read %d times", asked)
 	}
 	g.SetToCurrentTime()
 	if asked != 1 {
-		t.Errorf("SetToCurrentTime asked the clock %d times", asked)
+		t.Errorf("SetToCurrentTime read the clock %d times", asked)
 	}
 }

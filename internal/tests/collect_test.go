@@ -69,7 +69,7 @@ p_u{zone="a"} -1.5
 	}
 }
 
-// What a collector gets wrong costs only its own families, or only one of them.
+// A collector's error affects only its own families, or only one of them.
 func TestBadCollectors(t *testing.T) {
 	t.Parallel()
 	r, log := newRegistry(t, nil)
@@ -123,7 +123,8 @@ func TestBadCollectors(t *testing.T) {
 		r.Register(c)
 	}
 	pageHas(t, r, "mine_total 1", "good 1", "also_good 1", "hist_count 1")
-	// Three collectors, sixteen families, and two families that clash with others; and again.
+	// Errors of three collectors and sixteen families, and two families that clash; then the
+	// same again.
 	pageHas(t, r, "gotheus_collector_errors_total 40")
 	for _, bad := range []string{"lost_", "bad", "Not mine", "Again", "Clashes"} {
 		if p := page(t, r); strings.Contains(p, bad) {
@@ -137,11 +138,11 @@ func TestBadCollectors(t *testing.T) {
 	}
 }
 
-// A collector that hangs is given up before the scrape's deadline, and not asked again until it is
-// back.
+// A scrape stops waiting for a hanging collector before its deadline, and does not call it again
+// until it has returned.
 func TestHangingCollector(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) { // time moves only while all sleep
+	synctest.Test(t, func(t *testing.T) { // time advances only while all goroutines are blocked
 		r, log := newRegistry(t, nil)
 		r.NewCounter("mine_total", "M.", nil)
 		release := make(chan struct{})
@@ -168,17 +169,17 @@ func TestHangingCollector(t *testing.T) {
 				t.Errorf("page: %s", &p)
 			}
 			if want := fmt.Sprintf("gotheus_collector_errors_total %d\n", i+1); !strings.Contains(p.String(), want) {
-				t.Errorf("page lacks %s: %s", want, &p)
+				t.Errorf("the page does not contain %s: %s", want, &p)
 			}
 		}
 		if n := calls.Load(); n != 1 {
-			t.Errorf("asked %d times", n)
+			t.Errorf("called %d times", n)
 		}
 		close(release)
 		<-back
 		synctest.Wait()
 		if p := page(t, r); !strings.Contains(p, "recovered 1") {
-			t.Errorf("the collector is not asked again: %s", p)
+			t.Errorf("the collector is not called again: %s", p)
 		}
 		if !strings.Contains(log.String(), "not answered in time") {
 			t.Errorf("log: %s", log)

@@ -28,7 +28,7 @@ func samplesOf(t *testing.T, r *gotheus.Registry) string {
 	return strings.Join(lines, "")
 }
 
-// A view adds to names and labels, and is otherwise the registry.
+// A view adds a prefix and labels, and otherwise behaves as the registry does.
 func TestSub(t *testing.T) {
 	t.Parallel()
 	r := gotheus.NewRegistry(&gotheus.RegistryOptions{Prefix: "shop_", Labels: gotheus.Labels{"env": "test"}})
@@ -61,10 +61,10 @@ shop_orders_total{env="test"} 1
 		t.Error("names of HideFamily are not those of the view")
 	}
 	if got := samplesOf(t, r); strings.Contains(got, "speed") || strings.Contains(got, "load") {
-		t.Errorf("hidden, and removed:\n%s", got)
+		t.Errorf("after hiding and removing:\n%s", got)
 	}
 	if _, err := gotheus.TryNew(r, "http_requests_total", "Other.", (*gotheus.CounterOptions)(nil)); !errors.Is(err, gotheus.ErrConflict) {
-		t.Errorf("the same full name in the registry itself: %v", err)
+		t.Errorf("the same full name in the parent registry: %v", err)
 	}
 	place := "shm://" + filepath.Join(t.TempDir(), "sub") + "?fs=any&limit=1MiB"
 	if err := deep.Bind(t.Context(), place); err != nil {
@@ -95,7 +95,7 @@ shop_orders_total{env="test"} 1
 	}
 }
 
-// One registry's page on another's: families and collectors, each once, whatever includes what.
+// Included registries: their families and collectors are on the page exactly once, even in cycles.
 func TestInclude(t *testing.T) {
 	t.Parallel()
 	var log bytes.Buffer
@@ -112,7 +112,7 @@ func TestInclude(t *testing.T) {
 	deep.NewGauge("level", "L.", nil).Set(3)
 	remove := app.Include(library)
 	library.Include(deep)
-	deep.Include(app) // in a circle
+	deep.Include(app) // a cycle
 	again := app.Include(library)
 	want := "deep_level 3\nlib_calls_total 2\nlib_gotheus_collector_errors_total 0\nlib_size 7\norders_total 1\n"
 	for range 2 {
@@ -148,7 +148,7 @@ func TestInclude(t *testing.T) {
 	}
 }
 
-// Registries with backends of their own, and two in the same place.
+// Registries with separate backends, and two that share one.
 func TestIncludeOfBackends(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -171,7 +171,7 @@ func TestIncludeOfBackends(t *testing.T) {
 	other.Include(a)
 	want := "a_total 1\nother_total 1\nown{process=\"0\"} 4\nsame_total 1\n"
 	var wait sync.WaitGroup
-	for range 4 { // both ways at once
+	for range 4 { // in both directions concurrently
 		for _, r := range []*gotheus.Registry{a, other} {
 			wait.Go(func() {
 				if got := samplesOf(t, r); got != want {

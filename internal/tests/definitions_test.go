@@ -16,8 +16,8 @@ import (
 	"github.com/gotheus/gotheus/metrictest"
 )
 
-// Asking again with zero options is asking for what is there, whatever it is. Another value is a
-// conflict, which names the metric, both values and what to do.
+// Zero options return an existing family whatever its options are. A different value is a conflict,
+// whose error has the metric, both values and a remedy.
 func TestZeroOptionIsAsItIs(t *testing.T) {
 	t.Parallel()
 	r, _ := newRegistry(t, nil)
@@ -104,7 +104,7 @@ func TestZeroOptionIsAsItIs(t *testing.T) {
 	}
 }
 
-// Where the family is not there yet, zero options are the defaults: the registry's, for instance.
+// For a new family, zero options are the defaults, such as the registry's.
 func TestHiddenFamilyComesBackAsItWas(t *testing.T) {
 	t.Parallel()
 	r, _ := newRegistry(t, nil)
@@ -116,7 +116,7 @@ func TestHiddenFamilyComesBackAsItWas(t *testing.T) {
 	if again.With("x") != c.With("x") {
 		t.Error("another series")
 	}
-	again.With("y").Inc() // there is one already
+	again.With("y").Inc() // the second series
 	pageHas(t, r, `c_total{l="x",pool="a"} 1`, fmt.Sprintf(`c_total{l=%q,pool="a"} 1`, gotheus.OverflowValue))
 
 	// The same schema with another value is another family.
@@ -126,8 +126,8 @@ func TestHiddenFamilyComesBackAsItWas(t *testing.T) {
 	pageHas(t, r, `c_total{l="x",pool="b"} 2`)
 }
 
-// Constant labels of one metric are on all its series, those of the overflow included, wherever
-// they live. They do not count as labels of look-ups, and deletion keeps to them.
+// A metric's constant labels are on all its series in any backend, including the overflow series.
+// Look-ups do not take them, and deletion affects only series that have them.
 func TestConstantLabelsOfOneMetric(t *testing.T) {
 	t.Parallel()
 	everywhere(t, func(t *testing.T, r *gotheus.Registry, _ *testLog) {
@@ -188,7 +188,7 @@ func TestInvalidConstantLabels(t *testing.T) {
 	} {
 		isErr(t, err, gotheus.ErrInvalid, want)
 	}
-	// They are the metric's: what the caller does with the map afterwards does not matter.
+	// The map was copied: later changes by the caller have no effect.
 	pool := gotheus.Labels{"pool": "a"}
 	v := r.NewCounterVec("c_total", "C.", &gotheus.CounterOptions{Labels: pool}, "l")
 	pool["pool"] = "b"
@@ -204,7 +204,7 @@ type listCollector []string
 
 func (listCollector) Collect(context.Context, *gotheus.Sink) error { return nil }
 
-// What cannot work is an error that says what and why, and no nil dereference some time later.
+// Invalid arguments are errors that say what is wrong, rather than a nil dereference later.
 func TestNilArguments(t *testing.T) {
 	t.Parallel()
 	r, _ := newRegistry(t, &gotheus.RegistryOptions{Prefix: "p_"})
@@ -238,7 +238,7 @@ func TestNilArguments(t *testing.T) {
 	} {
 		isErr(t, panicOf(f), gotheus.ErrInvalid, want)
 	}
-	r.Register(listCollector(nil)) // an empty list is none
+	r.Register(listCollector(nil)) // a nil slice is a valid collector
 	r.NewCounter("c_total", "C.", (*gotheus.CounterOptions)(nil))
 	pageHas(t, r, "p_c_total 0")
 }
@@ -265,7 +265,7 @@ func TestExponentialBucketsRange(t *testing.T) {
 	}
 }
 
-// An untyped function behaves as that of a gauge: one series for each process, and none while it
+// An untyped function behaves like a gauge's: it has a series for each process, and none while it
 // fails.
 func TestUntypedFunc(t *testing.T) {
 	t.Parallel()
@@ -318,7 +318,7 @@ func TestGaugeSub(t *testing.T) {
 	})
 }
 
-// Aliases are the types themselves.
+// The aliases are identical to the types.
 func TestVecAliases(t *testing.T) {
 	t.Parallel()
 	r, _ := newRegistry(t, nil)

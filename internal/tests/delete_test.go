@@ -15,8 +15,8 @@ import (
 	"github.com/gotheus/gotheus/internal/backend/heap"
 )
 
-// Series are deleted while goroutines update them, by kept instruments and by look-ups. Nobody
-// hangs, and when the deleting is over, every update counts.
+// Series are deleted while goroutines update them through retained instruments and look-ups. No
+// update hangs, and after the last deletion every update counts.
 func TestDeleteRaces(t *testing.T) {
 	t.Parallel()
 	for _, where := range []string{"heap", "shm"} {
@@ -77,7 +77,8 @@ func TestDeleteRaces(t *testing.T) {
 	}
 }
 
-// Heap memory goes with the series, and a kept instrument moves to another backend like others.
+// Deleting a series frees its heap memory, and a retained instrument moves to another backend as
+// others do.
 func TestDeleteForgets(t *testing.T) {
 	t.Parallel()
 	b := heap.New()
@@ -116,14 +117,14 @@ func TestDeleteErrors(t *testing.T) {
 	if _, err := v.TryDeleteMatching(gotheus.Labels{"m": "1"}); !errors.Is(err, gotheus.ErrLabels) || !strings.Contains(err.Error(), `"m" is not one of them`) {
 		t.Errorf("got %v", err)
 	}
-	// Another registry's series in the same backend are not ours.
+	// Series of another registry in the same backend stay.
 	if n := v.DeleteMatching(gotheus.Labels{"l": "a\n\""}); n != 1 {
 		t.Errorf("deleted %d", n)
 	}
 	pageHas(t, us, `c_total{l="a\n\"",region="us"} 0`)
 }
 
-// One label set, those that match, and all: by values, by struct, of partials, and for all
+// Deleting one label set, those that match, and all: by values, by struct and by partials, for all
 // processes.
 func TestDeleteOneSomeAll(t *testing.T) {
 	t.Parallel()
@@ -158,7 +159,7 @@ func TestDeleteOneSomeAll(t *testing.T) {
 			}
 		}
 		if !slices.Equal(got, want) {
-			t.Errorf("left are %q, want %q", got, want)
+			t.Errorf("the remaining series are %q, want %q", got, want)
 		}
 	}
 	series := func(code, method, path string) string {
@@ -206,7 +207,7 @@ func TestDeleteOneSomeAll(t *testing.T) {
 		t.Errorf("%d deleted", n)
 	}
 	left(t, but(0, 1, 4, 5, 7)...)
-	if n := part.DeleteMatching(nil); n != 1 { // what Partial has given is something to match
+	if n := part.DeleteMatching(nil); n != 1 { // the labels of the Partial are what to match
 		t.Errorf("%d deleted", n)
 	}
 	left(t, but(0, 1, 3, 4, 5, 7)...)
@@ -237,20 +238,20 @@ func TestDeleteOneSomeAll(t *testing.T) {
 	left(t, all...)
 }
 
-// The timer works without anybody's help, and only for those who ask for it.
+// Series expire by a timer, and only those of families with a TTL.
 func TestTTLTimer(t *testing.T) {
 	t.Parallel()
 	r, _ := newRegistry(t, &gotheus.RegistryOptions{TTL: 20 * time.Millisecond})
 	r.NewCounterVec("a_total", "A.", nil, "l").With("x").Inc()
 	r.NewCounterVec("b_total", "B.", &gotheus.CounterOptions{TTL: -1}, "l").With("x").Inc()
-	r.NewCounter("c_total", "C.", nil).Inc() // without labels: stays
+	r.NewCounter("c_total", "C.", nil).Inc() // has no labels: stays
 	eventually(t, "the series vanishes", func() bool { return !strings.Contains(page(t, r), `a_total{l="x"}`) })
 	pageHas(t, r, `b_total{l="x"} 1`, "c_total 1")
 	r.NewCounterVec("a_total", "A.", nil, "l").With("x").Add(2)
 	eventually(t, "it vanishes again", func() bool { return !strings.Contains(page(t, r), `a_total{l="x"}`) })
 }
 
-// Gauges of a mode other than ModeShared are the process's own, also when it leaves a backend.
+// Gauges of modes other than ModeShared belong to the process, even when it leaves a backend.
 func TestGaugeModeMoves(t *testing.T) {
 	t.Parallel()
 	r, _ := newRegistry(t, nil)
@@ -289,7 +290,8 @@ func conflict(r *gotheus.Registry) error {
 	return err
 }
 
-// What is deleted makes room within the limit, and structs find the series that came after it.
+// Deleted series make room within the limit, and look-ups by struct find the series that replace
+// them.
 func TestDeleteMakesRoom(t *testing.T) {
 	t.Parallel()
 	type set struct{ L string }
@@ -298,7 +300,7 @@ func TestDeleteMakesRoom(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for round := range 400 { // more structs than are remembered at once
+	for round := range 400 { // more structs than the memo holds
 		for i := range 10 {
 			v.With(set{fmt.Sprint(round, "-", i)}).Inc()
 		}
@@ -318,7 +320,8 @@ func TestDeleteMakesRoom(t *testing.T) {
 	}
 }
 
-// The window of a summary's quantiles moves on without an observation; so does its idleness.
+// Advancing the window of a summary's quantiles does not count as an update: the series still
+// expires.
 func TestTTLWithObjectives(t *testing.T) {
 	t.Parallel()
 	var clock atomic.Int64
@@ -329,7 +332,7 @@ func TestTTLWithObjectives(t *testing.T) {
 	v := r.NewSummaryVec("s", "S.", &gotheus.SummaryOptions{
 		TTL: time.Hour, Objectives: []float64{.5}, MaxAge: 10 * time.Minute,
 	}, "l")
-	for i := range 60 { // in further blocks, too
+	for i := range 60 { // also fills further blocks
 		v.With("idle").Observe(float64(i))
 	}
 	for range 30 {
@@ -338,6 +341,6 @@ func TestTTLWithObjectives(t *testing.T) {
 		sweep(r, now())
 	}
 	if d := distributions(r, "s"); len(d) != 1 || d[`l="busy"`].Count != 30 {
-		t.Errorf("there are %v", d)
+		t.Errorf("got %v", d)
 	}
 }

@@ -57,13 +57,13 @@ func TestExemplars(t *testing.T) {
 		cb.With("a").AddExemplar(1, bad)
 	}
 	ca.With("a").AddExemplar(1, gotheus.Labels{"": "c"})
-	cb.With("a").AddExemplar(-1, gotheus.Labels{"a": "b"}) // not counted, so no example
+	cb.With("a").AddExemplar(-1, gotheus.Labels{"a": "b"}) // not counted, and no exemplar
 	if e := distributions(a, "c_total")[`l="a"`].Exemplars; len(e) != 1 || e[0] != want || !strings.Contains(log.String(), "an exemplar was dropped") {
 		t.Errorf("got %v; %s", e, log)
 	}
 	pageHas(t, a, `c_total{l="a"} 14`)
 
-	// Not in another life.
+	// A deleted series takes its exemplar with it.
 	ca.DeleteAll()
 	now = now.Add(time.Second)
 	cb.With("a").Inc()
@@ -94,8 +94,8 @@ func TestExemplars(t *testing.T) {
 	}
 }
 
-// What another process has put into the backend, and would break the page, is dropped or replaced.
-// That is said once, and the page is what it would be without.
+// Data that another process has written and that would break the page is dropped or replaced. That
+// is logged once, and the rest of the page is unaffected.
 func TestHostileNeighbour(t *testing.T) {
 	t.Parallel()
 	for where, url := range backends {
@@ -123,7 +123,7 @@ func TestHostileNeighbour(t *testing.T) {
 				}
 				return w
 			}
-			before := "" // what is on the page of all that were there before
+			before := "" // the page's lines for what existed before
 			for i, text := range []string{"trace_id=\"a\x00b\"", "a=\"\"} 1\nevil_total 5\n# {b=\"\"", `a="b",a="c"`, "\xff"} {
 				f := &backend.Family{Name: fmt.Sprintf("c%d_total", i), Help: "Bad \xff\nevil_total 5", Kind: backend.Counter}
 				w := cells(f, "")
@@ -149,8 +149,7 @@ func TestHostileNeighbour(t *testing.T) {
 					}
 				}
 				said := []string{"not UTF-8", "invalid exemplar"}
-				// A store's exemplars are checked, and what is wrong is said, when
-				// they are read.
+				// A store's exemplars are checked when they are read.
 				if where != "shm" {
 					said = said[:1]
 				}
@@ -162,14 +161,14 @@ func TestHostileNeighbour(t *testing.T) {
 						}
 					}
 					if lines != 1 {
-						t.Errorf("with the exemplar %q: %d lines say %q: %s", text, lines, what, log)
+						t.Errorf("with the exemplar %q: %d log lines contain %q: %s", text, lines, what, log)
 					}
 				}
-				// The next good one takes its place.
+				// The next valid one replaces it.
 				r.NewCounter(f.Name, "C.", nil).AddExemplar(0, gotheus.Labels{"good": "1"})
 				e := distributions(r, f.Name)[""].Exemplars
 				if len(e) != 1 || e[0].Labels != `good="1"` {
-					t.Fatalf("after one that is good: %v", e)
+					t.Fatalf("after a valid one: %v", e)
 				}
 				at := time.Unix(0, e[0].Time)
 				before += fmt.Sprintf("# TYPE c%d counter\n# HELP c%d C.\nc%d_total 3 # {good=\"1\"} 0.0 %d.%s\n", i, i, i, at.Unix(), strings.TrimRight(fmt.Sprintf("%09d", at.Nanosecond()), "0"))
@@ -178,7 +177,8 @@ func TestHostileNeighbour(t *testing.T) {
 				}
 			}
 
-			// Labels that are none are left out; the rest of the family is not.
+			// Series with malformed labels are left out; the rest of the family is
+			// shown.
 			v := &backend.Family{Name: "v_total", Help: "V.", Kind: backend.Counter, Labels: []string{"l"}}
 			for i, labels := range []string{`l="a"`, "l=\"\"} 1\nevil_total{l=\"\"", `l="z"`} {
 				cells(v, labels)[backend.CounterInt].Store(uint64(i) + 1)
@@ -189,7 +189,7 @@ func TestHostileNeighbour(t *testing.T) {
 			r, _ := newRegistry(t, &gotheus.RegistryOptions{NoSelfMetrics: true})
 			bind(t, r, join())
 			var page strings.Builder
-			// Where it is taken for damage.
+			// Shm reports it as damage.
 			if err := r.WriteText(&page); err != nil && where != "shm" {
 				t.Fatal(err)
 			}
@@ -200,7 +200,7 @@ func TestHostileNeighbour(t *testing.T) {
 	}
 }
 
-// Where there is no room, what was observed counts, and the exemplar is dropped; later there may be
+// If there is no room for an exemplar, it is dropped and the observation counts. Later there may be
 // room.
 func TestExemplarsWithoutRoom(t *testing.T) {
 	t.Parallel()
@@ -229,8 +229,8 @@ func TestExemplarsWithoutRoom(t *testing.T) {
 	}
 }
 
-// A slot that is half-written, by somebody who was killed or by two at once, is not shown. Every
-// exemplar that is says of itself what it should be.
+// A partly written slot, left by a killed process or by two concurrent writers, is not shown. Each
+// exemplar contains enough to verify that it is intact.
 func TestTornExemplars(t *testing.T) {
 	t.Parallel()
 	f := &backend.Family{Name: "c_total", Help: "C.", Kind: backend.Counter, Block: backend.Block{Role: backend.ExemplarRole, Size: 12}}
@@ -243,10 +243,9 @@ func TestTornExemplars(t *testing.T) {
 		t.Fatalf("got %v, %v", got, ok)
 	}
 	if _, ok := f.ReadExemplar(w, 0, 2); ok {
-		t.Error("shown in another life")
+		t.Error("an exemplar of a deleted series is shown")
 	}
-	// Any word that is not what it was; the first one is no part of it.
-	for i := 1; i < 6+4; i++ {
+	for i := 1; i < 6+4; i++ { // changes each word but the first, which is not checked
 		old := w[i].Load()
 		for bit := range 64 {
 			w[i].Store(old ^ 1<<bit)
@@ -256,7 +255,7 @@ func TestTornExemplars(t *testing.T) {
 		}
 		w[i].Store(old)
 	}
-	// Whoever was killed while writing does not block the slot for long.
+	// A process that was killed while writing does not block the slot for long.
 	w[0].Store(8e9)
 	e.Time = 8e9 + 1
 	if f.WriteExemplar(w, 0, 1, &e) {
@@ -268,8 +267,7 @@ func TestTornExemplars(t *testing.T) {
 	if w[0].Store(3600e9); !f.WriteExemplar(w, 0, 1, &e) {
 		t.Error("a dead writer whose clock was ahead blocks the slot")
 	}
-	// Readers and writers, of whom some are stopped in the middle for longer than the others'
-	// patience.
+	// Readers and writers, some of which pause halfway for longer than the others wait.
 	var wait sync.WaitGroup
 	stop := make(chan struct{})
 	for g := range 3 {

@@ -15,11 +15,11 @@ import (
 	"github.com/gotheus/gotheus/metrictest"
 )
 
-// What is logged for one cause is logged once a minute, with the number of lines that were left
-// out; other causes are not held up by it.
+// Lines of one cause are logged once a minute, with the number of suppressed lines. Other causes
+// are not affected.
 func TestLogOnceAMinute(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) { // time moves only while all sleep
+	synctest.Test(t, func(t *testing.T) { // time advances only while all goroutines are blocked
 		r, log := newRegistry(t, nil)
 		a, b := r.NewCounter("a_total", "A.", nil), r.NewCounter("b_total", "B.", nil)
 		lines := func(want ...string) {
@@ -59,7 +59,7 @@ func TestLogOnceAMinute(t *testing.T) {
 	})
 }
 
-// slowLog is a log whose first line takes until it is released.
+// slowLog is a log whose first line blocks until it is released.
 type slowLog struct {
 	slog.Handler
 	lines          atomic.Int32
@@ -76,8 +76,8 @@ func (l *slowLog) Handle(context.Context, slog.Record) error {
 
 func (l *slowLog) Enabled(context.Context, slog.Level) bool { return true }
 
-// A scrape whose run has failed does not take away what a later run has stored meanwhile for
-// another scrape.
+// A scrape whose collection fails does not discard what a later collection has stored for another
+// scrape.
 func TestLateFailure(t *testing.T) {
 	t.Parallel()
 	log := &slowLog{begun: make(chan struct{}), release: make(chan struct{})}
@@ -99,14 +99,14 @@ func TestLateFailure(t *testing.T) {
 	close(log.release)
 	<-first
 	var b strings.Builder
-	// By its name, since the function is not called then.
+	// Selected by name, so that the page does not call the function.
 	if err := r.Write(t.Context(), &b, &gotheus.WriteOptions{Names: []string{"depth"}}); err != nil || !strings.Contains(b.String(), "\ndepth 7\n") || calls.Load() != 2 {
 		t.Errorf("after %d calls: %v: %s", calls.Load(), err, &b)
 	}
 }
 
-// To remove a function twice does not give away the name of the one that has come since; a function
-// must be one.
+// Removing a function twice does not free the name for which another function was registered since.
+// A nil function is refused.
 func TestRemoveTwice(t *testing.T) {
 	t.Parallel()
 	r, _ := newRegistry(t, nil)
@@ -135,7 +135,7 @@ func (b *adding) Flush(ctx context.Context) error {
 	return b.Backend.Flush(ctx)
 }
 
-// A collector that is added while Close is at work is not asked for ever.
+// A collector that is registered during Close is not called forever.
 func TestAddDuringClose(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -156,7 +156,7 @@ func TestAddDuringClose(t *testing.T) {
 		before := calls.Load()
 		time.Sleep(time.Hour)
 		if n := calls.Load() - before; n != 0 {
-			t.Errorf("asked %d times after Close", n)
+			t.Errorf("called %d times after Close", n)
 		}
 	})
 }

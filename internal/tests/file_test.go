@@ -15,8 +15,8 @@ import (
 	"github.com/gotheus/gotheus/internal/backend/shm"
 )
 
-// When a file has reached its limit, further label sets count in one overflow series, those of
-// before the bind, too; the total stays exact, and the refusals are counted.
+// Once a file has reached its limit, further label sets count in the overflow series, including
+// those from before the bind. The total stays exact, and the refusals are counted.
 func TestFileLimit(t *testing.T) {
 	t.Parallel()
 	url := "shm://" + filepath.Join(t.TempDir(), "shop") + "?fs=any&limit=400KiB"
@@ -56,15 +56,15 @@ func TestFileLimit(t *testing.T) {
 	if !strings.Contains(log.String(), "the backend's limit of series is reached") || !strings.Contains(log.String(), "metric=late_total") {
 		t.Errorf("log: %s", log)
 	}
-	other, _ := newRegistry(t, nil) // another process sees the same
+	other, _ := newRegistry(t, nil) // stands for another process
 	bind(t, other, url)
 	if a, b := page(t, r), page(t, other); a != b {
 		t.Errorf("the pages differ:\n%s\n%s", a, b)
 	}
 }
 
-// Series that are refused have their exponential buckets and exemplars with the overflow series,
-// too: they are refused once, not again for whatever else they need.
+// Refused series also share the exponential buckets and exemplars of the overflow series: they are
+// refused once, and not again for each block.
 func TestFileLimitFurther(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "shop")
@@ -78,13 +78,13 @@ func TestFileLimitFurther(t *testing.T) {
 	sizes := r.NewHistogramVec("sizes", "Sizes.", &gotheus.HistogramOptions{Native: &gotheus.NativeOptions{}}, "n")
 	for n := range 3 {
 		h := sizes.With(fmt.Sprint(n))
-		for i := range 60 { // more than the buckets that a series has from the beginning
+		for i := range 60 { // more buckets than a series has at first
 			h.ObserveExemplar(math.Pow(1.1, float64(i)), gotheus.Labels{"trace": fmt.Sprint(n, i)})
 		}
 	}
 	for n, name := range []string{"0", "1", "2", "gotheus_overflow"} {
 		if n == 3 {
-			page(t, r) // what this one knows only from there
+			page(t, r) // makes this registry read the file
 		}
 		if h := sizes.With(name); h.Count() != 180 && n == 3 || h.Count() < 60 {
 			t.Errorf("%s: %d observed", name, h.Count())
@@ -116,7 +116,7 @@ func TestFileLimitFurther(t *testing.T) {
 	}
 }
 
-// A file that is damaged is set aside, with a line in the log.
+// A damaged file is set aside, and that is logged.
 func TestDamagedFile(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "shop")
@@ -132,9 +132,9 @@ func TestDamagedFile(t *testing.T) {
 	}
 }
 
-// A rolling deploy: half of the processes have other buckets, labels and help for the same names.
-// Both keep counting exactly, every page is valid and shows what a live process declared last, and
-// when the old ones have gone, their data can go, too.
+// A rolling deployment: half of the processes have different buckets, labels and help for the same
+// names. All keep counting exactly, every page is valid and shows the definition that a live
+// process declared last, and when the old processes have ended, their data can be removed.
 func TestRollingDeploy(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "shop")
@@ -180,12 +180,12 @@ func TestRollingDeploy(t *testing.T) {
 			t.Errorf("log: %s", b.log)
 		}
 	}
-	// An old one that is started again declares last, and none of the counts are lost.
+	// A restarted old process declares last, and no counts are lost.
 	again := start([]float64{1, 2}, "Old.", "code")
 	pageHas(t, young.Registry, `seconds_bucket{le="2"} 4`, `seconds_count 4`)
 	again.Close(t.Context())
 	old.Close(t.Context())
-	// The young one is the only one alive.
+	// Only the new process is live.
 	pageHas(t, young.Registry, `seconds_count 3`, `gotheus_hidden_series 1`)
 	b, err := shm.Open(path, &shm.Options{AnyFileSystem: true, Limit: 8 << 20})
 	if err != nil {
@@ -200,9 +200,9 @@ func TestRollingDeploy(t *testing.T) {
 	b.Close(t.Context())
 	pageHas(t, young.Registry, `seconds_count 3`, `gotheus_hidden_series 0`, `requests_total{code="x",method="x"} 3`)
 	if strings.Contains(page(t, young.Registry), `requests_total{code="x"}`) {
-		t.Error("still there")
+		t.Error("the series still exists")
 	}
-	// The page is valid all the time: the old build may come back, from zero.
+	// The page stays valid: the old build may come back, from zero.
 	update(start([]float64{1, 2}, "Old.", "code"))
 	pageHas(t, young.Registry, `seconds_bucket{le="2"} 1`, `seconds_count 1`)
 }

@@ -14,7 +14,7 @@ import (
 	"github.com/gotheus/gotheus/store"
 )
 
-// fleets are stores in memory, each with the hosts that use it.
+// fleets holds stores in memory, each with the processes that use it.
 var fleets struct {
 	sync.Mutex
 	n      int
@@ -25,14 +25,14 @@ var fleets struct {
 type fleet struct {
 	shards []backendtest.Memory
 	mu     sync.Mutex
-	dead   map[string]bool // heads of those that were killed
+	dead   map[string]bool // heads of killed processes
 }
 
 // fleetStore is one process's connection to the stores.
 type fleetStore struct {
 	*fleet
 	name   string
-	heads  map[string]bool // that it has put
+	heads  map[string]bool // heads that this process has written
 	killed bool
 }
 
@@ -82,7 +82,7 @@ func (h *fleetStore) kill() {
 	}
 }
 
-// isKilled reports whether the process that a worker plays was killed.
+// isKilled reports whether the process that a worker simulates was killed.
 func isKilled(url string) bool {
 	fleets.Lock()
 	host := fleets.hosts[strings.TrimPrefix(url, "fleet:")]
@@ -105,7 +105,7 @@ type fleetShard struct {
 	*backendtest.Memory
 }
 
-// Heads lets the killed look as if they had been silent for long.
+// Heads makes killed processes look as if they had been silent for a long time.
 func (h fleetShard) Heads(ctx context.Context) (map[string]store.Head, error) {
 	if err := h.check(); err != nil {
 		return nil, err

@@ -22,14 +22,14 @@ import (
 	"github.com/gotheus/gotheus/internal/open"
 )
 
-// What Flush and Close say is true at any moment of a bind, a retry and a close.
+// The results of Flush and Close are true at any moment of a bind, a retry and a close.
 
 // halting is a backend in which the n-th series to come waits until it is released.
 type halting struct {
 	*heap.Backend
 	n                atomic.Int64
 	entered, release chan struct{}
-	closing          error // of Close
+	closing          error // returned by Close
 }
 
 func newHalting(n int64) *halting {
@@ -50,7 +50,7 @@ func (h *halting) Close(ctx context.Context) error {
 	return errors.Join(h.closing, h.Backend.Close(ctx))
 }
 
-// counted returns what all counters in the backend have together.
+// counted returns the sum of all counters in the backend.
 func (h *halting) counted() (n uint64) {
 	for _, g := range h.Walk() {
 		for _, s := range g.Series {
@@ -60,14 +60,14 @@ func (h *halting) counted() (n uint64) {
 	return n
 }
 
-// soon is a context that ends before anybody has been released.
+// soon returns a context that ends before any call is released.
 func soon(t *testing.T) context.Context {
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	t.Cleanup(cancel)
 	return ctx
 }
 
-// countTen makes a registry with ten series, each of which has counted once.
+// countTen returns a registry with ten counters at 1.
 func countTen(t *testing.T) *gotheus.Registry {
 	r, _ := newRegistry(t, &gotheus.RegistryOptions{NoSelfMetrics: true})
 	v := r.NewCounterVec("c_total", "C.", nil, "l")
@@ -77,8 +77,8 @@ func countTen(t *testing.T) *gotheus.Registry {
 	return r
 }
 
-// While a bind moves series, Flush and Close wait for it, and say that they have not seen its end
-// if their time is over before.
+// While a bind moves series, Flush and Close wait for it. If their contexts end first, they return
+// an error.
 func TestFlushDuringBind(t *testing.T) {
 	t.Parallel()
 	r, b := countTen(t), newHalting(5)
@@ -93,7 +93,7 @@ func TestFlushDuringBind(t *testing.T) {
 	go func() {
 		err := r.Flush(context.Background())
 		if n := b.counted(); err == nil && n != 10 {
-			err = fmt.Errorf("Flush is done, and %d of 10 have arrived", n)
+			err = fmt.Errorf("Flush succeeded with %d of 10 counts in the backend", n)
 		}
 		flushed <- err
 	}()
@@ -125,7 +125,7 @@ func TestFlushDuringOpen(t *testing.T) {
 			if err := r.Flush(t.Context()); err == nil || !strings.Contains(err.Error(), "not now") {
 				t.Errorf("Flush after Bind has failed: %v", err)
 			}
-		case "a retry": // fails, and goes on, since Close has not waited for it
+		case "a retry": // fails and keeps retrying, since Close has not waited for it
 			g.release <- struct{}{}
 			if err := r.Flush(t.Context()); err == nil || !strings.Contains(err.Error(), "not now") {
 				t.Errorf("Flush after a retry has failed: %v", err)
@@ -142,11 +142,11 @@ func TestFlushDuringOpen(t *testing.T) {
 		t.Error(err)
 	}
 	if n := (&halting{Backend: <-g.opened}).counted(); n != 10 {
-		t.Errorf("Flush is done, and %d of 10 have arrived", n)
+		t.Errorf("Flush succeeded with %d of 10 counts in the backend", n)
 	}
 }
 
-// A job whose directory appears only later flushes until that succeeds, and exits.
+// A job whose directory appears later calls Flush until it succeeds, and exits.
 func TestJobFlushesUntilDone(t *testing.T) {
 	t.Parallel()
 	const series = 20_000
@@ -168,7 +168,7 @@ func TestJobFlushesUntilDone(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			bufio.NewReader(out).ReadString('\n') // it has tried to bind, or is at it
+			bufio.NewReader(out).ReadString('\n') // it has begun to bind
 			if in == "main" {
 				err = os.Mkdir(dir, 0o700)
 			}
@@ -178,7 +178,7 @@ func TestJobFlushesUntilDone(t *testing.T) {
 			r, _ := newRegistry(t, nil)
 			bind(t, r, file)
 			if n := strings.Count(page(t, r), "} 1\n"); n != series {
-				t.Errorf("Flush has said that all is in the file, where there are %d of %d", n, series)
+				t.Errorf("Flush succeeded with %d of %d counts in the file", n, series)
 			}
 		})
 	}
@@ -221,7 +221,7 @@ func job() {
 	}
 }
 
-// What a Close has failed to save stays unsaved, whoever asks again; a bind begins anew.
+// After a failed Close, further calls also report the counts as unsaved, until a bind starts over.
 func TestFailedClose(t *testing.T) {
 	t.Parallel()
 	r, b := countTen(t), newHalting(0)
@@ -237,11 +237,11 @@ func TestFailedClose(t *testing.T) {
 		}
 	}
 	if err := errors.Join(r.BindBackend(t.Context(), heap.New()), r.Flush(t.Context()), r.Close(t.Context()), r.Flush(t.Context()), r.Close(t.Context())); err != nil {
-		t.Errorf("bound anew: %v", err)
+		t.Errorf("binding again: %v", err)
 	}
 }
 
-// refusing is a backend without room, that counts how often it was asked.
+// refusing is a backend without room that counts the requests for it.
 type refusing struct {
 	*heap.Backend
 	asked atomic.Int64
@@ -252,8 +252,8 @@ func (b *refusing) Cells(*backend.Family, string) (backend.Words, error) {
 	return nil, backend.ErrFull
 }
 
-// A Flush that waits for room while the registry is closed does not take the move to the heap for
-// success.
+// If the registry is closed while Flush waits for room, Flush does not report the move to the heap
+// as success.
 func TestFlushMeetsClose(t *testing.T) {
 	t.Parallel()
 	for range 5 {
@@ -271,7 +271,7 @@ func TestFlushMeetsClose(t *testing.T) {
 				}
 			})
 		}
-		// More often than the retries ask in a minute.
+		// More often than the retries try in a minute.
 		eventually(t, "a Flush is waiting", func() bool { return b.asked.Load() > 30 })
 		if err := r.Close(soon(t)); !errors.Is(err, backend.ErrFull) {
 			t.Errorf("Close: %v", err)
@@ -280,7 +280,7 @@ func TestFlushMeetsClose(t *testing.T) {
 	}
 }
 
-// A series that has no room is known to Flush before anybody can have counted in it.
+// Flush knows of a series without room before any update can have counted in it.
 func TestFlushInTheLogger(t *testing.T) {
 	t.Parallel()
 	h := new(flushingHandler)
@@ -304,92 +304,6 @@ func TestFlushInTheLogger(t *testing.T) {
 	}
 }
 
-// GOTHEUS_BACKEND names a backend whose driver hangs: nobody waits for longer than its context, and
-// nobody is told that all is there.
-func TestEnvironmentHangs(t *testing.T) {
-	g := &gated{entered: make(chan struct{}, 9), release: make(chan struct{}, 9), opened: make(chan *heap.Backend, 9)}
-	gates.Store("env", g)
-	t.Setenv(gotheus.EnvBackend, "test-gated://env")
-	old := gotheus.Default()
-	defer gotheus.SetDefault(old)
-	r := countTen(t)
-	gotheus.SetDefault(r)
-	first := make(chan error, 1)
-	go func() { first <- r.Flush(t.Context()) }()
-	<-g.entered
-	for what, err := range map[string]error{"Flush": r.Flush(soon(t)), "Close": r.Close(soon(t)), "Bind": r.Bind(soon(t), "heap:"), "BindBackend": r.BindBackend(soon(t), heap.New())} {
-		if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "test-gated://env") {
-			t.Errorf("%s: %v", what, err)
-		}
-	}
-	g.release <- struct{}{}
-	if err := <-first; err != nil {
-		t.Error(err)
-	}
-	if n := (&halting{Backend: <-g.opened}).counted(); n != 10 {
-		t.Errorf("Flush is done, and %d of 10 have arrived", n)
-	}
-}
-
-// A BindBackend that fails leaves all as it was: what had been asked for is still not there, and
-// tried again.
-func TestBindBackendFails(t *testing.T) {
-	t.Parallel()
-	dir := filepath.Join(t.TempDir(), "later")
-	r := countTen(t)
-	if err := r.Bind(t.Context(), "shm://"+dir+"/x?fs=any&limit=1MiB"); err == nil {
-		t.Fatal("bound")
-	}
-	for range r.Families(t.Context()) {
-		if err := r.BindBackend(soon(t), heap.New()); !errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("bound during a scrape: %v", err)
-		}
-		break
-	}
-	if err := r.Flush(t.Context()); err == nil || !strings.Contains(err.Error(), dir) {
-		t.Errorf("Flush: %v", err)
-	}
-	if err := os.Mkdir(dir, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	eventually(t, "it is tried again", func() bool { return r.Flush(t.Context()) == nil })
-}
-
-// Callers that give up waiting for their turn do not end the retries.
-func TestRetriesSurvive(t *testing.T) {
-	t.Parallel()
-	dir := filepath.Join(t.TempDir(), "later")
-	r := countTen(t)
-	if err := r.Bind(t.Context(), "shm://"+dir+"/x?fs=any&limit=1MiB"); err == nil {
-		t.Fatal("bound")
-	}
-	var wait sync.WaitGroup
-	var stop atomic.Bool
-	for range 4 {
-		wait.Go(func() {
-			for !stop.Load() {
-				r.Flush(context.Background())
-			}
-		})
-	}
-	ended, cancel := context.WithCancel(t.Context())
-	cancel()
-	for range r.Families(t.Context()) { // so that nobody is bound who has the turn
-		for range 2000 {
-			if r.BindBackend(ended, heap.New()) == nil {
-				t.Fatal("bound")
-			}
-		}
-		break
-	}
-	stop.Store(true)
-	wait.Wait()
-	if err := os.Mkdir(dir, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	eventually(t, "it is tried again", func() bool { return r.Flush(t.Context()) == nil })
-}
-
 // stuck is a backend whose Sync ends with its context.
 type stuck struct {
 	*heap.Backend
@@ -405,7 +319,7 @@ func (s *stuck) Sync(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// Close does not wait for a sweep that waits for the backend.
+// Close does not wait for a sweep that is blocked in the backend.
 func TestCloseDuringSweep(t *testing.T) {
 	t.Parallel()
 	r, _ := newRegistry(t, &gotheus.RegistryOptions{NoSelfMetrics: true})
@@ -419,87 +333,7 @@ func TestCloseDuringSweep(t *testing.T) {
 	if err := r.Close(t.Context()); err != nil {
 		t.Error(err)
 	}
-	if d := time.Since(begun); d > 9*time.Second { // as long as the sweep had
+	if d := time.Since(begun); d > 9*time.Second { // the sweep's own limit
 		t.Errorf("it took %v", d)
 	}
-}
-
-// A logger may flush, and count its lines, whatever it is told about.
-func TestLoggerThatFlushes(t *testing.T) {
-	t.Parallel()
-	h := new(flushingHandler)
-	r := gotheus.NewRegistry(&gotheus.RegistryOptions{Logger: slog.New(h), NoSelfMetrics: true})
-	b := &faulty{Backend: heap.New(), err: backend.ErrFull}
-	lines := r.NewCounterVec("lines_total", "L.", nil, "l")
-	lines.With("a").Inc()
-	begun, during := time.Now(), 0
-	h.flush = func() { // when it is bound
-		during++
-		lines.With("a").AddExemplar(1, gotheus.Labels{"a": "b"})
-		if err := r.Flush(soon(t)); !errors.Is(err, backend.ErrFull) {
-			t.Errorf("Flush in the logger: %v", err)
-		}
-	}
-	if err := r.BindBackend(t.Context(), b); err != nil {
-		t.Fatal(err)
-	}
-	// As long as a Flush waits for the turn.
-	if d := time.Since(begun); during != 1 || d > 9*time.Second {
-		t.Errorf("bound in %v, %d lines", d, during)
-	}
-	// There is no room for exemplars, either.
-	b.set(nil)
-	eventually(t, "the series arrives", func() bool { return r.Flush(t.Context()) == nil })
-	b.set(backend.ErrFull)
-	h.lines.Store(0)
-	h.flush = func() { lines.With("a").AddExemplar(1, gotheus.Labels{"a": "b"}) }
-	lines.With("a").AddExemplar(1, gotheus.Labels{"a": "b"})
-	if h.lines.Load() == 0 {
-		t.Error("nothing was said about exemplars")
-	}
-	b.set(nil)
-	if err := r.Close(t.Context()); err != nil {
-		t.Error(err)
-	}
-}
-
-// noticed is a backend that has something to say about how it was opened.
-type noticed struct{ *heap.Backend }
-
-func (noticed) Notices() []string { return []string{"the file was damaged"} }
-
-func init() {
-	open.Register("test-noticed", func(context.Context, *url.URL) (backend.Backend, error) { return noticed{heap.New()}, nil })
-}
-
-// So it may when it is told how a backend was opened: the bind is over by then.
-func TestFlushAtANotice(t *testing.T) {
-	t.Parallel()
-	h := new(flushingHandler)
-	r := gotheus.NewRegistry(&gotheus.RegistryOptions{Logger: slog.New(h), NoSelfMetrics: true})
-	defer r.Close(context.Background())
-	h.flush = func() {
-		if err := r.Flush(soon(t)); err != nil {
-			t.Errorf("Flush in the logger: %v", err)
-		}
-	}
-	bind(t, r, "test-noticed:")
-	if h.lines.Load() != 1 {
-		t.Errorf("%d lines", h.lines.Load())
-	}
-}
-
-type flushingHandler struct {
-	slog.Handler
-	flush func()
-	lines atomic.Int32
-}
-
-func (h *flushingHandler) Enabled(context.Context, slog.Level) bool { return true }
-
-func (h *flushingHandler) Handle(context.Context, slog.Record) error {
-	if h.lines.Add(1) == 1 {
-		h.flush()
-	}
-	return nil
 }

@@ -26,12 +26,12 @@ import (
 	"github.com/gotheus/gotheus/internal/needs"
 )
 
-// A reader in another language, made from internal/backend/shm/FORMAT.md alone, says of a file that
-// is in use what the page says, of metrics of all kinds.
+// A reader in another language, written from internal/backend/shm/FORMAT.md alone, reads the same
+// values from a file in use as the page shows, for metrics of all kinds.
 func TestForeignReader(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "shop")
-	// What dies with its process, and what it leaves.
+	// The parts of a process that ends disappear; its shared counts stay.
 	for range 2 {
 		dead, _ := newRegistry(t, &gotheus.RegistryOptions{NoSelfMetrics: true})
 		bind(t, dead, "shm://"+path+"?fs=any&limit=8MiB")
@@ -45,7 +45,7 @@ func TestForeignReader(t *testing.T) {
 		foreignMetrics(r, n)
 		live = append(live, r)
 	}
-	// Definitions that share the page, and that do not.
+	// Definitions that are shown together, and some that are not.
 	live[2].NewCounterVec("shared_total", "Shared.", nil, "a").With("x").Add(3)
 	live[1].NewCounterVec("shared_total", "Shared.", nil, "b").With("x").Add(4)
 	live[0].NewHistogram("conflict", "C.", &gotheus.HistogramOptions{Buckets: []float64{1}}).Observe(1)
@@ -55,7 +55,7 @@ func TestForeignReader(t *testing.T) {
 	got, want := decodePage(t, readForeign(t, path+shm.Suffix)), decodePage(t, foreignPage(t, live[0]))
 	for name := range want {
 		if !reflect.DeepEqual(got[name], want[name]) {
-			t.Errorf("%s: the reader says\n%v, the page\n%v", name, got[name], want[name])
+			t.Errorf("%s: the reader prints\n%v, the page has\n%v", name, got[name], want[name])
 		}
 	}
 	if len(got) != len(want) || len(want) < 20 {
@@ -112,7 +112,7 @@ func TestForeignReaderGolden(t *testing.T) {
 	}
 }
 
-// foreignMetrics uses metrics of all kinds, in the way of a process with that number.
+// foreignMetrics updates metrics of all kinds as the process with that number.
 func foreignMetrics(r *gotheus.Registry, n int) {
 	x := float64(n)
 	requests := r.NewCounterVec("requests_total", "Requests.", nil, "code", "path")
@@ -132,10 +132,10 @@ func foreignMetrics(r *gotheus.Registry, n int) {
 	r.NewStateSetVec("states", "States.", []string{"a", "b"}, &gotheus.StateSetOptions{Mode: gotheus.ModePerProcess}, "w").With("1").Set("b")
 	classic := r.NewHistogramVec("call_seconds", "Seconds.", &gotheus.HistogramOptions{Unit: "seconds", Buckets: []float64{.1, 1, 10}}, "path")
 	classic.With("/").Observe(x)
-	// Of the larger size.
+	// An exemplar that needs the larger slot.
 	classic.With("/").ObserveExemplar(.05, gotheus.Labels{"trace": strings.Repeat("long", 28)})
 	r.NewHistogram("striped", "Striped.", &gotheus.HistogramOptions{Stripes: 2, Buckets: []float64{1, 2, 3, 4, 5, 6, 7}}).Observe(x)
-	// So is its sum.
+	// Negative sum.
 	r.NewHistogram("below", "Below zero.", &gotheus.HistogramOptions{Buckets: []float64{-1, 0}}).Observe(-x - .5)
 	native := r.NewHistogram("native", "Native.", &gotheus.HistogramOptions{Native: &gotheus.NativeOptions{}})
 	both := r.NewHistogram("both", "Both.", &gotheus.HistogramOptions{Buckets: []float64{1, 5}, Native: &gotheus.NativeOptions{Factor: 4}})
@@ -168,12 +168,12 @@ func decodePage(t *testing.T, p []byte) map[string]any {
 	for _, f := range list {
 		for _, s := range f["series"].([]any) {
 			for _, q := range orNone(s.(map[string]any)["quantiles"]) {
-				q := q.([]any) // whose values are computed, not counted
+				q := q.([]any) // computed from counts
 				q[1] = fmt.Sprintf("%.9g", q[1])
 				q[0] = strings.TrimSuffix(q[0].(string), ".0")
 			}
 			if s := s.(map[string]any); s["native"] != nil && s["buckets"] == nil {
-				// A page does not say whose they are.
+				// A page does not show their bucket.
 				for i, e := range orNone(s["exemplars"]) {
 					s["exemplars"].([]any)[i] = e.([]any)[max(len(e.([]any))-3, 0):]
 				}

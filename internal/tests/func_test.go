@@ -36,9 +36,10 @@ func TestGaugeFunc(t *testing.T) {
 	pageHas(t, r, "depth 5", "fine 1", "gotheus_collector_errors_total 1")
 	broken.Store(true)
 	if p := page(t, r); strings.Contains(p, "\ndepth ") || !strings.Contains(p, "fine 1\n") {
-		t.Errorf("while it fails: %s", p)
+		t.Errorf("while the function fails: %s", p)
 	}
-	pageHas(t, r, "gotheus_collector_errors_total 5") // two on each of the last two pages
+	// Two of them on each of the last two pages.
+	pageHas(t, r, "gotheus_collector_errors_total 5")
 	broken.Store(false)
 	v.Store(6)
 	metrictest.Want(t, r, "depth", 6)
@@ -79,7 +80,7 @@ func TestFuncDefinitions(t *testing.T) {
 	}
 }
 
-// What a counter's function counts is in the total of all processes, exactly once.
+// The counts of a counter's function are in the total of all processes exactly once.
 func TestCounterFunc(t *testing.T) {
 	t.Parallel()
 	shared := heap.New()
@@ -89,7 +90,7 @@ func TestCounterFunc(t *testing.T) {
 		rs[i], _ = newRegistry(t, nil)
 		rs[i].NewCounterFunc("hits_total", "H.", nil, func() (float64, error) { return float64(values[i].Load()), nil })
 		values[i].Store(10)
-		if i == 1 { // it has a history by then
+		if i == 1 { // its value is not zero when it is bound
 			pageHas(t, rs[i], "hits_total 10")
 		}
 		if err := rs[i].BindBackend(t.Context(), shared); err != nil {
@@ -101,7 +102,7 @@ func TestCounterFunc(t *testing.T) {
 	}
 	metrictest.Want(t, rs[0], "hits_total", 30)
 	values[1].Store(15)
-	values[2].Store(4) // begins again
+	values[2].Store(4) // the function's count was reset
 	for _, r := range rs {
 		r.Flush(t.Context())
 	}
@@ -110,7 +111,7 @@ func TestCounterFunc(t *testing.T) {
 	metrictest.Want(t, rs[0], "hits_total", 39)
 }
 
-// Close takes along what the function has counted since it was called last.
+// Close stores the counts of the function since its last call.
 func TestCounterFuncClose(t *testing.T) {
 	t.Parallel()
 	url := shmURL(t)
@@ -127,8 +128,7 @@ func TestCounterFuncClose(t *testing.T) {
 	metrictest.Want(t, other, "hits_total", 7)
 }
 
-// A function that hangs costs its own sample, and neither scrapes nor Close wait for it more than
-// once.
+// A hanging function loses only its own sample, and scrapes and Close wait for it at most once.
 func TestFuncHangs(t *testing.T) {
 	t.Parallel()
 	r, _ := newRegistry(t, &gotheus.RegistryOptions{SampleInterval: time.Millisecond})
@@ -138,7 +138,7 @@ func TestFuncHangs(t *testing.T) {
 	r.NewGaugeFunc("stuck", "S.", nil, func() (float64, error) { <-release; return 1, nil })
 	r.NewGaugeFunc("fine", "F.", nil, func() (float64, error) { return 1, nil })
 	for range 2 {
-		// A fifth is left for the page.
+		// The page gets a fifth.
 		ctx, cancel := context.WithTimeout(t.Context(), 4*time.Second)
 		var b strings.Builder
 		if err := r.Write(ctx, &b, nil); err != nil || !strings.Contains(b.String(), "fine{process=\"0\"} 1\n") || strings.Contains(b.String(), "stuck{") {
@@ -197,7 +197,7 @@ func TestStateSetAllocations(t *testing.T) {
 	}
 }
 
-// A page never shows two states, or none, of a set whose states are changed one for another.
+// While a state set changes from one state to another, no page shows two states or none.
 func TestStateSetAtomic(t *testing.T) {
 	t.Parallel()
 	r, _ := newRegistry(t, nil)
@@ -254,12 +254,11 @@ func TestInfo(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	rs[0].Close(t.Context())
-	// The other one has ended.
-	metrictest.Compare(t, rs[1], `app_info{branch="main",version="1"} 1`)
+	metrictest.Compare(t, rs[1], `app_info{branch="main",version="1"} 1`) // rs[0] has ended
 }
 
-// The registry's own metrics about its backend are each process's, and there from when it is bound
-// until it is closed.
+// The registry's metrics about its backend are per process, and on the page from the bind until
+// Close.
 func TestSelfMetrics(t *testing.T) {
 	t.Parallel()
 	r, _ := newRegistry(t, nil)
@@ -287,11 +286,11 @@ func TestSelfMetrics(t *testing.T) {
 			t.Errorf("after Close: %s", p)
 		}
 	}
-	// No room: what says so is on this process's page all the same.
+	// If there is no room, the metrics that say so are still on this process's page.
 	full := &faulty{Backend: heap.New(), err: backend.ErrFull}
 	r.BindBackend(t.Context(), full)
 	if p := own(); !strings.Contains(p, "\ngotheus_backend_up 1\n") {
-		t.Errorf("without room: %s", p)
+		t.Errorf("when the backend is full: %s", p)
 	}
 	full.set(nil)
 	quiet, _ := newRegistry(t, &gotheus.RegistryOptions{NoSelfMetrics: true})
@@ -301,7 +300,7 @@ func TestSelfMetrics(t *testing.T) {
 	}
 }
 
-// slow is a backend that publishes.
+// slow is a backend that publishes changes with a delay.
 type slow struct{ *heap.Backend }
 
 func (slow) Unpublished() (int, time.Duration) { return 7, 1500 * time.Millisecond }
@@ -315,7 +314,7 @@ func TestPublisher(t *testing.T) {
 	pageHas(t, r, "gotheus_publish_pending_words 7", "gotheus_publish_lag_seconds 1.5")
 }
 
-// Points have what samples have no place for.
+// Points have data that samples do not.
 func TestPoints(t *testing.T) {
 	t.Parallel()
 	r, _ := newRegistry(t, &gotheus.RegistryOptions{NoSelfMetrics: true})

@@ -11,19 +11,17 @@ import (
 	"github.com/gotheus/gotheus/internal/inside"
 )
 
-// sweep chooses when series are checked for their time to live, and when the windows of quantiles
-// move.
+// sweep deletes series that have expired at the time now, and advances the windows of quantiles.
 func sweep(r *gotheus.Registry, now time.Time) {
 	home := inside.Home(r)
 	home.AdvanceWindows(now)
 	home.Expire(context.Background(), now)
 }
 
-// distributions returns the series of a family of r's page by label text, with all that is known of
-// them.
+// distributions returns the distributions of a family of r by label text.
 func distributions(r *gotheus.Registry, name string) map[string]expo.Distribution {
 	found := make(map[string]expo.Distribution)
-	for f := range r.Families(context.Background()) { // what was read last will do
+	for f := range r.Families(context.Background()) { // the state read last is enough
 		if f == nil || f.Name != name {
 			continue
 		}

@@ -41,7 +41,7 @@ func TestCounter(t *testing.T) {
 	}
 }
 
-// A counter never goes down, however much is added: peers wrap.
+// A counter never decreases, however much is added. In peer libraries it wraps around.
 func TestCounterNeverGoesDown(t *testing.T) {
 	t.Parallel()
 	for _, step := range []float64{1<<53 - 1, 1<<32 - 1, 1e19} {
@@ -56,7 +56,7 @@ func TestCounterNeverGoesDown(t *testing.T) {
 				for range 3000 {
 					m.Add(step)
 					if v := m.Value(); v < last {
-						t.Errorf("went down from %v to %v", last, v)
+						t.Errorf("decreased from %v to %v", last, v)
 						return
 					} else {
 						last = v
@@ -96,7 +96,7 @@ func TestRejected(t *testing.T) {
 	}
 }
 
-// The label that names the metric may be taken.
+// A constant label may have the name of the fault counters' own label, metric.
 func TestRejectedWithConstantLabel(t *testing.T) {
 	t.Parallel()
 	r, _ := newRegistry(t, &gotheus.RegistryOptions{Labels: gotheus.Labels{"metric": "m"}})
@@ -121,7 +121,7 @@ func TestGauge(t *testing.T) {
 		{func() { g.Set(-inf) }, "-Inf"},
 		{func() { g.Add(inf) }, "NaN"},
 		{func() { g.Set(nan) }, "NaN"},
-		// No NaN may be taken for the mark of a moved word.
+		// No NaN may be mistaken for a seal.
 		{func() { g.Set(math.Float64frombits(0x7ff8_6f74_6865_7573)) }, "NaN"},
 		{func() { g.Add(1) }, "NaN"},
 		{func() { g.Set(-1e21) }, "-1e+21"},
@@ -181,7 +181,7 @@ h_seconds_count 7
 	}
 	pageHas(t, r, `alone_bucket{le="+Inf"} 1`)
 
-	// Many buckets are searched, few are scanned: both alike.
+	// Both the search of many buckets and the scan of few are correct.
 	many := r.NewHistogram("many", "Many.", &gotheus.HistogramOptions{Buckets: gotheus.LinearBuckets(0, 1, 50)})
 	few := r.NewHistogram("few", "Few.", &gotheus.HistogramOptions{Buckets: gotheus.LinearBuckets(0, 1, 5)})
 	for _, v := range []float64{-1, 0, .5, 1, 3.9, 4} {
@@ -206,7 +206,7 @@ func TestSummary(t *testing.T) {
 	pageHas(t, r, "# TYPE s_bytes summary", "s_bytes_count 3")
 }
 
-// The panic of a function that is timed goes on, and its time counts.
+// If a timed function panics, the panic propagates and its duration is counted.
 func TestObserveSincePanic(t *testing.T) {
 	t.Parallel()
 	r, _ := newRegistry(t, nil)
@@ -257,9 +257,9 @@ func TestBuckets(t *testing.T) {
 	}
 }
 
-// Updates allocate nothing, nor do look-ups of label sets that exist.
+// Updates and look-ups of existing label sets do not allocate.
 func TestAllocations(t *testing.T) {
-	// Nothing else allocates meanwhile.
+	// No sampling, which would allocate, happens during the test.
 	r, _ := newRegistry(t, &gotheus.RegistryOptions{SampleInterval: time.Hour})
 	check := func(where string) {
 		c, g, h, s := r.NewCounter("c_total", "C.", nil), r.NewGauge("g", "G.", nil), r.NewHistogram("h", "H.", nil), r.NewSummary("s", "S.", nil)
@@ -279,7 +279,7 @@ func TestAllocations(t *testing.T) {
 			"With":       func() { v.With("GET", "200").Inc() },
 			"With order": func() { u.With("200", "GET").Inc() },
 			"WithLabels": func() { v.WithLabels(labels).Inc() },
-			// Arguments do not escape.
+			// Does not escape.
 			"With bytes": func() { v.With(string(path), "200").Inc() },
 			"TryWith": func() {
 				if m, err := v.TryWith("GET", "200"); err == nil {
@@ -294,6 +294,6 @@ func TestAllocations(t *testing.T) {
 	}
 	check("heap")
 	bind(t, r, shmURL(t))
-	page(t, r) // what is sampled at first has been
+	page(t, r) // the first sampling is over
 	check("shm")
 }

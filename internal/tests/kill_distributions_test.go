@@ -21,10 +21,10 @@ import (
 	"github.com/gotheus/gotheus"
 )
 
-// As TestKill, for what has more than a word for each observation: workers are killed while they
-// observe, and every page is valid all the same: buckets add up to the count and are not too many,
-// quantiles are of values that were observed, no exemplar is torn, and nothing that was
-// acknowledged is missing.
+// Like TestKill, for instruments that change several words per observation. Workers are killed
+// while they observe, and every page is still valid: the buckets add up to the count and do not
+// exceed their maximum, quantiles are of observed values, no exemplar is torn, and no acknowledged
+// observation is missing.
 
 const killBuckets = 40
 
@@ -137,7 +137,7 @@ func TestKillWhileObserving(t *testing.T) {
 		target := acked() + rand.Uint64N(3000)
 		for deadline := time.Now().Add(2 * time.Minute); acked() <= target; runtime.Gosched() {
 			if time.Now().After(deadline) {
-				t.Fatal("nobody works")
+				t.Fatal("no worker makes progress")
 			}
 		}
 		running[slot].Process.Kill()

@@ -23,12 +23,11 @@ import (
 
 var kills = flag.Int("kills", 50, "how many workers TestKill kills")
 
-// The kill campaign. Workers update a shared counter, histogram and gauge and create ever new
-// series, as fast as they can. Each goroutine of theirs acknowledges an update, after the call has
-// returned, in a word of a file that has nothing to do with gotheus. The parent kills workers at
-// random moments with SIGKILL and starts others. In the end nothing that was acknowledged may be
-// missing, and beyond that there may be no more than the one update of each goroutine that was cut
-// between call and acknowledgement.
+// The kill campaign. Workers update a shared counter, histogram and gauge and create new series as
+// fast as they can. Each of their goroutines acknowledges an update, after the call has returned,
+// in a word of a separate file. The parent kills workers with SIGKILL at random moments and starts
+// others. In the end, no acknowledged update may be missing, and each killed goroutine may have
+// made at most one more, between the call and its acknowledgement.
 //
 // The long run: go test -run TestKill -kills 1000 -timeout 30m .
 
@@ -121,7 +120,7 @@ func TestKill(t *testing.T) {
 		return n
 	}
 	var running [killWorkers]*exec.Cmd
-	runtime.LockOSThread() // Pdeathsig speaks of the thread that started the child
+	runtime.LockOSThread() // Pdeathsig refers to the thread that started the child
 	defer runtime.UnlockOSThread()
 	for slot := range running {
 		running[slot] = start(slot)
@@ -129,11 +128,11 @@ func TestKill(t *testing.T) {
 	r, _ := newRegistry(t, nil)
 	for n := range *kills + killWorkers {
 		slot := n % killWorkers
-		// Somewhere in the middle of its work, which has begun.
+		// Once it has begun, at a random moment of its work.
 		target := acked(slot) + rand.Uint64N(3000)
 		for deadline := time.Now().Add(2 * time.Minute); acked(slot) <= target; runtime.Gosched() {
 			if time.Now().After(deadline) {
-				t.Fatalf("worker %d does not work", slot)
+				t.Fatalf("worker %d makes no progress", slot)
 			}
 		}
 		running[slot].Process.Kill()
@@ -145,7 +144,7 @@ func TestKill(t *testing.T) {
 			bind(t, r, url)
 		}
 		if n%10 == 0 {
-			page(t, r) // whatever was left half-done can be read
+			page(t, r) // incomplete operations do not prevent reading
 		}
 	}
 

@@ -12,8 +12,9 @@ import (
 
 type stressLabels struct{ Region, Method, Path string }
 
-// Many goroutines look up at random in all ways; a map is the model. With a limit, what is not in a
-// series of its own is in the overflow series, and in the count of overflowed look-ups.
+// Many goroutines look up random label sets in all ways; a map is the model. With a limit, counts
+// without a series of their own are in the overflow series, and their look-ups are counted as
+// overflowed.
 func TestLabelsConcurrently(t *testing.T) {
 	t.Parallel()
 	for _, most := range []int{-1, 100} {
@@ -135,7 +136,7 @@ func (m *model) check(t *testing.T, r *gotheus.Registry, most int) {
 	if total != want || missing != over {
 		t.Errorf("counted %d, want %d; %d overflowed, want %d", total, want, over, missing)
 	}
-	if most >= 0 && (over == 0 || series > most+40) { // 40 may be declared
+	if most >= 0 && (over == 0 || series > most+40) { // up to 40 may be declared
 		t.Errorf("%d series, %d overflowed", series, over)
 	}
 	if over > 0 {
@@ -145,7 +146,7 @@ func (m *model) check(t *testing.T, r *gotheus.Registry, most int) {
 
 var poolsDrop bool
 
-// Look-ups of all kinds allocate nothing, those that overflow neither.
+// No kind of look-up allocates, including those that overflow.
 func TestLookUpAllocations(t *testing.T) {
 	everywhere(t, func(t *testing.T, r *gotheus.Registry, _ *testLog) {
 		options := func(most int) *gotheus.CounterOptions {
@@ -157,7 +158,7 @@ func TestLookUpAllocations(t *testing.T) {
 		}
 		check := func(what string, v, plain *gotheus.Vec[gotheus.Counter], typed *gotheus.VecOf[stressLabels, gotheus.Counter]) {
 			path, i := []byte("/some/path/of/some/length"), byte(0)
-			next := func() string { // the strings of a flood differ
+			next := func() string { // returns a different string each time
 				if what == "overflow" {
 					i++
 					path[5] = i%64 + '0'
@@ -182,9 +183,8 @@ func TestLookUpAllocations(t *testing.T) {
 				if strings.HasPrefix(name, "typed") {
 					most = structsAllocate
 				}
-				// All but plain ones borrow from a pool, which forgets some at
-				// random under the race detector; without it, none of them
-				// allocates.
+				// All but plain look-ups use a pool, which drops some objects at
+				// random under the race detector. Without it, none allocates.
 				if n := testing.AllocsPerRun(200, f); n > most && !(poolsDrop && (what == "overflow" || name != "plain")) {
 					t.Errorf("%s: %s allocates %v times", what, name, n)
 				}
@@ -198,7 +198,7 @@ func TestLookUpAllocations(t *testing.T) {
 		full.With(stressLabels{"2", "2", "2"})
 		check("overflow", full.Vec(), r.NewCounterVec("full_total", "V.", &gotheus.CounterOptions{MaxSeries: 1}, names...), full)
 
-		// A type with a method String costs nothing once it was seen.
+		// A value with a String method does not allocate once it is cached.
 		v := newOf[everything](t, r, "everything_total", nil)
 		v.With(everything{})
 		if n := testing.AllocsPerRun(200, func() { v.With(everything{}).Inc() }); n > structsAllocate {

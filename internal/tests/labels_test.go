@@ -31,7 +31,7 @@ func panicOf(f func()) (err error) {
 	return nil
 }
 
-// isErr fails unless err wraps sentinel and has all of parts in its text.
+// isErr fails the test unless err wraps sentinel and its text contains all parts.
 func isErr(t *testing.T, err, sentinel error, parts ...string) {
 	t.Helper()
 	for _, part := range parts {
@@ -59,7 +59,7 @@ func TestDefaults(t *testing.T) {
 				t.Errorf("%s: another series", name)
 			}
 		}
-		// With two defaults, setting one leads to the series with the other.
+		// With two defaults, setting one label keeps the other's default.
 		v.WithLabels(gotheus.Labels{"method": "PUT", "zone": "b"}).Add(2)
 		v.WithLabels(gotheus.Labels{"method": "PUT", "region": "us"}).Add(3)
 		get.Inc()
@@ -69,7 +69,7 @@ func TestDefaults(t *testing.T) {
 		all.With().Inc()
 		pageHas(t, r, `all{x="1"} 1`)
 
-		// Each Vec of a family has its own.
+		// Each Vec of a family has its own normalisers.
 		us := r.NewCounterVec("v_total", "V.", &gotheus.CounterOptions{Defaults: gotheus.Labels{"region": "us"}}, "region", "method", "zone")
 		if us.With("GET", "a") == get || us.With("PUT", "a") != plain.With("us", "PUT", "a") {
 			t.Error("wrong series with other defaults")
@@ -98,7 +98,7 @@ func TestPartial(t *testing.T) {
 			}
 		}
 		if v.With("1", "2", "3") != want || len(strings.Split(page(t, r), "_sum")) != 2 {
-			t.Errorf("partials made series, or changed what they came from: %s", page(t, r))
+			t.Errorf("partials made series or changed their origin: %s", page(t, r))
 		}
 	})
 }
@@ -117,8 +117,7 @@ func TestNormalize(t *testing.T) {
 		v.Partial(gotheus.Labels{"path": "/B", "x": "p"}).With("PUT").Inc()
 		v.Partial(gotheus.Labels{"method": "nonsense"}).Partial(gotheus.Labels{"path": "/b"}).With().Inc()
 		v.Declare(gotheus.Labels{"method": "DELETE", "path": "/C"})
-		// Not again for a value that is known already, even if that makes a difference.
-		if calls != 2 {
+		if calls != 2 { // the results for known values are cached
 			t.Errorf("%d calls of a normaliser", calls)
 		}
 		pageHas(t, r, `v_total{method="GET",path="/root",x="d!"} 1`, `v_total{method="other",path="/a",x="d!"} 1`,
@@ -167,8 +166,8 @@ func TestDeclare(t *testing.T) {
 	pageHas(t, r, `v_total{a="1",b="d"} 1`)
 }
 
-// A peer panics with an index out of range when a vector with constraints and some labels given
-// already gets too few values.
+// Too few values panic with a clear message. A peer panics with an index out of range if the vector
+// is curried and has constraints.
 func TestTooFewValues(t *testing.T) {
 	t.Parallel()
 	r, _ := newRegistry(t, nil)
@@ -224,7 +223,7 @@ func TestInvalidLabelOptions(t *testing.T) {
 	isErr(t, vec(bad), gotheus.ErrInvalid, `value "\xff" of label "a" is not UTF-8`, "Defaults")
 }
 
-// More labels than look-ups have room for on their stack.
+// A family has more labels than look-ups have room for on the stack.
 func TestManyLabels(t *testing.T) {
 	t.Parallel()
 	r, _ := newRegistry(t, nil)

@@ -17,7 +17,7 @@ import (
 	"github.com/gotheus/gotheus/store"
 )
 
-// deaf is a backend whose Sync does not heed its context.
+// deaf is a backend whose Sync ignores its context.
 type deaf struct {
 	backend.Backend
 	release chan struct{}
@@ -28,14 +28,14 @@ func (d deaf) Sync(context.Context) error {
 	return nil
 }
 
-// deafRemote is one that others write to, elsewhere.
+// deafRemote is deaf as a remote backend.
 type deafRemote struct{ deaf }
 
 func (deafRemote) Remote() {}
 
-// A backend that has not answered shortly before a scrape's deadline: of a store there is no page,
-// since what is known may be behind another process's; otherwise the page shows what is known, with
-// an error. Neither is late.
+// A backend does not answer before a scrape's deadline. If it is a store, there is no page, since
+// it could be older than another process's page. Otherwise the page shows the state that was read
+// last, with an error. In both cases the scrape ends in time.
 func TestLateSync(t *testing.T) {
 	t.Parallel()
 	const deadline = time.Second
@@ -96,7 +96,7 @@ func TestLateSync(t *testing.T) {
 	}
 }
 
-// Closing while the store hangs takes no longer than its context, or ten seconds, and a moment for
+// While the store hangs, Close takes no longer than its context or ten seconds, and a moment for
 // series without room.
 func TestCloseInTime(t *testing.T) {
 	t.Parallel()
@@ -114,7 +114,7 @@ func TestCloseInTime(t *testing.T) {
 			if took := time.Since(begun); err == nil || took > min(given, 11*time.Second) {
 				t.Errorf("Close took %v with a context of %v: %v", took, given, err)
 			}
-			c.Inc() // goes on in the heap
+			c.Inc() // counts in the heap
 			if v := c.Value(); v != 1 {
 				t.Errorf("after Close the counter is %v", v)
 			}

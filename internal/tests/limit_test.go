@@ -54,7 +54,7 @@ func TestMaxSeriesOptions(t *testing.T) {
 	}
 	for n, want := range map[int]int{0: 2, 7: 8, -1: 20} {
 		if got := fill(r.NewGaugeVec(fmt.Sprint("g", n+1), "G.", of(n), "x")); got != want {
-			t.Errorf("MaxSeries %d: %d series, want %d", n, got, want)
+			t.Errorf("MaxSeries %d: got %d series, want %d", n, got, want)
 		}
 	}
 	pageHas(t, r, `p_gotheus_overflowed_lookups_total{metric="p_g1"} 19`, `p_gotheus_overflowed_lookups_total{metric="p_g8"} 13`)
@@ -62,9 +62,9 @@ func TestMaxSeriesOptions(t *testing.T) {
 	_, err := gotheus.TryNewVec[gotheus.Gauge](r, "g1", "G.", of(2), "x")
 	isErr(t, err, gotheus.ErrConflict, "p_g1: it has MaxSeries 1 already, not 2")
 	if _, err := gotheus.TryNewVec[gotheus.Gauge](r, "g1", "G.", of(1), "x"); err != nil {
-		t.Errorf("the registry's limit, given once more: %v", err)
+		t.Errorf("the registry's limit, given again: %v", err)
 	}
-	// A family that comes back may have another limit.
+	// A family that is registered again may have another limit.
 	v := r.NewGaugeVec("back", "B.", of(1), "x")
 	fill(v)
 	r.HideFamily("back")
@@ -91,7 +91,7 @@ func TestMaxSeriesOptions(t *testing.T) {
 	}
 }
 
-// The series of other processes do not count.
+// The series of other processes do not count towards the limit.
 func TestMaxSeriesOfThisProcess(t *testing.T) {
 	t.Parallel()
 	url := shmURL(t)

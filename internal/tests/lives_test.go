@@ -17,9 +17,10 @@ import (
 	"github.com/gotheus/gotheus/internal/backend/heap"
 )
 
-// Several instruments, registries and backends in the life of one series.
+// These tests use one series through several instruments, registries and backends.
 
-// A kept instrument whose series another one has brought back follows the registry all the same.
+// A retained instrument moves with its registry even if another instrument has brought its series
+// back.
 func TestKeptInstrumentMovesAlong(t *testing.T) {
 	t.Parallel()
 	r, _ := newRegistry(t, nil)
@@ -48,7 +49,8 @@ func TestKeptInstrumentMovesAlong(t *testing.T) {
 	pageHas(t, r, `c_total{l="a"} 2`, `sum{l="a"} 9`)
 }
 
-// On the heap, two instruments of a series share its words; binding carries them over once.
+// In the heap, two instruments of a series share its words; binding carries their contents over
+// once.
 func TestTwoInstrumentsOfAGauge(t *testing.T) {
 	t.Parallel()
 	r, _ := newRegistry(t, nil)
@@ -61,7 +63,8 @@ func TestTwoInstrumentsOfAGauge(t *testing.T) {
 	pageHas(t, r, `g{l="a"} 7`)
 }
 
-// What has no room and is deleted meanwhile does not come back, and is not queued again and again.
+// A series that waits for room and is deleted does not come back, and is not queued again and
+// again.
 func TestPostponedAndDeleted(t *testing.T) {
 	t.Parallel()
 	b := &faulty{Backend: heap.New(), err: fmt.Errorf("%w: for the test", backend.ErrFull)}
@@ -77,7 +80,7 @@ func TestPostponedAndDeleted(t *testing.T) {
 	r.WriteText(&p)
 	_, n, _ := strings.Cut(p.String(), "\ngotheus_postponed_series ")
 	n, _, _ = strings.Cut(n, "\n")
-	// The family, and perhaps the series; and the library's own six families and series.
+	// The family, perhaps the series, and the library's own six families and six series.
 	if n != "13" && n != "14" {
 		t.Error(p.String())
 	}
@@ -90,8 +93,8 @@ func TestPostponedAndDeleted(t *testing.T) {
 	}
 }
 
-// The second life of a series is as long as the first, whoever brings it back, and whatever its
-// value is.
+// A series that was brought back has the same TTL as before, no matter which instrument brought it
+// back and what its value is.
 func TestSecondLife(t *testing.T) {
 	t.Parallel()
 	url := shmURL(t)
@@ -120,7 +123,7 @@ func TestSecondLife(t *testing.T) {
 	}
 }
 
-// What another process has deleted does not use up this one's limit.
+// Series that another process has deleted do not count towards this process's limit.
 func TestLimitAfterOthersDelete(t *testing.T) {
 	t.Parallel()
 	url := shmURL(t)
@@ -143,7 +146,7 @@ func TestLimitAfterOthersDelete(t *testing.T) {
 	pageHas(t, a, `c_total{l="new"} 1`)
 }
 
-// Only a wrong label makes Delete panic.
+// Delete panics only because of wrong labels.
 func TestDeleteSurvivesTheBackend(t *testing.T) {
 	t.Parallel()
 	url := shmURL(t)
@@ -162,7 +165,7 @@ func TestDeleteSurvivesTheBackend(t *testing.T) {
 	}
 }
 
-// Looking a gauge up is not updating it, also after a deletion.
+// A look-up of a gauge is not an update, even after a deletion.
 func TestJoining(t *testing.T) {
 	t.Parallel()
 	url := shmURL(t)
@@ -182,7 +185,8 @@ func TestJoining(t *testing.T) {
 	pageHas(t, b, `g{l="a"} 6`)
 }
 
-// A time to live is for the registry's own series, spares what is declared and what is in progress.
+// A TTL deletes only the registry's own series, and neither declared ones nor operations in
+// progress.
 func TestTTLSpares(t *testing.T) {
 	t.Parallel()
 	url := shmURL(t)
@@ -209,7 +213,7 @@ func TestTTLSpares(t *testing.T) {
 	pageHas(t, us, `jobs{l="a",region="eu"} 0`)
 }
 
-// The timer of times to live, look-ups, deletion, Bind and Close, all at once.
+// Expiry, look-ups, deletion, Bind and Close run concurrently.
 func TestTTLRaces(t *testing.T) {
 	t.Parallel()
 	url := shmURL(t)
@@ -253,8 +257,8 @@ func TestHideFamilyWithAnotherTTL(t *testing.T) {
 	}
 }
 
-// Many updates find at once that their series was deleted, while the backend has no room: one of
-// them brings it back, and what the others have counted since must not be thrown away.
+// Many updates find concurrently that their series was deleted, while the backend has no room. One
+// of them brings it back, and the counts of the others must not be lost.
 func TestManyBringBackAtOnce(t *testing.T) {
 	t.Parallel()
 	b := &faulty{Backend: heap.New()}
@@ -264,7 +268,7 @@ func TestManyBringBackAtOnce(t *testing.T) {
 	g := r.NewGaugeVec("g", "G.", nil, "l")
 	const goroutines, updates = 8, 20
 	for round := range 300 {
-		// The gauge is negative: its sign bit is no seal.
+		// A negative gauge: the sign bit is not a seal.
 		kept, below := v.With("a"), g.With("a")
 		b.set(nil)
 		v.DeleteAll()
@@ -298,8 +302,9 @@ func TestManyBringBackAtOnce(t *testing.T) {
 	}
 }
 
-// A series that waits for room is deleted, and its registry closed before it was tried again. Who
-// has kept it brings it back where there is no room either: it is tried again, as any other.
+// A series that waits for room is deleted, and its registry closed before the next attempt. A
+// retained instrument brings it back in a backend that has no room either, which then is retried as
+// for any other.
 func TestDeletedWhileWaiting(t *testing.T) {
 	t.Parallel()
 	b := &faulty{Backend: heap.New(), err: fmt.Errorf("%w: for the test", backend.ErrFull)}
@@ -321,7 +326,7 @@ func TestDeletedWhileWaiting(t *testing.T) {
 	pageHas(t, r, `c_total{l="a"} 1`)
 }
 
-// A backend that was left can be collected, with all that is in it.
+// A backend that the registry has left can be garbage-collected, with its contents.
 func TestLeftBackendIsCollected(t *testing.T) {
 	t.Parallel()
 	r, _ := newRegistry(t, &gotheus.RegistryOptions{NoSelfMetrics: true})

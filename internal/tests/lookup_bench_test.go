@@ -10,7 +10,7 @@ import (
 
 const benchSeries = 100
 
-// benchValues are label values as services have them.
+// benchValues are label values as they are typical of services.
 func benchValues() [][2]string {
 	methods := []string{"GET", "PUT", "POST", "DELETE"}
 	values := make([][2]string, benchSeries)
@@ -155,7 +155,7 @@ func BenchmarkOtherLookUps(b *testing.B) {
 	})
 }
 
-// A label set that was not seen before, in a family that has up to 10,000 of them.
+// BenchmarkLookupNew looks up new label sets, in a family with up to 10,000 of them.
 func BenchmarkNewLabelSet(b *testing.B) {
 	values := make([]string, 10_000)
 	for i := range values {

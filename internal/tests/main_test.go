@@ -19,8 +19,8 @@ import (
 	"github.com/gotheus/gotheus/internal/backend/heap"
 )
 
-// TestMain lets the test binary be the worker of tests that need processes, and looks for
-// goroutines that are left when all tests are over.
+// TestMain runs the test binary as a worker for tests that need processes, and checks for leaked
+// goroutines after all tests.
 func TestMain(m *testing.M) {
 	if job := os.Getenv("GOTHEUS_TEST_WORKER"); job != "" {
 		workers[job]()
@@ -41,7 +41,7 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// workers are what child processes do, by the value of GOTHEUS_TEST_WORKER.
+// workers are the functions that child processes run, by the value of GOTHEUS_TEST_WORKER.
 var workers = map[string]func(){}
 
 // shmURL returns a URL for a new file. Its limit is small because a process never unmaps a file
@@ -50,7 +50,7 @@ func shmURL(t testing.TB) string {
 	return "shm://" + filepath.Join(t.TempDir(), "test") + "?fs=any&limit=2MiB"
 }
 
-// newRegistry returns a registry that logs into the returned log and is closed at the end.
+// newRegistry returns a registry, which is closed at the end of the test, and its log.
 func newRegistry(t testing.TB, o *gotheus.RegistryOptions) (*gotheus.Registry, *testLog) {
 	t.Helper()
 	log := new(testLog)
@@ -104,7 +104,7 @@ func page(t testing.TB, r *gotheus.Registry) string {
 	return strings.Join(lines, "")
 }
 
-// pageHas fails unless each of lines is a line of r's page.
+// pageHas fails the test unless r's page contains all lines.
 func pageHas(t testing.TB, r *gotheus.Registry, lines ...string) {
 	t.Helper()
 	var b strings.Builder
@@ -113,22 +113,22 @@ func pageHas(t testing.TB, r *gotheus.Registry, lines ...string) {
 	}
 	for _, line := range lines {
 		if !strings.Contains("\n"+b.String(), "\n"+line+"\n") {
-			t.Errorf("the page lacks %q:\n%s", line, b.String())
+			t.Errorf("the page does not contain %q:\n%s", line, b.String())
 		}
 	}
 }
 
-// eventually waits for what a goroutine of the library does in the background.
+// eventually waits for a condition that a background goroutine of the library makes true.
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(2 * time.Minute); !ok(); runtime.Gosched() {
 		if time.Now().After(deadline) {
-			t.Fatalf("never: %s", what)
+			t.Fatalf("timed out waiting until %s", what)
 		}
 	}
 }
 
-// faulty is a heap that refuses what its error says.
+// faulty is a heap that refuses calls with a given error.
 type faulty struct {
 	*heap.Backend
 	mu  sync.Mutex

@@ -20,7 +20,7 @@ func pageIn(t *testing.T, r *gotheus.Registry, f expo.Format) string {
 	return b.String()
 }
 
-// Names that become the same for scrapers that know no UTF-8 are refused in a registry.
+// A registry refuses names that become equal for scrapers without UTF-8 support.
 func TestNamesThatClash(t *testing.T) {
 	t.Parallel()
 	r, _ := newRegistry(t, nil)
@@ -39,8 +39,8 @@ func TestNamesThatClash(t *testing.T) {
 	}
 }
 
-// Those that come from other processes, or clash in an escaping that is seldom asked for, leave the
-// page valid.
+// If such names come from other processes, or clash in a rarely requested escaping, the page stays
+// valid.
 func TestEscapedPages(t *testing.T) {
 	t.Parallel()
 	b := heap.New()

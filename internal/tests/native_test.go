@@ -18,8 +18,8 @@ import (
 	"github.com/gotheus/gotheus/internal/backend/heap"
 )
 
-// exponentialBucket is the reference: the least i with |v| <= 2^(i * 2^-schema), by logarithms and
-// a look at the bounds next to it.
+// exponentialBucket is the reference: the least i with |v| <= 2^(i * 2^-schema), found by a
+// logarithm and a comparison with the adjacent bounds.
 func exponentialBucket(v float64, schema int32) int32 {
 	perBucket := math.Exp2(-float64(schema))
 	i := int32(math.Ceil(math.Log2(math.Abs(v)) / perBucket))
@@ -32,8 +32,8 @@ func exponentialBucket(v float64, schema int32) int32 {
 	return i
 }
 
-// checkNative compares exponential buckets with those that one process would make of all values,
-// one by one.
+// checkNative compares exponential buckets with those of one process that observes all values one
+// by one.
 func checkNative(t *testing.T, d expo.Distribution, values []float64, limit int) {
 	t.Helper()
 	n := d.Native
@@ -76,8 +76,8 @@ func checkNative(t *testing.T, d expo.Distribution, values []float64, limit int)
 	}
 }
 
-// Whatever is observed, in whichever distribution, from several registries on one file, adds up to
-// what one would have.
+// Values of any distribution that several registries on one file observe add up to what one
+// registry would have.
 func TestNativeAgainstReference(t *testing.T) {
 	t.Parallel()
 	rnd := rand.New(rand.NewPCG(7, 8))
@@ -137,7 +137,7 @@ func TestNativeAgainstReference(t *testing.T) {
 	}
 }
 
-// The bounds belong to the bucket below.
+// Bounds belong to the bucket below them.
 func TestNativeBounds(t *testing.T) {
 	t.Parallel()
 	for schema := -4; schema <= 8; schema++ {
@@ -155,7 +155,8 @@ func TestNativeBounds(t *testing.T) {
 	}
 }
 
-// The default resolution while few buckets are in use, and text pages that have no place for them.
+// A histogram has the default resolution while few buckets are in use. The text format does not
+// show them.
 func TestNativeOnTextPages(t *testing.T) {
 	t.Parallel()
 	r, _ := newRegistry(t, &gotheus.RegistryOptions{NoSelfMetrics: true})
@@ -185,8 +186,8 @@ both_count 3
 	}
 }
 
-// Where the backend has no room for more blocks, buckets become coarser, and all that is counted is
-// on the page.
+// If the backend has no room for further blocks, buckets become coarser, and the page has all
+// observations.
 func TestNativeWithoutRoom(t *testing.T) {
 	t.Parallel()
 	b := &faulty{Backend: heap.New()}
@@ -215,7 +216,7 @@ func TestNativeWithoutRoom(t *testing.T) {
 	checkNative(t, distributions(r, "h")[`l="a"`], values, 160)
 }
 
-// Series that the backend has no room for at all take their blocks along when there is.
+// Series that the backend had no room for move with their blocks once there is room.
 func TestNativeInPrivateWords(t *testing.T) {
 	t.Parallel()
 	b := &faulty{Backend: heap.New(), err: fmt.Errorf("%w: for the test", backend.ErrFull)}
@@ -241,7 +242,8 @@ func TestNativeInPrivateWords(t *testing.T) {
 	checkNative(t, distributions(r, "h")[`l="a"`], values, 160)
 }
 
-// A deleted series begins anew, blocks included, whoever deletes it; so does one whose TTL is over.
+// A deleted series starts over, including its blocks, whichever process deletes it. So does an
+// expired one.
 func TestNativeLives(t *testing.T) {
 	t.Parallel()
 	url := shmURL(t)
@@ -293,7 +295,7 @@ func TestNativeRejects(t *testing.T) {
 	if !errors.Is(err, gotheus.ErrConflict) || !strings.Contains(err.Error(), "it has exponential buckets") {
 		t.Errorf("got %v", err)
 	}
-	// Many at once do not let the count wrap.
+	// Many large observations do not make the count wrap around.
 	h := r.NewHistogram("many", "M.", &gotheus.HistogramOptions{Native: new(gotheus.NativeOptions)})
 	for i := range 600 {
 		h.ObserveN(float64(i), 1<<53-1)
@@ -303,7 +305,7 @@ func TestNativeRejects(t *testing.T) {
 	}
 }
 
-// While many observe, bind and delete, every page is valid.
+// Every page is valid while many goroutines observe, bind and delete.
 func TestNativePagesUnderLoad(t *testing.T) {
 	t.Parallel()
 	r, _ := newRegistry(t, &gotheus.RegistryOptions{NoSelfMetrics: true})
@@ -369,8 +371,8 @@ func TestObserveAllocates(t *testing.T) {
 	}
 }
 
-// Count is what the histogram's own process has observed, over a store, also when pages have shown
-// it together with what others have, in more blocks than its words hold.
+// Over a store, Count is the number of observations of this process alone, even after pages have
+// merged it with those of others, and even if it has further blocks.
 func TestNativeCountOverStore(t *testing.T) {
 	t.Parallel()
 	for name, where := range map[string]string{"one store": newFleet(t), "three": newShardedFleet(t)} {

@@ -61,7 +61,7 @@ func TestObserveN(t *testing.T) {
 	}
 }
 
-// ObserveN is n times Observe, in every bucket.
+// ObserveN equals n calls of Observe, in every bucket.
 func TestObserveNIsManyTimesObserve(t *testing.T) {
 	t.Parallel()
 	rnd := rand.New(rand.NewPCG(1, 2))
@@ -85,7 +85,7 @@ func TestObserveNIsManyTimesObserve(t *testing.T) {
 	}
 }
 
-// However much is observed, a word never comes near its seal, and the count never goes down.
+// However much is observed, no word gets near its seal, and the count never decreases.
 func TestObserveNUntilFull(t *testing.T) {
 	t.Parallel()
 	r, _ := newRegistry(t, nil)
@@ -100,7 +100,7 @@ func TestObserveNUntilFull(t *testing.T) {
 			var before [3]uint64
 			for i := range 3000 {
 				n := uint64(1<<53 - 1)
-				// By then full for the others; what still fits is added at once.
+				// The word is full for larger numbers, but takes what still fits.
 				if i >= 500 {
 					n = 1<<32 - 1
 				}
@@ -123,7 +123,7 @@ func TestObserveNUntilFull(t *testing.T) {
 		count uint64
 		sum   float64
 	}{"s": {s.Count(), s.Sum()}, "one": {one.Count(), one.Sum()}} {
-		// What was refused is not in the sum either.
+		// Refused observations are not in the sum either.
 		if c.count < 1<<62-1<<53 || math.Abs(c.sum/float64(c.count)-1) > 1e-9 {
 			t.Errorf("%s: count %d, sum %v", name, c.count, c.sum)
 		}
@@ -132,7 +132,7 @@ func TestObserveNUntilFull(t *testing.T) {
 		t.Error("the page lacks the histogram")
 	}
 	before := [3]uint64{s.Count(), h.Count(), one.Count()}
-	s.Observe(1) // goes on
+	s.Observe(1) // still counts
 	h.Observe(1)
 	one.Observe(1)
 	if now := [3]uint64{s.Count(), h.Count(), one.Count()}; now != [3]uint64{before[0] + 1, before[1] + 1, before[2] + 1} {
@@ -140,7 +140,7 @@ func TestObserveNUntilFull(t *testing.T) {
 	}
 }
 
-// Several processes that are bound with full words do not add up to a seal.
+// If several processes bind with full words, the sum does not reach the seal.
 func TestBindFullWords(t *testing.T) {
 	t.Parallel()
 	b := heap.New()
@@ -169,8 +169,8 @@ func TestBindFullWords(t *testing.T) {
 	}
 }
 
-// Histograms and summaries are bound while eight goroutines observe. Nothing is lost and nothing
-// counts twice, as a second registry sees it.
+// Histograms and summaries are bound while eight goroutines observe. A second registry shows that
+// no observation is lost or counted twice.
 func TestLateBindingObserveN(t *testing.T) {
 	t.Parallel()
 	const runs, goroutines, updates = 50, 8, 200
@@ -194,7 +194,8 @@ func TestLateBindingObserveN(t *testing.T) {
 				for i := range updates {
 					n := uint64(1 + i%3)
 					if i%4 == 0 {
-						n = 1 << 40 // by compare-and-swap
+						// Large enough to be added by compare-and-swap.
+						n = 1 << 40
 					}
 					h.ObserveN(float64(i%4), n)
 					s.ObserveN(.5, n)
@@ -203,7 +204,7 @@ func TestLateBindingObserveN(t *testing.T) {
 				}
 			}()
 		}
-		// Bind at another moment in each run.
+		// A different moment in each run.
 		for int(done.Load()) < run*goroutines*updates/runs {
 		}
 		if err := move(r); err != nil {
@@ -237,7 +238,7 @@ func TestLateBindingObserveN(t *testing.T) {
 	}
 }
 
-// A word that is sealed where it is, as by a deletion, brings its series back by ObserveN as well.
+// If a deletion has sealed the words, ObserveN brings the series back, too.
 func TestObserveNSealedWords(t *testing.T) {
 	t.Parallel()
 	b := heap.New()

@@ -19,8 +19,8 @@ import (
 	"github.com/gotheus/gotheus/internal/backend/heap"
 )
 
-// Processes of different builds declare the same name differently: what fits together is shown as
-// one family, the rest is hidden and counted.
+// Processes of different builds declare the same name differently. Compatible definitions are shown
+// as one family; the series of the others are hidden, and their number is exposed.
 func TestSchemas(t *testing.T) {
 	t.Parallel()
 	b := heap.New()
@@ -47,10 +47,10 @@ x_total{a="2"} 2
 		}
 		pageHas(t, r, "gotheus_hidden_series 1")
 	}
-	// Names that clash across families: the histogram was there first in the order of the page.
+	// Names clash across families: the histogram comes first in the order of the page.
 	builds[0].NewGauge("h_count", "Clashes.", nil).Set(9)
 	builds[1].NewHistogram("h", "H.", nil)
-	// Whatever a collector makes, the backend's families stay.
+	// A collector's families never displace those of the backend.
 	builds[2].Register(sinkFunc(func(_ context.Context, s *gotheus.Sink) error {
 		s.Summary("x", "Clashes, too.", nil).Put(1, 1, nil)
 		s.Gauge("y_sum", "Clashes with a later name.").Put(1)
@@ -92,7 +92,7 @@ func TestStreaming(t *testing.T) {
 	}
 }
 
-// A steady page allocates for its families at most, not for its series.
+// A repeated page allocates at most for its families, not for its series.
 func TestPageAllocations(t *testing.T) {
 	r, _ := newRegistry(t, nil)
 	v := r.NewCounterVec("c_total", "C.", nil, "i")
@@ -135,8 +135,9 @@ func TestWriteErrors(t *testing.T) {
 		t.Errorf("%v after %d writes", err, w.n)
 	}
 
-	synctest.Test(t, func(t *testing.T) { // time moves only while all sleep
-		// A backend that cannot be read shows what is known, and says so.
+	synctest.Test(t, func(t *testing.T) { // time advances only while all goroutines are blocked
+		// If the backend cannot be read, the page shows the last state, and there is an
+		// error.
 		b := &faulty{Backend: heap.New()}
 		r2, log := newRegistry(t, nil)
 		r2.BindBackend(t.Context(), b)
@@ -156,19 +157,19 @@ func TestWriteErrors(t *testing.T) {
 		if err := r2.Write(ctx, &p, nil); !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(p.String(), "c_total 1\n") {
 			t.Errorf("%v: %s", err, &p)
 		}
-		// No time at all is an error, not an empty page.
+		// With an expired context there is an error, not an empty page.
 		if err := new(gotheus.Registry).Write(canceled(), &p, nil); !errors.Is(err, context.Canceled) {
 			t.Errorf("got %v", err)
 		}
 	})
 }
 
-// TestPageAfterFailed: nothing of a page that ended in the middle is on the next one.
+// TestPageAfterFailed checks that nothing of a page that failed halfway is on the next one.
 func TestPageAfterFailed(t *testing.T) {
 	t.Parallel()
 	r, _ := newRegistry(t, nil)
 	v := r.NewGaugeVec("g", "G.", nil, "i")
-	for i := range 40000 { // several messages of protobuf
+	for i := range 40000 { // enough for several pieces of protobuf
 		v.With(fmt.Sprint(i))
 	}
 	for _, syntax := range []expo.Syntax{expo.Text, expo.OpenMetrics2, expo.Protobuf} {
@@ -177,7 +178,7 @@ func TestPageAfterFailed(t *testing.T) {
 		if err := r.Write(t.Context(), &want, o); err != nil {
 			t.Fatal(err)
 		}
-		for range 10 { // pages are pooled, which is a matter of luck
+		for range 10 { // the pool may or may not return the same page
 			if err := r.Write(t.Context(), &failing{err: io.ErrClosedPipe}, o); err != io.ErrClosedPipe {
 				t.Fatalf("got %v", err)
 			}
@@ -249,7 +250,7 @@ func TestFamilies(t *testing.T) {
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
 	}
-	// Ranges may end early, and leave the registry free.
+	// A range that ends early does not keep the registry locked.
 	for f := range r.Families(t.Context()) {
 		for range f.Samples() {
 			break
@@ -259,8 +260,8 @@ func TestFamilies(t *testing.T) {
 	bind(t, r, shmURL(t))
 }
 
-// Pages that are written while metrics are updated are consistent in themselves and never go
-// backwards.
+// Pages that are written during updates are consistent, and counts never decrease from one to the
+// next.
 func TestLivingPages(t *testing.T) {
 	t.Parallel()
 	r, _ := newRegistry(t, nil)
@@ -306,7 +307,7 @@ func TestLivingPages(t *testing.T) {
 			}
 		}
 		if now[`h_bucket{le="+Inf"}`] != now["h_count"] {
-			t.Fatalf("buckets say %v, count %v", now[`h_bucket{le="+Inf"}`], now["h_count"])
+			t.Fatalf("the buckets add up to %v, the count is %v", now[`h_bucket{le="+Inf"}`], now["h_count"])
 		}
 		last = now
 	}

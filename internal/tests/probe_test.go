@@ -17,7 +17,7 @@ import (
 	"github.com/gotheus/gotheus"
 )
 
-// probed is a probe with everything it can measure.
+// probed is a probe with all its measurements.
 type probed struct {
 	gotheus.Probe
 	clock    *fakeClock
@@ -55,7 +55,7 @@ func (p *probed) check(t testing.TB, what string, calls uint64, seconds, errors,
 	}
 }
 
-// apart runs f in a goroutine of its own and returns what it panicked with.
+// apart runs f in a new goroutine and returns the value that it panicked with.
 func apart(f func()) (value any) {
 	done := make(chan struct{})
 	go func() {
@@ -69,7 +69,7 @@ func apart(f func()) (value any) {
 
 var errTest = errors.New("for the test")
 
-// ways are the ways to call a function with a probe. Functions that Run calls return no error.
+// ways are the ways to call a function with a probe. Functions called by Run return no error.
 var ways = map[string]func(p *gotheus.Probe, f func() error) error{
 	"Do":  func(p *gotheus.Probe, f func() error) error { return p.Do(f) },
 	"Run": func(p *gotheus.Probe, f func() error) (err error) { p.Run(func() { err = f() }); return err },
@@ -128,7 +128,7 @@ func TestProbe(t *testing.T) {
 	}
 }
 
-// What is nil is not measured.
+// Fields that are nil are not updated.
 func TestProbeNil(t *testing.T) {
 	t.Parallel()
 	for way, call := range ways {
@@ -157,7 +157,7 @@ func TestProbeNil(t *testing.T) {
 				calls = 2
 			}
 			if probe != nil && probe.Errors != nil {
-				errs = 2 // the panic is an error where panics are not told apart
+				errs = 2 // without Panics, the panic counts as an error
 				if way == "Run" {
 					errs = 1
 				}
@@ -172,10 +172,10 @@ func TestProbeNil(t *testing.T) {
 	if apart(func() { p.Do(nil) }) == nil || apart(func() { p.Run(nil) }) == nil {
 		t.Error("a nil function does not panic")
 	}
-	p.check(t, "nil function", 0, 0, 0, 0) // no call
+	p.check(t, "nil function", 0, 0, 0, 0) // the function was not called
 }
 
-// A real clock needs no field.
+// Without a Clock, the system clock is used.
 func TestProbeRealClock(t *testing.T) {
 	t.Parallel()
 	var got float64
@@ -207,10 +207,10 @@ func TestProbeNested(t *testing.T) {
 		t.Errorf("panic %v", got)
 	}
 	inner.check(t, "inner", 1, 1, 0, 1)
-	outer.check(t, "outer", 5, 1, 0, 5) // itself and four of depth
+	outer.check(t, "outer", 5, 1, 0, 5) // itself and four calls of depth
 }
 
-// depth calls itself, measured each time.
+// depth calls itself recursively, measured each time.
 func (p *probed) depth(n int) (int, error) {
 	return gotheus.Call(context.Background(), &p.Probe, func(context.Context) (int, error) {
 		if n == 0 {
@@ -254,12 +254,12 @@ func TestProbeConcurrent(t *testing.T) {
 		t.Errorf("%v in flight", v)
 	}
 	close(leave)
-	bind(t, p.registry, shmURL(t)) // calls that began before end after
+	bind(t, p.registry, shmURL(t)) // while calls are in progress
 	wait.Wait()
 	p.check(t, "all", goroutines*(calls+1), 0, goroutines*calls/4, goroutines*calls/2)
 }
 
-// Functions of the program that panic do not make the gauge wrong.
+// The gauge is right even if functions that the probe calls panic.
 func TestProbeFieldsPanic(t *testing.T) {
 	t.Parallel()
 	for name, spoil := range map[string]func(p *probed){
@@ -322,7 +322,7 @@ func TestMatchErrors(t *testing.T) {
 	}
 	apart(func() { p.Do(func() error { panic(io.EOF) }) })
 	p.check(t, "match", 5, 0, 2, 1)
-	// Where panics are not told apart, they are errors whether something matches or not.
+	// Without Panics, a panic counts as an error whether or not it matches.
 	p.Panics = nil
 	p.Match = gotheus.MatchErrors()
 	apart(func() { p.Do(func() error { panic(io.EOF) }) })
@@ -330,7 +330,7 @@ func TestMatchErrors(t *testing.T) {
 }
 
 func TestProbeAllocations(t *testing.T) {
-	// Nothing else allocates meanwhile.
+	// No sampling, which would allocate, happens during the test.
 	r, _ := newRegistry(t, &gotheus.RegistryOptions{SampleInterval: time.Hour})
 	failures := r.NewCounterVec("failures_total", "F.", nil, "route")
 	p := gotheus.Probe{
@@ -351,8 +351,8 @@ func TestProbeAllocations(t *testing.T) {
 				a, _ := gotheus.Call(ctx, &p, func(context.Context) ([100]int, error) { return [100]int{n}, errTest })
 				n += a[0]
 			},
-			// A probe can be made for a single call, as where labels are known only
-			// then. (Of a method value, such as Observe, Go makes a copy in the heap.)
+			// A probe can be made for a single call, such as when its labels are known
+			// only then. (Go allocates method values, such as Observe.)
 			"made": func() {
 				p := gotheus.Probe{InFlight: p.InFlight, Errors: failures.With(route)}
 				p.Do(func() error { n++; return nil })
@@ -371,7 +371,7 @@ func TestProbeAllocations(t *testing.T) {
 	}
 	check("heap")
 	bind(t, r, shmURL(t))
-	page(t, r) // what is sampled at first has been
+	page(t, r) // the first sampling is over
 	check("shm")
 }
 
@@ -385,8 +385,8 @@ func init() {
 //go:noinline
 func crashHere() error { panic("crashed here") }
 
-// The report of a crash is the same as without a probe: it begins where the panic was, and nothing
-// has been recovered on the way.
+// A crash report is the same as without a probe: the trace begins at the panic, which was not
+// recovered on the way.
 func TestProbeCrashReport(t *testing.T) {
 	t.Parallel()
 	cmd := exec.Command(os.Args[0])

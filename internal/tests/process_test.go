@@ -19,7 +19,7 @@ import (
 	"github.com/gotheus/gotheus/metrictest"
 )
 
-// giveAll gives a family of each type.
+// giveAll passes a family of each type to s.
 func giveAll(s *gotheus.Sink, v float64) {
 	s.Counter("all_c_total", "C.", "l").Put(v, "a")
 	s.Gauge("all_g", "G.").Put(-v)
@@ -30,7 +30,7 @@ func giveAll(s *gotheus.Sink, v float64) {
 	s.Summary("all_s", "S.", []float64{.5, 1}).Put(5, v, []float64{1, v})
 }
 
-// everythingLines are what giveAll gives, with a label or none.
+// everythingLines returns the lines that giveAll makes, with a label or without.
 func everythingLines(process string, v float64) []string {
 	l, with := "", ""
 	if process != "" {
@@ -69,8 +69,8 @@ func init() {
 	}
 }
 
-// What process collectors of several processes give is on the page of one that has none, without
-// their being scraped, and gone when they are killed.
+// The series of process collectors in several processes are on the page of a process that has none,
+// without scraping them, and disappear when they are killed.
 func TestProcessCollectors(t *testing.T) {
 	t.Parallel()
 	url := shmURL(t)
@@ -115,8 +115,8 @@ func TestProcessCollectors(t *testing.T) {
 		slices.Sort(got)
 		return slices.Equal(got, lines)
 	}
-	// Places are given in the order in which they came, since each has answered before the next
-	// one started.
+	// Numbers are assigned in this order, since each process answered before the next one
+	// started.
 	eventually(t, "all three are there", func() bool { return want(map[int]float64{1: 10, 2: 11, 3: 12}) })
 	fmt.Fprintln(ins[1], 99)
 	eventually(t, "a value changes without a scrape there", func() bool { return want(map[int]float64{1: 10, 2: 99, 3: 12}) })
@@ -127,8 +127,8 @@ func TestProcessCollectors(t *testing.T) {
 	}
 }
 
-// In the heap, there is no label; a collector that fails or gives up a series takes it off the
-// page; nothing is lost by binding and closing.
+// In the heap there is no process label. If a collector fails or drops a series, the series
+// disappears from the page. Nothing is lost by binding and closing.
 func TestProcessCollector(t *testing.T) {
 	t.Parallel()
 	r, log := newRegistry(t, nil)
@@ -146,7 +146,7 @@ func TestProcessCollector(t *testing.T) {
 	}))
 	pageHas(t, r, everythingLines("", 7)...)
 	r.Register(gotheus.ProcessCollectorFunc(func(_ context.Context, s *gotheus.Sink) error {
-		s.Counter("all_c_total", "C.", "l").Put(1, "b") // another series of a family
+		s.Counter("all_c_total", "C.", "l").Put(1, "b") // another series of the same family
 		if !told.Load() {
 			s.Gauge("all_g", "G.").Put(3) // the same one
 			s.Gauge("timed", "T.").PutNumber(expo.Number{Float: 1, Time: 5})
@@ -157,7 +157,7 @@ func TestProcessCollector(t *testing.T) {
 	pageHas(t, r, `all_c_total{l="b"} 1`)
 	for _, want := range []string{"two collectors give the series", "neither times nor exemplars"} {
 		if !strings.Contains(log.String(), want) {
-			t.Errorf("the log lacks %q: %s", want, log)
+			t.Errorf("the log does not contain %q: %s", want, log)
 		}
 	}
 	told.Store(true)
@@ -171,7 +171,7 @@ func TestProcessCollector(t *testing.T) {
 	pageHas(t, r, everythingLines(`process="0"`, 7)...)
 	fail.Store(true)
 	if p := page(t, r); strings.Contains(p, "\nall_info{") || !strings.Contains(p, `all_c_total{l="b",process="0"} 1`) {
-		t.Errorf("while it fails: %s", p)
+		t.Errorf("while the function fails: %s", p)
 	}
 	fail.Store(false)
 	if err := r.Close(t.Context()); err != nil {
@@ -184,7 +184,7 @@ func TestProcessCollector(t *testing.T) {
 	}
 }
 
-// Several collectors that are asked at scrapes may give series of one family, too.
+// Several scrape collectors may provide series of one family, too.
 func TestCollectorsShareFamilies(t *testing.T) {
 	t.Parallel()
 	r, log := newRegistry(t, nil)
@@ -205,7 +205,7 @@ func TestCollectorsShareFamilies(t *testing.T) {
 	}
 }
 
-// Times, start times and exemplars of custom collectors are in the formats that have them.
+// Timestamps, start times and exemplars of custom collectors are in the formats that support them.
 func TestSinkNumbers(t *testing.T) {
 	t.Parallel()
 	r, _ := newRegistry(t, &gotheus.RegistryOptions{NoSelfMetrics: true})
@@ -242,7 +242,7 @@ func TestSinkNumbers(t *testing.T) {
 		`s_count 3 1000.5`, `# TYPE build info`, `build_info{v="1"} 1`, `# TYPE mode stateset`, `mode{mode="a"} 0`, `mode{mode="b"} 1`,
 	} {
 		if !strings.Contains("\n"+b.String(), "\n"+line+"\n") {
-			t.Errorf("the page lacks %q:\n%s", line, &b)
+			t.Errorf("the page does not contain %q:\n%s", line, &b)
 		}
 	}
 	if strings.Contains(b.String(), "bad") || strings.Contains(b.String(), "mine") {

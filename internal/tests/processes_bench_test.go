@@ -19,8 +19,8 @@ import (
 
 func init() { workers["hot"] = hotWorker }
 
-// hotWorker increments a counter as often as each line of its input says, and answers how many
-// nanoseconds it took.
+// hotWorker increments a counter as many times as each line of its input says, and prints the
+// nanoseconds that this took.
 func hotWorker() {
 	stripes, _ := strconv.Atoi(os.Getenv("STRIPES"))
 	c := gotheus.NewCounter("hot_total", "Hot.", &gotheus.CounterOptions{Stripes: stripes})
@@ -39,8 +39,8 @@ func hotWorker() {
 	}
 }
 
-// BenchmarkProcesses measures Inc in processes that count in one file, all of them the same counter
-// all the time. Its figure is that of the slowest process.
+// BenchmarkProcesses measures Inc in processes that increment the same counter in one file all the
+// time. It reports the figure of the slowest process.
 func BenchmarkProcesses(b *testing.B) {
 	for _, c := range []struct {
 		name               string

@@ -2,5 +2,5 @@
 
 package tests_test
 
-// The standard library's maphash has this build tag, too, and then allocates to hash a struct.
+// The standard library's maphash also has this build tag, with which it allocates to hash a struct.
 const structsAllocate = 1

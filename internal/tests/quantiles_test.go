@@ -15,7 +15,7 @@ import (
 	"github.com/gotheus/gotheus"
 )
 
-// exactQuantiles are those of observations that were recorded, by nearest rank.
+// exactQuantiles returns the quantiles of recorded observations by nearest rank.
 func exactQuantiles(values []float64, objectives []float64) (exact []float64) {
 	sorted := slices.Sorted(slices.Values(values))
 	for _, q := range objectives {
@@ -38,8 +38,8 @@ func checkQuantiles(t *testing.T, when string, got, values, objectives []float64
 	}
 }
 
-// Quantiles over three registries on a file are right within the error, against those of the
-// recorded observations of the window, at every moment of it.
+// At every moment of the window, quantiles over three registries on a file are within the error of
+// the exact quantiles of the recorded observations.
 func TestQuantilesAgainstReference(t *testing.T) {
 	t.Parallel()
 	objectives := []float64{0, .01, .25, .5, .9, .99, .999, 1}
@@ -72,7 +72,7 @@ func TestQuantilesAgainstReference(t *testing.T) {
 				type slot struct{ values []float64 }
 				var slots []slot
 				count := 0
-				for step := range 12 { // each is a slot of two minutes
+				for step := range 12 { // each step is a slot of two minutes
 					var s slot
 					n := []int{500, 0, 30, 2000}[step%4]
 					if step > 7 {
@@ -97,7 +97,7 @@ func TestQuantilesAgainstReference(t *testing.T) {
 						checkQuantiles(t, fmt.Sprint("step ", step, " registry ", i), d.Quantiles, window, objectives, relative)
 					}
 					clock.Add(int64(2 * time.Minute))
-					// One of them looks; it is enough.
+					// It is enough that one of them is scraped.
 					sweep(rs[step%3], now())
 				}
 			})
@@ -105,10 +105,10 @@ func TestQuantilesAgainstReference(t *testing.T) {
 	}
 }
 
-// What is on a page; and the window of a summary that nobody scrapes moves on all the same.
+// The page of a summary, whose window advances even if it is never scraped.
 func TestQuantilesOnAPage(t *testing.T) {
 	t.Parallel()
-	var clock atomic.Int64 // is asked in the background, too
+	var clock atomic.Int64 // also read in the background
 	clock.Store(1e9 * int64(time.Second))
 	now := func() time.Time { return time.Unix(0, clock.Load()) }
 	r, _ := newRegistry(t, &gotheus.RegistryOptions{NoSelfMetrics: true, Now: now})
@@ -125,7 +125,7 @@ func TestQuantilesOnAPage(t *testing.T) {
 	}
 	pageHas(t, r, `s{quantile="0.5"} NaN`, `s_sum -1`, `s_count 4`)
 	s.Observe(0)
-	clock.Add(int64(time.Hour)) // the machine was asleep
+	clock.Add(int64(time.Hour)) // the machine was suspended
 	pageHas(t, r, `s{quantile="0.5"} NaN`)
 	clock.Add(-2 * int64(time.Hour)) // the clock was wrong
 	s.Observe(0)
@@ -134,10 +134,11 @@ func TestQuantilesOnAPage(t *testing.T) {
 	pageHas(t, r, `s{quantile="0.5"} 0`, `s_count 7`)
 }
 
-// A series of the earlier life of a program does not speak for the one that begins.
+// After a restart of the program, observations from before it that are outside the window are not
+// in quantiles.
 func TestQuantilesAfterARestart(t *testing.T) {
 	t.Parallel()
-	var now atomic.Int64 // is asked in the background, too
+	var now atomic.Int64 // also read in the background
 	now.Store(1e9)
 	clock := &gotheus.RegistryOptions{NoSelfMetrics: true, Now: func() time.Time { return time.Unix(now.Load(), 0) }}
 	url := shmURL(t)
@@ -166,7 +167,7 @@ func TestQuantilesAfterARestart(t *testing.T) {
 	}
 }
 
-// Deleted and back, a summary's window begins anew, and so it does for other processes.
+// A summary that is deleted and comes back starts a new window, for other processes, too.
 func TestQuantilesOfAnotherLife(t *testing.T) {
 	t.Parallel()
 	url := shmURL(t)

@@ -2,5 +2,5 @@
 
 package tests_test
 
-// With the race detector, a sync.Pool drops some of what is put into it.
+// With the race detector, a sync.Pool drops some objects at random.
 func init() { poolsDrop = true }

@@ -63,7 +63,7 @@ func TestConflicts(t *testing.T) {
 	r.NewSummary("s", "S.", nil)
 	r.NewGauge("g", "G.", nil)
 
-	// The same again is shared, in whatever order the labels are.
+	// The same definition returns the same family, whatever the order of its labels.
 	if r.NewCounter("c_total", "C.", nil) != c || r.NewHistogram("h_seconds", "H.", seconds) != h {
 		t.Error("identical families are not shared")
 	}
@@ -122,14 +122,14 @@ func TestHideFamily(t *testing.T) {
 		if got := page(t, r); got != "" {
 			t.Errorf("%s: still shown: %s", where, got)
 		}
-		// The names are free again, also for something else.
+		// The names are free again, for any definition.
 		g := r.NewGaugeVec("x_total", "Not a counter.", nil, "l")
 		g.With("1").Set(7)
 		r.NewGauge("h_count", "Not a count.", nil).Set(8)
 		if got, want := page(t, r), "# HELP p_h_count Not a count.\n# TYPE p_h_count gauge\np_h_count 8\n# HELP p_x_total Not a counter.\n# TYPE p_x_total gauge\np_x_total{l=\"1\"} 7\n"; got != want {
 			t.Errorf("%s: got %s", where, got)
 		}
-		// The same again brings the values back.
+		// The same definition brings the values back.
 		r.HideFamily("x_total")
 		again := r.NewCounterVec("x_total", "X.", nil, "l")
 		if again.With("1") != x.With("1") {
@@ -140,7 +140,7 @@ func TestHideFamily(t *testing.T) {
 	}
 }
 
-// The zero registry works, and everything exists at 0 as soon as it is asked for.
+// The zero registry works, and every metric exists at 0 from its declaration or first look-up.
 func TestZero(t *testing.T) {
 	t.Parallel()
 	var r gotheus.Registry

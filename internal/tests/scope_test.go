@@ -18,7 +18,7 @@ import (
 	"github.com/gotheus/gotheus/store"
 )
 
-// count makes every worker count what it has alone and with others, and gauges with modes.
+// count makes every worker update its own and shared metrics, and gauges of several modes.
 func countInScopes(workers []*worker) {
 	for i, w := range workers {
 		w.do(command{Do: "counter", Name: "c_total"})
@@ -30,7 +30,7 @@ func countInScopes(workers []*worker) {
 	}
 }
 
-// scoped returns a page's lines, but for those about candidates.
+// scoped returns a page's lines without those about candidates.
 func (w *worker) scoped(s gotheus.Scope) []string {
 	w.t.Helper()
 	var lines []string
@@ -42,8 +42,8 @@ func (w *worker) scoped(s gotheus.Scope) []string {
 	return lines
 }
 
-// One of several processes shows the total, and each what is its own; when that one dies, another
-// one does.
+// One of several processes shows the total, and each its own series. When that process dies,
+// another takes over.
 func TestScopeLeader(t *testing.T) {
 	t.Parallel()
 	for name, url := range backends {
@@ -57,7 +57,8 @@ func TestScopeLeader(t *testing.T) {
 			countInScopes(workers)
 			for len(workers) > 0 {
 				for _, w := range workers {
-					w.scoped(gotheus.ScopeLeader) // now all of them may lead
+					// Makes each of them a candidate.
+					w.scoped(gotheus.ScopeLeader)
 				}
 				leader := -1
 				for i, w := range workers {
@@ -67,11 +68,11 @@ func TestScopeLeader(t *testing.T) {
 						if v, ok := strings.CutPrefix(l, `each{l="a"} `); ok && own == "" {
 							own = v
 						} else if strings.HasPrefix(l, "each") {
-							t.Errorf("worker %d shows another one's: %q", i, lines)
+							t.Errorf("worker %d shows series of another: %q", i, lines)
 						}
 					}
 					if own == "" {
-						t.Fatalf("worker %d does not show its own: %q", i, lines)
+						t.Fatalf("worker %d does not show its own series: %q", i, lines)
 					}
 					switch total := slices.ContainsFunc(lines, func(l string) bool { return strings.HasPrefix(l, "c_total") }); {
 					case total && leader >= 0:
@@ -80,25 +81,25 @@ func TestScopeLeader(t *testing.T) {
 						leader = i
 						most := "3"
 						if name == "heap" || len(workers) == 1 {
-							most = own // of the living
+							most = own // of the live processes
 						}
 						want := []string{`c_total{l="a"} 6`, fmt.Sprintf(`each{l="a"} %s`, own), `most{l="a"} ` + most}
 						if name == "heap" {
 							want[0] = `c_total{l="a"} 1`
 						}
 						if len(workers) == 2 {
-							// Depends on who has died.
+							// Depends on which has died.
 							want[2] = lines[2]
 						}
 						if !slices.Equal(lines, want) {
-							t.Errorf("the leader shows %q, not %q", lines, want)
+							t.Errorf("the leader shows %q, want %q", lines, want)
 						}
 					case len(lines) != 1:
 						t.Errorf("worker %d does not lead and shows %q", i, lines)
 					}
 				}
 				if leader < 0 {
-					t.Fatal("nobody leads")
+					t.Fatal("no worker leads")
 				}
 				if name == "heap" {
 					return
@@ -110,7 +111,8 @@ func TestScopeLeader(t *testing.T) {
 	}
 }
 
-// Each page has what its process has counted; where all count in the same words there is none.
+// Each page has the counts of its process alone. Backends in which all count in the same words do
+// not support that.
 func TestScopeOwn(t *testing.T) {
 	t.Parallel()
 	for name, url := range backends {
@@ -122,7 +124,7 @@ func TestScopeOwn(t *testing.T) {
 				b = startWorker(t, where)
 			}
 			early := ""
-			if name == "syncer" { // the list begins before there is anything, or after
+			if name == "syncer" { // listing starts before or after counting
 				early = a.do(command{Do: "page", Scope: gotheus.ScopeOwn})
 			}
 			countInScopes([]*worker{a, b})
@@ -145,17 +147,17 @@ func TestScopeOwn(t *testing.T) {
 				return
 			}
 			if early != "" {
-				t.Errorf("an empty process shows %s", early)
+				t.Errorf("a process without metrics shows %s", early)
 			}
 			for i, w := range []*worker{a, b} {
 				want := []string{fmt.Sprintf(`c_total{l="a"} %d`, i+1), fmt.Sprintf(`each{l="a"} %d`, i+1), fmt.Sprintf(`most{l="a"} %d`, i+1)}
 				if lines := w.scoped(gotheus.ScopeOwn); !slices.Equal(lines, want) {
-					t.Errorf("worker %d shows %q, not %q", i, lines, want)
+					t.Errorf("worker %d shows %q, want %q", i, lines, want)
 				}
 			}
 			a.do(command{Do: "delete", Name: "c_total"})
 			for i, w := range []*worker{a, b} {
-				w.do(command{Do: "page"}) // hears of the deletion
+				w.do(command{Do: "page"}) // reads that the series was deleted
 				lines := w.scoped(gotheus.ScopeOwn)
 				if gone := len(lines) == 2; gone != (i == 0 || name != "heap") {
 					t.Errorf("after the deletion, worker %d shows %q", i, lines)
@@ -165,7 +167,7 @@ func TestScopeOwn(t *testing.T) {
 	}
 }
 
-// A page of what is a process's own has all that a page without a backend has.
+// A page of a process's own series has all that a page without a backend has.
 func TestScopeOwnIsLikeHeap(t *testing.T) {
 	t.Parallel()
 	count := func(r *gotheus.Registry) {
@@ -206,8 +208,7 @@ func TestScopeOwnIsLikeHeap(t *testing.T) {
 	} {
 		clear(stores)
 		var other *gotheus.Registry
-		// Bound before anything is counted, and after.
-		for _, early := range []bool{true, false} {
+		for _, early := range []bool{true, false} { // bind before counting, and after
 			r := gotheus.NewRegistry(&gotheus.RegistryOptions{NoSelfMetrics: true, Logger: quiet})
 			if !early {
 				count(r)
@@ -238,8 +239,8 @@ func TestScopeOwnIsLikeHeap(t *testing.T) {
 	}
 }
 
-// The scope Leader leaves the rest to the leader: collectors of what is alike everywhere, and
-// totals about the backend. What is a process's own is on its page.
+// In the scope Leader, only the leader shows collectors that are alike in all processes, and totals
+// about the backend. Each process shows its own series.
 func TestScopeLeaderCollectors(t *testing.T) {
 	t.Parallel()
 	memory := new(backendtest.Memory)
@@ -282,9 +283,10 @@ func TestScopeLeaderCollectors(t *testing.T) {
 		}
 	}
 	if asked != 1 {
-		t.Errorf("the collector was asked %d times", asked)
+		t.Errorf("the collector was called %d times", asked)
 	}
-	// Who cannot read the backend does not know who leads, also if it may show what is known.
+	// A process that cannot read the backend does not know the leader, even if it may show the
+	// last state.
 	down.fail.Store(true)
 	if p, err := page(1); !errors.Is(err, gotheus.ErrStale) || p != "" {
 		t.Errorf("%v, page %s", err, p)

@@ -23,8 +23,8 @@ var lives = flag.Int("lives", 20, "how many processes TestShortLives and Benchma
 
 func init() { workers["short"] = shortWorker }
 
-// shortWorker is a program with metrics of several kinds, the library's own among them, that ends
-// without a word.
+// shortWorker is a program with metrics of several kinds, including the library's own, that ends
+// without Close.
 func shortWorker() {
 	if err := gotheus.Bind(context.Background(), os.Getenv("FILE")); err != nil {
 		panic(err)
@@ -38,7 +38,7 @@ func shortWorker() {
 	syscall.Kill(os.Getpid(), syscall.SIGKILL)
 }
 
-// live starts n processes, some at once, and waits for their ends.
+// live runs n processes, some concurrently, and waits for them to end.
 func live(t testing.TB, url string, n, atOnce int) {
 	t.Helper()
 	var wait sync.WaitGroup
@@ -58,11 +58,11 @@ func live(t testing.TB, url string, n, atOnce int) {
 	wait.Wait()
 }
 
-// However many processes have come and died, one after the other or at once, the page is the same
-// to the byte, but for what they have counted.
+// After any number of processes that have started and died, in sequence or concurrently, the page
+// is the same to the byte except for their counts.
 //
-// The long run, with what scrapes take: go test -run TestShortLives -bench ScrapeAfterLives -lives
-// 10000 .
+// The long run, with the cost of scrapes: go test -run TestShortLives -bench ScrapeAfterLives
+// -lives 10000 .
 func TestShortLives(t *testing.T) {
 	t.Parallel()
 	url := shmURL(t)
@@ -85,16 +85,16 @@ func TestShortLives(t *testing.T) {
 	first := shape(2)
 	live(t, url, *lives, 1)
 	if now := shape(2 + *lives); now != first {
-		t.Errorf("after %d more, one by one:\n%s\nbefore:\n%s", *lives, now, first)
+		t.Errorf("after %d more in sequence:\n%s\nbefore:\n%s", *lives, now, first)
 	}
 	live(t, url, atOnce, atOnce)
 	if now := shape(2 + *lives + atOnce); now != first {
-		t.Errorf("after %d more at once:\n%s\nbefore:\n%s", atOnce, now, first)
+		t.Errorf("after %d more concurrently:\n%s\nbefore:\n%s", atOnce, now, first)
 	}
 }
 
-// BenchmarkScrapeAfterLives is a page of a file in which one process has died, many more one after
-// the other, and 200 at once.
+// BenchmarkScrapeAfterLives measures a page of a file in which one process has died, many in
+// sequence, and 200 concurrently.
 func BenchmarkScrapeAfterLives(b *testing.B) {
 	dir, err := os.MkdirTemp("/dev/shm", "gotheus-bench")
 	if err != nil {

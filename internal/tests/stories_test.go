@@ -34,7 +34,7 @@ var stories = map[string]func(s *story){
 		if n := s.w[0].do(command{Do: "delete", Name: "c_total", Match: map[string]string{"l": "a"}}); n != "0" {
 			s.Errorf("deleted again %s", n)
 		}
-		// By a partial match, what another worker has made, and all.
+		// Delete by a partial match, another worker's series, and all.
 		if n := s.w[2].do(command{Do: "delete", Name: "c_total", Match: map[string]string{"l": "0"}}); n != "1" {
 			s.Errorf("deleted by a partial match: %s", n)
 		}
@@ -114,7 +114,7 @@ var stories = map[string]func(s *story){
 			s.pages(`c_total{l="a0"} 1`, `c_total{l="a1"} 1`, `c_total{l="a2"} 1`, `c_total{l="gotheus_overflow"} 2`)
 			return
 		}
-		// Each process has its own limit, and shares series.
+		// Limits are per process, series are shared.
 		for i, key := range values("a", "b", "a") {
 			s.w[i].do(command{Do: "limited", Name: "c_total", Key: key, V: 5})
 		}
@@ -154,7 +154,8 @@ var stories = map[string]func(s *story){
 		observe()
 		describe("h", "count 12 schema 0 zeros 3 positive [{0 3} {4 1} {8 1} {12 1}] negative [{2 3}]")
 		describe("s", "count 12 0.0 2571.7")
-		// More than are among the words of the series; and more than there may be.
+		// More buckets than are among the words of the series, and then more than the
+		// maximum.
 		for i := range 90 {
 			s.w[i%3].do(command{Do: "observe", Name: "h", Values: values("b"), V: float64(uint64(1)<<(i%45)) * 1.5})
 		}
@@ -218,7 +219,7 @@ var stories = map[string]func(s *story){
 		if again := start(); again != first {
 			s.Errorf("%s became %s", first, again)
 		}
-		if s.shared() { // through restarts of all programs
+		if s.shared() { // keeps the start through restarts of all programs
 			for i, w := range s.w {
 				if i%2 == 0 {
 					w.kill()
@@ -269,10 +270,9 @@ var stories = map[string]func(s *story){
 
 	"gauge modes": func(s *story) {
 		modes := []struct {
-			name string
-			mode backend.Mode
-			// With 5 in worker 0, 2 in worker 1, and worker 2 without an update.
-			shared  string
+			name    string
+			mode    backend.Mode
+			shared  string // 5 in worker 0, 2 in worker 1, no update in worker 2
 			killed  string // after worker 1 has died
 			nothing string // before any update
 		}{
@@ -292,7 +292,7 @@ var stories = map[string]func(s *story){
 			alone = append(alone, m.name+`{l="a"} 7`)
 		}
 		s.pages(nothing...)
-		if !s.shared() { // in the heap they all mean the same
+		if !s.shared() { // in the heap all modes mean the same
 			for _, m := range modes {
 				s.w[0].do(command{Do: "set", Name: m.name, Values: values("a"), V: 5})
 				s.w[0].do(command{Do: "add", Name: m.name, Values: values("a"), V: 2})
@@ -309,7 +309,7 @@ var stories = map[string]func(s *story){
 		s.w[1].kill()
 		s.w = []*worker{s.w[0], s.w[2]}
 		s.pages(killed...)
-		// Its successor begins from zero, in the same place.
+		// Its successor starts from zero, with the same number.
 		s.w = append(s.w, startWorker(s.T, s.url))
 		for _, m := range modes {
 			s.w[2].do(command{Do: "gauge", Name: m.name, Mode: m.mode})
@@ -320,7 +320,7 @@ var stories = map[string]func(s *story){
 			s.w[2].do(command{Do: "set", Name: m.name, Values: values("a"), V: 2})
 		}
 		s.pages(shared...)
-		// Deleted for all, and back with what comes after.
+		// Deleted for all processes, and back with later updates.
 		for _, m := range modes {
 			if n := s.w[1].do(command{Do: "delete", Name: m.name}); n != "1" {
 				s.Errorf("%s: deleted %s", m.name, n)
@@ -360,7 +360,7 @@ var stories = map[string]func(s *story){
 		}
 	},
 
-	// In progress: a killed worker takes its share along, and what it counted stays.
+	// In progress: the share of a killed worker disappears, and its counts stay.
 	"a death": func(s *story) {
 		if !s.shared() {
 			return
@@ -375,7 +375,7 @@ var stories = map[string]func(s *story){
 		s.w[0].kill()
 		s.w = s.w[1:]
 		s.pages(`in_flight{l="a"} 2`, `jobs_total{l="a"} 3`)
-		s.w[0].stop() // in good order
+		s.w[0].stop() // a regular end
 		s.w = s.w[1:]
 		s.pages(`in_flight{l="a"} 1`, `jobs_total{l="a"} 3`)
 	},
@@ -396,8 +396,8 @@ var stories = map[string]func(s *story){
 		for _, w := range s.w {
 			sweep(w, 100)
 		}
-		// One worker's updates keep a series alive for all, even if they do not change a
-		// gauge's value.
+		// One worker's updates keep a series from expiring, even if a gauge's value stays
+		// the same.
 		s.w[1].do(command{Do: "inc", Name: "c_total", Values: values("busy"), V: 1})
 		s.w[1].do(command{Do: "set", Name: "g", Values: values("busy"), V: 1})
 		for _, w := range s.w {
@@ -407,7 +407,7 @@ var stories = map[string]func(s *story){
 		s.pages(`c_total{l="busy"} 4`, `c_total{l="idle"} 3`, `g{l="busy"} 1`, `g{l="idle"} 1`, `stays_total{l="a"} 3`)
 		sweep(s.w[2], 101)
 		s.pages(`c_total{l="busy"} 4`, `g{l="busy"} 1`, `stays_total{l="a"} 3`)
-		// It comes back from zero, and a new process has to watch for as long.
+		// It comes back from zero, and a new process has to watch for a whole TTL.
 		s.w[0].do(command{Do: "inc", Name: "c_total", Values: values("idle"), V: 7})
 		s.w[0].do(command{Do: "add", Name: "g", Values: values("idle"), V: 7})
 		sweep(s.w[0], 101.2)
@@ -429,7 +429,7 @@ var stories = map[string]func(s *story){
 			s.w[i].do(command{Do: "inc", Name: "c_total", Values: values("a", "b")[:i+1], V: 1})
 		}
 		s.w[2].do(command{Do: "set", Name: "c_total", Values: values("a"), V: 9})
-		s.pages(`c_total{l="a"} 9`) // the newest is another type
+		s.pages(`c_total{l="a"} 9`) // the newest definition has another type
 		s.w[2].do(command{Do: "unregister", Name: "c_total"})
 		if got, want := s.w[2].do(command{Do: "page"}), `c_total{l="a",m="b"} 1; c_total{l="a"} 1`; got != want && got != `c_total{l="a"} 1; c_total{l="a",m="b"} 1` {
 			s.Errorf("got %s", got)

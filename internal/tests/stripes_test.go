@@ -15,7 +15,7 @@ import (
 	"github.com/gotheus/gotheus/internal/backend/heap"
 )
 
-// A striped counter counts like any other: across binding, deletion and processes.
+// A striped counter counts like any other, across binding, deletion and processes.
 func TestStripes(t *testing.T) {
 	t.Parallel()
 	url := shmURL(t)
@@ -47,7 +47,7 @@ func TestStripes(t *testing.T) {
 		t.Errorf("%d deleted", n)
 	}
 	if strings.Contains(page(t, first), "{") {
-		t.Error("still there")
+		t.Error("the series still exists")
 	}
 	v.With("x").Inc()
 	pageHas(t, first, `hot_total{n="x"} 1`)
@@ -65,8 +65,8 @@ func TestStripes(t *testing.T) {
 	}
 }
 
-// Whatever happens to them, striped counters and histograms say what their twins without stripes
-// say.
+// Through all operations, striped counters and histograms have the same values as ones without
+// stripes.
 func TestStripesLikeTwins(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(6) {
@@ -135,8 +135,7 @@ func TestStripesLikeTwins(t *testing.T) {
 	}
 }
 
-// Nothing is lost or counted twice while a striped histogram and counter are bound, deleted by
-// nobody, and scraped.
+// While a striped histogram and counter are bound and scraped, no update is lost or counted twice.
 func TestStripesUnderLoad(t *testing.T) {
 	t.Parallel()
 	const goroutines, each = 8, 5000
@@ -167,7 +166,7 @@ func TestStripesUnderLoad(t *testing.T) {
 	}
 }
 
-// An idle series with stripes vanishes; one does not whose last stripe alone has changed.
+// An idle series with stripes expires. It does not if only its last stripe has changed.
 func TestStripesTTL(t *testing.T) {
 	t.Parallel()
 	r, _ := newRegistry(t, nil)
@@ -189,7 +188,7 @@ func TestStripesTTL(t *testing.T) {
 		t.Fatal(err)
 	}
 	for minutes := range 70 {
-		// As an update on another processor does.
+		// Like an update on another processor.
 		busy[2*f.StripeWords()+backend.HistogramBuckets].Add(1)
 		sweep(r, time.Unix(int64(minutes)*60, 0))
 	}
@@ -200,7 +199,7 @@ func TestStripesTTL(t *testing.T) {
 	pageHas(t, r, `h_count{l="idle"} 1`)
 }
 
-// However full the stripes are, what they add up to does not wrap.
+// However full the stripes are, their sum does not wrap around.
 func TestStripesLimit(t *testing.T) {
 	t.Parallel()
 	r, _ := newRegistry(t, &gotheus.RegistryOptions{NoSelfMetrics: true})

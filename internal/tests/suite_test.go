@@ -19,12 +19,11 @@ import (
 	"github.com/gotheus/gotheus/internal/backend"
 )
 
-// The suite. Each case is a story about workers that share a backend, told in commands to them. It
-// runs on the heap with one worker, and with several real processes on each backend that processes
-// share.
+// The suite. Each case is a story: a series of commands to workers that share a backend. It runs on
+// the heap with one worker, and on each backend that processes share with several real processes.
 
-// backends are the URLs of new, empty backends; "heap:" is shared by nobody. The workers of a
-// "fleet:" are in this process, each with a connection of its own to a store in memory.
+// backends are the URLs of new, empty backends. "heap:" is not shared. The workers of a "fleet:"
+// are in this process, each with its own connection to a store in memory.
 var backends = map[string]func(t testing.TB) string{
 	"heap":    func(testing.TB) string { return "heap:" },
 	"syncer":  newFleet,
@@ -34,7 +33,7 @@ var backends = map[string]func(t testing.TB) string{
 	},
 }
 
-// command is what a worker is asked to do.
+// command is a command to a worker.
 type command struct {
 	Do     string
 	Name   string            `json:",omitempty"`
@@ -46,10 +45,10 @@ type command struct {
 	Values []string          `json:",omitempty"`
 	V      float64           `json:",omitempty"`
 	Match  map[string]string `json:",omitempty"`
-	Key    string            `json:",omitempty"` // of a kept instrument
+	Key    string            `json:",omitempty"` // of a retained instrument
 }
 
-// worker does commands, in this or another process.
+// worker executes commands, in this or another process.
 type worker struct {
 	t    *testing.T
 	in   io.WriteCloser
@@ -96,7 +95,7 @@ func startWorker(t *testing.T, url string) *worker {
 	return w
 }
 
-// stop lets the worker close its registry and end.
+// stop makes the worker close its registry and end.
 func (w *worker) stop() {
 	w.in.Close()
 	if w.cmd != nil {
@@ -117,7 +116,7 @@ func (w *worker) kill() {
 	w.cmd.Wait()
 }
 
-// do has a command done and returns the answer.
+// do makes the worker execute a command and returns the answer.
 func (w *worker) do(c command) string {
 	w.t.Helper()
 	if err := json.NewEncoder(w.in).Encode(c); err != nil {
@@ -137,7 +136,7 @@ func (w *worker) do(c command) string {
 	return answer
 }
 
-// serveSuite is a worker's life.
+// serveSuite is the main function of a worker.
 func serveSuite(in io.Reader, out io.Writer, url string) {
 	clock := new(suiteClock)
 	r := gotheus.NewRegistry(&gotheus.RegistryOptions{NoSelfMetrics: true, Logger: quiet, Now: clock.now})
@@ -154,7 +153,7 @@ func serveSuite(in io.Reader, out io.Writer, url string) {
 		r.Close(ctx)
 	}()
 	published := func() {}
-	if strings.HasPrefix(url, "fleet:") { // what is done is seen by others when it is published
+	if strings.HasPrefix(url, "fleet:") { // others see changes only once they are published
 		published = func() { r.Flush(context.Background()) }
 	}
 	s := &suiteWorker{r: r, clock: clock, gauges: map[string]*gotheus.Vec[gotheus.Gauge]{}, counters: map[string]*gotheus.Vec[gotheus.Counter]{},
@@ -171,7 +170,7 @@ func serveSuite(in io.Reader, out io.Writer, url string) {
 	}
 }
 
-// suiteClock is the machine's until it is set.
+// suiteClock is the system clock until it is set.
 type suiteClock struct{ fake atomic.Int64 }
 
 func (c *suiteClock) now() time.Time {
@@ -218,12 +217,12 @@ func (s *suiteWorker) do(c command) (answer string) {
 		s.summaries[c.Name] = s.r.NewSummaryVec(c.Name, help, &gotheus.SummaryOptions{TTL: c.TTL, Objectives: []float64{.5, 1}}, c.Names...)
 	case "window": // a summary whose quantiles are over four slots of V seconds
 		s.summaries[c.Name] = s.r.NewSummaryVec(c.Name, help, &gotheus.SummaryOptions{Objectives: windowObjectives, MaxAge: time.Duration(4 * c.V * float64(time.Second)), Slots: 4}, c.Names...)
-	case "clock": // stands at V seconds, and what happens from time to time happens
+	case "clock": // set the clock to V seconds and run what timers would
 		s.clock.fake.Store(int64(c.V))
 		sweep(s.r, s.clock.now())
 	case "quantiles":
 		return strings.Trim(fmt.Sprint(distributions(s.r, c.Name)[c.Key].Quantiles), "[]")
-	case "describe": // all there is of a series
+	case "describe": // all data of a series
 		d, ok := distributions(s.r, c.Name)[c.Key]
 		if !ok {
 			return "none"
@@ -286,9 +285,9 @@ func (s *suiteWorker) do(c command) (answer string) {
 		default:
 			return deleteFrom(s.histograms[c.Name], c.Match)
 		}
-	case "reach": // the series method=GET, code=200, cached=true, in one of the ways there are
+	case "reach": // look up method=GET, code=200, cached=true in one of several ways
 		return s.reach(c)
-	case "limited": // look up so many label sets of a family that may have three
+	case "limited": // look up so many label sets of a family with a limit of three
 		v := s.r.NewCounterVec(c.Name, help, &gotheus.CounterOptions{MaxSeries: 3}, c.Names...)
 		for i := range int(c.V) {
 			v.With(c.Key + fmt.Sprint(i)).Inc()
@@ -366,7 +365,7 @@ func (s *suiteWorker) reach(c command) string {
 		m = typed.With(reached{"GET", 200, true})
 	case "partial struct":
 		m = gotheus.Partial(typed, func(code int) reached { return reached{"GET", code, true} }).With(200)
-	case "delete": // also by normalised and partial values
+	case "delete": // includes normalised and partial values
 		n := fancy.Partial(gotheus.Labels{"code": "200"}).DeleteMatching(gotheus.Labels{"method": "gEt"})
 		typed.With(reached{"GET", 200, true}) // exists again, at zero
 		return fmt.Sprint(n)
@@ -375,7 +374,7 @@ func (s *suiteWorker) reach(c command) string {
 	return ""
 }
 
-// story is told to workers; on the heap they are all the same one.
+// story is a case with its workers, which on the heap are all the same one.
 type story struct {
 	*testing.T
 	url string
@@ -393,7 +392,7 @@ func (s *story) all(c command) {
 	}
 }
 
-// pages fails unless the page of every worker is this.
+// pages fails the test unless every worker's page is this.
 func (s *story) pages(lines ...string) {
 	s.Helper()
 	for i, w := range s.w {
@@ -425,8 +424,7 @@ func TestSuite(t *testing.T) {
 	}
 }
 
-// deleteFrom deletes the series that match, all if there is nothing to match, and says how many
-// there were.
+// deleteFrom deletes the series that match, or all if match is empty, and returns their number.
 func deleteFrom[M gotheus.Instrument](v *gotheus.Vec[M], match gotheus.Labels) string {
 	if len(match) == 0 {
 		return fmt.Sprint(v.DeleteAll())

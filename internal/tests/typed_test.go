@@ -76,7 +76,7 @@ func TestTypedLabels(t *testing.T) {
 			t.Error("another set is the same series")
 		}
 
-		// The same family by values, in the order of the fields.
+		// The same family by values, which are in the order of the fields.
 		two := newOf[struct{ B, A string }](t, r, "two_total", nil)
 		if two.Vec().With("1", "2") != two.With(struct{ B, A string }{"1", "2"}) || r.NewCounterVec("two_total", "V.", nil, "a", "b").With("2", "1") != two.With(struct{ B, A string }{"1", "2"}) {
 			t.Error("not the same series by values")
@@ -162,7 +162,7 @@ func TestTypedPartial(t *testing.T) {
 	pageHas(t, r, `v_total{a="1",b="2",c="4"} 0`)
 }
 
-// The overflow series is not remembered for a struct, which may get a series of its own.
+// The memo does not hold the overflow series for a struct, which may get its own series later.
 func TestTypedMaxSeries(t *testing.T) {
 	t.Parallel()
 	r, _ := newRegistry(t, nil)
@@ -179,7 +179,8 @@ func TestTypedMaxSeries(t *testing.T) {
 	pageHas(t, r, `v_total{a="gotheus_overflow"} 1`, `v_total{a="2"} 0`, `gotheus_overflowed_lookups_total{metric="v_total"} 2`)
 }
 
-// Strings of a struct that is remembered may have been part of something else.
+// Strings in a cached struct may be substrings of larger ones, which the memo must not keep in
+// memory.
 func TestTypedStringsAreCloned(t *testing.T) {
 	t.Parallel()
 	r, _ := newRegistry(t, nil)
@@ -201,7 +202,7 @@ func TestTypedStringsAreCloned(t *testing.T) {
 	pageHas(t, r, `v_total{a="one",m="TWO"} 3`)
 }
 
-// With normalisers, any number of structs lead to one series; memory is bounded all the same.
+// With normalisers, any number of structs may lead to one series. Memory is still bounded.
 func TestTypedManyToOne(t *testing.T) {
 	t.Parallel()
 	r, _ := newRegistry(t, nil)

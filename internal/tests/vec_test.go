@@ -55,7 +55,7 @@ func TestLookUp(t *testing.T) {
 	}
 }
 
-// The caller's strings may live in a buffer that is used again.
+// The caller may reuse the memory of its strings.
 func TestStringsAreCloned(t *testing.T) {
 	t.Parallel()
 	r, _ := newRegistry(t, nil)
@@ -69,7 +69,7 @@ func TestStringsAreCloned(t *testing.T) {
 	pageHas(t, r, `v_total{x="1",y="2"} 2`)
 }
 
-// Many goroutines look up and create at random; a map under a lock is the model.
+// Many goroutines look up and create series at random; a map under a lock is the model.
 func TestLookUpConcurrently(t *testing.T) {
 	t.Parallel()
 	for _, where := range []string{"heap", "shm"} {

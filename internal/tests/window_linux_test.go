@@ -6,9 +6,9 @@ import (
 	"testing"
 )
 
-// With the machine's clock: quantiles go on long after MaxAge has passed, for processes that are
-// never scraped, too; what a process that was stopped had observed before does not come back when
-// it goes on, nor what one that was killed has left.
+// With the system clock, quantiles stay right long after MaxAge has passed, even in processes that
+// are never scraped. Old observations of a stopped process do not reappear when it continues, nor
+// do those of a killed one.
 func TestWindowInRealTime(t *testing.T) {
 	t.Parallel()
 	for where, url := range backends {
@@ -25,7 +25,7 @@ func TestWindowInRealTime(t *testing.T) {
 			for _, w := range []*worker{a, b} {
 				w.do(command{Do: "window", Name: "s", V: .4})
 			}
-			// quantiles waits until b's page has them as is told.
+			// quantiles waits until b's page has these quantiles.
 			quantiles := func(what string, ok func(float64) bool) {
 				t.Helper()
 				eventually(t, what, func() bool { return ok(quantilesOf(t, b, "s", `l="a"`)[2]) })
@@ -42,14 +42,14 @@ func TestWindowInRealTime(t *testing.T) {
 				quantiles("they are forgotten", isNaN)
 				return
 			}
-			// Stopped for longer than all of the window.
+			// Stopped for longer than the whole window.
 			a.cmd.Process.Signal(syscall.SIGSTOP)
 			quantiles("what a stopped process has observed is forgotten", isNaN)
 			a.cmd.Process.Signal(syscall.SIGCONT)
 			observe(7)
 			quantiles("one that goes on", func(v float64) bool {
 				if v > 8 {
-					t.Fatalf("%v was observed before it was stopped", v)
+					t.Fatalf("%v was observed before the process was stopped", v)
 				}
 				observe(7)
 				return v > 6

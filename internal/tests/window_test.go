@@ -41,8 +41,8 @@ func quantilesOf(t testing.TB, w *worker, name, labels string) (list []float64) 
 	return list
 }
 
-// Over simulated days, processes join, count, stand still for longer than a slot, leave and die;
-// the window of every page has what was observed in it, and nothing else.
+// Over simulated days, processes join, count, stop for longer than a slot, leave and die. Every
+// page has exactly the observations of its window.
 func init() {
 	stories["windows over days"] = func(s *story) {
 		const slot, slots, days = 15 * 60, 4, 3
@@ -50,7 +50,7 @@ func init() {
 		now := 1_700_000_000 / slot
 		type process struct {
 			*worker
-			until int // it stands still
+			until int // stopped until then
 		}
 		join := func(w *worker) *process {
 			w.do(command{Do: "clock", V: float64(now * slot)})
@@ -111,8 +111,7 @@ func init() {
 	}
 }
 
-// What was observed in the heap, and is not in the window any more when the registry is bound, does
-// not come back.
+// Observations in the heap that have left the window before the registry is bound do not reappear.
 func TestWindowOfALateBind(t *testing.T) {
 	t.Parallel()
 	for where, url := range backends {
@@ -134,7 +133,7 @@ func TestWindowOfALateBind(t *testing.T) {
 				checkQuantiles(t, when, distributions(r, "s")[""].Quantiles, values, windowObjectives, .01)
 			}
 			for i := range 100 {
-				s.Observe(math.Exp2(float64(i))) // in several blocks
+				s.Observe(math.Exp2(float64(i))) // fills several blocks
 			}
 			s.Observe(0)
 			pass(5)
@@ -161,8 +160,8 @@ func TestWindowOfALateBind(t *testing.T) {
 	}
 }
 
-// A process whose clock is days ahead, and that has died since, does not take the others' quantiles
-// away, in a store where all are united.
+// In a store, which merges all processes, a dead process whose clock was days ahead does not hide
+// the quantiles of the others.
 func TestWindowAndAClockThatIsAhead(t *testing.T) {
 	t.Parallel()
 	for _, where := range []string{"syncer", "sharded"} {

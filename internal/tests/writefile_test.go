@@ -19,7 +19,7 @@ func TestWriteFile(t *testing.T) {
 	c := r.NewCounter("c_total", "C.", nil)
 	dir := t.TempDir()
 	name := filepath.Join(dir, "job.prom")
-	for range 2 { // a file that is there is replaced
+	for range 2 { // the second time, the file is replaced
 		c.Inc()
 		if err := r.WriteFile(t.Context(), name, nil); err != nil {
 			t.Fatal(err)
@@ -43,7 +43,7 @@ func TestWriteFile(t *testing.T) {
 	page := "# TYPE c counter\n# HELP c C.\nc_total 2\n# EOF\n"
 	check(page)
 
-	// Errors leave the file as it was, and nothing beside it.
+	// On errors, the file is unchanged and there are no other files.
 	if err := r.WriteFile(canceled(), name, nil); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
@@ -61,7 +61,7 @@ func TestWriteFile(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	check(page)
-	// What is known is better than what was.
+	// The last known state is better than the old file.
 	if err := r2.WriteFile(t.Context(), name, nil); !errors.Is(err, backend.ErrClosed) {
 		t.Errorf("got %v", err)
 	}

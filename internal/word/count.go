@@ -6,18 +6,18 @@ import (
 	"github.com/gotheus/gotheus/internal/backend"
 )
 
-// Result says what became of an addition to a count.
+// Result is the outcome of an addition to a count.
 type Result int
 
 const (
 	Added  Result = iota
 	Full          // the word would exceed its limit
-	Sealed        // the word no longer counts
+	Sealed        // the series has moved or was deleted; nothing was counted
 )
 
-// AddCount adds n < 2^53 to a count that holds at most limit, which is at most backend.IntLimit.
-// Small numbers are added without compare-and-swap: to get from the limit to the seal by them would
-// take 2^30 goroutines that are all between the check and the addition.
+// AddCount adds n < 2^53 to a count that holds at most limit, which is at most backend.IntLimit. It
+// adds small numbers without compare-and-swap: for these to reach the seal from the limit, 2^30
+// goroutines would all have to be between the check and the addition.
 func AddCount(w *atomic.Uint64, n, limit uint64) Result {
 	for {
 		old := w.Load()
@@ -37,8 +37,8 @@ func AddCount(w *atomic.Uint64, n, limit uint64) Result {
 	}
 }
 
-// CarryCount adds n, which another word has held, to a count. The word stays at the limit where
-// both together would exceed it, as they can if several processes were bound with that much.
+// CarryCount adds n, the contents of another word, to a count. If the sum would exceed the limit,
+// as it can when several processes carry over large counts, the word becomes limit.
 func CarryCount(w *atomic.Uint64, n, limit uint64) {
 	for n > 0 {
 		old := w.Load()
