@@ -42,19 +42,19 @@ const (
 
 // bindState is what binding a registry needs to remember.
 type bindState struct {
-	turn       sync.Mutex            // held by one Bind, BindBackend, retry or Close at a time
-	inProgress atomic.Bool           // a bind waits for scrapes to end
-	asked      atomic.Pointer[asked] // the backend that was asked for, also if it is not there yet
-	unsaved    atomic.Pointer[error] // why a Close has left something behind; nil: it has not, or r was bound since
-	reopen     retry.Queue           // opening a backend that could not be opened
+	turn       sync.Mutex                  // held by one Bind, BindBackend, retry or Close at a time
+	inProgress atomic.Bool                 // a bind waits for scrapes to end
+	requested  atomic.Pointer[bindRequest] // the backend that was asked for, also if it is not there yet
+	unsaved    atomic.Pointer[error]       // why a Close has left something behind; nil: it has not, or r was bound since
+	reopen     retry.Queue                 // opening a backend that could not be opened
 
 	env      bool // GOTHEUS_BACKEND applies
 	envTimer sync.Once
 	envDone  atomic.Bool // set while the turn is held, or by an explicit Bind
 }
 
-// asked is a request for a backend.
-type asked struct {
+// bindRequest is a request for a backend.
+type bindRequest struct {
 	name string
 	err  atomic.Pointer[error] // why it could not be opened at first
 }
@@ -92,8 +92,8 @@ func (r *Registry) bindURL(ctx context.Context, rawURL string, env bool) error {
 		return nil
 	}
 	r.bind.reopen.Halt(ctx)
-	request := &asked{name: name}
-	r.bind.asked.Store(request)
+	request := &bindRequest{name: name}
+	r.bind.requested.Store(request)
 	r.startSelf()
 	err := r.openAndInstall(ctx, rawURL)
 	if err != nil {
@@ -115,7 +115,7 @@ func (r *Registry) beginBind(ctx context.Context, name string) error {
 	if err := r.takeTurn(ctx); err != nil {
 		return fmt.Errorf("gotheus: not bound to %s: %w", name, err)
 	}
-	if old := r.bind.asked.Load(); old != nil && !r.home.Current().Local {
+	if old := r.bind.requested.Load(); old != nil && !r.home.Current().Local {
 		r.endTurn()
 		return fmt.Errorf("%w: %s, so not to %s; Close comes first", ErrBound, old.name, name)
 	}
@@ -140,11 +140,11 @@ func (r *Registry) openAndInstall(ctx context.Context, rawURL string) error {
 }
 
 // openAgain is the retry for a request, unless there has been another one, or Close, since.
-func (r *Registry) openAgain(ctx context.Context, rawURL string, request *asked) error {
+func (r *Registry) openAgain(ctx context.Context, rawURL string, request *bindRequest) error {
 	if err := r.takeTurn(ctx); err != nil {
 		return err
 	}
-	if r.bind.asked.Load() != request {
+	if r.bind.requested.Load() != request {
 		r.endTurn()
 		return nil
 	}
@@ -165,20 +165,20 @@ func (r *Registry) BindBackend(ctx context.Context, b Backend) error {
 	return r.bindMade(ctx, fmt.Sprintf("%T", b), func() (backend.Backend, error) { return b, nil })
 }
 
-// bindMade binds r to the backend that making returns, which is called when nothing else can go
+// bindMade binds r to the backend that create returns, which is called when nothing else can go
 // wrong.
-func (r *Registry) bindMade(ctx context.Context, name string, making func() (backend.Backend, error)) error {
+func (r *Registry) bindMade(ctx context.Context, name string, create func() (backend.Backend, error)) error {
 	r.bind.envDone.Store(true)
 	if err := r.beginBind(ctx, name); err != nil {
 		return err
 	}
 	defer r.endTurn()
-	before, own := r.bind.asked.Load(), r.self.Load()
-	r.bind.asked.Store(&asked{name: name})
+	requestBefore, selfBefore := r.bind.requested.Load(), r.self.Load()
+	r.bind.requested.Store(&bindRequest{name: name})
 	r.startSelf()
-	if err := r.install(ctx, making); err != nil { // what was asked for before is tried again
-		r.bind.asked.Store(before)
-		if own == nil {
+	if err := r.install(ctx, create); err != nil { // what was asked for before is tried again
+		r.bind.requested.Store(requestBefore)
+		if selfBefore == nil {
 			r.stopSelf()
 		}
 		return err
@@ -187,15 +187,15 @@ func (r *Registry) bindMade(ctx context.Context, name string, making func() (bac
 	return nil
 }
 
-// install makes what making returns the backend of r, when no scrape is in progress. The turn is held.
-func (r *Registry) install(ctx context.Context, making func() (backend.Backend, error)) error {
+// install makes what create returns the backend of r, when no scrape is in progress. The turn is held.
+func (r *Registry) install(ctx context.Context, create func() (backend.Backend, error)) error {
 	r.bind.inProgress.Store(true) // no more scrapes begin
 	defer r.bind.inProgress.Store(false)
 	if err := retry.Lock(ctx, r.scrapeMu.TryLock); err != nil {
 		return fmt.Errorf("gotheus: waiting for scrapes in progress: %w", err)
 	}
 	defer r.scrapeMu.Unlock()
-	b, err := making()
+	b, err := create()
 	if err != nil {
 		return err
 	}
@@ -218,7 +218,7 @@ func (r *Registry) tryScrape() bool { return !r.bind.inProgress.Load() && r.scra
 func (r *Registry) takeTurn(ctx context.Context) error {
 	if err := retry.Lock(ctx, r.bind.turn.TryLock); err != nil {
 		name := "a backend"
-		if request := r.bind.asked.Load(); request != nil {
+		if request := r.bind.requested.Load(); request != nil {
 			name = request.name
 		}
 		return fmt.Errorf("a Bind to %s, or a Close of it, is in progress: %w", name, err)
@@ -271,7 +271,7 @@ func (r *Registry) notThere() error {
 	if !r.home.Current().Local {
 		return nil
 	}
-	if request := r.bind.asked.Load(); request != nil {
+	if request := r.bind.requested.Load(); request != nil {
 		if err := request.err.Load(); err != nil {
 			return fmt.Errorf("gotheus: not in %s: %w", request.name, *err)
 		}
@@ -310,11 +310,11 @@ func (r *Registry) Close(ctx context.Context) (err error) {
 	b := r.home.Current()
 	if b.Local {
 		err = r.notThere()
-		r.bind.asked.Store(nil)
+		r.bind.requested.Store(nil)
 		r.stopSelf()
 		return err
 	}
-	r.bind.asked.Store(nil)
+	r.bind.requested.Store(nil)
 	r.sampleNow(ctx)
 	r.sampler.Stop(context.Background())
 	err = r.home.Postponed.Drain(ctx, flushWait)
@@ -350,34 +350,3 @@ func (r *Registry) applyEnv(ctx context.Context) {
 	defer cancel()
 	r.bindURL(ctx, rawURL, true)
 }
-
-// The default registry.
-var defaultRegistry atomic.Pointer[Registry]
-
-func init() {
-	r := new(Registry)
-	r.bind.env = true
-	defaultRegistry.Store(r)
-}
-
-// Default returns the registry that package-level functions use. Unless the program binds it, it is
-// bound to the URL in the environment variable GOTHEUS_BACKEND: at its first page, Flush or Close, or a
-// tenth of a second after its first metric, whichever comes first.
-func Default() *Registry { return defaultRegistry.Load() }
-
-// SetDefault makes r the registry that package-level functions use from now on, and for which
-// GOTHEUS_BACKEND counts. Metrics that exist stay where they are. It is to be called before r is used. It
-// panics with an error that wraps ErrInvalid if r is nil.
-func SetDefault(r *Registry) {
-	if r == nil {
-		panic(fmt.Errorf("%w: SetDefault: the registry is nil", ErrInvalid))
-	}
-	r.bind.env = true
-	defaultRegistry.Store(r)
-}
-
-// Bind binds the default registry, see Registry.Bind.
-func Bind(ctx context.Context, url string) error { return Default().Bind(ctx, url) }
-
-// Close closes the default registry, see Registry.Close.
-func Close(ctx context.Context) error { return Default().Close(ctx) }

@@ -19,12 +19,6 @@ var ErrScheme = open.ErrScheme
 // implement store.Store.
 type Backend = backend.Backend
 
-// BindBackend binds the default registry to a backend at hand, see Registry.BindBackend.
-func BindBackend(ctx context.Context, b Backend) error { return Default().BindBackend(ctx, b) }
-
-// BindStore binds the default registry to stores at hand, see Registry.BindStore.
-func BindStore(ctx context.Context, c *store.Config) error { return Default().BindStore(ctx, c) }
-
 // BindStore is Bind for stores at hand, which r then owns: they are closed by Close. It does not
 // wait for the stores: while they cannot be reached, counting goes on. If c.Options name no logger,
 // r's is used.

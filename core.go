@@ -55,7 +55,7 @@ func (c *counterCore) Series() *series.Series { return &c.series }
 func (c *counterCore) Exponents() *series.Exponents { return nil }
 
 // Room implements series.Instrument.
-func (c *counterCore) Room() backend.Words { return c.own[:] }
+func (c *counterCore) Room() backend.Words { return c.room[:] }
 
 // Move implements series.Instrument.
 func (c *counterCore) Move(to, from backend.Words) {
@@ -104,8 +104,8 @@ func (h *histogramCore) Room() backend.Words { return nil }
 // Move implements series.Instrument.
 func (h *histogramCore) Move(to, from backend.Words) {
 	f := h.series.Family()
-	if h.how == nil { // it has just been made, and nobody else has it
-		h.how = f.Observing.(*observing)
+	if h.observing == nil { // it has just been made, and nobody else has it
+		h.observing = f.Observing.(*observing)
 	}
 	if &to[0] == &h.series.Row.Words[0] {
 		h.cells.Store(&h.series.Row)

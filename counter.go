@@ -24,9 +24,9 @@ type Counter struct {
 	striped bool
 	series  series.Series
 
-	// own is room for the words in the registry's own heap, see family.firstCells. Other counters, and what
+	// room is for the words in the registry's own heap, see family.firstCells. Other counters, and what
 	// look-ups of this one read, are in other cache lines, see entry.
-	own [3]atomic.Uint64
+	room [3]atomic.Uint64
 }
 
 // Inc adds 1.

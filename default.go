@@ -2,14 +2,56 @@ package gotheus
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"log/slog"
+	"sync/atomic"
+
+	"github.com/gotheus/gotheus/store"
 )
 
-// What programs want of the default registry, besides its metrics. Bind and Close are in bind.go.
+// The default registry.
+var defaultRegistry atomic.Pointer[Registry]
+
+func init() {
+	r := new(Registry)
+	r.bind.env = true
+	defaultRegistry.Store(r)
+}
+
+// Default returns the registry that package-level functions use. Unless the program binds it, it is
+// bound to the URL in the environment variable GOTHEUS_BACKEND: at its first page, Flush or Close, or a
+// tenth of a second after its first metric, whichever comes first.
+func Default() *Registry { return defaultRegistry.Load() }
+
+// SetDefault makes r the registry that package-level functions use from now on, and for which
+// GOTHEUS_BACKEND counts. Metrics that exist stay where they are. It is to be called before r is used. It
+// panics with an error that wraps ErrInvalid if r is nil.
+func SetDefault(r *Registry) {
+	if r == nil {
+		panic(fmt.Errorf("%w: SetDefault: the registry is nil", ErrInvalid))
+	}
+	r.bind.env = true
+	defaultRegistry.Store(r)
+}
+
+// The functions below are the methods of the same names, on the default registry. Constructors are in
+// constructors.go, func.go, info.go and typed.go.
+
+// Bind binds the default registry, see Registry.Bind.
+func Bind(ctx context.Context, url string) error { return Default().Bind(ctx, url) }
+
+// BindBackend binds the default registry to a backend at hand, see Registry.BindBackend.
+func BindBackend(ctx context.Context, b Backend) error { return Default().BindBackend(ctx, b) }
+
+// BindStore binds the default registry to stores at hand, see Registry.BindStore.
+func BindStore(ctx context.Context, c *store.Config) error { return Default().BindStore(ctx, c) }
 
 // Flush flushes the default registry, see [Registry.Flush].
 func Flush(ctx context.Context) error { return Default().Flush(ctx) }
+
+// Close closes the default registry, see Registry.Close.
+func Close(ctx context.Context) error { return Default().Close(ctx) }
 
 // Register registers a collector with the default registry, see [Registry.Register].
 func Register(c Collector) (remove func()) { return Default().Register(c) }

@@ -27,7 +27,7 @@ func (v *Vec[M]) TryDelete(values ...string) (bool, error) {
 	if len(values) != len(v.open) {
 		return false, v.wrongNumber(values)
 	}
-	full := v.start()
+	full := v.fixedValues()
 	for i, at := range v.open {
 		full[at] = v.normalizeClone(at, values[i])
 	}
@@ -92,7 +92,7 @@ func (v *Vec[M]) matching(match Labels) Labels {
 		at := v.order[i]
 		if value, ok := match[name]; ok {
 			all[name] = v.normalizeClone(at, value)
-		} else if v.fixed[at].given {
+		} else if v.fixed[at].partial {
 			all[name] = v.fixed[at].value
 		}
 	}

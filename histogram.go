@@ -18,7 +18,7 @@ import (
 // updates never block, fail or allocate. Histograms are made by [NewHistogram], [TryNew] or a [Vec].
 type Histogram struct {
 	cells     atomic.Pointer[backend.Series] // has the words, see backend.HistogramSum; the row, unless the series has moved
-	how       *observing                     // the family's
+	observing *observing                     // the family's
 	exponents series.Exponents
 	series    series.Series
 }
@@ -47,12 +47,12 @@ func observingOf(f *backend.Family) *observing {
 // Here is what nearly all observations need. Nothing is called that could return to more, so that nothing has to be
 // kept on the stack in the meantime.
 func (h *Histogram) Observe(v float64) {
-	c, how := h.cells.Load(), h.how
-	if !how.plain || !word.Finite(v) {
+	c, o := h.cells.Load(), h.observing
+	if !o.plain || !word.Finite(v) {
 		h.observe(v)
 		return
 	}
-	if c.Words[backend.HistogramBuckets+how.buckets.Quick(v)].Add(1) >= backend.SealedInt {
+	if c.Words[backend.HistogramBuckets+o.buckets.Quick(v)].Add(1) >= backend.SealedInt {
 		h.observe(v) // this has not counted
 		return
 	}
@@ -72,12 +72,12 @@ func (h *Histogram) observe(v float64) {
 		return
 	}
 	c := h.cells.Load()
-	if h.how.native && h.observeNative(c, v) {
+	if h.observing.native && h.observeNative(c, v) {
 		return
 	}
 	words := h.pick(c)
 	for {
-		w := &words[backend.HistogramBuckets+h.how.buckets.Find(v)]
+		w := &words[backend.HistogramBuckets+h.observing.buckets.Find(v)]
 		if w.Add(1) < backend.SealedInt {
 			break
 		}
@@ -91,7 +91,7 @@ func (h *Histogram) observe(v float64) {
 
 // pick returns the words to add to, those of c unless there are stripes.
 func (h *Histogram) pick(c *backend.Series) backend.Words {
-	if h.how.striped {
+	if h.observing.striped {
 		s := h.series.Stripes()
 		return s.Words[s.Offset():]
 	}
@@ -104,7 +104,7 @@ func (h *Histogram) observeNative(c *backend.Series, v float64) bool {
 	if !h.exponents.Quick(v) {
 		h.exponents.Add((*histogramCore)(h), v, 1)
 	}
-	if !h.how.classic {
+	if !h.observing.classic {
 		h.addSum(c, v)
 		return true
 	}
@@ -142,14 +142,14 @@ func (h *Histogram) ObserveN(v float64, n uint64) {
 		return
 	}
 	c := h.cells.Load()
-	if h.how.native {
+	if h.observing.native {
 		if !h.reserve(n) {
 			return
 		}
 		h.exponents.Add((*histogramCore)(h), v, n)
 	}
-	for added := !h.how.classic; !added; {
-		w := &h.pick(c)[backend.HistogramBuckets+h.how.buckets.Find(v)]
+	for added := !h.observing.classic; !added; {
+		w := &h.pick(c)[backend.HistogramBuckets+h.observing.buckets.Find(v)]
 		switch word.AddCount(w, n, h.limit()) {
 		case word.Added:
 			added = true
@@ -188,8 +188,8 @@ func (h *Histogram) ObserveExemplar(v float64, labels Labels) {
 		return
 	}
 	slot := 0
-	if h.how.classic {
-		slot = h.how.buckets.Find(v)
+	if h.observing.classic {
+		slot = h.observing.buckets.Find(v)
 	} else if _, exp := math.Frexp(v); exp != 0 {
 		n := h.series.Family().Def.ExemplarSlots()
 		slot = (exp%n + n) % n

@@ -161,7 +161,7 @@ func (r *Registry) selfFamilies(p *scrape, groups []backend.Group, hidden int) [
 	if r.self.Load() == nil {
 		return nil
 	}
-	s := &Sink{reg: r, own: true}
+	s := &Sink{reg: r, library: true}
 	if p.o.Scope == ScopeLeader {
 		leads := 1.0
 		if p.follows {

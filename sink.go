@@ -18,11 +18,11 @@ import (
 // method that begins one and returns a writer, whose methods add series: a value for each label comes last,
 // in the order in which the labels were given.
 type Sink struct {
-	reg      *Registry
-	instance bool // what is given is stored for this instance
-	own      bool // the families are the library's own
-	families []*collected
-	errs     []error
+	reg        *Registry
+	perProcess bool // what is given is stored for this instance
+	library    bool // the families are the library's own
+	families   []*collected
+	errs       []error
 }
 
 // collected is a family while a collector gives it.
@@ -104,8 +104,8 @@ func (p *NumberWriter) PutNumber(n expo.Number, values ...string) {
 		p.f.fail("a %v has no start time", p.f.Type)
 	}
 	p.f.checkExemplars(n.Exemplar)
-	if p.s.instance && (n.Start != 0 || n.Time != 0 || n.Exemplar.Time != 0) {
-		p.f.failInstance()
+	if p.s.perProcess && (n.Start != 0 || n.Time != 0 || n.Exemplar.Time != 0) {
+		p.f.failPerProcess()
 	}
 	p.f.put(p.s.reg, page.Row{Number: n}, values)
 }
@@ -201,10 +201,10 @@ func (p *SummaryWriter) PutDistribution(d expo.Distribution, values ...string) {
 }
 
 func (f *collected) putDistribution(s *Sink, d expo.Distribution, values []string) {
-	if s.instance && (d.Start != 0 || d.Time != 0 || d.Exemplars != nil || d.Native != nil) {
-		f.failInstance()
+	if s.perProcess && (d.Start != 0 || d.Time != 0 || d.Exemplars != nil || d.Native != nil) {
+		f.failPerProcess()
 	}
-	if s.instance && d.Count >= backend.IntLimit {
+	if s.perProcess && d.Count >= backend.IntLimit {
 		f.fail("the count %d is not below 2^62", d.Count)
 	}
 	f.put(s.reg, page.Row{Dist: d}, values)
@@ -217,7 +217,7 @@ func (s *Sink) family(t expo.Type, name, help string, more any, labels []string)
 	s.families = append(s.families, f)
 	f.Def = backend.Family{Name: f.Name, Help: help, Kind: names.KindOf(t)}
 	switch {
-	case s.instance:
+	case s.perProcess:
 		f.Def.Mode = backend.PerInstance
 	case t == expo.Untyped:
 		f.Def.Kind = backend.Gauge // which has the same rules
@@ -229,7 +229,7 @@ func (s *Sink) family(t expo.Type, name, help string, more any, labels []string)
 		f.Def.States = slices.Clone(more)
 	case []float64:
 		f.Bounds = slices.Clone(more)
-		if t == expo.Histogram || s.instance {
+		if t == expo.Histogram || s.perProcess {
 			f.Def.Buckets = f.Bounds
 		} else if err := f.Def.CheckQuantiles(f.Bounds); err != nil {
 			f.fail("%w", err)
@@ -247,7 +247,7 @@ func (s *Sink) family(t expo.Type, name, help string, more any, labels []string)
 	if err := f.Def.Check(); err != nil {
 		f.fail("%w", err)
 	}
-	if !s.own {
+	if !s.library {
 		if err := checkName(name); err != nil {
 			f.fail("%w", err)
 		}
@@ -261,7 +261,7 @@ func (f *collected) fail(format string, args ...any) {
 	}
 }
 
-func (f *collected) failInstance() {
+func (f *collected) failPerProcess() {
 	f.fail("what a process collector gives must have neither times nor exemplars nor exponential buckets")
 }
 
@@ -330,15 +330,15 @@ func (f *collected) put(r *Registry, w page.Row, values []string) {
 
 // check sorts what was put and drops families that cannot be exposed.
 func (s *Sink) check() {
-	given := make(map[string]bool)
+	taken := make(map[string]bool)
 	s.families = slices.DeleteFunc(s.families, func(f *collected) bool {
 		if err := f.Sort(); err != nil {
 			f.fail("%w", err)
 		}
-		if given[f.Name] {
+		if taken[f.Name] {
 			f.fail("the family is given twice")
 		}
-		given[f.Name] = true
+		taken[f.Name] = true
 		if f.err != nil {
 			s.errs = append(s.errs, f.err)
 		}

@@ -321,7 +321,7 @@ const (
 )
 
 // remember notes that m is the instrument for l, unless too many are remembered already: with
-// normalisers, any number of structs can lead to a few series.
+// normalisers, any number of structs can lead to a buf series.
 func (v *VecOf[L, M]) remember(l L, m *M, age uint64) {
 	lock := v.vec.fam.Lock()
 	if v.memo.Len() >= 2*v.vec.table.Len()+memoSpare && !v.memo.Forget(lock, age) {

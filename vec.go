@@ -37,19 +37,12 @@ type Vec[M Instrument] struct {
 
 	fast   int                   // how many values With takes if nothing has to be done to them; or -1
 	open   []int                 // places in the family's order of the values that With takes
-	fixed  []fixed               // values of the others, in the family's order
+	fixed  []fixedValue          // values of the others, in the family's order
 	normal []func(string) string // in the family's order; nil if there is none
 }
 
-// fixed is the value of a label that With does not take; normalised.
-type fixed struct {
-	value string
-	set   bool
-	given bool // by Partial, not by Defaults
-}
-
 func newVec[M Instrument](f *series.Family, c common, names []string) (*Vec[M], error) {
-	v := &Vec[M]{fam: f, table: f.Table().(*series.Table[M]), names: cloneAll(names), order: make([]int, len(names)), fixed: make([]fixed, len(names))}
+	v := &Vec[M]{fam: f, table: f.Table().(*series.Table[M]), names: cloneAll(names), order: make([]int, len(names)), fixed: make([]fixedValue, len(names))}
 	_, place := backend.SortLabels(v.names)
 	for sorted, declared := range place {
 		v.order[declared] = sorted
@@ -57,26 +50,26 @@ func newVec[M Instrument](f *series.Family, c common, names []string) (*Vec[M], 
 	if len(c.normalize) > 0 {
 		v.normal = make([]func(string) string, len(names))
 		for name, normal := range c.normalize {
-			v.normal[v.place(name)] = normal
+			v.normal[v.position(name)] = normal
 		}
 	}
 	if err := v.fix(c.defaults, false); err != nil {
 		return nil, fmt.Errorf("%w: Defaults: %w", ErrInvalid, err)
 	}
-	v.settle()
+	v.planLookups()
 	return v, nil
 }
 
-// place returns the place of a label in the family's order, or -1.
-func (v *Vec[M]) place(name string) int {
+// position returns the place of a label in the family's order, or -1.
+func (v *Vec[M]) position(name string) int {
 	if i := slices.Index(v.names, name); i >= 0 {
 		return v.order[i]
 	}
 	return -1
 }
 
-// settle derives the fields that depend on which labels are fixed.
-func (v *Vec[M]) settle() {
+// planLookups derives the fields that depend on which labels are fixed.
+func (v *Vec[M]) planLookups() {
 	v.fast, v.open = len(v.names), nil
 	for i, at := range v.order {
 		if !v.fixed[at].set {
@@ -124,48 +117,39 @@ func (v *Vec[M]) with(values []string) (*M, error) {
 	if v.fast >= 0 {
 		return v.lookUp(values)
 	}
-	var few [inline]string
+	var buf [stackLabels]string
 	n := len(v.fixed)
-	if n > inline {
+	if n > stackLabels {
 		return v.withMany(values)
 	}
 	for i := range v.fixed {
-		few[i] = v.fixed[i].value
+		buf[i] = v.fixed[i].value
 	}
 	if v.normal == nil {
 		for i, at := range v.open {
-			few[at] = values[i]
+			buf[at] = values[i]
 		}
-		return v.lookUp(few[:n])
+		return v.lookUp(buf[:n])
 	}
 	a := borrow()
 	for i, at := range v.open {
-		few[at] = v.normalize(a, at, values[i])
+		buf[at] = v.normalize(a, at, values[i])
 	}
-	m, err := v.lookUp(few[:n])
+	m, err := v.lookUp(buf[:n])
 	giveBack(a)
 	return m, err
 }
 
-// inline is the number of labels up to which look-ups that are not of the simplest kind do not allocate.
+// stackLabels is the number of labels up to which look-ups that are not of the simplest kind do not allocate.
 // The compiler sees that an array does not keep what is passed to With; a slice it believes to do so.
-const inline = 8
+const stackLabels = 8
 
 func (v *Vec[M]) withMany(values []string) (*M, error) {
-	full := v.start()
+	full := v.fixedValues()
 	for i, at := range v.open {
 		full[at] = v.normalizeClone(at, values[i])
 	}
 	return v.lookUp(full)
-}
-
-// start returns values for all labels, with the fixed ones filled in.
-func (v *Vec[M]) start() []string {
-	full := make([]string, len(v.fixed))
-	for i := range v.fixed {
-		full[i] = v.fixed[i].value
-	}
-	return full
 }
 
 // WithLabels returns the instrument for label values given by name, of labels that are not open, too. It
@@ -175,8 +159,8 @@ func (v *Vec[M]) WithLabels(l Labels) *M { return Must(v.TryWithLabels(l)) }
 
 // TryWithLabels is WithLabels with an error in place of the panic.
 func (v *Vec[M]) TryWithLabels(l Labels) (*M, error) {
-	if len(v.names) > inline {
-		if !v.fits(l) {
+	if len(v.names) > stackLabels {
+		if !v.accepts(l) {
 			return nil, v.wrongNames(l)
 		}
 		return v.lookUp(v.complete(l))
@@ -185,53 +169,40 @@ func (v *Vec[M]) TryWithLabels(l Labels) (*M, error) {
 	if v.normal != nil {
 		a = borrow()
 	}
-	var few [inline]string
-	given := 0
+	var buf [stackLabels]string
+	found := 0
 	for i, name := range v.names {
 		at := v.order[i]
 		if value, ok := l[name]; ok {
-			few[at] = v.normalize(a, at, value)
-			given++
+			buf[at] = v.normalize(a, at, value)
+			found++
 		} else if v.fixed[at].set {
-			few[at] = v.fixed[at].value
+			buf[at] = v.fixed[at].value
 		} else {
 			return nil, v.wrongNames(l)
 		}
 	}
-	if given != len(l) {
+	if found != len(l) {
 		return nil, v.wrongNames(l)
 	}
-	m, err := v.lookUp(few[:len(v.names)])
+	m, err := v.lookUp(buf[:len(v.names)])
 	if a != nil {
 		giveBack(a)
 	}
 	return m, err
 }
 
-// fits reports whether l has a value for all open labels, and no name that is none of v's.
-func (v *Vec[M]) fits(l Labels) bool {
-	given := 0
+// accepts reports whether l has a value for all open labels, and no name that is none of v's.
+func (v *Vec[M]) accepts(l Labels) bool {
+	found := 0
 	for i, name := range v.names {
 		if _, ok := l[name]; ok {
-			given++
+			found++
 		} else if !v.fixed[v.order[i]].set {
 			return false
 		}
 	}
-	return given == len(l)
-}
-
-// complete returns the values of all labels in the family's order: clones of those in l, normalised,
-// and for the others the fixed ones. Whatever takes label sets by name is to use it, so that all mean
-// the same series.
-func (v *Vec[M]) complete(l Labels) []string {
-	full := v.start()
-	for i, name := range v.names {
-		if value, ok := l[name]; ok {
-			full[v.order[i]] = v.normalizeClone(v.order[i], value)
-		}
-	}
-	return full
+	return found == len(l)
 }
 
 // lookUp finds or makes the series for values in the family's order, which are normalised. It clones

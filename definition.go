@@ -132,22 +132,22 @@ func describeSketch(s *backend.Sketch) string {
 
 // constantLabels returns the registry's constant labels together with those of a metric, which has
 // its labels, too.
-func (r *Registry) constantLabels(name string, own Labels, labels []string) (Labels, error) {
-	if len(own) == 0 {
+func (r *Registry) constantLabels(name string, metricLabels Labels, labels []string) (Labels, error) {
+	if len(metricLabels) == 0 {
 		return r.opts.Labels, nil
 	}
-	all := make(Labels, len(r.opts.Labels)+len(own))
+	all := make(Labels, len(r.opts.Labels)+len(metricLabels))
 	maps.Copy(all, r.opts.Labels)
-	for _, l := range sortedKeys(own) {
+	for _, l := range sortedKeys(metricLabels) {
 		switch v, taken := r.opts.Labels[l]; {
 		case taken:
 			return nil, fmt.Errorf("%w: %s: Labels: %q is a constant label of the registry already, with the value %q", ErrInvalid, name, l, v)
 		case slices.Contains(labels, l):
 			return nil, fmt.Errorf("%w: %s: Labels: %q is one of its labels %q, and cannot be a constant one, too", ErrInvalid, name, l, labels)
-		case !utf8.ValidString(own[l]):
-			return nil, fmt.Errorf("%w: %s: Labels: value %q of label %q is not UTF-8", ErrInvalid, name, own[l], l)
+		case !utf8.ValidString(metricLabels[l]):
+			return nil, fmt.Errorf("%w: %s: Labels: value %q of label %q is not UTF-8", ErrInvalid, name, metricLabels[l], l)
 		}
-		all[l] = own[l]
+		all[l] = metricLabels[l]
 	}
 	return all, nil
 }

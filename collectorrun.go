@@ -43,23 +43,23 @@ type run struct {
 
 // ask returns what a run makes, and gives up on it when ctx ends. The sink is shared.
 func (c *collector) ask(ctx context.Context, r *Registry) (*Sink, error) {
-	mine, err := c.join(ctx, r)
+	joined, err := c.join(ctx, r)
 	if err != nil {
 		return nil, err
 	}
 	select {
-	case <-mine.done:
-		return mine.sink, mine.err
+	case <-joined.done:
+		return joined.sink, joined.err
 	case <-ctx.Done():
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	mine.waiting--
-	if mine.cancel == nil {
+	joined.waiting--
+	if joined.cancel == nil {
 		return nil, fmt.Errorf("it is still at work on an earlier scrape: %w", ctx.Err())
 	}
-	if mine.waiting == 0 {
-		mine.cancel() // nobody is left to see what it makes
+	if joined.waiting == 0 {
+		joined.cancel() // nobody is left to see what it makes
 	}
 	return nil, fmt.Errorf("it has not answered in time: %w", ctx.Err())
 }
@@ -70,45 +70,45 @@ func (c *collector) join(ctx context.Context, r *Registry) (*run, error) {
 	if c.current != nil && c.current.waiting == 0 {
 		return nil, errors.New("it is still at work on an earlier scrape, which has given it up")
 	}
-	mine := c.next
-	if mine == nil {
-		mine = &run{sink: &Sink{reg: r, instance: c.instance, own: c.own}, done: make(chan struct{})}
+	joined := c.next
+	if joined == nil {
+		joined = &run{sink: &Sink{reg: r, perProcess: c.instance, library: c.own}, done: make(chan struct{})}
 	}
-	mine.waiting++
-	if d, ok := ctx.Deadline(); ok && d.After(mine.deadline) {
-		mine.deadline = d
+	joined.waiting++
+	if d, ok := ctx.Deadline(); ok && d.After(joined.deadline) {
+		joined.deadline = d
 	}
 	if c.current != nil {
-		c.next = mine
+		c.next = joined
 	} else {
-		c.begin(context.WithoutCancel(ctx), mine)
+		c.begin(context.WithoutCancel(ctx), joined)
 	}
-	return mine, nil
+	return joined, nil
 }
 
 // begin begins a run. c.mu is held.
-func (c *collector) begin(ctx context.Context, mine *run) {
-	c.current = mine
+func (c *collector) begin(ctx context.Context, joined *run) {
+	c.current = joined
 	var limited context.Context
-	limited, mine.cancel = context.WithDeadline(ctx, mine.deadline)
+	limited, joined.cancel = context.WithDeadline(ctx, joined.deadline)
 	go func() {
 		err := errors.New("it has ended its goroutine")
 		defer func() {
 			if p := recover(); p != nil {
 				err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
 			}
-			mine.cancel()
+			joined.cancel()
 			c.mu.Lock()
 			defer c.mu.Unlock()
-			mine.err = err
-			close(mine.done)
+			joined.err = err
+			close(joined.done)
 			next := c.next
 			c.current, c.next = nil, nil
 			if next != nil && next.waiting > 0 {
 				c.begin(ctx, next)
 			}
 		}()
-		err = c.run(limited, mine.sink)
+		err = c.run(limited, joined.sink)
 	}()
 }
 
