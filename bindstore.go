@@ -10,23 +10,23 @@ import (
 	"github.com/gotheus/gotheus/store"
 )
 
-// ErrScheme is wrapped by the error of Bind if the program has no driver for the URL's scheme: it
-// does not import the package that registers one.
+// ErrScheme is wrapped by the error of Bind if no driver is registered for the URL's scheme,
+// because the program does not import the package that registers one.
 var ErrScheme = open.ErrScheme
 
 // Backend is what BindBackend takes. It is for packages of this module: its methods are not covered
-// by the compatibility promise of version 1.0. For a place of your own to keep metrics in,
-// implement store.Store.
+// by the compatibility promise of version 1.0. To keep metrics in a place of your own, implement
+// [store.Store].
 type Backend = backend.Backend
 
-// BindStore is Bind for stores at hand, which r then owns: they are closed by Close. It does not
-// wait for the stores: while they cannot be reached, counting goes on. If c.Options name no logger,
-// r's is used.
+// BindStore is like Bind for stores that the caller has made. From then on r owns them, and Close
+// closes them. It does not wait for the stores; while they are unreachable, counting goes on. If
+// c.Options has no logger, r's is used.
 //
-// On error, nothing has happened, and the stores are still the caller's. The error wraps ErrInvalid
-// if c is nil, has no shards, or one that is nil, or options that make no sense; it wraps ErrBound
-// if r is bound already, and is that of ctx if this ends while scrapes, or another Bind or Close,
-// are in progress.
+// On error, nothing has changed, and the stores still belong to the caller. The error wraps
+// ErrInvalid if c is nil, has no shards or a nil one, or has invalid options; it wraps ErrBound if
+// r is bound already, and ctx.Err() if ctx ends while scrapes or another Bind or Close are in
+// progress.
 func (r *Registry) BindStore(ctx context.Context, c *store.Config) error {
 	if err := c.Check(); err != nil {
 		return fmt.Errorf("%w: BindStore: %w", ErrInvalid, err)

@@ -99,7 +99,7 @@ func ExampleTryNewVec() {
 	gotheus.TryNewVec[gotheus.Counter](r, "hits_total", "Hits.", nil, "page")
 	_, err := gotheus.TryNewVec[gotheus.Counter](r, "hits_total", "Hits.", nil, "path")
 	fmt.Println(errors.Is(err, gotheus.ErrConflict), err)
-	// Output: true gotheus: conflicting definition: hits_total: it has labels ["page"] already, not ["path"]: give the same, or choose another name
+	// Output: true gotheus: conflicting definition: hits_total: it already has labels ["page"], not ["path"]: use the same, or choose another name
 }
 
 func ExampleVec_With() {

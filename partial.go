@@ -8,19 +8,20 @@ import (
 	"unicode/utf8"
 )
 
-// fixedValue is the value of a label that With does not take; normalised.
+// fixedValue is the normalised value of a label that is not open.
 type fixedValue struct {
 	value   string
 	set     bool
-	partial bool // by Partial, not by Defaults
+	partial bool // it comes from Partial, not from Defaults
 }
 
-// check returns an error that wraps ErrInvalid if c does not fit an instrument with these labels.
+// check returns an error that wraps ErrInvalid if c's defaults or normalisers do not fit these
+// labels.
 func (c common) check(name string, labels []string) error {
 	for _, l := range sortedKeys(c.defaults) {
 		switch {
 		case !slices.Contains(labels, l):
-			return fmt.Errorf("%w: %s: Defaults: it has no label %q, only %q", ErrInvalid, name, l, labels)
+			return fmt.Errorf("%w: %s: Defaults: %q is not one of its labels %q", ErrInvalid, name, l, labels)
 		case !utf8.ValidString(c.defaults[l]):
 			return fmt.Errorf("%w: %s: Defaults: value %q of label %q is not UTF-8", ErrInvalid, name, c.defaults[l], l)
 		}
@@ -28,21 +29,21 @@ func (c common) check(name string, labels []string) error {
 	for _, l := range sortedKeys(c.normalize) {
 		switch {
 		case !slices.Contains(labels, l):
-			return fmt.Errorf("%w: %s: Normalize: it has no label %q, only %q", ErrInvalid, name, l, labels)
+			return fmt.Errorf("%w: %s: Normalize: %q is not one of its labels %q", ErrInvalid, name, l, labels)
 		case c.normalize[l] == nil:
-			return fmt.Errorf("%w: %s: Normalize: the function of label %q is nil", ErrInvalid, name, l)
+			return fmt.Errorf("%w: %s: Normalize: the function for label %q is nil", ErrInvalid, name, l)
 		}
 	}
 	return nil
 }
 
-// Partial returns a Vec of the same family in which the labels of l have these values, so that With
-// no longer takes them. It can be applied again, to any depth: a value given later takes the place
-// of an earlier one or of a default. It is cheap and makes no series. It panics with an error that
-// wraps ErrLabels for a name that is no label or a value that is not UTF-8; see TryPartial.
+// Partial returns a Vec of the same family with the values in l filled in, so that With no longer
+// takes them. It can be applied repeatedly: a later value replaces an earlier one or a default. It
+// is cheap and creates no series. It panics with an error that wraps ErrLabels if a name is not a
+// label of v or a value is not UTF-8; see TryPartial.
 func (v *Vec[M]) Partial(l Labels) *Vec[M] { return Must(v.TryPartial(l)) }
 
-// TryPartial is Partial with an error in place of the panic.
+// TryPartial is like Partial, but returns the error instead of panicking.
 func (v *Vec[M]) TryPartial(l Labels) (*Vec[M], error) {
 	p := *v
 	p.fixed = slices.Clone(v.fixed)
@@ -53,7 +54,7 @@ func (v *Vec[M]) TryPartial(l Labels) (*Vec[M], error) {
 	return &p, nil
 }
 
-// fix sets the values of labels that With is not to take.
+// fix fills in the values of labels, so that With no longer takes them.
 func (v *Vec[M]) fix(l Labels, partial bool) error {
 	if wrong := v.unknown(l); wrong != nil {
 		return v.wrong(wrong)
@@ -71,7 +72,8 @@ func (v *Vec[M]) fix(l Labels, partial bool) error {
 	return nil
 }
 
-// fixedValues returns values for all labels, with the fixed ones filled in.
+// fixedValues returns a new slice with the fixed values, in the family's order; the others are
+// empty.
 func (v *Vec[M]) fixedValues() []string {
 	full := make([]string, len(v.fixed))
 	for i := range v.fixed {
@@ -80,9 +82,9 @@ func (v *Vec[M]) fixedValues() []string {
 	return full
 }
 
-// complete returns the values of all labels in the family's order: clones of those in l, normalised,
-// and for the others the fixed ones. Whatever takes label sets by name is to use it, so that all mean
-// the same series.
+// complete returns the values of all labels in the family's order: normalised clones of those in l,
+// and the fixed values of the others. Everything that takes label sets by name uses it, so that the
+// same set always means the same series.
 func (v *Vec[M]) complete(l Labels) []string {
 	full := v.fixedValues()
 	for i, name := range v.names {
@@ -93,9 +95,10 @@ func (v *Vec[M]) complete(l Labels) []string {
 	return full
 }
 
-// Declare makes the series of these label sets, which are given as for WithLabels, so that they are
-// shown at zero before anything happened. They do not count for MaxSeries. It returns v, and panics
-// as WithLabels does, having made none; see TryDeclare.
+// Declare creates the series for these label sets, given as for WithLabels, so that they are
+// exposed at zero before anything happens. They do not count towards MaxSeries, and a time to live
+// does not remove them. It returns v. It panics as WithLabels does, before it has created any; see
+// TryDeclare.
 func (v *Vec[M]) Declare(sets ...Labels) *Vec[M] {
 	if err := v.TryDeclare(sets...); err != nil {
 		panic(err)
@@ -103,7 +106,7 @@ func (v *Vec[M]) Declare(sets ...Labels) *Vec[M] {
 	return v
 }
 
-// TryDeclare is Declare with an error in place of the panic.
+// TryDeclare is like Declare, but returns the error instead of panicking.
 func (v *Vec[M]) TryDeclare(sets ...Labels) error {
 	all := make([][]string, len(sets))
 	for i, l := range sets {
@@ -119,8 +122,8 @@ func (v *Vec[M]) TryDeclare(sets ...Labels) error {
 	return nil
 }
 
-// OneOf returns a function for CounterOptions.Normalize that leaves values as they are and turns every other
-// one into "other". It does not allocate. It keeps clones of values.
+// OneOf returns a function for CounterOptions.Normalize that keeps the given values and turns all
+// others into "other". The function does not allocate.
 func OneOf(values ...string) func(string) string {
 	values = cloneAll(values)
 	if len(values) <= 8 {
@@ -147,7 +150,7 @@ func OneOf(values ...string) func(string) string {
 
 const otherValue = "other"
 
-// normalize returns what the label's normaliser makes of value.
+// normalize applies the label's normaliser, if it has one.
 func (v *Vec[M]) normalize(a *arena, at int, value string) string {
 	if v.normal == nil || v.normal[at] == nil {
 		return value
@@ -155,7 +158,7 @@ func (v *Vec[M]) normalize(a *arena, at int, value string) string {
 	return v.normal[at](a.clone(value))
 }
 
-// normalizeClone is normalize where it does not matter that the value is cloned.
+// normalizeClone is normalize off the hot path: it always clones the value.
 func (v *Vec[M]) normalizeClone(at int, value string) string {
 	clone := strings.Clone(value)
 	if v.normal == nil || v.normal[at] == nil {
@@ -164,9 +167,10 @@ func (v *Vec[M]) normalizeClone(at int, value string) string {
 	return v.normal[at](clone)
 }
 
-// arena clones strings for functions that might keep them. Otherwise the compiler had to assume that
-// whatever is passed to With may be kept, and callers that make a string from bytes had to allocate it
-// even where there is no normaliser. Space is allocated for many strings at once and not used again.
+// arena clones strings for functions that might keep them. Without the clone, escape analysis would
+// assume that arguments of With are kept, and callers that convert bytes to a string would have to
+// allocate it, even without a normaliser. The arena allocates room for many strings at once and
+// never reuses it.
 type arena struct{ b *strings.Builder }
 
 const arenaSize = 8 << 10

@@ -112,9 +112,9 @@ func TestTypedInvalid(t *testing.T) {
 		"field A of struct { A string \"label:\\\"__x\\\"\" }: invalid family: v: label \"__x\": names that begin with __ are reserved: give it another name by a tag, as in `label:\"name\"`": try(gotheus.TryNewVecOf[struct {
 			A string `label:"__x"`
 		}, gotheus.Counter](r, "v", "V.", nil)),
-		`label "le" is reserved in a histogram`:                                     try(gotheus.TryNewVecOf[struct{ LE string }, gotheus.Histogram](r, "v", "V.", nil)),
-		`Defaults: label "i" is field I of type int: only strings without a method`: try(gotheus.TryNewVecOf[struct{ I int }, gotheus.Counter](r, "v", "V.", &gotheus.CounterOptions{Defaults: gotheus.Labels{"i": "1"}})),
-		`Defaults: label "m" is field M of type gotheus_test.method`:                try(gotheus.TryNewVecOf[struct{ M method }, gotheus.Counter](r, "v", "V.", &gotheus.CounterOptions{Defaults: gotheus.Labels{"m": "1"}})),
+		`label "le" is reserved in a histogram`:                                      try(gotheus.TryNewVecOf[struct{ LE string }, gotheus.Histogram](r, "v", "V.", nil)),
+		`Defaults: label "i" is field I of type int: only a string without a method`: try(gotheus.TryNewVecOf[struct{ I int }, gotheus.Counter](r, "v", "V.", &gotheus.CounterOptions{Defaults: gotheus.Labels{"i": "1"}})),
+		`Defaults: label "m" is field M of type gotheus_test.method`:                 try(gotheus.TryNewVecOf[struct{ M method }, gotheus.Counter](r, "v", "V.", &gotheus.CounterOptions{Defaults: gotheus.Labels{"m": "1"}})),
 		`help is missing`: try(gotheus.TryNewVecOf[struct{ A string }, gotheus.Counter](r, "v", "", nil)),
 	} {
 		isErr(t, err, gotheus.ErrInvalid, want, "v")

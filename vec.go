@@ -12,33 +12,33 @@ import (
 	"github.com/gotheus/gotheus/internal/series"
 )
 
-// ErrLabels is wrapped by errors about a look-up's labels: their number, a name, a value that is not
-// UTF-8.
+// ErrLabels is wrapped by errors about the labels of a look-up: a wrong number of values, an
+// unknown name, a value that is not UTF-8.
 var ErrLabels = errors.New("gotheus: wrong labels")
 
-// Vec is a family with labels. It cannot be updated itself: With gives the instrument for a set of
-// label values. A look-up of a set that was seen before takes no lock and allocates nothing; the
-// instrument it returns can also be kept. A set exists, at zero, from its first look-up on, or from the
-// moment it is declared. All methods may be called concurrently. Strings passed in are not kept.
+// Vec is a family with labels. It is not updated itself: With returns the instrument for a set of
+// label values. Looking up a set that was seen before takes no lock and allocates nothing; the
+// instrument can also be kept. A series exists, at zero, from its first look-up on, or from when it
+// is declared. All methods may be called concurrently, and none keeps the strings it is given.
 //
-// A label is open if look-ups have to give its value. It is not if it has a default (CounterOptions.Defaults)
-// or a value from Partial; WithLabels can still set it. Values pass the label's normaliser
-// (CounterOptions.Normalize) before anything else happens to them. However a set of values was arrived at, it
-// is the same series.
+// A label is open if look-ups have to give its value. A label with a default
+// (CounterOptions.Defaults) or a value from Partial is not open, but WithLabels can still set it.
+// Values go through the label's normaliser (CounterOptions.Normalize) first. Equal sets of values
+// are the same series, however they came about.
 //
-// A family has at most CounterOptions.MaxSeries series from look-ups. After that, a look-up of a set that was
-// not seen before returns the overflow series: all its labels have the value OverflowValue. It costs
-// about as much as any other look-up, and is counted in gotheus_overflowed_lookups_total.
+// Look-ups create at most CounterOptions.MaxSeries series in a family. After that, looking up a new
+// set returns the overflow series, whose labels all have the value OverflowValue. That costs about
+// as much as any other look-up, and is counted in gotheus_overflowed_lookups_total.
 type Vec[M Instrument] struct {
 	fam   *series.Family
 	table *series.Table[M]
-	names []string // all, in the order in which they were declared
-	order []int    // places of names in the family's order
+	names []string // of all labels, in the order of their declaration
+	order []int    // the position of each name in the family's order
 
-	fast   int                   // how many values With takes if nothing has to be done to them; or -1
-	open   []int                 // places in the family's order of the values that With takes
-	fixed  []fixedValue          // values of the others, in the family's order
-	normal []func(string) string // in the family's order; nil if there is none
+	fast   int                   // number of values, if With can use them unchanged; or -1
+	open   []int                 // positions in the family's order of With's values
+	fixed  []fixedValue          // values of the other labels, in the family's order
+	normal []func(string) string // normalisers, in the family's order; nil if there are none
 }
 
 func newVec[M Instrument](f *series.Family, c common, names []string) (*Vec[M], error) {
@@ -60,7 +60,7 @@ func newVec[M Instrument](f *series.Family, c common, names []string) (*Vec[M], 
 	return v, nil
 }
 
-// position returns the place of a label in the family's order, or -1.
+// position returns the index of a label in the family's order, or -1.
 func (v *Vec[M]) position(name string) int {
 	if i := slices.Index(v.names, name); i >= 0 {
 		return v.order[i]
@@ -68,7 +68,7 @@ func (v *Vec[M]) position(name string) int {
 	return -1
 }
 
-// planLookups derives the fields that depend on which labels are fixed.
+// planLookups sets the fields that depend on which labels are fixed.
 func (v *Vec[M]) planLookups() {
 	v.fast, v.open = len(v.names), nil
 	for i, at := range v.order {
@@ -81,9 +81,9 @@ func (v *Vec[M]) planLookups() {
 	}
 }
 
-// With returns the instrument for one value for each open label, in the order in which the labels were
-// declared. It panics with an error that wraps ErrLabels if their number differs or a value is not
-// UTF-8; see TryWith.
+// With returns the instrument for these label values: one for each open label, in the order in
+// which the labels were declared. It panics with an error that wraps ErrLabels if their number is
+// wrong or one of them is not UTF-8; see TryWith.
 func (v *Vec[M]) With(values ...string) *M {
 	if len(values) == v.fast {
 		var e *lookup.Entry[M]
@@ -99,7 +99,7 @@ func (v *Vec[M]) With(values ...string) *M {
 	return Must(v.with(values))
 }
 
-// TryWith is With with an error in place of the panic.
+// TryWith is like With, but returns the error instead of panicking.
 func (v *Vec[M]) TryWith(values ...string) (*M, error) {
 	if len(values) == v.fast {
 		if e := v.table.Find(values); e != nil {
@@ -109,7 +109,7 @@ func (v *Vec[M]) TryWith(values ...string) (*M, error) {
 	return v.with(values)
 }
 
-// with is TryWith without the short cut.
+// with is TryWith without the fast path.
 func (v *Vec[M]) with(values []string) (*M, error) {
 	if len(values) != len(v.open) {
 		return nil, v.wrongNumber(values)
@@ -140,8 +140,8 @@ func (v *Vec[M]) with(values []string) (*M, error) {
 	return m, err
 }
 
-// stackLabels is the number of labels up to which look-ups that are not of the simplest kind do not allocate.
-// The compiler sees that an array does not keep what is passed to With; a slice it believes to do so.
+// stackLabels is the number of labels up to which look-ups off the fast path do not allocate. They
+// use an array because escape analysis would have a slice keep the arguments of With.
 const stackLabels = 8
 
 func (v *Vec[M]) withMany(values []string) (*M, error) {
@@ -152,12 +152,12 @@ func (v *Vec[M]) withMany(values []string) (*M, error) {
 	return v.lookUp(full)
 }
 
-// WithLabels returns the instrument for label values given by name, of labels that are not open, too. It
-// panics with an error that wraps ErrLabels if an open label is missing, for a name that is no label, or if
-// a value is not UTF-8; see TryWithLabels.
+// WithLabels returns the instrument for label values given by name, which may include labels that
+// are not open. It panics with an error that wraps ErrLabels if an open label is missing, a name is
+// not a label of v, or a value is not UTF-8; see TryWithLabels.
 func (v *Vec[M]) WithLabels(l Labels) *M { return Must(v.TryWithLabels(l)) }
 
-// TryWithLabels is WithLabels with an error in place of the panic.
+// TryWithLabels is like WithLabels, but returns the error instead of panicking.
 func (v *Vec[M]) TryWithLabels(l Labels) (*M, error) {
 	if len(v.names) > stackLabels {
 		if !v.accepts(l) {
@@ -192,7 +192,7 @@ func (v *Vec[M]) TryWithLabels(l Labels) (*M, error) {
 	return m, err
 }
 
-// accepts reports whether l has a value for all open labels, and no name that is none of v's.
+// accepts reports whether l has a value for every open label, and only names of v's labels.
 func (v *Vec[M]) accepts(l Labels) bool {
 	found := 0
 	for i, name := range v.names {
@@ -205,8 +205,8 @@ func (v *Vec[M]) accepts(l Labels) bool {
 	return found == len(l)
 }
 
-// lookUp finds or makes the series for values in the family's order, which are normalised. It clones
-// what it keeps and what it reports, so that callers' arguments can stay on their stacks.
+// lookUp finds or creates the series for normalised values in the family's order. It clones what it
+// keeps or puts into errors, so that the arguments can stay on the caller's stack.
 func (v *Vec[M]) lookUp(values []string) (*M, error) {
 	mark := v.table.Mark()
 	if e := v.table.Find(values); e != nil {
@@ -230,7 +230,7 @@ func (v *Vec[M]) checkValues(values []string) error {
 func (v *Vec[M]) wrongNumber(values []string) error {
 	var which string
 	if len(v.open) < len(v.names) {
-		which = fmt.Sprintf(", values are to be given for %q", v.openNames())
+		which = fmt.Sprintf(", of which With takes %q", v.openNames())
 	}
 	return fmt.Errorf("%w: %s has labels %q%s: %d values given %q", ErrLabels, v.fam.Def.Name, v.names, which, len(values), cloneAll(values))
 }

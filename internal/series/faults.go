@@ -93,7 +93,7 @@ func (h *Home) newTallies(k fault) *tallies {
 	}
 	def.Labels, _ = backend.SortLabels(append(labels, open...))
 	f := &Family{Home: h, Def: def, Constant: h.Labels, Open: open, IsVec: len(open) > 0, Source: "the library"}
-	f.Differs = func(*Family) string { return "the library gives its values already" }
+	f.Differs = func(*Family) string { return "its values already come from the library" }
 	f.max.Store(-1)
 	f.Prepare()
 	t := &tallies{family: f, byMetric: make(map[string]*tally)}
