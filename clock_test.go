@@ -69,7 +69,7 @@ func TestStartThatCannotBeRight(t *testing.T) {
 			pageHas(t, r, "c_total 0", "g 0", "h_sum 0", "h_count 1", "s_sum 0", "s_count 1",
 				`gotheus_rejected_updates_total{metric="c_total"} 1`, `gotheus_rejected_updates_total{metric="g"} 1`,
 				`gotheus_rejected_updates_total{metric="h"} 1`, `gotheus_rejected_updates_total{metric="s"} 1`)
-			for _, part := range []string{"a time was taken for 0", "metric=h", "operation=Histogram.ObserveSince", start.Format("2006-01-02")} {
+			for _, part := range []string{"a time was taken as 0", "metric=h", "operation=Histogram.ObserveSince", start.Format("2006-01-02")} {
 				if !strings.Contains(log.String(), part) {
 					t.Errorf("the log lacks %q: %s", part, log)
 				}

@@ -53,7 +53,7 @@ func TestFileLimit(t *testing.T) {
 	if total != series+20 {
 		t.Errorf("%d early updates, want %d", total, series+20)
 	}
-	if !strings.Contains(log.String(), "the backend has no room for further series") || !strings.Contains(log.String(), "metric=late_total") {
+	if !strings.Contains(log.String(), "the backend has reached its limit of series") || !strings.Contains(log.String(), "metric=late_total") {
 		t.Errorf("log: %s", log)
 	}
 	other, _ := newRegistry(t, nil) // another process sees the same

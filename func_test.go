@@ -61,7 +61,7 @@ func TestFuncDefinitions(t *testing.T) {
 	r.NewGaugeFunc("taken", "T.", nil, f)
 	r.NewCounter("code_total", "C.", nil)
 	for want, err := range map[string]error{
-		"another function gives its value": second(gotheus.TryNewFunc[gotheus.Gauge](r, "taken", "T.", nil, f)),
+		"its value already comes from another function": second(gotheus.TryNewFunc[gotheus.Gauge](r, "taken", "T.", nil, f)),
 		"its values already come from a function, not from code": second(gotheus.TryNew[gotheus.Gauge](r, "taken", "T.",
 			&gotheus.GaugeOptions{Mode: gotheus.ModePerProcess})),
 		"its values already come from code, not from a function": second(gotheus.TryNewFunc[gotheus.Counter](r, "code_total", "C.", nil, f)),

@@ -8,10 +8,10 @@ import (
 	"github.com/gotheus/gotheus/internal/word"
 )
 
-// Carrying over what words hold that a series leaves, kind by kind. What cannot be carried because the
-// series is being deleted at that moment belongs to the life that ends.
+// Carrying over the contents of the words that a series leaves, for each kind. If the series is
+// deleted at that moment, what can no longer be carried over counts as deleted.
 
-// CarryCounter carries a counter.
+// CarryCounter seals the words of a counter and adds their contents to others.
 func (f *Family) CarryCounter(to, from backend.Words) {
 	for to, from := range f.eachStripe(to, from) {
 		n, w := word.SealInt(&from[backend.CounterInt]), &to[backend.CounterInt]
@@ -33,8 +33,8 @@ func (f *Family) CarryCounter(to, from backend.Words) {
 	f.carryStart(to, from)
 }
 
-// CarryHistogram carries the buckets at bounds, and the sum, of a histogram. limit is what a bucket
-// holds at most.
+// CarryHistogram does so for the classic buckets and the sum of a histogram. limit is the most that
+// a bucket can hold.
 func (f *Family) CarryHistogram(to, from backend.Words, limit uint64) {
 	for to, from := range f.eachStripe(to, from) {
 		if f.Def.Classic() {
@@ -45,23 +45,23 @@ func (f *Family) CarryHistogram(to, from backend.Words, limit uint64) {
 		carryFloat(to, from, backend.HistogramSum)
 	}
 	if f.Def.Native != nil {
-		word.SealInt(f.Def.Many(from)) // what is carried over is counted there again
+		word.SealInt(f.Def.Many(from)) // carryOne counts there again
 	}
 	f.carryStart(to, from)
 }
 
-// CarrySummary carries the count and the sum of a summary.
+// CarrySummary does so for the count and the sum of a summary.
 func (f *Family) CarrySummary(to, from backend.Words) {
 	word.CarryCount(&to[backend.SummaryCount], word.SealInt(&from[backend.SummaryCount]), backend.IntLimit)
 	carryFloat(to, from, backend.SummarySum)
 	f.carryStart(to, from)
 }
 
-// CarryGauge carries a gauge. It reports whether this process has updated it, where that makes a
-// difference.
+// CarryGauge does so for a gauge. It reports whether this process has updated it, where the mode
+// distinguishes that.
 func (f *Family) CarryGauge(to, from backend.Words) (joined bool) {
 	bits := from[backend.GaugeValue].Swap(backend.SealedFloat)
-	if bits == backend.SealedFloat { // it belongs to a life that has ended
+	if bits == backend.SealedFloat { // the series was deleted
 		return false
 	}
 	v, flags := math.Float64frombits(bits), from[backend.GaugeFlags].Load()
@@ -80,15 +80,15 @@ func carryFloat(to, from backend.Words, i int) {
 	}
 }
 
-// carryStart lets new words, unless they have a start, begin when those did that are left behind.
+// carryStart gives the new words the start time of the old ones, unless they have one.
 func (f *Family) carryStart(to, from backend.Words) {
 	if start := word.SealInt(f.Def.Start(from)); start != 0 {
 		f.Def.Start(to).CompareAndSwap(0, start)
 	}
 }
 
-// eachStripe ranges over the stripes of two series of f side by side; without stripes, over the words as
-// one.
+// eachStripe ranges over corresponding stripes of two sets of words. Without stripes, it yields
+// them once.
 func (f *Family) eachStripe(to, from backend.Words) iter.Seq2[backend.Words, backend.Words] {
 	return func(yield func(to, from backend.Words) bool) {
 		each := f.Def.StripeWords()

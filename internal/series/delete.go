@@ -11,10 +11,11 @@ import (
 	"github.com/gotheus/gotheus/internal/index"
 )
 
-// Timeout is what looking at a backend may take where nobody has said how long.
+// Timeout limits how long reading a backend may take where the caller sets no limit.
 const Timeout = 10 * time.Second
 
-// Owns reports whether a series of the family is f's: another program may have other constant labels.
+// Owns reports whether a series of the family has f's constant labels: that of another program may
+// have others.
 func (f *Family) Owns(labels string) bool { return HasLabels(labels, f.Constant) }
 
 // HasLabels reports whether a label text has all of these labels.
@@ -34,9 +35,9 @@ func HasLabels(text string, labels Labels) bool {
 	return found == len(labels)
 }
 
-// Delete deletes series by their label texts, for all processes, and forgets the instruments that this
-// process has of them. A kept one that is used again is listed again. It returns how many there were;
-// an error means that the backend may not have known of all.
+// Delete deletes series by their label texts, for all processes, and forgets this process's
+// instruments for them. An update of a kept instrument brings its series back. Delete returns how
+// many series there were; after an error, some may not have been deleted.
 func (f *Family) Delete(match func(labels string) bool) (int, error) {
 	b := f.Home.Current()
 	n, err := f.deleteFrom(b, match)
@@ -49,7 +50,7 @@ func (f *Family) Delete(match func(labels string) bool) (int, error) {
 	f.mu.Lock()
 	for labels := range f.idle {
 		if match(labels) {
-			delete(f.idle, labels) // a new life begins
+			delete(f.idle, labels) // if the series comes back, its time begins anew
 		}
 	}
 	for m := range f.all() {
@@ -66,8 +67,8 @@ func (f *Family) Delete(match func(labels string) bool) (int, error) {
 	return n, err
 }
 
-// deleteFrom deletes series of a backend. Their further words go first: if they were left over by somebody who is
-// killed in between, they would count in the next life.
+// deleteFrom deletes series from a backend. Their auxiliary series go first: if this process were
+// killed in between, leftover ones would count when the series comes back.
 func (f *Family) deleteFrom(b *Binding, match func(labels string) bool) (int, error) {
 	var err error
 	if !f.Def.Parts() {
@@ -87,7 +88,7 @@ func (f *Family) deleteFrom(b *Binding, match func(labels string) bool) (int, er
 	return n, cmp.Or(more, err)
 }
 
-// drop forgets the instruments of those series that do not exist any more, whoever has deleted them. It
+// drop forgets the instruments of series that no longer exist, whichever process deleted them. It
 // reports whether there were any.
 func (f *Family) drop(which func(*Series) bool) bool {
 	f.mu.Lock()
@@ -108,9 +109,9 @@ func (f *Family) drop(which func(*Series) bool) bool {
 	return true
 }
 
-// dropped reports whether a series does not exist any more. Its instrument, which somebody may have kept, gets
-// sealed words of its own: its next update must come here, even if another instrument has brought the
-// series back, so that it is listed and moves along with the registry.
+// dropped reports whether a series no longer exists. If so, its instrument, which code may have
+// kept, gets private sealed words: its next update must call Escape, even if another instrument has
+// brought the series back meanwhile, so that the instrument is listed and moves with the registry.
 func (f *Family) dropped(m Instrument) bool {
 	s := m.Series()
 	f.Home.Moves.Lock()
@@ -127,6 +128,6 @@ func (f *Family) dropped(m Instrument) bool {
 // expire deletes the series of f that have been idle for too long.
 func (f *Family) expire(labels map[string]bool) {
 	if _, err := f.Delete(func(l string) bool { return labels[l] }); err != nil {
-		f.Home.Log.Log(slog.LevelWarn, "expire "+f.Def.Name, "series could not be removed after their time to live", "metric", f.Def.Name, "error", err)
+		f.Home.Log.Log(slog.LevelWarn, "expire "+f.Def.Name, "series could not be deleted after their time to live", "metric", f.Def.Name, "error", err)
 	}
 }

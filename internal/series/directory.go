@@ -10,18 +10,18 @@ import (
 	"github.com/gotheus/gotheus/internal/names"
 )
 
-// ErrConflict is wrapped by errors about a family that clashes with one that is there.
+// ErrConflict is wrapped by errors about a definition that clashes with an existing family.
 var ErrConflict = errors.New("gotheus: conflicting definition")
 
 // directory has the families of a registry.
 type directory struct {
 	mu     sync.Mutex
 	byName map[string]*Family // by full name
-	taken  map[string]*Family // by every name that a family takes up on a page
-	hidden map[string]*Family // by schema: those that are not shown
+	taken  map[string]*Family // by each name that a family takes up on a page
+	hidden map[string]*Family // by schema
 }
 
-// Families returns all families, also those that are hidden.
+// Families returns all families, including hidden ones.
 func (h *Home) Families() []*Family {
 	d := &h.directory
 	d.mu.Lock()
@@ -36,8 +36,8 @@ func (h *Home) Families() []*Family {
 	return list
 }
 
-// Enter takes a family into the directory and returns it, or the one that is there if they are
-// identical. The error wraps ErrConflict.
+// Enter adds a family to the directory and returns it, or the existing one if they do not differ.
+// The error wraps ErrConflict.
 func (h *Home) Enter(f *Family) (*Family, error) {
 	f, isNew, err := h.directory.enter(f)
 	if err == nil && isNew {
@@ -57,7 +57,7 @@ func (d *directory) enter(f *Family) (_ *Family, isNew bool, err error) {
 			what = f.Differs(old)
 		}
 		if what == "" && f.Called && old.Called {
-			what = "another function gives its value: remove that one first, or choose another name"
+			what = "its value already comes from another function: remove that one first, or choose another name"
 		}
 		if what != "" {
 			return nil, false, fmt.Errorf("%w: %s: %s", ErrConflict, def.Name, what)
@@ -68,7 +68,7 @@ func (d *directory) enter(f *Family) (_ *Family, isNew bool, err error) {
 	schema := def.Schema()
 	if old := d.hidden[schema]; old != nil && old.IsVec == f.IsVec && old.Source == f.Source && maps.Equal(old.Constant, f.Constant) {
 		if f.GivesTTL && old.TTL != f.TTL {
-			return nil, false, fmt.Errorf("%w: %s: it had a TTL of %v before it was hidden, not %v: give that one, or none", ErrConflict, def.Name, old.TTL, f.TTL)
+			return nil, false, fmt.Errorf("%w: %s: it had a TTL of %v before it was hidden, not %v: use that, or none", ErrConflict, def.Name, old.TTL, f.TTL)
 		}
 		if f.GivesMax {
 			old.SetMax(f.Max())
@@ -95,8 +95,8 @@ func (d *directory) enter(f *Family) (_ *Family, isNew bool, err error) {
 	return f, true, nil
 }
 
-// Hide takes the family of that full name off pages and frees its names. It reports whether there was
-// one.
+// Hide removes the family with that full name from pages and frees its names. It reports whether
+// there was one.
 func (h *Home) Hide(name string) bool {
 	d := &h.directory
 	d.mu.Lock()
@@ -131,7 +131,7 @@ func (h *Home) IsHidden() func(*backend.Family) bool {
 	}
 }
 
-// SetCalled notes whether f's function is being called.
+// SetCalled records whether f's values come from a function at present.
 func (f *Family) SetCalled(called bool) {
 	d := &f.Home.directory
 	d.mu.Lock()

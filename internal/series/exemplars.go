@@ -12,25 +12,25 @@ import (
 	"github.com/gotheus/gotheus/internal/names"
 )
 
-// Exemplars: an example of what was counted, for each bucket of a histogram and for each counter, usually the id
-// of a trace. They are in auxiliary families, whose series are made by the first exemplar, and no plain update
-// knows of them.
+// Exemplars are examples of what was counted, usually trace IDs, for each counter and for each
+// bucket of a histogram. They are kept in auxiliary families, whose series the first exemplar
+// creates. Plain updates do not touch them.
 
-// exemplarSizes are the sizes of slots, in words: of most, and of what does not fit in these. The larger one holds
-// every exemplar there can be: 128 code points of 4 bytes, and as many times the 4 bytes around a label.
+// exemplarSizes are the sizes of slots in words: one for most exemplars, and one for any: 128 code
+// points of 4 bytes, and as many times the 4 bytes of syntax around a label.
 var exemplarSizes = [...]uint32{12, 128}
 
-// exemplarRetry is after how long a backend without room is asked again.
+// exemplarRetry is how long to wait before asking a full backend for room again.
 const exemplarRetry = 10 * time.Second
 
-// exemplars is where a series has its exemplars. It is replaced, never changed.
+// exemplars says where the exemplars of a series are. It is immutable.
 type exemplars struct {
 	start func() uint64
 	slots [len(exemplarSizes)]index.Block
 	retry [len(exemplarSizes)]time.Time
 }
 
-// Exemplify stores an exemplar, or drops it.
+// Exemplify stores an exemplar. If that is not possible, it drops the exemplar and logs why.
 func (s *Series) Exemplify(op string, slot int, v float64, labels Labels) {
 	f := s.Family()
 	if len(labels) == 0 || f.Def.Parts() {
@@ -58,21 +58,21 @@ func (s *Series) Exemplify(op string, slot int, v float64, labels Labels) {
 	}
 }
 
-// makeExemplars asks the backend for slots of a size class. Nil: there is no room.
+// makeExemplars gets slots of a size class from the backend, or returns nil if it has no room.
 func (s *Series) makeExemplars(old *exemplars, class int, now time.Time) *exemplars {
 	if old != nil && now.Before(old.retry[class]) {
 		return nil
 	}
 	f := s.Family()
 	made, err := s.findExemplars(class, now)
-	if err != nil { // when no lock is held: a logger may count its lines
+	if err != nil { // logged without a lock: a logger may count its lines
 		f.Home.Log.Log(slog.LevelWarn, "exemplar room "+f.Def.Name, "exemplars are dropped: the backend has no room for them", "metric", f.Def.Name, "error", err)
 		return nil
 	}
 	return made
 }
 
-// findExemplars is makeExemplars with the error.
+// findExemplars does the work of makeExemplars and returns the error.
 func (s *Series) findExemplars(class int, now time.Time) (*exemplars, error) {
 	f := s.Family()
 	f.mu.Lock()
@@ -135,7 +135,8 @@ func exemplarText(labels Labels) (string, error) {
 	return text, err
 }
 
-// CheckEscaped finds names of an exemplar's labels that cannot be told apart in all formats.
+// CheckEscaped returns an error if the names of an exemplar's labels are not distinct in all
+// formats.
 func CheckEscaped(labels []string) error {
 	if names.Classic(labels) {
 		return nil

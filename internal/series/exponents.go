@@ -12,16 +12,17 @@ import (
 	"github.com/gotheus/gotheus/internal/word"
 )
 
-// Exponential buckets of histograms and summaries: how an update finds its bucket, and where a series goes on when
-// its buckets are full.
+// Exponential buckets of histograms and summaries: how an update finds its bucket, and how a series
+// gets more buckets.
 //
-// The first few buckets are among the words of the series. When they are all in use, the series gets a block
-// of more, in an auxiliary family: larger at first, and then, when there are as many as there may be, of half the
-// resolution, and so on. An instrument counts in the last block that it has needed; those before it stay, and
-// whoever still has them counts there. A reader adds up all of them at the resolution of the coarsest. So
-// nothing moves, nobody waits, and a writer that is killed leaves nothing that is wrong.
+// The first few buckets are among the words of the series. When they are all in use, the series
+// gets another block of buckets, in an auxiliary family: a larger one at first and, once the number
+// of buckets has reached its limit, one of half the resolution, and so on. An instrument counts in
+// the latest block that it has needed. Earlier blocks stay, and instruments that still point to
+// them count there. A reader adds up all blocks at the resolution of the coarsest. So nothing
+// moves, no update waits, and a killed writer leaves nothing inconsistent.
 
-// exponential is where an instrument counts at present.
+// exponential is the block that an instrument counts in. It is immutable.
 type exponential struct {
 	scale  *sparse.Scale
 	zeroTo float64
@@ -36,20 +37,20 @@ type Exponents struct {
 	rest *exponentsRest              // nil: likewise
 }
 
-// exponentsRest is what is not needed for an update.
+// exponentsRest has what updates do not need.
 type exponentsRest struct {
-	blocks []index.Block // that the series goes on in; guarded by the registry's moveMu
-	left   []leftBuckets // to be carried over; guarded by the family's lock
+	blocks []index.Block // of the series besides its words; guarded by Home.Moves
+	left   []leftBuckets // to carry over; guarded by the family's lock
 }
 
-// leftBuckets are the contents of a block in words that the series has left.
+// leftBuckets are the contents of a block that the series has left.
 type leftBuckets struct {
 	list   []sparse.Bucket
 	zeros  uint64
 	coarse uint64
 }
 
-// Add counts v, which is finite, n times.
+// Add adds n observations of v, which is finite.
 func (e *Exponents) Add(m Instrument, v float64, n uint64) {
 	for {
 		x := e.at.Load()
@@ -68,8 +69,8 @@ func (e *Exponents) Add(m Instrument, v float64, n uint64) {
 	}
 }
 
-// find returns the count that v belongs to; nil if there is no room for another bucket. A coarseness other than 0
-// is to be kept after counting.
+// find returns the count of v's bucket, or nil if there is no room for another bucket. After
+// counting, the caller passes a coarse other than 0 to KeepCoarse.
 func (x *exponential) find(v float64) (w *atomic.Uint64, coarse uint64) {
 	if math.Abs(v) <= x.zeroTo {
 		return x.block.Zero(), 0
@@ -81,8 +82,8 @@ func (x *exponential) find(v float64) (w *atomic.Uint64, coarse uint64) {
 	return w, 0
 }
 
-// Quick counts v once, if that needs nothing that is rare. It returns false if v has not been counted:
-// then Add is to be called.
+// Quick adds an observation of v in the common case. If it returns false, nothing was counted, and
+// the caller uses Add.
 func (e *Exponents) Quick(v float64) bool {
 	w := e.at.Load().quick(v)
 	return w != nil && int64(w.Add(1)) >= 0
@@ -91,7 +92,7 @@ func (e *Exponents) Quick(v float64) bool {
 // InUse reports whether there are exponential buckets.
 func (e *Exponents) InUse() bool { return e.at.Load() != nil }
 
-// quick is find for nearly all observations; nil says that it takes find. Nothing is to be kept.
+// quick is find for the common case, in which coarse is 0. Nil means that it takes find.
 func (x *exponential) quick(v float64) *atomic.Uint64 {
 	if math.Abs(v) <= x.zeroTo {
 		return x.block.Zero()
@@ -99,7 +100,7 @@ func (x *exponential) quick(v float64) *atomic.Uint64 {
 	return x.block.Quick(x.scale, v)
 }
 
-// extend lets the instrument go on in the next block, since that of x is full.
+// extend moves the instrument on to the next block, since that of x is full.
 func (e *Exponents) extend(m Instrument, x *exponential) {
 	f := m.Series().Family()
 	f.mu.Lock()
@@ -109,8 +110,8 @@ func (e *Exponents) extend(m Instrument, x *exponential) {
 	}
 }
 
-// next is extend under the family's lock. Where the backend has no room, the block becomes coarser instead,
-// until there is.
+// next is extend with the family's lock held. While the backend has no room, the present block
+// becomes coarser instead.
 func (e *Exponents) next(m Instrument, x *exponential) bool {
 	s := m.Series()
 	f := s.Family()
@@ -130,7 +131,7 @@ func (e *Exponents) next(m Instrument, x *exponential) bool {
 			f.mu.Lock()
 			defer f.mu.Unlock()
 			if e.at.Load() != &stuck {
-				return nil // the series has moved or was deleted
+				return nil // the series has moved or was deleted meanwhile
 			}
 			return e.open(m, &stuck)
 		})
@@ -170,8 +171,8 @@ func (e *Exponents) open(m Instrument, x *exponential) error {
 
 var errLastBlock = errors.New("gotheus: there are no more blocks")
 
-// Move publishes the block among the words of a series, and takes along what is in those it leaves. The registry's
-// moveMu is held.
+// Move publishes the block in the new words of a series, and takes the contents of the blocks it
+// leaves. Home.Moves is held.
 func (e *Exponents) Move(s *Series, to, from backend.Words) {
 	f := s.Family()
 	if f.scale == nil {
@@ -188,7 +189,8 @@ func (e *Exponents) Move(s *Series, to, from backend.Words) {
 	e.at.Store(x)
 	if from != nil {
 		since := uint64(0)
-		if s := f.Def.Sketch; s != nil { // what is older is in no quantile, and would count as observed now
+		// Older observations are in no quantile, and would count as new ones.
+		if s := f.Def.Sketch; s != nil {
 			if now := s.Epoch(f.Home.Now()); now > 0 {
 				since = s.Oldest(now)
 			}
@@ -211,7 +213,7 @@ func (e *Exponents) leave(def *backend.Family, w backend.Words, since uint64) {
 	}
 }
 
-// carry counts what has been left. The family's lock is held.
+// carry counts the contents of the blocks that were left. The family's lock is held.
 func (e *Exponents) carry(m Instrument) {
 	if e.rest == nil {
 		return
@@ -227,10 +229,11 @@ func (e *Exponents) carry(m Instrument) {
 	e.rest.left = nil
 }
 
-// carryOne counts a bucket, or zeros. A series that is deleted meanwhile takes it along.
+// carryOne counts a bucket or, if b is nil, zeros. If the series is deleted meanwhile, they are
+// deleted with it.
 func (e *Exponents) carryOne(m Instrument, coarse uint64, b *sparse.Bucket, n uint64) {
 	f := m.Series().Family()
-	if f.Def.Native != nil { // not to exceed what the count can be
+	if f.Def.Native != nil { // keeps the count within its limit
 		many := f.Def.Many(m.Series().Words())
 		had := min(word.Int(many), backend.IntLimit)
 		n = min(n, backend.IntLimit-had)
@@ -245,7 +248,7 @@ func (e *Exponents) carryOne(m Instrument, coarse uint64, b *sparse.Bucket, n ui
 		x = e.at.Load()
 		w, keep := x.block.Zero(), uint64(0)
 		if b != nil {
-			index := b.Index << b.Shift // the last one of the scale's in it
+			index := b.Index << b.Shift // the last bucket of the scale in it
 			if w = x.block.Find(index, b.Negative); w == nil {
 				if !x.stuck {
 					e.next(m, x)
@@ -262,12 +265,12 @@ func (e *Exponents) carryOne(m Instrument, coarse uint64, b *sparse.Bucket, n ui
 	}
 }
 
-// sketchDoublings is how many times the positive observations of a summary can double before quantiles become less
-// exact: they can span nine orders of magnitude.
+// sketchDoublings is how many doublings the positive observations of a summary can span before
+// quantiles become less exact: nine orders of magnitude.
 const sketchDoublings = 29
 
-// levelsOf returns the auxiliary families in which a series of f goes on when its first buckets are in use. The last
-// one has room for all there can be.
+// levelsOf returns the auxiliary families for the further blocks of f's series. The last one has
+// room for all buckets there can be.
 func levelsOf(f *backend.Family) (levels []*backend.Family) {
 	var blocks []backend.Block
 	coarsest := sparse.CoarsestShift(max(f.PerDoubling(), 1))
@@ -276,7 +279,7 @@ func levelsOf(f *backend.Family) (levels []*backend.Family) {
 			blocks = append(blocks, b)
 		}
 	}
-	const all = 512 // at the coarsest shift there are not more
+	const all = 512 // there are no more at the coarsest shift
 	switch {
 	case f.Native != nil:
 		shift, size := f.Shift(), backend.FirstBlock

@@ -14,8 +14,8 @@ import (
 	"github.com/gotheus/gotheus/internal/sparse"
 )
 
-// Family is a family of a registry with its series in this process. The exported fields never change
-// once it is entered into its home, but for what is said about Max and Called.
+// Family is a family of a registry with its series in this process. The exported fields never
+// change once it is in the directory, except Called.
 type Family struct {
 	Home     *Home
 	Def      *backend.Family // with prefix and constant labels
@@ -23,45 +23,46 @@ type Family struct {
 	Open     []string        // labels that look-ups give, ascending
 	IsVec    bool
 	TTL      time.Duration // 0: series stay for ever
-	Source   string        // what gives the values if it is not updates; "": updates
-	Called   bool          // its function is being called; guarded by the directory's lock
+	Source   string        // where values come from; "": updates by code
+	Called   bool          // it has a function; guarded by the directory's lock
 
-	// Differs says in what the definition of f differs from a family with its name that is there; "" if in
-	// nothing. It is called while the directory is locked.
+	// Differs says how the definition of f differs from an existing family of the same name; ""
+	// if it does not. It is called while the directory is locked.
 	Differs            func(old *Family) string
-	GivesTTL, GivesMax bool // the definition gives these, so that they are not just defaults
+	GivesTTL, GivesMax bool // the definition sets these
 
-	Observing any // what the instruments of the family share, of a type that only they know
+	Observing any // shared by the family's instruments, which alone know its type
 
 	table  table
 	text   *lookup.Text
 	scale  *sparse.Scale     // of exponential buckets; nil: there are none
-	levels []*backend.Family // where a series goes on when its first buckets are in use
-	epoch  atomic.Uint64     // of the last snapshots for quantiles
+	levels []*backend.Family // of further blocks of buckets
+	epoch  atomic.Uint64     // of the latest snapshots for quantiles
 	age    atomic.Uint64     // how often series have been deleted
 
-	mu            sync.Mutex            // held while series are made, moved or deleted
-	returned      []Instrument          // deleted series that somebody who had kept them has brought back
-	unplaced      *Placement            // of series that are being made
-	usual         *Placement            // of most others, see share
+	mu            sync.Mutex            // held while series are created, moved or deleted
+	returned      []Instrument          // deleted series that updates brought back
+	unplaced      *Placement            // of series that are being created
+	usual         *Placement            // of most other series, see share
 	idle          map[string]*idleState // of series that may expire
-	pinned        map[string]bool       // label texts of series that stay whatever the TTL
+	pinned        map[string]bool       // label texts of series that do not expire
 	exemplarSlots [len(exemplarSizes)]*backend.Family
-	postponedBy   error // why something was postponed; logged when mu is free
-	refusedBy     error // the limit that left no room for a series; logged when mu is free
+	postponedBy   error // why something was postponed; unlock logs it
+	refusedBy     error // the limit that left no room for a series; unlock logs it
 	Limit
 }
 
 // table has the series of a family.
 type table interface {
-	// each yields all instruments, and reports whether it was not stopped.
+	// each yields all instruments until yield returns false, and returns the last result of
+	// yield.
 	each(yield func(Instrument) bool) bool
-	// prune forgets the series that are no longer listed, and returns how many of these counted for the
-	// family's limit.
+	// prune forgets the series that are no longer listed, and returns how many of these counted
+	// towards the family's limit.
 	prune() (counted int64)
 }
 
-// Prepare derives what follows from the exported fields. It is called once.
+// Prepare derives the other fields from the exported ones. It is called once.
 func (f *Family) Prepare() {
 	f.text = lookup.TextOf(f.Def.Labels, f.Constant)
 	if m := f.Def.PerDoubling(); m > 0 {
@@ -69,20 +70,20 @@ func (f *Family) Prepare() {
 	}
 }
 
-// Age grows when series are deleted.
+// Age increases whenever series are deleted.
 func (f *Family) Age() uint64 { return f.age.Load() }
 
 // LabelText returns the label text of the series with these values, in the family's order.
 func (f *Family) LabelText(values []string) string { return f.text.Write(values) }
 
-// Lock returns the lock that is held while series are made.
+// Lock returns the lock that is held while series are created.
 func (f *Family) Lock() *sync.Mutex { return &f.mu }
 
-// Table returns f's table, which is of the kind that it was made with.
+// Table returns f's table, a *Table or a *Sampled.
 func (f *Family) Table() any { return f.table }
 
-// all ranges over the family's series: those in its table, and those that were deleted and brought back
-// by somebody who had kept them. f.mu is held.
+// all ranges over the family's instruments: those in its table, and kept ones whose series were
+// deleted and brought back. f.mu is held.
 func (f *Family) all() iter.Seq[Instrument] {
 	return func(yield func(Instrument) bool) {
 		if !f.table.each(yield) {
@@ -96,7 +97,7 @@ func (f *Family) all() iter.Seq[Instrument] {
 	}
 }
 
-// Declare makes the family known to the backend, now or as soon as it has room.
+// Declare declares the family to the backend, now or as soon as it has room.
 func (f *Family) Declare() {
 	try := func() error { return f.Home.Current().Declare(f.Def) }
 	if err := try(); err != nil {
@@ -105,8 +106,8 @@ func (f *Family) Declare() {
 	}
 }
 
-// place gives a series words: those that the backend has for it, or private ones for as long as it has
-// none. f.mu is held, and is to be released by unlock.
+// place gives a series words: those of the backend or, until that has room, private ones. f.mu is
+// held; the caller releases it with unlock.
 func (f *Family) place(m Instrument) {
 	h, s := f.Home, m.Series()
 	f.Watch()
@@ -126,7 +127,7 @@ func (f *Family) place(m Instrument) {
 			h.Moves.Unlock()
 			continue // bound or closed meanwhile
 		}
-		if err != nil && !old.waiting { // before anybody can count in it: Flush must know
+		if err != nil && !old.waiting { // before updates can reach it: Flush must know
 			f.postpone(err, func() error { return h.settle(m) })
 			f.postponedBy = err
 		}
@@ -137,9 +138,9 @@ func (f *Family) place(m Instrument) {
 	}
 }
 
-// firstCells is cells for a series that is new. In the registry's own heap, one that has never had words
-// has the row that pages walk in itself, and a counter also has room for the words: one allocation in
-// place of three. f.mu is held.
+// firstCells is cells for a series that may be new. In the registry's own heap, a new series
+// contains the row that pages walk, and a counter also contains its words: one allocation instead
+// of three. f.mu is held.
 func (f *Family) firstCells(b *Binding, m Instrument) (words backend.Words, refused bool, err error) {
 	s := m.Series()
 	if s.Row.Words != nil || !b.Local || f.Def.Parts() {
@@ -153,8 +154,8 @@ func (f *Family) firstCells(b *Binding, m Instrument) (words backend.Words, refu
 	return s.Row.Words, false, nil
 }
 
-// cells returns the words of a series or, if the backend's limit leaves no room for another label set,
-// those of the overflow series. f.mu is held.
+// cells returns the words of a series or, if the backend has reached its configured limit, those of
+// the overflow series. f.mu is held.
 func (f *Family) cells(b *Binding, labels string) (words backend.Words, refused bool, err error) {
 	words, err = b.Cells(f.Def, labels)
 	if f.IsVec && errors.Is(err, backend.ErrLimit) {
@@ -166,8 +167,8 @@ func (f *Family) cells(b *Binding, labels string) (words backend.Words, refused 
 	return words, false, err
 }
 
-// setStart notes when a series began, which is now unless its words say so already: those of a backend
-// that has had it for longer keep its start, through restarts of the program, until it is deleted.
+// setStart sets the start time of a series to now, unless its words have one: an older series in
+// the backend keeps its start time, through restarts of the program, until it is deleted.
 func (f *Family) setStart(w backend.Words) {
 	start := f.Def.Start(w)
 	if start == nil || start.Load() != 0 {
@@ -178,8 +179,8 @@ func (f *Family) setStart(w backend.Words) {
 	}
 }
 
-// unlock releases f.mu after cells or place. They have something to log, and a logger may itself make
-// series of the family.
+// unlock releases f.mu after cells or place, and only then logs what they left to log: a logger may
+// itself create series of the family.
 func (f *Family) unlock() {
 	postponed, refused := f.postponedBy, f.refusedBy
 	f.postponedBy, f.refusedBy = nil, nil
@@ -192,11 +193,11 @@ func (f *Family) unlock() {
 	}
 }
 
-// logRefused counts and logs that a new series counts in the overflow series, since the backend has no
-// room for it by its limit.
+// logRefused counts and logs that a new series counts in the overflow series, because the backend
+// has reached its limit.
 func (f *Family) logRefused(err error) {
 	f.Home.count(overflowedLookups, f)
 	f.Home.Log.Log(slog.LevelWarn, "limit "+f.Def.Name,
-		"the backend has no room for further series; they are counted in one overflow series",
-		"metric", f.Def.Name, "value of its labels", OverflowValue, "error", err)
+		"the backend has reached its limit of series; further ones are counted in one overflow series",
+		"metric", f.Def.Name, "label value", OverflowValue, "error", err)
 }

@@ -10,8 +10,8 @@ import (
 	"github.com/gotheus/gotheus/internal/backend"
 )
 
-// fault is something that the library counts about itself. It does so in words of its own: the
-// constructors and look-ups that a program uses may be what has failed.
+// fault is an error that the library counts. It does not use the constructors and look-ups of
+// programs, since those may be what failed.
 type fault int
 
 const (
@@ -23,14 +23,14 @@ const (
 
 var faultFamilies = [faultKinds]struct {
 	name, help string
-	byMetric   bool // there is a series for each metric
+	byMetric   bool // with a series for each metric
 }{
-	rejectedUpdates:   {"gotheus_rejected_updates_total", "Updates that were ignored, or times taken for 0, because of their value, by metric.", true},
-	overflowedLookups: {"gotheus_overflowed_lookups_total", "Look-ups of label values that got the overflow series, by metric.", true},
-	collectorErrors:   {"gotheus_collector_errors_total", "Collectors, or families of theirs, that were left out of a page because of an error.", false},
+	rejectedUpdates:   {"gotheus_rejected_updates_total", "Updates that were ignored, or times taken as 0, because of an invalid value, by metric.", true},
+	overflowedLookups: {"gotheus_overflowed_lookups_total", "Look-ups of label values that returned the overflow series, by metric.", true},
+	collectorErrors:   {"gotheus_collector_errors_total", "Collectors, or single families of collectors, left out of a page because of an error.", false},
 }
 
-// faults has the families of faults that have happened.
+// faults has the families of the faults that have occurred.
 type faults struct {
 	mu       sync.Mutex
 	families [faultKinds]*tallies
@@ -41,17 +41,17 @@ func (f *Family) Reject(op string, v any, rule string) {
 	f.report("an update was ignored", op, v, rule)
 }
 
-// report counts and logs an update with a value that makes no sense, and what was done.
+// report counts and logs an update with an invalid value; done says what became of it.
 func (f *Family) report(done, op string, v any, rule string) {
 	f.Home.count(rejectedUpdates, f)
 	f.Home.Log.Log(slog.LevelWarn, "reject "+f.Def.Name, done,
 		"metric", f.Def.Name, "operation", op, "value", v, "rule", rule)
 }
 
-// CountCollectorError counts an error of a collector.
+// CountCollectorError counts a collector's error.
 func (h *Home) CountCollectorError() { h.count(collectorErrors, nil) }
 
-// ShowCollectorErrors makes the counter of collectors' errors, so that it is shown at zero.
+// ShowCollectorErrors creates the counter of collectors' errors, so that it is exposed at zero.
 func (h *Home) ShowCollectorErrors() { h.tallyOf(collectorErrors, nil) }
 
 func (h *Home) count(k fault, f *Family) {
@@ -60,7 +60,8 @@ func (h *Home) count(k fault, f *Family) {
 	}
 }
 
-// tallyOf returns the tally of a fault that f, if it is given, has had. Nil: it is not counted.
+// tallyOf returns the tally of a fault, for f unless that is nil. It returns nil if the fault is
+// not counted.
 func (h *Home) tallyOf(k fault, f *Family) *tally {
 	if h.NoFaults || f != nil && f.Def.Name == h.Prefix+faultFamilies[k].name {
 		return nil
@@ -72,7 +73,7 @@ func (h *Home) tallyOf(k fault, f *Family) *tally {
 	all := h.faults.families[k]
 	h.faults.mu.Unlock()
 	if _, err := h.Enter(all.family); err != nil {
-		return nil // constant labels are in the way
+		return nil // it clashes with constant labels
 	}
 	metric := ""
 	if f != nil {
@@ -101,13 +102,13 @@ func (h *Home) newTallies(k fault) *tallies {
 	return t
 }
 
-// tallies is the table of a family of faults.
+// tallies is the table of a family that counts faults.
 type tallies struct {
 	family   *Family
 	byMetric map[string]*tally // guarded by the family's lock
 }
 
-// tally is a counter of faults.
+// tally counts one fault.
 type tally struct {
 	series Series
 	word   atomic.Pointer[atomic.Uint64]

@@ -13,23 +13,23 @@ import (
 	"github.com/gotheus/gotheus/internal/retry"
 )
 
-// Home is what families need of the registry they belong to: the backend in use, the clock, the log,
-// and which other families there are. The zero value is ready and has a heap. Its exported fields are
-// set before it is used, but for those that are ready as they are.
+// Home is what families need from their registry: the backend in use, the clock, the log and the
+// directory of families. The zero value is ready and uses a heap. The fields of the first group are
+// set before it is used.
 type Home struct {
 	Prefix   string                       // of the library's own families
 	Labels   Labels                       // constant labels of the library's own families
 	Clock    func() time.Time             // nil: time.Now
-	Exemplar func(context.Context) Labels // returns the exemplar for what happens in a context; nil: none
-	NoFaults bool                         // leaves out the families that count what went wrong
+	Exemplar func(context.Context) Labels // labels of a context's exemplar
+	NoFaults bool                         // leaves out the families that count faults
 
 	Log       report.Log
-	Moves     sync.Mutex  // held for the instructions in which one series moves, see the package
+	Moves     sync.Mutex  // held for the instant in which a series moves
 	Postponed retry.Queue // families and series that the backend had no room for
 
 	bound     atomic.Pointer[Binding]
-	idle      periodic.Timer // looks for series whose time to live is over
-	windows   periodic.Timer // moves the windows of quantiles
+	idle      periodic.Timer // deletes series whose time to live is over
+	windows   periodic.Timer // advances the windows of quantiles
 	directory directory
 	faults    faults
 }
@@ -40,8 +40,8 @@ type Labels = map[string]string
 // Binding is a backend while a registry uses it.
 type Binding struct {
 	backend.Backend
-	Local  bool // the registry's own heap: nobody else sees these words
-	Number int  // tells live processes apart
+	Local  bool // the registry's own heap, which no other process sees
+	Number int  // distinguishes live processes
 }
 
 // Bound returns b as a binding.
@@ -73,7 +73,7 @@ func (h *Home) Now() time.Time {
 	return time.Now()
 }
 
-// since returns the seconds that have passed since start.
+// since returns the seconds elapsed since start.
 func (h *Home) since(start time.Time) float64 {
 	if h.Clock != nil {
 		return h.Clock().Sub(start).Seconds()
@@ -81,23 +81,23 @@ func (h *Home) since(start time.Time) float64 {
 	return time.Since(start).Seconds() // cheaper than time.Now().Sub
 }
 
-// zeroTimeLimit is how many seconds before now the zero time is taken for one that was never set. The
-// clock of a test may begin there.
+// zeroTimeLimit is how many seconds ago the zero time must be to be taken for a time that was never
+// set: the clock of a test may start at the zero time.
 const zeroTimeLimit = 1e9
 
-// Since returns the seconds that have passed since start by the registry's clock. If start cannot be
-// right, that is 0, and reported: the event has happened, whatever its time was.
+// Since returns the seconds elapsed since start by the registry's clock. If start cannot be right,
+// it returns 0 and reports that: the event still counts, whatever its time was.
 func (f *Family) Since(op string, start time.Time) float64 {
 	v := f.Home.since(start)
 	if v < 0 || v > zeroTimeLimit && start.IsZero() {
-		f.report("a time was taken for 0", op, start,
-			"the start must be a time by the registry's clock, and not be later than now")
+		f.report("a time was taken as 0", op, start,
+			"the start must be a time by the registry's clock and not later than now")
 		return 0
 	}
 	return v
 }
 
-// ExemplarOf returns the labels of the exemplar for what happens in ctx; none if there is none.
+// ExemplarOf returns the labels of the exemplar for ctx; nil if it has none.
 func (h *Home) ExemplarOf(ctx context.Context) Labels {
 	if h.Exemplar == nil {
 		return nil
@@ -105,7 +105,7 @@ func (h *Home) ExemplarOf(ctx context.Context) Labels {
 	return h.Exemplar(ctx)
 }
 
-// nanoseconds returns t in nanoseconds since 1970, or 0 if it is before that or centuries after.
+// nanoseconds returns t in nanoseconds since 1970, or 0 if it is before 1970 or does not fit.
 func nanoseconds(t time.Time) int64 {
 	const maxSeconds = (1<<63 - 1) / int64(time.Second)
 	if s := t.Unix(); s < 0 || s >= maxSeconds {

@@ -10,11 +10,11 @@ import (
 	"github.com/gotheus/gotheus/internal/index"
 )
 
-// Time to live, without a clock on the path of updates: eight times within a TTL, the sweeper looks at the
-// words of all series of the family, also those that other processes made. A series whose words have not
-// changed for as long as this process has watched it, and for the TTL, is deleted for all. Every process
-// that declares the family does so; the words are the same for all of them, so none deletes what another
-// one has updated.
+// Time to live, without reading a clock in updates: eight times per TTL, a sweep looks at the words
+// of all series of the family, including those that other processes created. If this process has
+// seen the words of a series unchanged for the TTL, it deletes the series for all processes. Every
+// process that declares the family does so. They all see the same words, so none deletes what
+// another has updated.
 
 // idleState is when a series was last seen to change.
 type idleState struct {
@@ -22,7 +22,8 @@ type idleState struct {
 	since time.Time
 }
 
-// Watch has the family's time to live and the window of its quantiles watched, if it has them.
+// Watch starts the timers for the family's time to live and the window of its quantiles, if it has
+// them.
 func (f *Family) Watch() {
 	h := f.Home
 	if f.TTL > 0 {
@@ -31,7 +32,7 @@ func (f *Family) Watch() {
 			return true
 		})
 	}
-	if f.Def.Sketch != nil { // with a timer of its own, since Expire waits for backends
+	if f.Def.Sketch != nil { // a separate timer, since Expire waits for backends
 		h.windows.Start(f.Def.Sketch.Slot()/4, Timeout, func(context.Context) bool {
 			h.AdvanceWindows(h.Now())
 			return true
@@ -39,13 +40,13 @@ func (f *Family) Watch() {
 	}
 }
 
-// StopWatching ends what Watch has begun, and waits for what is in progress until ctx ends.
+// StopWatching stops the timers, and waits for calls in progress until ctx ends.
 func (h *Home) StopWatching(ctx context.Context) {
 	h.idle.Stop(ctx)
 	h.windows.Stop(ctx)
 }
 
-// Expire deletes the series whose time to live is over at a time.
+// Expire deletes the series whose time to live is over at the time now.
 func (h *Home) Expire(ctx context.Context, now time.Time) {
 	var families []*Family
 	for _, f := range h.Families() {
@@ -61,12 +62,12 @@ func (h *Home) Expire(ctx context.Context, now time.Time) {
 		if ctx.Err() != nil || errors.Is(err, backend.ErrClosed) {
 			return
 		}
-		h.Log.Log(slog.LevelWarn, "sweep", "the backend cannot be read; times to live are judged by what is known", "error", err)
+		h.Log.Log(slog.LevelWarn, "sweep", "the backend cannot be read; series expire by what is known", "error", err)
 	}
 	groups := b.Walk()
 	var joiner index.Joiner
 	for _, f := range families {
-		f.drop(func(*Series) bool { return true }) // what other processes have deleted
+		f.drop(func(*Series) bool { return true }) // deleted by other processes
 		schema := f.Def.Schema()
 		groups := index.Named(groups, f.Def.Name)
 		for i := range groups {
@@ -76,15 +77,15 @@ func (h *Home) Expire(ctx context.Context, now time.Time) {
 					f.expire(idle)
 				}
 				for _, labels := range lost {
-					b.Cells(f.Def, labels) // if there is no room, at the next look
+					b.Cells(f.Def, labels) // the next sweep retries
 				}
 			}
 		}
 	}
 }
 
-// look notes which series have changed. It returns those that are idle, and the declared ones that somebody
-// has deleted who does not know that they are to stay.
+// look records which series have changed. It returns the idle ones, and the declared ones that were
+// deleted by a process that does not declare them.
 func (f *Family) look(g index.Joined, now time.Time) (idle map[string]bool, lost []string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -121,8 +122,9 @@ func (f *Family) look(g index.Joined, now time.Time) (idle map[string]bool, lost
 	return idle, lost
 }
 
-// inProgress reports whether the series is a sum over processes that is not zero: what is going on is not
-// idle, however long it takes, and its end would take the sum below zero.
+// inProgress reports whether the series is a sum over processes that is not zero. What is in
+// progress is not idle, however long it takes; if it were deleted, its end would make the sum
+// negative.
 func inProgress(f *backend.Family, g *backend.Group, i int) bool {
 	if f.Mode != backend.Sum || g.Parts == nil {
 		return false
@@ -131,7 +133,7 @@ func inProgress(f *backend.Family, g *backend.Group, i int) bool {
 	return v != 0
 }
 
-// fingerprint changes with any word of the series itself that an update changes.
+// fingerprint returns a value that changes with any word of the series that updates change.
 func fingerprint(f *backend.Family, g *backend.Group, i int) (print uint64, exists bool) {
 	if g.Parts == nil {
 		words := g.Series[i].Words
@@ -146,7 +148,7 @@ func fingerprint(f *backend.Family, g *backend.Group, i int) (print uint64, exis
 
 func mix(print uint64, f *backend.Family, w backend.Words) uint64 {
 	for i := range w {
-		if f.Snapshot(i, len(w)) { // the window moves on without updates
+		if f.Snapshot(i, len(w)) { // windows advance without updates
 			continue
 		}
 		print = (print ^ w[i].Load()) * 0x9e3779b97f4a7c15

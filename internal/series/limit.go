@@ -7,16 +7,16 @@ import (
 	"github.com/gotheus/gotheus/internal/backend"
 )
 
-// OverflowValue is the value of all labels of the series that a look-up returns when its family has as
-// many series as it may have.
+// OverflowValue is the value of all labels of the series that look-ups return once the family has
+// reached its limit.
 const OverflowValue = backend.OverflowValue
 
-// Limit is a family's limit of series from look-ups. Once it is reached, a look-up that finds nothing
-// learns so from one atomic load: it may be one of very many, made by somebody who means no good.
+// Limit limits the series that look-ups create in a family. Once it is reached, a look-up that
+// finds nothing learns that from one atomic load: under attack, there may be very many.
 type Limit struct {
 	max     atomic.Int64 // negative: none
 	counted int64        // series that look-ups have made; guarded by the family's lock
-	full    atomic.Bool  // counted has reached max: no more are made
+	full    atomic.Bool  // counted has reached max
 
 	overflowed atomic.Pointer[tally] // nil: not counted
 }
@@ -30,7 +30,7 @@ func (l *Limit) SetMax(n int64) {
 	l.full.Store(false)
 }
 
-// becomeFull is called by the first look-ups that find the family full.
+// becomeFull is called by the first look-ups that the limit stops.
 func (f *Family) becomeFull() {
 	if f.drop(func(*Series) bool { return true }) {
 		return // other processes have deleted some
@@ -42,8 +42,8 @@ func (f *Family) becomeFull() {
 	}
 	f.mu.Unlock()
 	f.Home.Log.Log(slog.LevelWarn, "overflow "+f.Def.Name,
-		"a family has as many series as it may have; others are counted in one overflow series",
-		"metric", f.Def.Name, "max", f.max.Load(), "value of its labels", OverflowValue)
+		"a family has reached its limit of series; further ones are counted in one overflow series",
+		"metric", f.Def.Name, "max", f.max.Load(), "label value", OverflowValue)
 }
 
 func (f *Family) overflowValues() []string {

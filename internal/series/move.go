@@ -13,12 +13,12 @@ import (
 
 const retryFirst, retryLast = 5 * time.Millisecond, 5 * time.Second
 
-// OwnPrefix is reserved for the library's own families.
+// OwnPrefix begins the names of the library's own families, and is reserved for them.
 const OwnPrefix = "gotheus_"
 
-// MoveAll moves everything to another backend. New series go there from the first instruction on. A
-// series that is being made for the old one meanwhile is in its family's list before the family's lock
-// is free. Lines for the log wait for h.Log.Release.
+// MoveAll moves all families and series to another backend. New series go there from the start. A
+// series that is being created in the old backend meanwhile is listed before its family's lock is
+// released, so it moves, too. Log lines wait for h.Log.Release.
 func (h *Home) MoveAll(to *Binding) {
 	h.Log.Hold()
 	h.Current()
@@ -26,12 +26,12 @@ func (h *Home) MoveAll(to *Binding) {
 	h.bound.Store(to)
 	h.Moves.Unlock()
 	families := h.Families()
-	// If there is not room for all, at least the families that say so have some.
+	// The library's own families first: if there is not room for all, these report it.
 	slices.SortStableFunc(families, func(a, b *Family) int { return cmp.Compare(b.rank(), a.rank()) })
 	for _, f := range families {
 		f.Declare()
 		f.mu.Lock()
-		f.usual = nil // it would keep the backend that is left, with all that is in it
+		f.usual = nil // it would keep the old backend and its contents alive
 		list := slices.Collect(f.all())
 		f.mu.Unlock()
 		for _, m := range list {
@@ -51,17 +51,17 @@ func (f *Family) rank() int {
 	return 0
 }
 
-// settle moves a series to the backend in use, if it is not there.
+// settle moves a series to the backend in use, unless it is there.
 func (h *Home) settle(m Instrument) error {
 	s := m.Series()
 	f := s.Family()
-	f.mu.Lock() // so that it is not deleted meanwhile
+	f.mu.Lock() // keeps it from being deleted meanwhile
 	defer f.unlock()
 	for s.placement.Load().listed {
 		b := h.Current()
 		words, refused, err := f.cells(b, s.Row.Labels)
 		if err != nil {
-			s.setWaiting(true) // the caller has it tried again
+			s.setWaiting(true) // the caller postpones it
 			return err
 		}
 		h.Moves.Lock()
@@ -86,9 +86,9 @@ func (h *Home) settle(m Instrument) error {
 	return nil
 }
 
-// postpone has try called again until it succeeds. Until then the family's new series count in the heap
-// and are on no page, since pages of different processes must agree. It may be called under any lock;
-// logPostponed is to follow when none is held.
+// postpone retries try until it succeeds. Until then, the series counts in the heap and is on no
+// page, since pages of different processes must agree. It may be called with any lock held; the
+// caller calls logPostponed when it holds none.
 func (f *Family) postpone(err error, try func() error) {
 	f.Home.Postponed.Add(func(context.Context) error { return try() }, err, retryFirst, retryLast)
 }
@@ -100,6 +100,6 @@ func (f *Family) logPostponed(err error) {
 		cause = "postpone own" // one line for all of them
 	}
 	f.Home.Log.Log(slog.LevelWarn, cause,
-		"the backend has no room for a series; it counts in the heap, unseen, until there is room",
+		"the backend has no room for a series; it counts in the heap, on no page, until there is room",
 		"metric", f.Def.Name, "error", err)
 }

@@ -6,8 +6,8 @@ import (
 	"github.com/gotheus/gotheus/internal/word"
 )
 
-// Sampled is a family whose series are written as a whole, from what a collector gave about this
-// process. There is no instrument that code could update.
+// Sampled is the table of a family whose series are written as a whole, with values of a collector
+// about this process. They have no instruments that code could update.
 type Sampled struct {
 	family *Family
 	series map[string]*sampled // by label text; guarded by the family's lock
@@ -17,7 +17,7 @@ type Sampled struct {
 type sampled struct {
 	series Series
 	owner  any    // the collector that gives it
-	round  uint64 // of the owner, in which it gave the series last
+	round  uint64 // the owner's last round with this series
 }
 
 func (m *sampled) Series() *Series       { return &m.series }
@@ -35,18 +35,18 @@ func (m *sampled) Move(to, from backend.Words) {
 	def.Seal(from)
 }
 
-// NewSampled gives f, which is prepared, a table of sampled series.
+// NewSampled gives f, which is already prepared, a table of sampled series.
 func NewSampled(f *Family) { f.table = &Sampled{f, make(map[string]*sampled)} }
 
-// Value is what a collector gave of a series.
+// Value is a collector's value for a series.
 type Value struct {
 	Labels string
 	Number float64
-	Dist   *expo.Distribution // of histograms and summaries
+	Dist   *expo.Distribution // for histograms and summaries
 }
 
-// Write sets a series, which belongs to owner from now on. It reports whether the series is new, and
-// false for ok if it belongs to another owner.
+// Write sets a series, which then belongs to owner. It reports whether the series is new; ok is
+// false if it belongs to another owner.
 func (t *Sampled) Write(owner any, round uint64, v *Value) (isNew, ok bool) {
 	f := t.family
 	f.mu.Lock()
@@ -68,7 +68,7 @@ func (t *Sampled) Write(owner any, round uint64, v *Value) (isNew, ok bool) {
 	return isNew, true
 }
 
-// Forget takes the series of owner off the page that were not written in this round.
+// Forget removes the owner's series that were not written in this round from pages.
 func (t *Sampled) Forget(owner any, round uint64) {
 	t.family.Vanish(func(i Instrument) bool {
 		m := i.(*sampled)
@@ -116,7 +116,7 @@ func store(def *backend.Family, words backend.Words, v *Value) {
 	}
 }
 
-// Vanish takes this process's part of series off the page, until they are written again.
+// Vanish removes this process's part of series from pages, until they are written again.
 func (f *Family) Vanish(which func(Instrument) bool) {
 	some := false
 	f.mu.Lock()

@@ -7,8 +7,9 @@ import (
 	"github.com/gotheus/gotheus/internal/spread"
 )
 
-// Stripes are the words of a series that has several copies of them. An update finds its own: that of
-// the processor it runs on, as far as there are as many. Each process begins with another one.
+// Stripes are the words of a series that has several copies of them. An update uses the stripe of
+// the processor it runs on; with fewer stripes than processors, several share one. The processes
+// start at different stripes.
 type Stripes struct {
 	Words backend.Words
 	each  int // words from one stripe to the next
@@ -16,7 +17,7 @@ type Stripes struct {
 	first uint // below n
 }
 
-// stripesOf returns nil for families without stripes.
+// stripesOf returns the stripes in w; nil if the family has none.
 func (f *Family) stripesOf(w backend.Words) *Stripes {
 	n := f.Def.Stripes
 	if n == 0 {
@@ -26,7 +27,7 @@ func (f *Family) stripesOf(w backend.Words) *Stripes {
 	return &Stripes{Words: w, each: f.Def.StripeWords(), n: uint(n), first: uint(first)}
 }
 
-// Offset returns where in Words an update finds its own stripe.
+// Offset returns where in Words the stripe of this update begins.
 func (s *Stripes) Offset() int {
 	i := s.first + uint(spread.Place())
 	spread.Free()

@@ -6,17 +6,17 @@ import (
 	"github.com/gotheus/gotheus/internal/lookup"
 )
 
-// Table has the instruments of a family, and finds them by label values.
+// Table finds the instruments of a family by their label values.
 type Table[M any] struct {
 	lookup.Table[M]
 	family   *Family
 	core     func(*M) Instrument
-	overflow atomic.Pointer[lookup.Entry[M]] // also in the table; nil until it is needed
-	free     map[*lookup.Entry[M]]bool       // entries that do not count for the limit; guarded by the family's lock
+	overflow atomic.Pointer[lookup.Entry[M]] // also in the table; nil until needed
+	free     map[*lookup.Entry[M]]bool       // not under the limit; guarded by family.mu
 }
 
-// NewTable gives f, which is prepared, its table. labels returns the label text of an instrument, core
-// the instrument as this package sees it.
+// NewTable gives f, which is already prepared, its table. labels returns the label text of an
+// instrument, core the instrument as this package sees it.
 func NewTable[M any](f *Family, labels func(*M) string, core func(*M) Instrument) *Table[M] {
 	t := &Table[M]{family: f, core: core}
 	t.Init(f.text, labels)
@@ -24,19 +24,19 @@ func NewTable[M any](f *Family, labels func(*M) string, core func(*M) Instrument
 	return t
 }
 
-// Mark is what a look-up remembers of the time before its search.
+// Mark is the state of a table before a look-up's search.
 type Mark[M any] struct {
 	full  bool
 	state lookup.State[lookup.Entry[M]]
 }
 
-// Mark is called before Find: whoever sees that the family is full sees all entries that were made
-// before that.
+// Mark is called before Find: a look-up that sees the family full then sees all entries that filled
+// it.
 func (t *Table[M]) Mark() Mark[M] { return Mark[M]{t.family.full.Load(), t.State()} }
 
-// Make returns the instrument for values in the family's order, which Find has not found since mark. It
-// makes it, or returns the overflow series if there are as many as there may be. It does not keep the
-// values.
+// Make returns the instrument for values in the family's order that Find has not found since mark.
+// It creates the instrument or, at the limit, returns that of the overflow series. It does not keep
+// the values.
 func (t *Table[M]) Make(values []string, mark Mark[M]) *M {
 	f := t.family
 	if mark.full {
@@ -58,8 +58,8 @@ func (t *Table[M]) Make(values []string, mark Mark[M]) *M {
 	return m
 }
 
-// Pin makes the series with these values, if there are none, and keeps them from expiring. They do not
-// count for the limit.
+// Pin creates the series with these values, unless they exist, and keeps them from expiring. Those
+// it creates do not count towards the limit.
 func (t *Table[M]) Pin(all [][]string) {
 	f := t.family
 	f.mu.Lock()
@@ -73,7 +73,7 @@ func (t *Table[M]) Pin(all [][]string) {
 	}
 }
 
-// IsOverflow reports whether m is the overflow series.
+// IsOverflow reports whether m is the instrument of the overflow series.
 func (t *Table[M]) IsOverflow(m *M) bool {
 	e := t.overflow.Load()
 	return e != nil && m == &e.M
@@ -86,7 +86,8 @@ func (t *Table[M]) find(values []string) *M {
 	return nil
 }
 
-// uncounted returns a series that does not count for the limit if it is new. The family's lock is held.
+// uncounted finds or creates a series. A new one does not count towards the limit. The family's
+// lock is held.
 func (t *Table[M]) uncounted(values []string) *M {
 	if m := t.find(values); m != nil {
 		return m
@@ -94,8 +95,8 @@ func (t *Table[M]) uncounted(values []string) *M {
 	return t.create(values, false)
 }
 
-// create makes a series that does not exist. It returns nil if the series counts for the limit and there
-// are too many of these. The family's lock is held.
+// create creates a series. It returns nil if the series would count towards the limit and that is
+// reached. The family's lock is held.
 func (t *Table[M]) create(values []string, counts bool) *M {
 	f := t.family
 	if counts {
@@ -118,7 +119,7 @@ func (t *Table[M]) create(values []string, counts bool) *M {
 	return &e.M
 }
 
-// overflowSeries returns the overflow series for a look-up, and counts it.
+// overflowSeries returns the instrument of the overflow series, and counts the look-up.
 func (t *Table[M]) overflowSeries() *M {
 	if c := t.family.overflowed.Load(); c != nil {
 		c.add()

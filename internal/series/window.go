@@ -10,7 +10,7 @@ import (
 	"github.com/gotheus/gotheus/internal/sparse"
 )
 
-// openWindow lets the window of a block that the series begins to count in begin, or go on.
+// openWindow opens or advances the window of a block that the series begins to count in.
 func (f *Family) openWindow(b *sparse.Block) {
 	if f.Def.Sketch == nil {
 		return
@@ -20,9 +20,9 @@ func (f *Family) openWindow(b *sparse.Block) {
 	}
 }
 
-// AdvanceWindows takes the snapshots that are due, in the words that this process counts in. What Walk has
-// are copies where a store is between processes, and may lack something elsewhere; and whoever else
-// counts in a series does the same.
+// AdvanceWindows takes the snapshots that are due, in the words that this process counts in. It
+// does not use Walk, whose words may be copies or incomplete. Every process that counts in a series
+// does this.
 func (h *Home) AdvanceWindows(now time.Time) {
 	for _, f := range h.Families() {
 		if f.Def.Sketch == nil {
@@ -47,15 +47,16 @@ func (h *Home) AdvanceWindows(now time.Time) {
 	}
 }
 
-// Blocks returns the blocks of m besides its words, also those that others have made where these share words with it.
-// Home.Moves is held.
+// Blocks returns the blocks of m besides its words, including those that other processes created
+// where they share words. Home.Moves is held.
 func Blocks(m Instrument) []index.Block {
 	s := m.Series()
 	f, home := s.Family(), s.placement.Load().backend
-	if home == nil || f.scale == nil || backend.IsRemote(home.Backend) { // what Walk has there is a copy, with what this process has
+	// Of a remote backend, Walk has copies, which include this process's blocks.
+	if home == nil || f.scale == nil || backend.IsRemote(home.Backend) {
 		return furtherBlocks(m)
 	}
-	all := slices.Clone(furtherBlocks(m)) // Walk may not have them yet
+	all := slices.Clone(furtherBlocks(m)) // these may not be in Walk yet
 	labels := s.storedLabels()
 	for _, g := range index.Named(home.Walk(), f.Def.Name) {
 		if g.Family.Aids(f.Def) {
