@@ -10,10 +10,10 @@ import (
 	"github.com/gotheus/gotheus/internal/backend"
 )
 
-// Collected is a family that a collector gave.
+// Collected is a family from a collector.
 type Collected struct {
 	expo.Family
-	Def  backend.Family // for its labels and states, and for storing it
+	Def  backend.Family // has its labels and states; also used to store it
 	Rows []Row          // in ascending order of label texts, after Sort
 }
 
@@ -35,7 +35,7 @@ func (c *Collected) Sort() error {
 	return nil
 }
 
-// Join returns the rows of c and of what another collector gave of the same family.
+// Join returns the rows of c together with those of another collector for the same family.
 func (c *Collected) Join(other *Collected) ([]Row, error) {
 	if !c.Def.Alike(&other.Def) || c.Type != other.Type || c.Help != other.Help || !slices.Equal(c.Bounds, other.Bounds) {
 		return nil, errors.New("two collectors disagree about it")

@@ -11,10 +11,10 @@ import (
 	"github.com/gotheus/gotheus/internal/word"
 )
 
-// Histogram reads a histogram. The count is derived from the buckets, so that the two always agree. The
-// buckets are read again, a bounded number of times, until the sum has not changed meanwhile, so that it
-// differs from them by no more than what was observed during one reading. The result refers to memory of
-// r.
+// Histogram reads a histogram. It derives the count from the buckets, so that the two always agree.
+// It reads again, a bounded number of times, until the sum has not changed meanwhile, so that
+// buckets and sum differ by no more than what was observed during one read. The result refers to
+// memory of r.
 func (r *Reader) Histogram(d *expo.Distribution, f *backend.Family, w backend.Words) {
 	d.Start, d.Native, d.Exemplars, d.Quantiles = 0, nil, nil, d.Quantiles[:0]
 	n := 0
@@ -34,7 +34,8 @@ func (r *Reader) Histogram(d *expo.Distribution, f *backend.Family, w backend.Wo
 			d.Buckets[i] = d.Count
 		}
 		if f.Native != nil {
-			// Later than those with bounds, in which an observation is counted later: so these cannot be more.
+			// Read after the classic buckets, since updates count there last: so these
+			// cannot add up to more.
 			d.Native = &r.native
 			d.Count = r.exponential(f, w)
 		}
@@ -47,13 +48,13 @@ func (r *Reader) Histogram(d *expo.Distribution, f *backend.Family, w backend.Wo
 		d.Buckets = d.Buckets[:n-1] // the last one is the count
 	}
 	if f.Native != nil {
-		for i := range d.Buckets { // those of which a deletion has taken one half only
+		for i := range d.Buckets { // a deletion may have sealed only some words
 			d.Buckets[i] = min(d.Buckets[i], d.Count)
 		}
 	}
 }
 
-// stripedHistogram is Histogram for one with stripes, each of which is read like a histogram of its own.
+// stripedHistogram is Histogram with stripes, each of which it reads like a separate histogram.
 func (r *Reader) stripedHistogram(d *expo.Distribution, f *backend.Family, w backend.Words) {
 	clear(d.Buckets)
 	d.Count, d.Sum = 0, 0
@@ -82,9 +83,9 @@ func (r *Reader) stripedHistogram(d *expo.Distribution, f *backend.Family, w bac
 	d.Buckets = d.Buckets[:len(d.Buckets)-1] // the last one is the count
 }
 
-// exponential reads the exponential buckets of a series into r.native and returns their sum. They are shown at the
-// resolution of the coarsest block, or a still coarser one if they are too many for a page: the result depends
-// on nothing but the words.
+// exponential reads the exponential buckets of a series into r.native and returns their total
+// count. They have the resolution of the coarsest block, or a still coarser one if there are too
+// many for a page: the result depends on the words alone.
 func (r *Reader) exponential(f *backend.Family, w backend.Words) (count uint64) {
 	m, coarse, zeros := f.PerDoubling(), uint64(f.Shift()), uint64(0)
 	list := r.buckets[:0]
@@ -115,7 +116,7 @@ func (r *Reader) exponential(f *backend.Family, w backend.Words) (count uint64) 
 	n.Schema = int32(max(f.Native.Schema, 0)) - int32(min(coarse, uint64(sparse.CoarsestShift(m))))
 	n.ZeroThreshold = max(f.Native.ZeroThreshold, sparse.ZeroThreshold(m, coarse))
 	n.Positive, n.Negative, n.Exemplars = n.Positive[:0], n.Negative[:0], nil
-	// More than the limit is not counted here: what would exceed it was put there by others.
+	// Counts beyond the limit are left out: only faulty writers can produce them.
 	n.ZeroCount = min(zeros, backend.IntLimit)
 	count = n.ZeroCount
 	for _, b := range list {
@@ -133,9 +134,9 @@ func (r *Reader) exponential(f *backend.Family, w backend.Words) (count uint64) 
 	return count
 }
 
-// quantiles reads the quantiles of a summary over the window that ends in the epoch now; 0 says
-// that there is no telling, and everything counts. Each block is read at its own resolution: if no
-// observation is shown further from its value than the error, no quantile is.
+// quantiles reads the quantiles of a summary over the window that ends in the epoch now; 0 means
+// that the epoch is unknown, and everything counts. Each block is read at its own resolution: if
+// every observation is within the error of its value, so is every quantile.
 func (r *Reader) quantiles(d *expo.Distribution, f *backend.Family, w backend.Words, now uint64) {
 	sketch, m := f.Sketch, f.PerDoubling()
 	scale := sparse.ScaleOf(m)

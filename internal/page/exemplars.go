@@ -9,8 +9,8 @@ import (
 	"github.com/gotheus/gotheus/internal/index"
 )
 
-// readExemplars yields the exemplars of a series, of two for one slot the newer. What others have
-// written, and no page may show, is dropped.
+// readExemplars yields the newest exemplar of each slot of a series. It drops invalid ones that
+// other processes have written.
 func (p *Page) readExemplars(f *backend.Family, w backend.Words, yield func(slot int, e expo.Exemplar)) {
 	for slot := range f.ExemplarSlots() {
 		var newest backend.Exemplar
@@ -23,7 +23,7 @@ func (p *Page) readExemplars(f *backend.Family, w backend.Words, yield func(slot
 				continue
 			}
 			if err := e.Check(); err != nil {
-				p.o.Log.Log(slog.LevelWarn, "exemplar in backend "+f.Name, "an exemplar that another process has written was left out of the page",
+				p.o.Log.Log(slog.LevelWarn, "exemplar in backend "+f.Name, "an invalid exemplar of another process was left out of the page",
 					"metric", f.Name, "error", err)
 				continue
 			}
@@ -35,7 +35,7 @@ func (p *Page) readExemplars(f *backend.Family, w backend.Words, yield func(slot
 	}
 }
 
-// exemplars adds the exemplars to a histogram as read.
+// exemplars adds the exemplars to a histogram that was read.
 func (p *Page) exemplars(d *expo.Distribution, f *backend.Family, w backend.Words) {
 	if !slices.ContainsFunc(p.Blocks, func(b index.Block) bool { return b.Family.Block.Role == backend.ExemplarRole }) {
 		return

@@ -1,5 +1,5 @@
-// Package page turns groups of living words and what collectors gave into the bytes of a page. It
-// knows no registry.
+// Package page encodes groups of words, which are being updated, and the families of collectors as
+// a page. It knows nothing about registries.
 package page
 
 import (
@@ -17,13 +17,13 @@ import (
 	"github.com/gotheus/gotheus/internal/report"
 )
 
-// Source is a backend's groups in ascending order of names.
+// Source has a backend's groups in ascending order of names.
 type Source struct {
 	Groups []backend.Group
-	Hidden func(*backend.Family) bool // says which families are not to be shown; nil: none
+	Hidden func(*backend.Family) bool // says which families are hidden; nil: none
 }
 
-// Options say what a page is to show, and how.
+// Options say what a page shows, and how.
 type Options struct {
 	Format expo.Format
 	Names  []string         // of families or samples; none: all families
@@ -31,14 +31,14 @@ type Options struct {
 	Log    *report.Log
 }
 
-// Page is what is needed to make one page. It is used again for the next.
+// Page is a page and the memory needed to make it, which is reused for later pages.
 type Page struct {
 	Families []Family // in ascending order of names, after Sort
 
 	o       Options
 	shown   names.Shown
 	name    []byte // scratch
-	omitted error  // the first thing that was left out
+	omitted error  // why something was left out, if it was
 	only    *backend.Instance
 	joined  []index.Joined
 	joiner  index.Joiner
@@ -53,8 +53,8 @@ type Page struct {
 	buf      []byte
 }
 
-// Family is a family of a page: a collector's, or one or several groups of a backend that differ only
-// in label names and help.
+// Family is a family on a page: that of a collector, or groups of a backend that differ only in
+// label names and help.
 type Family struct {
 	expo.Family
 	groups    []index.Joined
@@ -65,14 +65,14 @@ var pages = sync.Pool{New: func() any {
 	return &Page{shown: make(names.Shown), name: make([]byte, 0, 256), buf: make([]byte, 0, pieceSize+8<<10)}
 }}
 
-// New returns an empty page. Release gives it back.
+// New returns an empty page. The caller releases it.
 func New(o Options) *Page {
 	p := pages.Get().(*Page)
 	p.o = o
 	return p
 }
 
-// Release gives the page back. It must not be used any more.
+// Release lets the page be reused. The caller must not use it any more.
 func (p *Page) Release() {
 	clear(p.Families)
 	p.Families = p.Families[:0]
@@ -86,22 +86,22 @@ func (p *Page) Release() {
 	pages.Put(p)
 }
 
-// Omitted returns the first thing that was left out, if there is any.
+// Omitted returns the reason for the first omission from the page, if any.
 func (p *Page) Omitted() error { return p.omitted }
 
-// Omit notes that something is missing, unless err is nil.
+// Omit records why something is missing from the page, unless err is nil.
 func (p *Page) Omit(err error) {
 	if p.omitted == nil {
 		p.omitted = err
 	}
 }
 
-// Only has the page show the parts of one instance alone, where each process has some; nil: those of all.
+// Only limits the page to the parts of one instance, where each process has its own; nil: no limit.
 func (p *Page) Only(i *backend.Instance) { p.only = i }
 
-// AddGroups adds the families of a backend that are asked for. Of several with one name, the newest is
-// shown together with those that differ only in labels and help. It returns how many series of the
-// others are not shown.
+// AddGroups adds the selected families of a backend. Of several with the same name, it adds the
+// newest and those that differ from it only in labels and help. It returns how many series of the
+// others are hidden.
 func (p *Page) AddGroups(s Source) (hidden int) {
 	groups := s.Groups
 	before := len(p.Families)
@@ -120,7 +120,7 @@ func (p *Page) AddGroups(s Source) (hidden int) {
 				n := existingSeries(&groups[j])
 				if hidden += n; n > 0 {
 					p.o.Log.Log(slog.LevelWarn, "schema "+g.Name,
-						"programs disagree about a metric; the page shows what a live process declared last, the other keeps counting",
+						"programs disagree about a metric; the page shows the definition that a live process declared last, and the other one keeps counting",
 						"metric", g.Name, "shown", describe(p.joined[first].Family), "hidden", describe(g), "series", n)
 					p.Omit(fmt.Errorf("programs disagree about %s", g.Name))
 				}
@@ -156,8 +156,8 @@ func (p *Page) AddGroups(s Source) (hidden int) {
 	return hidden
 }
 
-// AddCollected adds the families of collectors that are asked for, unless they clash with a family that
-// is on the page. It returns how many were left out.
+// AddCollected adds the selected families of collectors, unless they clash with a family on the
+// page. It returns how many it left out.
 func (p *Page) AddCollected(list []*Collected) (leftOut int) {
 	for _, c := range list {
 		f := Family{Family: c.Family, collected: c}
@@ -173,7 +173,7 @@ func (p *Page) AddCollected(list []*Collected) (leftOut int) {
 	return leftOut
 }
 
-// Sort brings the families into the order of the page.
+// Sort sorts the families by name.
 func (p *Page) Sort() {
 	slices.SortFunc(p.Families, func(a, b Family) int { return strings.Compare(a.Name, b.Name) })
 }
@@ -182,8 +182,8 @@ func (p *Page) wants(t expo.Type, name string) bool {
 	return names.Selects(p.o.Names, p.o.Format.NameEscaping(), t, name)
 }
 
-// leaveOut reports whether f clashes with a family on the page, or two of its labels with each other.
-// If not, its names are taken from now on.
+// leaveOut reports whether f clashes with a family on the page, or two of its labels with each
+// other. If not, it takes f's names.
 func (p *Page) leaveOut(f *Family) bool {
 	escaping := p.o.Format.NameEscaping()
 	stem, s := names.Stem(f.Type, escaping.MetricName(f.Name))
@@ -199,24 +199,24 @@ func (p *Page) leaveOut(f *Family) bool {
 	return false
 }
 
-// clash reports that a family, or a part of it, is not on the page.
+// clash logs and records that a family, or part of it, is not on the page.
 func (p *Page) clash(name, what string) {
 	p.o.Log.Log(slog.LevelError, "clash "+name, "a family was left out of the page", "metric", name, "clashes with", what)
 	p.Omit(fmt.Errorf("%s clashes with %s", name, what))
 }
 
-// help returns the help text of a family of the backend, where another process may have put anything.
+// help returns a family's help text, replacing invalid UTF-8 that another process may have written.
 func (p *Page) help(f *backend.Family) string {
 	help := strings.ToValidUTF8(f.Help, "\ufffd")
 	if help != f.Help {
 		p.o.Log.Log(slog.LevelWarn, "help "+f.Name,
-			"a help text that another process has written is not UTF-8; the page shows it without what is wrong",
+			"a help text of another process is not UTF-8; the page shows it with the invalid bytes replaced",
 			"metric", f.Name, "help", f.Help)
 	}
 	return help
 }
 
-// labelsClash reports whether labels of g could not be told apart on the page, from each other or from
+// labelsClash reports whether the page could not distinguish labels of g from each other, or from
 // those of the family's other groups.
 func (p *Page) labelsClash(others []index.Joined, g *backend.Family) bool {
 	labels, escaping := g.Labels, p.o.Format.NameEscaping()
@@ -240,7 +240,7 @@ func (p *Page) labelsClash(others []index.Joined, g *backend.Family) bool {
 	return true
 }
 
-// existingSeries returns how many of a group's series were not deleted.
+// existingSeries returns the number of a group's series that are not deleted.
 func existingSeries(g *backend.Group) (n int) {
 	for i := range g.Series {
 		if g.Parts != nil && !backend.AllSealed(g.Parts[i].List()) || g.Parts == nil && !g.Family.Sealed(g.Series[i].Words) {
@@ -250,7 +250,7 @@ func existingSeries(g *backend.Group) (n int) {
 	return n
 }
 
-// describe says in what families of one name may differ so that they cannot be shown together.
+// describe returns the properties that families with the same name must share to be on one page.
 func describe(f *backend.Family) string {
 	s := f.Kind.String()
 	if f.Mode != backend.Shared {
@@ -268,7 +268,7 @@ func describe(f *backend.Family) string {
 	return s
 }
 
-// classicGroups reports whether no label of a family's groups needs escaping.
+// classicGroups reports whether no label name of a family's groups needs escaping.
 func classicGroups(groups []index.Joined) bool {
 	for i := range groups {
 		if f := groups[i].Family; !names.Classic(f.Labels) || f.Kind == backend.StateSet && !names.Classic([]string{f.Name}) {

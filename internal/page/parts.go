@@ -9,7 +9,7 @@ import (
 	"github.com/gotheus/gotheus/internal/word"
 )
 
-// encodeParts appends a series that each process has its part of.
+// encodeParts appends a series of which each process has its own part.
 func (p *Page) encodeParts(dst []byte, e expo.Encoder, f *backend.Family, labels string, parts []backend.Part) []byte {
 	if f.Mode != backend.PerInstance {
 		if v, ok := backend.MergeParts(f.Mode, parts); ok && (v != 0 || f.Kind != backend.Info) {
@@ -48,7 +48,7 @@ func (p *Page) encodeParts(dst []byte, e expo.Encoder, f *backend.Family, labels
 	return dst
 }
 
-// processLabels returns the label text of a process's part of a series.
+// processLabels adds the process's label to the label text of a series.
 func processLabels(labels string, i *backend.Instance) string {
 	if i.Number < 0 {
 		return labels
@@ -56,7 +56,8 @@ func processLabels(labels string, i *backend.Instance) string {
 	return backend.AppendLabel(labels, backend.InstanceLabel, strconv.Itoa(i.Number))
 }
 
-// encodeStates appends a series for each state of a state set: bit i of on is that of state i.
+// encodeStates appends a series for each state of a state set. Bit i of on says whether state i is
+// on.
 func encodeStates(dst []byte, e expo.Encoder, f *backend.Family, labels string, on uint64) []byte {
 	for i, name := range f.States {
 		n := expo.Number{Int: on >> i & 1}

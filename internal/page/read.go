@@ -8,19 +8,19 @@ import (
 	"github.com/gotheus/gotheus/internal/word"
 )
 
-// Reader reads series whose words are being updated. It has what reading one series needs, and uses it
-// again for the next.
+// Reader reads series whose words are being updated. It reuses its memory from one series to the
+// next.
 type Reader struct {
-	Blocks []index.Block // of the series that is read next
+	Blocks []index.Block // of the series to read next
 
 	counts  []uint64 // of one stripe
 	buckets []sparse.Bucket
 	points  []point
 	native  expo.Native
-	fetched uint64 // of no meaning, see prefetch
+	fetched uint64 // meaningless, see prefetch
 }
 
-// point is how often a value was observed.
+// point is a value and how often it was observed.
 type point struct {
 	value float64
 	count uint64
@@ -31,9 +31,9 @@ func (r *Reader) release() { clear(r.Blocks[:cap(r.Blocks)]) }
 // prefetched is how many series are prefetched at once.
 const prefetched = 32
 
-// prefetch reads a little of each of some series that are about to be read, so that the processor waits
-// for the memory of all of them at the same time: rows, label texts and words of many series are
-// scattered, and in no cache.
+// prefetch reads a little of each of some series that are about to be read, so that the processor
+// waits for the memory of all of them at the same time: rows, label texts and words of many series
+// are scattered, and in no cache.
 func (r *Reader) prefetch(list []*backend.Series) {
 	for _, s := range list {
 		r.fetched += uint64(len(s.Labels))
@@ -67,7 +67,7 @@ func stripedCounter(f *backend.Family, w backend.Words) (whole uint64, rest floa
 	for each := f.StripeWords(); len(w) > 0; w = w[each:] {
 		n := word.Int(&w[backend.CounterInt])
 		rest += word.Float(&w[backend.CounterFloat])
-		if whole += n; whole >= backend.IntLimit { // several could wrap
+		if whole += n; whole >= backend.IntLimit { // the sum of several could wrap
 			whole, rest = 0, rest+float64(whole)
 		}
 	}

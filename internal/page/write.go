@@ -10,11 +10,11 @@ import (
 	"github.com/gotheus/gotheus/internal/word"
 )
 
-// pieceSize is how much of a page is sent at once, so that its beginning is on its way while the rest
-// is encoded.
+// pieceSize is how many bytes are written at a time, so that the beginning of a page is sent while
+// the rest is being encoded.
 const pieceSize = 32 << 10
 
-// Write encodes the page and writes it in pieces. It returns how many bytes it has written.
+// Write encodes the page and writes it in pieces. It returns the number of bytes written.
 func (p *Page) Write(ctx context.Context, w io.Writer) (size int, err error) {
 	e := p.takeEncoder()
 	buf := p.buf[:0]
@@ -55,8 +55,8 @@ func (p *Page) Write(ctx context.Context, w io.Writer) (size int, err error) {
 	return size, send(0)
 }
 
-// Walk gives an encoder the series of a family until done returns true. What the encoder appends is
-// dropped.
+// Walk passes the series of a family to an encoder until done returns true. It drops what the
+// encoder appends.
 func (p *Page) Walk(f *Family, e expo.Encoder, done func() bool) {
 	if c := f.collected; c != nil {
 		for i := range c.Rows {
@@ -73,7 +73,7 @@ func (p *Page) Walk(f *Family, e expo.Encoder, done func() bool) {
 	}
 }
 
-// takeEncoder takes an encoder, if possible that of the page before.
+// takeEncoder returns an encoder, if possible that of the previous page.
 func (p *Page) takeEncoder() expo.Encoder {
 	f := p.o.Format
 	if p.encoder == nil || p.encoded != f {
@@ -81,7 +81,7 @@ func (p *Page) takeEncoder() expo.Encoder {
 	}
 	p.noStarts = !f.Created && f.Syntax != expo.OpenMetrics2 && f.Syntax != expo.Protobuf
 	e := p.encoder
-	p.encoder = nil // until the page is complete: if it is not, the encoder is left in the middle of it
+	p.encoder = nil // Write puts it back, unless it stops in the middle
 	return e
 }
 
@@ -131,20 +131,20 @@ func (p *Page) counterExemplar(g *index.Joined, s *backend.Series) {
 	p.readExemplars(g.Family, s.Words, func(_ int, e expo.Exemplar) { p.number.Exemplar = e })
 }
 
-// value appends a series that has only a value, which is 1 for an info. The states of a state set are
-// a series each.
+// value appends a series that has only a value, which is 1 for an info. The states of a state set
+// are a series each.
 func (p *Page) value(dst []byte, e expo.Encoder, f *backend.Family, labels string, v float64) []byte {
 	switch f.Kind {
 	case backend.StateSet:
 		return encodeStates(dst, e, f, labels, backend.StateBits(v))
 	case backend.Info:
-		v = 1 // whatever another process has written
+		v = 1 // even if another process has written something else
 	}
 	p.number = expo.Number{Float: v}
 	return e.Number(dst, labels, &p.number)
 }
 
-// series ranges over a family's series by label text: the group, and the place of the series in it.
+// series ranges over a family's series in order of label text, as groups and indices in them.
 func (p *Page) series(f *Family) func(yield func(*index.Joined, int) bool) {
 	return func(yield func(*index.Joined, int) bool) {
 		for i := range f.groups {
