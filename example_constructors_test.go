@@ -217,7 +217,7 @@ func ExampleTryNewStateSetOf() {
 	// gotheus:
 	// invalid definition:
 	// door:
-	// labels are of type string:
+	// the type of the labels is string:
 	// it must be a struct with a field for each label
 }
 

@@ -9,19 +9,18 @@ import (
 
 // Buckets finds buckets by their upper bounds.
 //
-// Bounds are usually so far apart that the exponent of a float, with a few more bits where needed,
-// leaves only one of them to compare with. A table indexed by these bits then finds the bucket with
-// neither loop nor branch. A branch that the processor predicts wrongly would cost more than all the
-// rest.
+// Bounds are usually so far apart that the exponent of a float, with a few bits of the fraction,
+// leaves only one bound to compare with. A table indexed by these bits then finds the bucket
+// without loop or branch. A single mispredicted branch would cost more than all the rest.
 type Buckets struct {
 	bounds []float64
 	cells  []cell // nil: some bounds are too close to each other
 	shift  uint   // a float's bits, shifted right by this, select the cell
-	least  int64  // the shifted bits of values in the first cell, or below it
+	least  int64  // the shifted bits of the first cell's values
 }
 
-// cell stands for the values with the same shifted bits: those up to bound belong to bucket at, those
-// above it to the next one.
+// cell covers the values with the same shifted bits: those up to bound belong to bucket at, those
+// above it to the next.
 type cell struct {
 	bound float64
 	at    int
@@ -30,7 +29,7 @@ type cell struct {
 // maxCells keeps the table small: a cell takes 16 bytes.
 const maxCells = 512
 
-// Of returns the buckets with these upper bounds, in ascending order, and the one of +Inf.
+// Of returns the buckets with these upper bounds, in ascending order, and the +Inf bucket.
 func Of(bounds []float64) Buckets {
 	b := Buckets{bounds: bounds}
 	for b.shift = 52; b.shift > 52-9; b.shift-- {
@@ -41,13 +40,14 @@ func Of(bounds []float64) Buckets {
 	return b
 }
 
-// fill makes the table for b.shift; false if bounds share a cell, or there are too many cells.
+// fill makes the table for b.shift. It returns false if bounds share a cell or there are too many
+// cells.
 func (b *Buckets) fill() bool {
 	b.cells, b.least = nil, 0
 	if i, _ := slices.BinarySearch(b.bounds, math.SmallestNonzeroFloat64); i < len(b.bounds) {
 		b.least = b.key(b.bounds[i])
 		if i > 0 {
-			b.least-- // bounds that are not positive have the first cell for themselves
+			b.least-- // the first cell is for bounds that are not positive
 		}
 	}
 	var cells []cell
@@ -78,7 +78,8 @@ func (b *Buckets) Find(v float64) int {
 	if b.cells != nil {
 		return b.Quick(v)
 	}
-	// Up to some twenty buckets a scan beats a binary search, since its branches are more easily predicted.
+	// Up to some twenty buckets, a scan is faster than a binary search, since its branches are
+	// easier to predict.
 	if len(b.bounds) > 20 {
 		return sort.SearchFloat64s(b.bounds, v)
 	}
@@ -90,8 +91,8 @@ func (b *Buckets) Find(v float64) int {
 	return len(b.bounds)
 }
 
-// Quick is Find where there is a table. The difference of two floats is never rounded to zero or to
-// another sign, so its sign bit says whether v is above the bound.
+// Quick is Find by the table. The difference of two floats is never rounded to zero or to the other
+// sign, so its sign bit says whether v is above the bound.
 func (b *Buckets) Quick(v float64) int {
 	c := &b.cells[min(max(int64(math.Float64bits(v))>>b.shift-b.least, 0), int64(len(b.cells)-1))]
 	return c.at + int(math.Float64bits(c.bound-v)>>63)

@@ -24,7 +24,8 @@ func exponential(start, factor float64, n int) (list []float64) {
 	return list
 }
 
-// Whatever the bounds, the table finds what a search finds: for bounds, their neighbours, and at random.
+// Whatever the bounds, the table finds what a search finds: for bounds, their neighbours, and at
+// random.
 func TestBuckets(t *testing.T) {
 	t.Parallel()
 	random := rand.New(rand.NewPCG(1, 2))

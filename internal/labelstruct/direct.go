@@ -7,9 +7,9 @@ import (
 	"unsafe"
 )
 
-// Direct reads the label values of a struct in place, if they are one or two plain strings. A look-up
-// by struct then costs what one by values does, which is half of one by a hash of the whole struct.
-// The build tag purego does without.
+// Direct reads the label values of a struct in place, if they are one or two plain strings. A
+// look-up by struct then costs as much as one by values, half as much as one by a hash of the whole
+// struct. With the build tag purego, there is no such reading.
 type Direct struct {
 	N       int        // number of strings; 0: not possible
 	offsets [2]uintptr // in the struct, in the family's order of labels
@@ -31,8 +31,8 @@ func DirectOf(t reflect.Type, fields []Field) (d Direct) {
 	return d
 }
 
-// offset returns where in t the field is that reflect.Type.FieldByIndex returns. Embedded pointers are
-// not labels, so there is none on the way.
+// offset returns the offset in t of the field with this index sequence, which has no embedded
+// pointers: these are not labels.
 func offset(t reflect.Type, index []int) (at uintptr) {
 	for _, i := range index {
 		f := t.Field(i)

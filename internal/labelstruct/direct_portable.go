@@ -4,7 +4,7 @@ package labelstruct
 
 import "reflect"
 
-// Direct is empty without package unsafe: all structs are found by a hash of the whole.
+// Direct does nothing without package unsafe: all structs are found by a hash of the whole.
 type Direct struct{ N int }
 
 // DirectOf returns a Direct that reads nothing in place.

@@ -8,7 +8,7 @@ import (
 	"unicode"
 )
 
-// Field is a field of a struct, and the label that it gives a value.
+// Field is a field of a struct and the label whose value it gives.
 type Field struct {
 	Label string
 	Name  string
@@ -16,7 +16,7 @@ type Field struct {
 	Kind  Kind
 	Text  bool // its reflect.Kind is String
 	Type  reflect.Type
-	Place int // the label's place in the family's order; filled in by the caller
+	Place int // index of the label in the family's order; set by the caller
 }
 
 // Kind says how a field becomes a label value.
@@ -35,10 +35,10 @@ var stringer = reflect.TypeFor[fmt.Stringer]()
 const labelTypes = "a label is a string, a bool, an integer, or has a method String() string and " +
 	"consists of nothing but these"
 
-// Fields returns the fields of struct type t. check says what is wrong with a label name, if anything.
+// Fields returns the fields of struct type t. check returns an error for an invalid label name.
 func Fields(t reflect.Type, check func(label string) error) ([]Field, error) {
 	if t.Kind() != reflect.Struct {
-		return nil, fmt.Errorf("labels are of type %v: it must be a struct with a field for each label", t)
+		return nil, fmt.Errorf("the type of the labels is %v: it must be a struct with a field for each label", t)
 	}
 	fields, err := appendFields(nil, t, nil)
 	if err != nil {
@@ -101,8 +101,8 @@ func appendFields(fields []Field, t reflect.Type, prefix []int) ([]Field, error)
 	return fields, nil
 }
 
-// isPlain reports whether values of type t consist of booleans and integers alone: equal values stay
-// equal, and keeping one keeps nothing else alive.
+// isPlain reports whether values of type t consist of booleans and integers only: then equal values
+// stay equal, and keeping one keeps nothing else alive.
 func isPlain(t reflect.Type) bool {
 	switch kind := t.Kind(); kind {
 	case reflect.Array:
@@ -119,8 +119,8 @@ func isPlain(t reflect.Type) bool {
 	}
 }
 
-// snakeCase turns the name of a field into that of a label: StatusCode into status_code, HTTPMethod
-// into http_method.
+// snakeCase converts the name of a field to that of a label: StatusCode to status_code, HTTPMethod
+// to http_method.
 func snakeCase(name string) string {
 	var b strings.Builder
 	runes := []rune(name)

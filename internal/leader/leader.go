@@ -1,4 +1,4 @@
-// Package leader finds the one of several processes whose page shows the total.
+// Package leader elects the process whose page shows the total.
 package leader
 
 import (
@@ -13,50 +13,50 @@ import (
 	"github.com/gotheus/gotheus/internal/index"
 )
 
-// Name is the name of the family that candidates stand in.
+// Name is the name of the family of the candidates.
 const Name = "gotheus_candidate_start_time_seconds"
 
 const (
-	help = "When this process was first asked for a page of the scope Leader. The first live one leads."
+	help = "When this process was first scraped with ScopeLeader. The live process with the earliest time leads."
 
-	// patience is how long a process that is not asked any more may still lead. Prometheus forgets a
-	// target that it cannot scrape after the same time.
+	// patience is how long a process that is no longer scraped may still lead. After the same
+	// time, Prometheus drops the series of a target that it cannot scrape.
 	patience = 5 * time.Minute
 
-	// A backend may take stopped processes for alive. So a leader gives a sign of life each
-	// beatInterval, and does not lead if another process has seen none for silenceLimit.
+	// A backend may take stopped processes for live ones. So candidates send a heartbeat each
+	// beatInterval, and a process ignores those that it has seen none of for silenceLimit.
 	beatInterval, silenceLimit = 2 * time.Second, 10 * time.Second
 )
 
-// candidateFamily says who may lead. Each process has words of its own, which vanish with it: the time
-// since when it may lead, flags that also hold its heartbeat and, as the ticket, a random number that
-// tells it apart.
+// candidateFamily holds the candidates. Each process has its own words, which vanish with it: the
+// value is the time since when it may lead, the flags include its heartbeat, and the ticket is a
+// random number that identifies it.
 var candidateFamily = &backend.Family{Name: Name, Help: help, Unit: "seconds", Kind: backend.Gauge, Mode: backend.PerInstance}
 
-// Candidate is this process as one that may lead. The zero value is not a candidate yet.
+// Candidate is this process's candidacy. The zero value is ready, and not a candidate yet.
 type Candidate struct {
-	mu    sync.Mutex
-	home  backend.Backend // nil: it is none
-	words backend.Words
-	id    uint64
-	since time.Time
-	asked time.Time
-	beat  uint64
-	timer *time.Timer
-	seen  map[uint64]sighting // of others, by their ids
+	mu        sync.Mutex
+	home      backend.Backend // nil: it is not a candidate
+	words     backend.Words
+	id        uint64
+	since     time.Time
+	asked     time.Time
+	beat      uint64
+	timer     *time.Timer
+	sightings map[uint64]sighting // of other candidates, by id
 }
 
-// sighting is since when another one's flags have been as they are, as far as this process has watched.
+// sighting is since when this process has seen another candidate's flags unchanged.
 type sighting struct {
 	flags uint64
 	at    time.Time
 }
 
-// Stand makes this process a candidate in b, unless b is not in use any more.
+// Stand makes this process a candidate in b, unless b is no longer in use.
 func (c *Candidate) Stand(b backend.Backend, inUse func() bool) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !inUse() { // it was closed meanwhile
+	if !inUse() { // the registry was closed meanwhile
 		return nil
 	}
 	c.asked = time.Now()
@@ -65,24 +65,24 @@ func (c *Candidate) Stand(b backend.Backend, inUse func() bool) error {
 	}
 	words, err := b.Cells(candidateFamily, "")
 	if err != nil {
-		return fmt.Errorf("who leads is not known: %w", err)
+		return fmt.Errorf("the leader is unknown: %w", err)
 	}
 	c.step(false)
 	c.home, c.words, c.since = b, words, c.asked
 	c.id = rand.Uint64()>>1 | 1
-	c.seen = make(map[uint64]sighting)
+	c.sightings = make(map[uint64]sighting)
 	c.words[backend.GaugeTicket].Store(c.id)
 	c.words[backend.GaugeValue].Store(math.Float64bits(float64(c.since.UnixMicro()) / 1e6))
-	c.sign() // last: now it counts
+	c.sign() // last: now it is a candidate
 	every := patience
-	if !backend.IsRemote(b) { // others are alive if their stores have heard of them
+	if !backend.IsRemote(b) { // stores tell which processes are alive
 		every = beatInterval
 	}
 	c.timer = time.AfterFunc(every, func() { c.tick(b, every) })
 	return nil
 }
 
-// sign shows that this process runs. mu is held.
+// sign sends a heartbeat. mu is held.
 func (c *Candidate) sign() {
 	c.beat++
 	c.words[backend.GaugeFlags].Store(backend.GaugeIsSet | backend.GaugeJoined | c.beat*backend.GaugeTouch)
@@ -101,14 +101,14 @@ func (c *Candidate) tick(b backend.Backend, every time.Duration) {
 	}
 }
 
-// Stop ends the candidacy, before the backend is left.
+// Stop ends the candidacy. It is called before the registry leaves the backend.
 func (c *Candidate) Stop() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.step(true)
 }
 
-// step steps back. mu is held.
+// step steps down. mu is held.
 func (c *Candidate) step(seal bool) {
 	if c.timer != nil {
 		c.timer.Stop()
@@ -116,10 +116,10 @@ func (c *Candidate) step(seal bool) {
 	if c.home != nil && seal {
 		candidateFamily.Seal(c.words)
 	}
-	c.home, c.words, c.timer, c.seen = nil, nil, nil, nil
+	c.home, c.words, c.timer, c.sightings = nil, nil, nil, nil
 }
 
-// Leads reports whether this process leads, and which instance it is, by what the last Sync has found.
+// Leads reports whether this process leads, and which instance it is, by the data of the last Sync.
 func (c *Candidate) Leads(groups []backend.Group) (leads bool, self *backend.Instance, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -147,22 +147,22 @@ func (c *Candidate) Leads(groups []backend.Group) (leads bool, self *backend.Ins
 		}
 	}
 	if self == nil {
-		return false, nil, errors.New("who leads is not known: the backend does not show this process")
+		return false, nil, errors.New("the leader is unknown: the backend does not show this process")
 	}
 	return first == c.id, self, nil
 }
 
-// silent reports whether another candidate has given no sign of life for too long. mu is held.
+// silent reports whether another candidate's last heartbeat is too old. mu is held.
 func (c *Candidate) silent(id, flags uint64, now time.Time) bool {
 	if c.home == nil || backend.IsRemote(c.home) {
 		return false
 	}
-	s, ok := c.seen[id]
+	s, ok := c.sightings[id]
 	if !ok || s.flags != flags {
-		if len(c.seen) > 1000 { // most of them dead
-			clear(c.seen)
+		if len(c.sightings) > 1000 { // most of them dead
+			clear(c.sightings)
 		}
-		c.seen[id] = sighting{flags, now}
+		c.sightings[id] = sighting{flags, now}
 		return false
 	}
 	return now.Sub(s.at) >= silenceLimit

@@ -6,31 +6,31 @@ import (
 	"math/rand/v2"
 )
 
-// The seeds are random for every process, so that nobody can choose values that collide.
+// The seeds are random in each process, so that an attacker cannot choose values that collide.
 var (
 	seed             = maphash.MakeSeed()
 	seedA, seedB     = rand.Uint64(), rand.Uint64()
 	seedLen, seedEnd = rand.Uint64() | 1, rand.Uint64()
 )
 
-// seedStep is between the seeds of neighbouring values.
+// seedStep is the difference between the seeds of neighbouring values.
 const seedStep = 0x9e3779b97f4a7c15
 
-// identity is what tells label values apart at first sight. Of one or two values that have at most 254 bytes
-// each, id has the lengths in its lower half, and a to d are the first and last bytes: if these are equal, so are
-// values of at most 16 bytes. Of others, id is a hash with a mark that no such length has, and a and b are
-// the lengths, or ones if these have no room there.
+// identity distinguishes sets of label values. For one or two values of at most 254 bytes each, id
+// has the lengths in its lower half, and a to d are the first and last bytes: equal identities mean
+// equal values if these have at most 16 bytes. For other sets, id is a hash with a mark that is not
+// a length, and a and b are the lengths, or all ones if these do not fit.
 type identity struct {
 	id         uint64 // the upper half is a hash
-	a, b, c, d uint64 // not an array, which the compiler keeps in memory
+	a, b, c, d uint64 // not an array, which the compiler would keep in memory
 }
 
 const (
-	shortMost  = 254 // bytes of a value whose length is in the id
-	wholeMost  = 16  // bytes of a value that its ends are all of
+	shortMost  = 254 // longest value whose length is in id
+	wholeMost  = 16  // longest value that its ends cover
 	otherMark  = 0xff
 	lengthMost = 1<<16 - 2
-	lengths    = 8 // how many values have their lengths in a and b
+	lengths    = 8 // number of values whose lengths fit in a and b
 	noLengths  = 1<<64 - 1
 )
 
@@ -96,8 +96,8 @@ func identifyMany(values []string) identity {
 	return identity{id: h | otherMark, a: high, b: low}
 }
 
-// ends returns the first and last bytes of v: 8 each, or as many as there are; the same length given, they are
-// all of a v of at most 16 bytes.
+// ends returns the first and last bytes of v, up to 8 each. Values of the same length, 16 bytes at
+// most, are equal if their ends are.
 func ends(v string) (first, last uint64) {
 	if n := len(v); n >= 8 {
 		return load64(v), load64(v[n-8:])
@@ -115,9 +115,9 @@ func endsOfFew(v string) (first, last uint64) {
 	return 0, 0
 }
 
-// hashMiddle hashes what is between the ends of a long v. It multiplies and folds like wyhash, which the runtime
-// uses for maps where the processor has no instruction for hashing; that is quicker than hash/maphash for strings as
-// short as label values are.
+// hashMiddle hashes the bytes between the ends of a long v. It multiplies and folds like wyhash,
+// which the runtime uses for maps on processors without hashing instructions; for strings as short
+// as label values, that is faster than hash/maphash.
 //
 //go:noinline
 func hashMiddle(k uint64, v string) uint64 {

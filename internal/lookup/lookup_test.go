@@ -19,7 +19,8 @@ func TestIdentify(t *testing.T) {
 	add := func(values ...string) {
 		x, key := identify(values), strings.Join(values, "\xff")
 		if other, ok := seen[x.id]; ok && other != key {
-			if same++; same > 5 { // some 2^28 pairs of the same lengths, 32 bits: one in some twenty runs, by chance
+			// Some 2^28 pairs of the same lengths, 32 bits: one by chance in some twenty runs.
+			if same++; same > 5 {
 				t.Errorf("%s and %s have the same hash", other, key)
 			}
 		}
@@ -73,7 +74,8 @@ func awkward() (values []string) {
 
 type instrument struct{ labels string }
 
-// Whatever values are: the table finds what was added, nothing else, and the label text is the backend's.
+// Whatever values are: the table finds what was added, nothing else, and the label text is the
+// backend's.
 func TestTableIsExact(t *testing.T) {
 	t.Parallel()
 	values := awkward()

@@ -5,20 +5,20 @@ import (
 	"sync"
 )
 
-// Memo finds the instruments of structs that were looked up before.
+// Memo finds instruments by structs that were looked up before.
 type Memo[L comparable, M any] struct {
 	set[remembered[L, M]]
-	age uint64 // the family's when the memo was last emptied; guarded by the family's lock
+	age uint64 // the family's, when the memo was last emptied; guarded by its lock
 }
 
 type remembered[L comparable, M any] struct {
 	l    L
 	m    *M
 	hash uint64
-	age  uint64 // the family's at that time: it grows when series are deleted
+	age  uint64 // the family's at that time, which deletions of series increase
 }
 
-// Find returns the instrument for l, unless series were deleted since it was remembered.
+// Find returns the instrument for l; nil if l was not added, or series were deleted since.
 func (t *Memo[L, M]) Find(l L, age uint64) *M {
 	p := t.slots.Load()
 	if p == nil || len(*p) == 0 {
@@ -40,8 +40,8 @@ func (t *Memo[L, M]) Find(l L, age uint64) *M {
 	}
 }
 
-// Add remembers that m is the instrument for l. An entry of an earlier age is replaced. The family's
-// lock is held.
+// Add stores m as the instrument for l. It replaces an entry of an earlier age. The family's lock
+// is held.
 func (t *Memo[L, M]) Add(l L, m *M, age uint64) {
 	e := &remembered[L, M]{l: l, m: m, hash: maphash.Comparable(seed, l), age: age}
 	if p := t.slots.Load(); p != nil {
@@ -61,8 +61,8 @@ func (t *Memo[L, M]) Add(l L, m *M, age uint64) {
 	t.add(e, func(e *remembered[L, M]) uint64 { return e.hash })
 }
 
-// Forget empties the memo if series were deleted since it was last emptied, and reports whether it
-// did: it is full of what is gone.
+// Forget empties the memo if series were deleted since it was last emptied, which makes its entries
+// stale, and reports whether it did.
 func (t *Memo[L, M]) Forget(lock *sync.Mutex, age uint64) bool {
 	lock.Lock()
 	defer lock.Unlock()

@@ -5,22 +5,21 @@ import (
 	"sync/atomic"
 )
 
-// set is an open-addressing hash table. An entry is immutable once it is in a slot, entries are only
-// added, and a table that fills up is replaced by one of twice the size. A reader that still has the
-// old one misses what was added later, and then takes the slow path, under a lock.
+// set is an open-addressing hash table. Entries are immutable and only added; slots that fill up
+// are replaced by twice as many. A reader of the old slots misses later entries, and then takes the
+// slow path, under a lock.
 type set[E any] struct {
 	slots atomic.Pointer[[]atomic.Pointer[E]] // a power of two, never more than half full
 	n     atomic.Int64                        // entries; changed under the lock
 }
 
-// State is one of a set's. If it is the same as before, nothing was added in between: a table that is
-// replaced has other slots.
+// State is a state of a set. If it is the same as before, nothing was added in between.
 type State[E any] struct {
 	slots *[]atomic.Pointer[E]
 	n     int64
 }
 
-// State returns the present state.
+// State returns the current state.
 func (s *set[E]) State() State[E] { return State[E]{s.slots.Load(), s.n.Load()} }
 
 // Len returns the number of entries.
@@ -41,8 +40,8 @@ func (s *set[E]) All() iter.Seq[*E] {
 	}
 }
 
-// add adds an entry that is not there. hash returns where the search for an entry begins. The lock is
-// held.
+// add adds an entry that is not in the set. hash returns where the search for an entry begins. The
+// lock is held.
 func (s *set[E]) add(e *E, hash func(*E) uint64) {
 	var slots []atomic.Pointer[E]
 	if p := s.slots.Load(); p != nil {
@@ -70,7 +69,7 @@ func (s *set[E]) add(e *E, hash func(*E) uint64) {
 	s.n.Store(int64(n))
 }
 
-// replace takes the entries of another set in place of those of s. The lock is held.
+// replace replaces the entries of s by those of another set. The lock is held.
 func (s *set[E]) replace(other *set[E]) {
 	s.n.Store(other.n.Load())
 	s.slots.Store(other.slots.Load())

@@ -1,4 +1,4 @@
-// Package lookup finds the instrument for label values, without a lock and without an allocation.
+// Package lookup finds the instrument for label values without locking or allocating.
 package lookup
 
 // Table finds the instruments of a family by their label values.
@@ -11,8 +11,8 @@ type Table[M any] struct {
 // Init makes the table ready.
 func (t *Table[M]) Init(text *Text, labels func(*M) string) { t.text, t.labels = text, labels }
 
-// Entry begins with what a look-up, and the update after it, read. If M is a counter, that is one cache
-// line, which nobody writes to; the rest, the row and the words, is another one.
+// Entry begins with what a look-up and the update after it read. If M is a counter, that is one
+// cache line, which updates do not write to; the row and the words are in another.
 type Entry[M any] struct {
 	identity
 	M M
@@ -21,13 +21,13 @@ type Entry[M any] struct {
 // NewEntry returns an entry for values in the family's order.
 func NewEntry[M any](values []string) *Entry[M] { return &Entry[M]{identity: identify(values)} }
 
-// Find2 returns the entry for two values in the family's order, or nil. It is Find for the most frequent
-// case: values of at most 16 bytes are hashed and compared in registers.
+// Find2 returns the entry for two values in the family's order, or nil. It is Find for the most
+// frequent case: it hashes and compares values of at most 16 bytes in registers.
 func (t *Table[M]) Find2(v, w string) *Entry[M] {
 	if len(v) > shortMost || len(w) > shortMost {
 		return t.findMany([]string{v, w})
 	}
-	// What follows is identify, written out: calls would cost half as much again.
+	// This is identify, inlined by hand: calls would make it half as slow again.
 	var a, b, c, d uint64
 	if n := len(v); n >= 8 {
 		a, b = load64(v), load64(v[n-8:])
@@ -117,7 +117,7 @@ func (t *Table[M]) findMany(values []string) *Entry[M] {
 // Add adds an entry that Find has not found. The family's lock is held.
 func (t *Table[M]) Add(e *Entry[M]) { t.add(e, func(e *Entry[M]) uint64 { return e.id >> 32 }) }
 
-// Prune forgets the entries that drop returns true for. The family's lock is held.
+// Prune removes the entries that drop returns true for. The family's lock is held.
 func (t *Table[M]) Prune(drop func(*Entry[M]) bool) {
 	fresh := new(Table[M])
 	for e := range t.All() {

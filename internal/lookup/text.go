@@ -6,14 +6,14 @@ import (
 	"github.com/gotheus/gotheus/internal/backend"
 )
 
-// Text says how the label text of a family's series is made of its label values.
+// Text makes the label texts of a family's series from their label values.
 type Text struct {
-	gaps []string // what is before, between and behind the values
+	gaps []string // the text before, between and after the values
 	size int      // of all gaps
 }
 
-// TextOf returns the text for labels in ascending order. Those in constant always have the same value;
-// values are given for the others.
+// TextOf returns the Text for labels in ascending order. Those in constant have fixed values; Write
+// takes the values of the others.
 func TextOf(labels []string, constant map[string]string) *Text {
 	t, gap := new(Text), ""
 	for _, name := range labels {
@@ -76,8 +76,9 @@ func escaped(c byte) byte {
 	return c
 }
 
-// same reports whether a label text is that of these values. alike says that they have the lengths of
-// the values that it was made of: then bytes can be compared in place, unless some were escaped.
+// same reports whether a label text is that of these values. alike says that they are as long as
+// the values that the text was made from: then they can be compared in place, unless some are
+// escaped.
 func (t *Text) same(text string, values []string, alike bool) bool {
 	if !alike {
 		return t.sameEscaped(text, values)

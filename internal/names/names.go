@@ -1,5 +1,5 @@
-// Package names says which names a family takes up on a page. Two families that show the same name
-// make a page that parsers reject.
+// Package names says which names a family takes up on a page. Parsers reject pages on which two
+// families show the same name.
 package names
 
 import (
@@ -10,7 +10,7 @@ import (
 	"github.com/gotheus/gotheus/internal/backend"
 )
 
-// Suffixes are what a family appends to its stem in the names of its samples, in whichever format.
+// Suffixes is the set of suffixes that a family's samples add to its stem, in any format.
 type Suffixes uint8
 
 const (
@@ -24,8 +24,8 @@ const (
 
 var suffixTexts = [...]string{"_total", "_created", "_bucket", "_sum", "_count", "_info"}
 
-// Stem returns what OpenMetrics calls a family, which leaves _total and _info off, and the suffixes of
-// its samples.
+// Stem returns the name that OpenMetrics has for a family, without _total and _info, and the
+// suffixes of its samples.
 func Stem(t expo.Type, name string) (string, Suffixes) {
 	switch t {
 	case expo.Counter:
@@ -40,8 +40,8 @@ func Stem(t expo.Type, name string) (string, Suffixes) {
 	return name, 0
 }
 
-// Taken returns the names that a family takes up on pages of any format. Names that differ only in
-// characters that most scrapers see as underscores are the same.
+// Taken returns the names that a family takes up on pages of any format. Names that are equal once
+// escaped with underscores count as the same.
 func Taken(f *backend.Family) []string {
 	stem, s := Stem(TypeOf(f.Kind), expo.Underscores.MetricName(f.Name))
 	list := []string{stem}
@@ -53,11 +53,12 @@ func Taken(f *backend.Family) []string {
 	return list
 }
 
-// Shown holds the stems of the families of a page, with their suffixes. No suffix ends in another one.
+// Shown holds the stems of the families on a page, with their suffixes. No suffix ends in another
+// one.
 type Shown map[string]Suffixes
 
-// Clash returns the stem of a family that shows a name that this one shows, too; "" if there is none.
-// It uses buf as scratch space.
+// Clash returns the stem of a family on the page that shares a name with the given one; "" if there
+// is none. It uses buf as scratch space.
 func (m Shown) Clash(stem string, s Suffixes, buf []byte) string {
 	if _, ok := m[stem]; ok {
 		return stem
@@ -68,7 +69,7 @@ func (m Shown) Clash(stem string, s Suffixes, buf []byte) string {
 		}
 		if s>>i&1 != 0 {
 			buf = append(append(buf[:0], stem...), suffix...)
-			if _, ok := m[string(buf)]; ok { // the compiler does not allocate this string
+			if _, ok := m[string(buf)]; ok { // this conversion does not allocate
 				return string(buf)
 			}
 		}
@@ -76,8 +77,8 @@ func (m Shown) Clash(stem string, s Suffixes, buf []byte) string {
 	return ""
 }
 
-// Selects reports whether a family is among those asked for: by its name, by that of one of its
-// samples, or by either as a page with this escaping shows it. No names select all.
+// Selects reports whether the names in asked select a family: by its name, by that of one of its
+// samples, or by either as a page with this escaping shows it. No names select all families.
 func Selects(asked []string, e expo.Escaping, t expo.Type, name string) bool {
 	return len(asked) == 0 || slices.ContainsFunc(asked, func(one string) bool { return Means(one, e, t, name) })
 }
@@ -108,8 +109,8 @@ func Classic(labels []string) bool {
 	return true
 }
 
-// Escaped returns label names as a page shows them, as one text that is the same for the same set. If
-// one of them would be there twice, or is __name__, it returns that one as clash.
+// Escaped returns label names as a page shows them, sorted and joined into one text. If one of them
+// would occur twice, or is __name__, it returns that one as clash.
 func Escaped(e expo.Escaping, labels []string) (set, clash string) {
 	list := make([]string, len(labels))
 	for i, l := range labels {

@@ -1,4 +1,4 @@
-// Package open makes a backend of a URL, or of stores.
+// Package open opens backends from URLs and stores.
 package open
 
 import (
@@ -20,7 +20,7 @@ import (
 	"github.com/gotheus/gotheus/store"
 )
 
-// ErrScheme says that the program has no driver for a URL's scheme.
+// ErrScheme is wrapped by the error for a URL whose scheme has no driver in the program.
 var ErrScheme = errors.New("gotheus: unknown scheme")
 
 // Opener opens a backend from a URL of its scheme.
@@ -46,8 +46,8 @@ func openShm(ctx context.Context, u *url.URL) (backend.Backend, error) {
 	return b, nil
 }
 
-// Register is for tests that need backends of their own behind a URL. It panics if the scheme is
-// taken.
+// Register registers an opener for a scheme. It is for tests with their own backends. It panics if
+// the scheme is taken.
 func Register(scheme string, open Opener) {
 	openers.Lock()
 	defer openers.Unlock()
@@ -57,12 +57,13 @@ func Register(scheme string, open Opener) {
 	openers.m[scheme] = open
 }
 
-// URL opens the backend that rawURL names, such as "heap:" or "shm:///dev/shm/shop". Drivers of
-// stores are given logger. The error wraps ErrScheme if nobody knows the URL's scheme.
+// URL opens the backend that rawURL names, such as "heap:" or "shm:///dev/shm/shop". It passes
+// logger to the drivers of stores. The error wraps ErrScheme if no driver is registered for the
+// URL's scheme.
 func URL(ctx context.Context, rawURL string, logger *slog.Logger) (backend.Backend, error) {
 	u, err := url.Parse(rawURL)
-	if err != nil { // is not shown: it may name a part of a password
-		return nil, errors.New("gotheus: this is not a URL: special characters in a password must be escaped, as %23 for #")
+	if err != nil { // not shown: it may quote part of a password
+		return nil, errors.New("gotheus: the backend's URL is invalid: special characters in a password must be escaped, as %23 for #")
 	}
 	openers.RLock()
 	open := openers.m[u.Scheme]
@@ -85,7 +86,7 @@ func URL(ctx context.Context, rawURL string, logger *slog.Logger) (backend.Backe
 	return nil, fmt.Errorf("%w %q in %q (known: %s): %s", ErrScheme, u.Scheme, backend.Redact(rawURL), strings.Join(known(), " "), hint)
 }
 
-// known returns all schemes, each with a colon.
+// known returns all registered schemes, each with a colon.
 func known() []string {
 	openers.RLock()
 	list := slices.Collect(maps.Keys(openers.m))
@@ -98,12 +99,12 @@ func known() []string {
 	return list
 }
 
-// drive opens the stores that a URL names, and makes a backend of them.
+// drive opens the stores that a URL names, and returns a backend on them.
 func drive(ctx context.Context, driver store.Driver, u *url.URL, logger *slog.Logger) (backend.Backend, error) {
-	v := *u // is the driver's
+	v := *u // a copy, which the driver may change
 	c, err := driver(ctx, &v, store.DriverOptions{Logger: cmp.Or(logger, slog.Default())})
 	if err == nil && c == nil {
-		err = fmt.Errorf("store: the driver for %s: has returned neither stores nor an error", u.Scheme)
+		err = fmt.Errorf("store: the driver for %s: returned neither stores nor an error", u.Scheme)
 	}
 	if err != nil {
 		return nil, err
@@ -120,9 +121,9 @@ func drive(ctx context.Context, driver store.Driver, u *url.URL, logger *slog.Lo
 	return b, nil
 }
 
-// Stores returns a backend on stores, which it owns and closes. It does not wait for them. Where
-// the options name no logger, it uses this one. The error is that of Config.Check; the stores are
-// the caller's then.
+// Stores returns a backend on stores, which owns and closes them. It does not wait for the stores.
+// It uses logger unless the options have one. On error, which is that of Config.Check, the stores
+// still belong to the caller.
 func Stores(c *store.Config, logger *slog.Logger) (backend.Backend, error) {
 	if err := c.Check(); err != nil {
 		return nil, err
@@ -145,7 +146,7 @@ func Stores(c *store.Config, logger *slog.Logger) (backend.Backend, error) {
 	return b, nil
 }
 
-// redacted returns an error whose text quotes the URL without its passwords, if it quotes the URL.
+// redacted returns err, with the passwords of the URL removed from its text.
 func redacted(err error, u *url.URL) error {
 	text := err.Error()
 	if password, ok := u.User.Password(); ok && password != "" {
@@ -167,7 +168,7 @@ func redacted(err error, u *url.URL) error {
 	return &redactedError{text, err}
 }
 
-// redactedError is an error with another text.
+// redactedError is an error with a different text.
 type redactedError struct {
 	text string
 	error

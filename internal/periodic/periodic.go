@@ -1,4 +1,4 @@
-// Package periodic calls a function from time to time without a goroutine in between.
+// Package periodic calls a function at intervals, with no goroutine between calls.
 package periodic
 
 import (
@@ -12,7 +12,7 @@ import (
 // minInterval keeps a tiny interval from using up a processor.
 const minInterval = time.Millisecond
 
-// Timer calls a function from time to time, never twice at once. The zero value is ready.
+// Timer calls a function at intervals. Calls never overlap. The zero value is ready.
 type Timer struct {
 	mu     sync.Mutex
 	timer  *time.Timer // nil: stopped
@@ -22,11 +22,11 @@ type Timer struct {
 	calling sync.Mutex // held during a call
 }
 
-// Call is what a Timer calls. It returns whether it wants to be called again.
+// Call is the type of a Timer's function. It returns whether to call it again.
 type Call func(context.Context) (again bool)
 
-// Start has f called at least that often from now on. Each call has a context that ends after limit.
-// If the timer runs already, only a shorter interval makes a difference.
+// Start calls f at the interval every, or more often. The context of each call ends after limit. If
+// the timer is already running, only a shorter interval has an effect.
 func (t *Timer) Start(every, limit time.Duration, f Call) {
 	every = max(every, minInterval)
 	t.mu.Lock()
@@ -40,7 +40,7 @@ func (t *Timer) Start(every, limit time.Duration, f Call) {
 	}
 }
 
-// StartNow is Start with a first, or a further, call at once.
+// StartNow starts the timer with a call at once. If it is already running, it only calls at once.
 func (t *Timer) StartNow(every, limit time.Duration, f Call) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -72,7 +72,7 @@ func (t *Timer) call(limit time.Duration, f Call) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	switch {
-	case t.timer != timer: // stopped, or started again, meanwhile
+	case t.timer != timer: // stopped or restarted meanwhile
 	case again:
 		t.timer.Reset(t.every)
 	default:
@@ -80,7 +80,7 @@ func (t *Timer) call(limit time.Duration, f Call) {
 	}
 }
 
-// Stop ends the calls, cancels the context of the one in progress, and waits for its end until ctx
+// Stop stops the timer, cancels the context of a call in progress, and waits for the call until ctx
 // ends.
 func (t *Timer) Stop(ctx context.Context) {
 	t.mu.Lock()

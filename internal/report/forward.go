@@ -6,11 +6,11 @@ import (
 	"slices"
 )
 
-// Forward returns a logger for what outlives a call of SetLogger: its lines go to whatever logger l has
-// at that moment.
+// Forward returns a logger that stays valid across calls of SetLogger: each line goes to the logger
+// that l has at the time.
 func (l *Log) Forward() *slog.Logger { return slog.New(&forwarder{log: l}) }
 
-// forwarder is the handler of whatever logger a Log has at that moment.
+// forwarder forwards to the handler of the logger that a Log has at the time.
 type forwarder struct {
 	log  *Log
 	with []func(slog.Handler) slog.Handler // attributes and groups

@@ -1,4 +1,4 @@
-// Package report logs what a library has to say about its environment, without flooding the log.
+// Package report logs the library's messages about its environment without flooding the log.
 package report
 
 import (
@@ -10,18 +10,18 @@ import (
 	"time"
 )
 
-// interval is how long a line is not repeated for the same cause.
+// interval is the shortest time between lines with the same cause.
 const interval = time.Minute
 
-// maxCauses is how many causes are remembered. Lines of further ones are dropped: names that come from
-// outside have no end.
+// maxCauses is how many causes are remembered. Lines with further ones are dropped: names from
+// outside are unlimited.
 const maxCauses = 1000
 
 // Log writes lines to a logger, at most one per cause and minute. The zero value writes to
-// slog.Default(). All methods may be called concurrently, and none calls the logger while it holds a
-// lock: a logger may update metrics.
+// slog.Default(). All methods may be called concurrently. None calls the logger with a lock held,
+// since a logger may update metrics.
 type Log struct {
-	Default *slog.Logger // where lines go before SetLogger; nil: slog.Default() at that time
+	Default *slog.Logger // used until SetLogger; nil: slog.Default() at the time of the line
 
 	logger atomic.Pointer[slog.Logger]
 
@@ -36,10 +36,10 @@ type state struct {
 	suppressed int
 }
 
-// SetLogger sends further lines to l; nil: to the default.
+// SetLogger sets the logger for further lines; nil: the default.
 func (l *Log) SetLogger(to *slog.Logger) { l.logger.Store(to) }
 
-// Logger returns where lines go.
+// Logger returns the logger that lines go to.
 func (l *Log) Logger() *slog.Logger {
 	if to := l.logger.Load(); to != nil {
 		return to
@@ -50,7 +50,7 @@ func (l *Log) Logger() *slog.Logger {
 	return slog.Default()
 }
 
-// Log logs a line, unless there was one of the same cause within the last minute.
+// Log logs a line, unless there was one with the same cause within the last minute.
 func (l *Log) Log(level slog.Level, cause, msg string, args ...any) {
 	line := l.line(level, cause, msg, args)
 	if line != nil {
@@ -58,7 +58,7 @@ func (l *Log) Log(level slog.Level, cause, msg string, args ...any) {
 	}
 }
 
-// line returns what writes the line; nil if it is suppressed or held.
+// line returns a function that writes the line; nil if the line is suppressed or held.
 func (l *Log) line(level slog.Level, cause, msg string, args []any) func() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -93,14 +93,14 @@ func (l *Log) line(level slog.Level, cause, msg string, args []any) func() {
 	return line
 }
 
-// Forget forgets a cause that will not come again.
+// Forget forgets a cause that will not occur again.
 func (l *Log) Forget(cause string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	delete(l.causes, cause)
 }
 
-// Hold keeps all further lines until Release: the caller holds locks that a logger may need.
+// Hold keeps back all further lines until Release: the caller holds locks that a logger may need.
 func (l *Log) Hold() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -114,7 +114,7 @@ func (l *Log) Later(level slog.Level, msg string, args ...any) {
 	l.held = append(l.held, func() { l.Logger().Log(context.Background(), level, "gotheus: "+msg, args...) })
 }
 
-// Release writes the lines that were held.
+// Release writes the lines that were kept back.
 func (l *Log) Release() {
 	l.mu.Lock()
 	held := l.held

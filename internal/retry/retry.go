@@ -1,4 +1,4 @@
-// Package retry tries functions again until they succeed, and locks until a context ends.
+// Package retry retries functions until they succeed, and takes locks with a context.
 package retry
 
 import (
@@ -10,26 +10,26 @@ import (
 	"time"
 )
 
-// Queue tries functions again until they succeed, in a goroutine that exists only while there are
-// any. The zero value is ready.
+// Queue retries functions until they succeed, in a goroutine that exists only while the queue is
+// not empty. The zero value is ready.
 type Queue struct {
-	trying  sync.Mutex // held while functions run: what is being tried is not in the queue
+	trying  sync.Mutex // held during a round
 	mu      sync.Mutex
 	queue   []func(context.Context) error
-	running bool               // one is not in the queue, since it runs
-	last    error              // of the last failure
+	running bool               // a function is running, and not in the queue
+	last    error              // the latest error
 	stop    context.CancelFunc // of the goroutine; nil: none is running
-	cut     context.CancelFunc // of the round that it is at
-	done    chan struct{}      // closed at its end
+	cut     context.CancelFunc // of the round in progress
+	done    chan struct{}      // closed when the goroutine ends
 }
 
-// Add queues f, which has failed with err. It is tried after wait, and then at intervals that grow up
-// to limit.
+// Add queues f, which has failed with err. It is retried after wait, and then at intervals that
+// grow up to limit.
 func (q *Queue) Add(f func(context.Context) error, err error, wait, limit time.Duration) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.last = err
-	// In front: what has just come is more likely to succeed than what has been failing.
+	// In front: a new function is more likely to succeed than those that keep failing.
 	q.queue = slices.Insert(q.queue, 0, f)
 	if q.stop == nil {
 		ctx, cancel := context.WithCancel(context.Background())
@@ -70,13 +70,14 @@ func (q *Queue) run(ctx context.Context, done chan struct{}, wait, limit time.Du
 	}
 }
 
-// maxFailures end a round: if there is no room for so many series, there is seldom room for the next
-// one, and nobody gains from hurrying.
+// maxFailures is the number of failures that end a round: if there was no room for that many
+// series, there is hardly any for the next.
 const maxFailures = 8
 
-// round tries everything in the queue once, up to some failures. What has failed goes to the queue's end.
+// round tries each function in the queue once, until maxFailures. Those that fail go to the end of
+// the queue.
 func (q *Queue) round(ctx context.Context) (succeeded, left int, last error) {
-	if Lock(ctx, q.trying.TryLock) != nil { // perhaps this goroutine is at it, in a logger
+	if Lock(ctx, q.trying.TryLock) != nil { // perhaps this goroutine holds it: loggers may flush
 		q.mu.Lock()
 		defer q.mu.Unlock()
 		return 0, q.left(), q.last
@@ -108,8 +109,8 @@ func (q *Queue) round(ctx context.Context) (succeeded, left int, last error) {
 	return tried - failures, len(q.queue), q.last
 }
 
-// Drain tries everything until the queue is empty, ctx ends or wait is over. The error says why
-// something is left.
+// Drain retries until the queue is empty, ctx ends or wait is over. The error says why something is
+// left.
 func (q *Queue) Drain(ctx context.Context, wait time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
@@ -128,8 +129,8 @@ func (q *Queue) Drain(ctx context.Context, wait time.Duration) error {
 	}
 }
 
-// Interrupt cancels the context of the function that is being tried. It stays in the queue, unless it
-// succeeds.
+// Interrupt cancels the context of the function that is being tried. The function stays in the
+// queue unless it succeeds.
 func (q *Queue) Interrupt() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -138,7 +139,7 @@ func (q *Queue) Interrupt() {
 	}
 }
 
-// Halt ends the goroutine, waits for its end until ctx ends, and forgets what is queued.
+// Halt ends the goroutine and empties the queue. It waits for the goroutine until ctx ends.
 func (q *Queue) Halt(ctx context.Context) {
 	q.mu.Lock()
 	stop, done := q.stop, q.done
@@ -150,19 +151,19 @@ func (q *Queue) Halt(ctx context.Context) {
 	if stop != nil {
 		select {
 		case <-done:
-		case <-ctx.Done(): // what runs has been told to end
+		case <-ctx.Done(): // the function's context is canceled
 		}
 	}
 }
 
-// Len returns how many functions have not succeeded yet.
+// Len returns the number of functions that have not succeeded yet.
 func (q *Queue) Len() int {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return q.left()
 }
 
-// left is Len while mu is held.
+// left is Len with mu held.
 func (q *Queue) left() int {
 	if q.running {
 		return len(q.queue) + 1
@@ -170,7 +171,8 @@ func (q *Queue) left() int {
 	return len(q.queue)
 }
 
-// Lock tries a lock until it is taken or ctx ends: the locks of package sync know no contexts.
+// Lock calls try, the TryLock of a lock, until it succeeds or ctx ends: the locks of package sync
+// take no context.
 func Lock(ctx context.Context, try func() bool) error {
 	for wait := 10 * time.Microsecond; !try(); wait = min(2*wait, time.Millisecond) {
 		select {

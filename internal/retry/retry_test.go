@@ -8,7 +8,8 @@ import (
 	"time"
 )
 
-// What is being tried has not succeeded yet; and whoever has no time learns all the same why something is left.
+// What is being tried has not succeeded yet; and whoever has no time learns all the same why
+// something is left.
 func TestQueue(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) { // time moves only while all sleep
@@ -45,7 +46,8 @@ func TestQueue(t *testing.T) {
 	})
 }
 
-// What is tried may itself want to know what is left, as a logger does that flushes: it learns that it is not done.
+// What is tried may itself want to know what is left, as a logger does that flushes: it learns that
+// it is not done.
 func TestQueueWithinItself(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -6,7 +6,7 @@ import (
 	"github.com/gotheus/gotheus/internal/backend"
 )
 
-// Result says what became of an addition to a count.
+// Result is the outcome of an addition to a count.
 type Result int
 
 const (
@@ -15,9 +15,9 @@ const (
 	Sealed        // the word no longer counts
 )
 
-// AddCount adds n < 2^53 to a count that holds at most limit, which is at most backend.IntLimit. Small
-// numbers are added without compare-and-swap: to get from the limit to the seal by them would take
-// 2^30 goroutines that are all between the check and the addition.
+// AddCount adds n < 2^53 to a count, unless the sum exceeds limit, which is at most
+// backend.IntLimit. Small numbers are added without compare-and-swap: to reach the seal by them
+// would take 2^30 goroutines that are all between the check and the addition.
 func AddCount(w *atomic.Uint64, n, limit uint64) Result {
 	for {
 		old := w.Load()
@@ -37,8 +37,8 @@ func AddCount(w *atomic.Uint64, n, limit uint64) Result {
 	}
 }
 
-// CarryCount adds n, which another word has held, to a count. The word stays at the limit where both
-// together would exceed it, as they can if several processes were bound with that much.
+// CarryCount adds n, the contents of another word, to a count. The count stops at the limit, which
+// the sum can exceed if several processes bind with large counts.
 func CarryCount(w *atomic.Uint64, n, limit uint64) {
 	for n > 0 {
 		old := w.Load()

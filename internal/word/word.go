@@ -1,4 +1,4 @@
-// Package word reads, updates and seals the words that the values of series are made of. See package
+// Package word reads, updates and seals the words that hold the values of series. See package
 // backend for what the words of each kind mean.
 package word
 
@@ -12,7 +12,7 @@ import (
 // Finite reports whether v is neither infinite nor NaN.
 func Finite(v float64) bool { return v-v == 0 }
 
-// Int returns what an integer word holds; one that is sealed counts as zero.
+// Int returns the value of an integer word; a sealed word counts as zero.
 func Int(w *atomic.Uint64) uint64 {
 	if n := w.Load(); n < backend.SealedInt {
 		return n
@@ -20,7 +20,7 @@ func Int(w *atomic.Uint64) uint64 {
 	return 0
 }
 
-// Float returns what a float word holds; one that is sealed counts as zero.
+// Float returns the value of a float word; a sealed word counts as zero.
 func Float(w *atomic.Uint64) float64 {
 	if bits := w.Load(); bits != backend.SealedFloat {
 		return math.Float64frombits(bits)
@@ -28,15 +28,15 @@ func Float(w *atomic.Uint64) float64 {
 	return 0
 }
 
-// SealInt seals an integer word and returns what it held.
+// SealInt seals an integer word and returns its value, or zero if it was sealed before.
 func SealInt(w *atomic.Uint64) uint64 {
 	if n := w.Swap(backend.SealedInt); n < backend.SealedInt {
 		return n
 	}
-	return 0 // it was sealed before
+	return 0
 }
 
-// SealFloat seals a float word and returns what it held.
+// SealFloat seals a float word and returns its value, or zero if it was sealed before.
 func SealFloat(w *atomic.Uint64) float64 {
 	if bits := w.Swap(backend.SealedFloat); bits != backend.SealedFloat {
 		return math.Float64frombits(bits)
@@ -57,7 +57,7 @@ func AddFloat(w *atomic.Uint64, v float64) bool {
 	}
 }
 
-// Bits returns the bits of v. All NaNs become one, so that none is mistaken for a seal.
+// Bits returns the bits of v. All NaNs have the same bits, so that none is mistaken for a seal.
 func Bits(v float64) uint64 {
 	if v != v {
 		return 0x7ff8000000000001
