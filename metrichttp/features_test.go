@@ -295,9 +295,9 @@ func TestPusher(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	for want, p := range map[string]*metrichttp.Pusher{
-		"Job is missing":        {URL: s.URL},
-		"scheme or host":        {URL: "gateway:9091/x", Job: "j"},
-		"must have no query":    {URL: s.URL + "?a=b", Job: "j"},
+		"Job is required":       {URL: s.URL},
+		"a scheme and a host":   {URL: "gateway:9091/x", Job: "j"},
+		"must not have a query": {URL: s.URL + "?a=b", Job: "j"},
 		`grouping label "job"`:  {URL: s.URL, Job: "j", Grouping: gotheus.Labels{"job": "x"}},
 		`grouping label "__a"`:  {URL: s.URL, Job: "j", Grouping: gotheus.Labels{"__a": "x"}},
 		`value "\xff" is not U`: {URL: s.URL, Job: "j", Grouping: gotheus.Labels{"a": "\xff"}},

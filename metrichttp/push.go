@@ -20,61 +20,61 @@ import (
 	"github.com/gotheus/gotheus/expo"
 )
 
-// Pusher sends the page of a registry to a Pushgateway, for jobs that end before they could be
-// scraped. Its methods may be called concurrently; fields must not be changed meanwhile. See
+// Pusher pushes the page of a registry to a Pushgateway, for jobs that end before they can be
+// scraped. Its methods may be called concurrently; its fields must not be changed meanwhile. See
 // https://github.com/prometheus/pushgateway/blob/master/README.md.
 //
-// A job that ends by itself calls Put when it has done its work. A program that runs for longer
-// calls Run.
+// A job that ends by itself calls Put when its work is done. A program that runs for longer calls
+// Run.
 type Pusher struct {
 	URL      string            // of the gateway, such as http://pushgateway:9091
-	Job      string            // value of the grouping label job; must not be empty
-	Grouping gotheus.Labels    // further labels of the group, which metrics should not have
+	Job      string            // value of the grouping label job; required
+	Grouping gotheus.Labels    // further grouping labels; metrics should not have them
 	Registry *gotheus.Registry // nil: gotheus.Default()
 	Client   *http.Client      // nil: http.DefaultClient; the context limits its time
-	User     string            // for basic authentication, with Password; "": none
+	User     string            // for basic authentication, with Password
 	Password string
-	Header   http.Header // of every request, such as a token in Authorization
+	Header   http.Header // added to every request, such as a token in Authorization
 
 	// Names selects families by the names of families or samples, with the registry's prefix.
 	// Nil: all.
 	Names []string
 
-	// Scope says whose counts are pushed. It matters where processes share a backend. ScopeAll,
-	// the zero value, is the total of all of them: good for Put and Post by one process, or by
-	// several to one group. Where several processes push to groups of their own, such as by a
-	// grouping label instance, their sum would be a multiple of the total: these need
-	// ScopeLeader, with which one process pushes the total, and the others nothing but what is
-	// their own. Run takes the zero value for ScopeLeader.
+	// Scope says which processes the pushed page covers. It matters where processes share a
+	// backend. ScopeAll, the zero value, is the total of all of them: it suits Put and Post by
+	// one process, or by several to the same group. If several processes push to separate
+	// groups, for instance with a grouping label instance, the sum over the groups would be a
+	// multiple of the total: use ScopeLeader, with which one process pushes the total, and the
+	// others only their own per-process metrics. Run uses ScopeLeader in place of ScopeAll.
 	Scope gotheus.Scope
 
-	// Error takes the errors of pushes that Run makes, but for the last. Nil: they are logged
-	// through log/slog.
+	// Error is called with the errors of Run's pushes, except the last one. Nil: they are
+	// logged through log/slog.
 	Error func(error)
 }
 
 // Put replaces all metrics of the group.
 func (p *Pusher) Put(ctx context.Context) error { return p.push(ctx, http.MethodPut, p.Scope) }
 
-// Post replaces the metrics of the group that have the same names as those that are sent.
+// Post replaces the metrics of the group that have the same names as those pushed.
 func (p *Pusher) Post(ctx context.Context) error { return p.push(ctx, http.MethodPost, p.Scope) }
 
 // Delete deletes all metrics of the group.
 func (p *Pusher) Delete(ctx context.Context) error { return p.send(ctx, http.MethodDelete, nil) }
 
-// lastPush is how long the last push of Run may take, and others if they come more often than that.
+// lastPush is how long the last push of Run may take, and the least time that the others are given.
 const lastPush = 5 * time.Second
 
-// Run pushes as Post does, at once and then whenever so much time has passed, until ctx ends; then
-// once more, for five seconds at most, so that what was counted last is there. It returns the error
-// of that last push. An error of another one is passed to p.Error, and the next one may succeed.
-// Run returns an error at once if nothing could ever be pushed: if the interval is not positive, or
-// the URL, the job or the grouping is invalid.
+// Run pushes as Post does, at once and then at the given interval until ctx ends, and then once
+// more, so that the last counts arrive. It returns the error of this last push, which takes five
+// seconds at most. Errors of the other pushes go to p.Error, and Run goes on. Run returns an error
+// at once if no push could succeed: if the interval is not positive, or the URL, the job or the
+// grouping is invalid.
 //
-// Processes that share a backend may all run it: unless p.Scope says otherwise, one of them pushes
-// the total, and the others only what is their own. If they have the same Grouping, what is a
-// process's own is that of whichever has pushed last. A registry must not be closed before Run has
-// returned.
+// All processes that share a backend may call Run: unless p.Scope is ScopeOwn, one of them pushes
+// the total, and the others only their own per-process metrics. If they have the same Grouping, the
+// group shows the per-process metrics of the process that pushed last. The registry must not be
+// closed before Run has returned.
 func (p *Pusher) Run(ctx context.Context, every time.Duration) error {
 	if every <= 0 {
 		return fmt.Errorf("metrichttp: Run: the interval %v must be positive", every)
@@ -110,7 +110,7 @@ func (p *Pusher) failed(err error) {
 		p.Error(err)
 		return
 	}
-	slog.Warn("gotheus: a push failed; it is tried again", "error", err)
+	slog.Warn("gotheus: a push failed; the next one follows after the interval", "error", err)
 }
 
 func (p *Pusher) push(ctx context.Context, method string, scope gotheus.Scope) error {
@@ -118,7 +118,7 @@ func (p *Pusher) push(ctx context.Context, method string, scope gotheus.Scope) e
 	if registry == nil {
 		registry = gotheus.Default()
 	}
-	// In one piece, so that it can be sent again where a redirection asks for that.
+	// In one piece, so that it can be sent again after a redirect.
 	var page bytes.Buffer
 	if err := registry.Write(ctx, &page, &gotheus.WriteOptions{Names: p.Names, Scope: scope}); err != nil {
 		return fmt.Errorf("metrichttp: nothing was pushed: %w", err)
@@ -152,10 +152,11 @@ func (p *Pusher) send(ctx context.Context, method string, page *bytes.Buffer) er
 	}
 	resp, err := client.Do(req)
 	if err != nil {
-		return fmt.Errorf("metrichttp: %w", err) // names the method and the URL without the password
+		return fmt.Errorf("metrichttp: %w", err) // names the method and the redacted URL
 	}
 	defer resp.Body.Close()
-	text, _ := io.ReadAll(io.LimitReader(resp.Body, 4<<10)) // of what is wrong; also frees the connection
+	// The body says what is wrong. Reading it also lets the connection be reused.
+	text, _ := io.ReadAll(io.LimitReader(resp.Body, 4<<10))
 	if resp.StatusCode/100 != 2 {
 		return fmt.Errorf("metrichttp: %s %s: %s: %s", method, req.URL.Redacted(), resp.Status, bytes.TrimSpace(text))
 	}
@@ -167,13 +168,13 @@ func (p *Pusher) group() (string, error) {
 	base, err := url.Parse(p.URL)
 	switch {
 	case err != nil:
-		return "", fmt.Errorf("metrichttp: URL of the gateway: %w", err)
+		return "", fmt.Errorf("metrichttp: gateway URL: %w", err)
 	case base.Scheme == "" || base.Host == "":
-		return "", fmt.Errorf("metrichttp: URL of the gateway %q: scheme or host is missing, as in http://pushgateway:9091", p.URL)
+		return "", fmt.Errorf("metrichttp: gateway URL %q: it must have a scheme and a host, as in http://pushgateway:9091", p.URL)
 	case base.RawQuery != "" || base.Fragment != "":
-		return "", fmt.Errorf("metrichttp: URL of the gateway %q: must have no query and no fragment", base.Redacted())
+		return "", fmt.Errorf("metrichttp: gateway URL %q: it must not have a query or a fragment", base.Redacted())
 	case p.Job == "":
-		return "", errors.New("metrichttp: Job is missing")
+		return "", errors.New("metrichttp: Job is required")
 	}
 	var path strings.Builder
 	path.WriteString(strings.TrimRight(strings.TrimSuffix(base.EscapedPath(), "/"), "/") + "/metrics")
@@ -182,7 +183,7 @@ func (p *Pusher) group() (string, error) {
 	}
 	for _, name := range slices.Sorted(maps.Keys(p.Grouping)) {
 		if name == "job" || name == "" || strings.HasPrefix(name, "__") || !utf8.ValidString(name) {
-			return "", fmt.Errorf("metrichttp: grouping label %q: must be UTF-8, neither job nor empty, and not begin with __", name)
+			return "", fmt.Errorf("metrichttp: grouping label %q: it must be UTF-8, not empty, not job, and not begin with __", name)
 		}
 		if err := appendPair(&path, expo.Values.LabelName(name), p.Grouping[name]); err != nil {
 			return "", err
@@ -195,7 +196,7 @@ func (p *Pusher) group() (string, error) {
 	return base.String(), nil
 }
 
-// appendPair appends a grouping label. A value that cannot be an element of a path is in base64.
+// appendPair appends a grouping label. A value that cannot be a path element is encoded in base64.
 func appendPair(path *strings.Builder, name, value string) error {
 	if !utf8.ValidString(value) {
 		return fmt.Errorf("metrichttp: grouping label %q: value %q is not UTF-8", name, value)

@@ -101,8 +101,8 @@ func TestPusherRunInvalid(t *testing.T) {
 	for want, run := range map[string]func() error{
 		"the interval 0s must be positive":  func() error { return (&metrichttp.Pusher{URL: "http://x", Job: "j"}).Run(t.Context(), 0) },
 		"the interval -1s must be positive": func() error { return (&metrichttp.Pusher{URL: "http://x", Job: "j"}).Run(t.Context(), -time.Second) },
-		"Job is missing":                    func() error { return (&metrichttp.Pusher{URL: "http://x"}).Run(t.Context(), time.Second) },
-		"scheme or host is missing":         func() error { return (&metrichttp.Pusher{Job: "j"}).Run(t.Context(), time.Second) },
+		"Job is required":                   func() error { return (&metrichttp.Pusher{URL: "http://x"}).Run(t.Context(), time.Second) },
+		"must have a scheme and a host":     func() error { return (&metrichttp.Pusher{Job: "j"}).Run(t.Context(), time.Second) },
 	} {
 		if err := run(); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("got %v, want %q", err, want)
