@@ -235,7 +235,7 @@ func TestScopeOwnIsLikeHeap(t *testing.T) {
 	}
 }
 
-// The scope Leader leaves the rest to the leader: collectors of what is alike everywhere, and totals about the backend. What
+// ScopeLeader leaves the rest to the leader: collectors of what is alike everywhere, and totals about the backend. What
 // is a process's own is on its page.
 func TestScopeLeaderCollectors(t *testing.T) {
 	t.Parallel()

@@ -77,7 +77,7 @@ const maxFailures = 8
 // round tries each function in the queue once, until maxFailures. Those that fail go to the end of
 // the queue.
 func (q *Queue) round(ctx context.Context) (succeeded, left int, last error) {
-	if Lock(ctx, q.trying.TryLock) != nil { // perhaps this goroutine holds it: loggers may flush
+	if Lock(ctx, q.trying.TryLock) != nil { // perhaps held by this goroutine, in a logger
 		q.mu.Lock()
 		defer q.mu.Unlock()
 		return 0, q.left(), q.last
