@@ -17,7 +17,7 @@ import (
 	"github.com/gotheus/gotheus/store"
 )
 
-// ErrBound says that a registry is bound to a backend already.
+// ErrBound is wrapped by the error of Bind if the registry is already bound to a backend.
 var ErrBound = errors.New("gotheus: already bound to a backend")
 
 // ErrScheme is wrapped by the error of Bind if the program has no driver for the URL's scheme: it
@@ -25,67 +25,67 @@ var ErrBound = errors.New("gotheus: already bound to a backend")
 var ErrScheme = open.ErrScheme
 
 const (
-	// envDelay is how long after the first metric GOTHEUS_BACKEND is applied if nothing has
-	// asked for it before: long enough for main to bind another backend, short enough for a
-	// worker that is never scraped.
+	// envDelay is how long after the first metric GOTHEUS_BACKEND is applied, unless something
+	// needs it earlier: long enough for main to bind another backend, short enough for a worker
+	// that is never scraped.
 	envDelay = 100 * time.Millisecond
 
 	reopenFirst, reopenLast = time.Second, 30 * time.Second
 
-	// flushWait is how long Flush and Close wait at most for room for what is postponed: a disk
-	// may stay full for ever, and programs close with a context that never ends.
+	// flushWait is how long Flush and Close wait at most for room for postponed series: a disk
+	// may stay full for ever, and programs call Close with contexts that never end.
 	flushWait = time.Second
 
 	// turnWait is how long Flush and Close wait at most for a bind in progress, and how long
-	// one to GOTHEUS_BACKEND may take: a driver may hang.
+	// binding to GOTHEUS_BACKEND may take: a driver may hang.
 	turnWait = 10 * time.Second
 )
 
-// bindState is what binding a registry needs to remember.
+// bindState is the state of a registry's binding to backends.
 type bindState struct {
-	turn       sync.Mutex            // held by one Bind, BindBackend, retry or Close at a time
-	inProgress atomic.Bool           // a bind waits for scrapes to end
-	asked      atomic.Pointer[asked] // the requested backend, even if it is not open yet
-	unsaved    atomic.Pointer[error] // why the last Close lost something; nil after a bind
-	reopen     retry.Queue           // opening a backend that could not be opened
+	turn       sync.Mutex                  // held by one bind, retry or Close at a time
+	inProgress atomic.Bool                 // a bind is waiting for scrapes to end
+	requested  atomic.Pointer[bindRequest] // the backend asked for, even if it is not open yet
+	unsaved    atomic.Pointer[error]       // why the last Close could not save all
+	reopen     retry.Queue                 // retries of opening a backend
 
 	env      bool // GOTHEUS_BACKEND applies
 	envTimer sync.Once
-	envDone  atomic.Bool // set while the turn is held, or by an explicit Bind
+	envDone  atomic.Bool // set under the turn, or by an explicit Bind
 }
 
-// asked is a request for a backend.
-type asked struct {
+// bindRequest is a request to bind to a backend.
+type bindRequest struct {
 	name string
 	url  bool                  // name is a URL
-	err  atomic.Pointer[error] // why it could not be opened at first
+	err  atomic.Pointer[error] // why it could not be opened at once
 }
 
-// Bind moves all metrics of r, those there are and those to come, to the backend that the URL
-// names:
+// Bind moves all metrics of r, existing and future ones, to the backend that the URL names:
 //
 //	heap:                              the memory of this process, as without a backend
-//	shm:///dev/shm/shop?limit=64MiB    a file shared by all processes of the host
+//	shm:///dev/shm/shop?limit=64MiB    a file that all processes of the host share
 //	redis://host:6379?ns=shop          Redis or Valkey, if the program imports module redisstore
 //
-// or any other scheme that a package of the program has registered, see store.Register.
+// or any other scheme that a package in the program has registered, see [store.Register].
 //
-// Bind may be called at any time, while metrics are being updated: what was counted before is
-// carried over, and nothing is lost or counted twice. It waits for scrapes, and for another Bind or
-// Close, in progress until ctx ends.
+// Bind may be called at any time, also while metrics are being updated: what was counted before is
+// carried over, and nothing is lost or counted twice. Until ctx ends, it waits for scrapes and for
+// another Bind or Close in progress.
 //
 // If the backend cannot be opened, the error is returned and logged, counting goes on in the heap,
-// gotheus_backend_up is 0, and r tries again in the background until it succeeds or Bind or Close
-// is called; only a URL whose scheme is unknown is not tried again. A registry that is bound
-// already returns ErrBound, also if it is the default one and GOTHEUS_BACKEND has bound it: Bind
-// should be among the first things that main does.
+// gotheus_backend_up is 0, and r retries in the background until it succeeds or Bind or Close is
+// called. A URL with an unknown scheme is not retried. If r is already bound, the error wraps
+// ErrBound; this includes the default registry after GOTHEUS_BACKEND has bound it, so call Bind
+// early in main.
 func (r *Registry) Bind(ctx context.Context, rawURL string) error {
 	r = r.base()
 	r.bind.envDone.Store(true) // an explicit Bind wins
 	return r.bindURL(ctx, rawURL, false)
 }
 
-// bindURL binds r to a URL, unless it is that of the environment, and somebody was quicker.
+// bindURL binds r to a URL. With env, which marks the URL as that of the environment, it does
+// nothing if the environment was applied, or overridden, in the meantime.
 func (r *Registry) bindURL(ctx context.Context, rawURL string, env bool) error {
 	name := backend.Redact(rawURL)
 	if err := r.beginBind(ctx, name); err != nil {
@@ -96,8 +96,8 @@ func (r *Registry) bindURL(ctx context.Context, rawURL string, env bool) error {
 		return nil
 	}
 	r.bind.reopen.Halt(ctx)
-	request := &asked{name: name, url: true}
-	r.bind.asked.Store(request)
+	request := &bindRequest{name: name, url: true}
+	r.bind.requested.Store(request)
 	r.startSelf()
 	err := r.openAndInstall(ctx, rawURL)
 	if err != nil {
@@ -113,20 +113,20 @@ func (r *Registry) bindURL(ctx context.Context, rawURL string, env bool) error {
 	return err
 }
 
-// beginBind takes the turn, unless r is bound.
+// beginBind takes the turn, or returns an error if r is bound.
 func (r *Registry) beginBind(ctx context.Context, name string) error {
 	r.bind.reopen.Interrupt()
 	if err := r.takeTurn(ctx); err != nil {
-		return fmt.Errorf("gotheus: not bound to %s: %w", name, err)
+		return fmt.Errorf("gotheus: cannot bind to %s: %w", name, err)
 	}
-	if old := r.bind.asked.Load(); old != nil && !r.home.Current().Local {
+	if old := r.bind.requested.Load(); old != nil && !r.home.Current().Local {
 		r.endTurn()
-		return fmt.Errorf("%w: %s, so not to %s; Close comes first", ErrBound, old.name, name)
+		return fmt.Errorf("%w: %s; call Close before binding to %s", ErrBound, old.name, name)
 	}
 	return nil
 }
 
-// openAndInstall opens a backend and makes it r's. The turn is held.
+// openAndInstall opens a backend and binds r to it. The turn is held.
 func (r *Registry) openAndInstall(ctx context.Context, rawURL string) error {
 	b, err := open.URL(ctx, rawURL, r.home.Log.Forward())
 	if err != nil {
@@ -143,30 +143,30 @@ func (r *Registry) openAndInstall(ctx context.Context, rawURL string) error {
 	return nil
 }
 
-// openAgain is the retry for a request, unless there has been another one, or Close, since.
-func (r *Registry) openAgain(ctx context.Context, rawURL string, request *asked) error {
+// openAgain retries a request, unless it was superseded by another one or by Close.
+func (r *Registry) openAgain(ctx context.Context, rawURL string, request *bindRequest) error {
 	if err := r.takeTurn(ctx); err != nil {
 		return err
 	}
-	if r.bind.asked.Load() != request {
+	if r.bind.requested.Load() != request {
 		r.endTurn()
 		return nil
 	}
 	err := r.openAndInstall(ctx, rawURL)
 	r.endTurn()
 	if err == nil {
-		r.home.Log.Log(slog.LevelInfo, "opened", "the backend is open now", "backend", request.name)
+		r.home.Log.Log(slog.LevelInfo, "opened", "the backend is now open", "backend", request.name)
 	}
 	return err
 }
 
-// Backend is what BindBackend takes. It is for packages of this module: its methods are not covered
-// by the compatibility promise of version 1.0. For a place of your own to keep metrics in,
-// implement store.Store.
+// Backend is what BindBackend takes. Packages of this module make them; its methods are internal
+// and may change in any release. To keep metrics in a place of your own, implement store.Store.
 type Backend = backend.Backend
 
-// BindBackend is Bind for a backend at hand, which r then owns: it is closed by Close. If ctx ends
-// while scrapes are in progress, nothing has happened. The error wraps ErrInvalid if b is nil.
+// BindBackend is like Bind for a backend that is already open. From then on r owns it, and Close
+// closes it. If ctx ends while scrapes are in progress, nothing has changed. The error wraps
+// ErrInvalid if b is nil.
 func (r *Registry) BindBackend(ctx context.Context, b Backend) error {
 	if isNil(b) {
 		return fmt.Errorf("%w: BindBackend: the backend is nil", ErrInvalid)
@@ -174,14 +174,14 @@ func (r *Registry) BindBackend(ctx context.Context, b Backend) error {
 	return r.bindMade(ctx, fmt.Sprintf("%T", b), func() (backend.Backend, error) { return b, nil })
 }
 
-// BindStore is Bind for stores at hand, which r then owns: they are closed by Close. It does not
-// wait for the stores: while they cannot be reached, counting goes on. If c.Options name no logger,
-// r's is used.
+// BindStore is like Bind for stores that are already open. From then on r owns them, and Close
+// closes them. It does not wait for the stores: while they cannot be reached, metrics go on
+// counting in memory. If c.Options has no logger, r's is used.
 //
-// On error, nothing has happened, and the stores are still the caller's. The error wraps ErrInvalid
-// if c is nil, has no shards, or one that is nil, or options that make no sense; it wraps ErrBound
-// if r is bound already, and is that of ctx if this ends while scrapes, or another Bind or Close,
-// are in progress.
+// On error, nothing has changed, and the stores are still the caller's. The error wraps ErrInvalid
+// if c is nil, has no shards or a nil one, or has invalid options; it wraps ErrBound if r is
+// already bound, and is that of ctx if ctx ends while scrapes, or another Bind or Close, are in
+// progress.
 func (r *Registry) BindStore(ctx context.Context, c *store.Config) error {
 	if err := c.Check(); err != nil {
 		return fmt.Errorf("%w: BindStore: %w", ErrInvalid, err)
@@ -196,21 +196,21 @@ func (r *Registry) BindStore(ctx context.Context, c *store.Config) error {
 	})
 }
 
-// bindMade binds r to the backend that making returns, which is called when nothing else can go
-// wrong.
-func (r *Registry) bindMade(ctx context.Context, name string, making func() (backend.Backend, error)) error {
+// bindMade binds r to the backend that create returns. It calls create last, when nothing else can
+// fail.
+func (r *Registry) bindMade(ctx context.Context, name string, create func() (backend.Backend, error)) error {
 	r = r.base()
 	r.bind.envDone.Store(true)
 	if err := r.beginBind(ctx, name); err != nil {
 		return err
 	}
 	defer r.endTurn()
-	before, own := r.bind.asked.Load(), r.self.Load()
-	r.bind.asked.Store(&asked{name: name})
+	requestBefore, selfBefore := r.bind.requested.Load(), r.self.Load()
+	r.bind.requested.Store(&bindRequest{name: name})
 	r.startSelf()
-	if err := r.install(ctx, making); err != nil { // what was asked for before is tried again
-		r.bind.asked.Store(before)
-		if own == nil {
+	if err := r.install(ctx, create); err != nil { // the earlier request is still being retried
+		r.bind.requested.Store(requestBefore)
+		if selfBefore == nil {
 			r.stopSelf()
 		}
 		return err
@@ -219,16 +219,16 @@ func (r *Registry) bindMade(ctx context.Context, name string, making func() (bac
 	return nil
 }
 
-// install makes what making returns the backend of r, when no scrape is in progress. The turn is
+// install binds r to the backend that create returns, while no scrape is in progress. The turn is
 // held.
-func (r *Registry) install(ctx context.Context, making func() (backend.Backend, error)) error {
-	r.bind.inProgress.Store(true) // no more scrapes begin
+func (r *Registry) install(ctx context.Context, create func() (backend.Backend, error)) error {
+	r.bind.inProgress.Store(true) // keeps new scrapes from starting
 	defer r.bind.inProgress.Store(false)
 	if err := retry.Lock(ctx, r.scrapeMu.TryLock); err != nil {
 		return fmt.Errorf("gotheus: waiting for scrapes in progress: %w", err)
 	}
 	defer r.scrapeMu.Unlock()
-	b, err := making()
+	b, err := create()
 	if err != nil {
 		return err
 	}
@@ -244,32 +244,32 @@ func (r *Registry) install(ctx context.Context, making func() (backend.Backend, 
 	return nil
 }
 
-// tryScrape begins a scrape unless a bind is in progress. scrapeMu.RUnlock ends it.
+// tryScrape starts a scrape unless a bind is in progress. scrapeMu.RUnlock ends it.
 func (r *Registry) tryScrape() bool { return !r.bind.inProgress.Load() && r.scrapeMu.TryRLock() }
 
-// takeTurn takes the turn, unless a bind or Close is in progress until ctx ends.
+// takeTurn takes the turn. It waits for a bind or Close in progress until ctx ends.
 func (r *Registry) takeTurn(ctx context.Context) error {
 	if err := retry.Lock(ctx, r.bind.turn.TryLock); err != nil {
 		name := "a backend"
-		if request := r.bind.asked.Load(); request != nil {
+		if request := r.bind.requested.Load(); request != nil {
 			name = request.name
 		}
-		return fmt.Errorf("a Bind to %s, or a Close of it, is in progress: %w", name, err)
+		return fmt.Errorf("a Bind to or a Close of %s is in progress: %w", name, err)
 	}
 	return nil
 }
 
-// endTurn gives the turn back, and logs what had to wait for that: a logger may flush.
+// endTurn releases the turn and then writes the log lines held meanwhile: a logger may call Flush.
 func (r *Registry) endTurn() {
 	r.bind.turn.Unlock()
 	r.home.Log.Release()
 }
 
-// Flush returns when everything counted before the call is in the backend and durable there. It
-// waits for a Bind, a retry or a Close in progress until ctx ends, but ten seconds at most. If
-// there is no room for some series, it waits a second at most, and returns the reason; it returns
-// why the backend could not be opened if it is not there at all. After a Close that has failed, it
-// returns that error until r is bound again.
+// Flush returns when everything counted before the call is durable in the backend. It waits for a
+// Bind, a retry or a Close in progress until ctx ends, but for ten seconds at most. If the backend
+// has no room for some series, Flush waits for a second at most and returns the reason; if the
+// backend could not be opened, it returns why. After a Close that failed, it returns that error
+// until r is bound again.
 func (r *Registry) Flush(ctx context.Context) error {
 	r = r.base()
 	r.applyEnv(ctx)
@@ -286,9 +286,9 @@ func (r *Registry) Flush(ctx context.Context) error {
 	}
 }
 
-// settled returns the backend that all series are in, but for those that are postponed, and what
-// notThere says. It waits for a bind or Close in progress: meanwhile, series are still where they
-// were, though r has the new backend already.
+// settled returns the backend that all series are in, except those that are postponed, and the
+// error of notThere. It waits for a bind or Close in progress, during which r already has the new
+// backend while series may still be in the old one.
 func (r *Registry) settled(ctx context.Context) (b *series.Binding, missing, err error) {
 	ctx, cancel := context.WithTimeout(ctx, turnWait)
 	defer cancel()
@@ -299,15 +299,15 @@ func (r *Registry) settled(ctx context.Context) (b *series.Binding, missing, err
 	return r.home.Current(), r.notThere(), nil
 }
 
-// notThere is the error of a backend that was asked for and could not be opened yet, or that a
-// Close has left without having saved all.
+// notThere returns why values are not in the backend that was asked for: it could not be opened
+// yet, or the last Close failed to save everything.
 func (r *Registry) notThere() error {
 	if !r.home.Current().Local {
 		return nil
 	}
-	if request := r.bind.asked.Load(); request != nil {
+	if request := r.bind.requested.Load(); request != nil {
 		if err := request.err.Load(); err != nil {
-			return fmt.Errorf("gotheus: not in %s: %w", request.name, *err)
+			return fmt.Errorf("gotheus: nothing is in %s: %w", request.name, *err)
 		}
 	}
 	if err := r.bind.unsaved.Load(); err != nil {
@@ -316,15 +316,15 @@ func (r *Registry) notThere() error {
 	return nil
 }
 
-// Close flushes, leaves the backend and ends everything that r does in the background. Metrics go
-// on in the heap, from zero; r can be bound again, and then carries over what was counted in
-// between. Gauges of a mode other than ModeShared keep their values: they are this process's own.
-// Series with a time to live stay, and windows of quantiles stand still, until another one is made
-// or r is bound again. Closing a registry that is not bound ends what it does in the background.
+// Close flushes, leaves the backend and ends all of r's background work. Metrics go on counting in
+// the heap, from zero; r can be bound again, which carries over what was counted in between. Gauges
+// with a mode other than ModeShared keep their values, since these belong to this process. Series
+// do not expire, and windows of quantiles stand still, until another such metric is defined or r is
+// bound again. Closing a registry that is not bound ends its background work.
 //
-// An error says that not everything is in the backend; Flush and further calls return it, too,
-// until r is bound again. If a Bind is still in progress when ctx ends, or after ten seconds, that
-// is the error, and r is not closed.
+// An error means that not everything has reached the backend; Flush and further calls of Close
+// return it, too, until r is bound again. If a Bind is still in progress when ctx ends, or after
+// ten seconds, Close returns an error and r is not closed.
 func (r *Registry) Close(ctx context.Context) (err error) {
 	r = r.base()
 	r.applyEnv(ctx)
@@ -345,21 +345,21 @@ func (r *Registry) Close(ctx context.Context) (err error) {
 	b := r.home.Current()
 	if b.Local {
 		err = r.notThere()
-		r.bind.asked.Store(nil)
+		r.bind.requested.Store(nil)
 		r.stopSelf()
 		return err
 	}
-	r.bind.asked.Store(nil)
+	r.bind.requested.Store(nil)
 	r.sampleNow(ctx)
 	r.sampler.Stop(context.Background())
 	err = r.home.Postponed.Drain(ctx, flushWait)
-	// What is still waiting for room is carried to the heap, too. There it waits no longer:
-	// were it forgotten, a series that was deleted meanwhile would be taken for one that is
-	// tried again, when somebody who has kept it brings it back.
+	// Series that still wait for room move to the heap, too, where they have room. They must
+	// not stay marked as waiting: if one was deleted meanwhile and an update of a kept
+	// instrument brought it back, it would be taken for one that is already being retried.
 	r.home.MoveAll(series.LocalHeap())
 	r.home.Postponed.Drain(context.WithoutCancel(ctx), flushWait)
 	r.home.Postponed.Halt(context.Background())
-	r.leader.Stop() // not before: it stands in the current backend only
+	r.leader.Stop() // not earlier: it is a candidate in the current backend only
 	r.stopSelf()
 	return errors.Join(err, b.Close(ctx))
 }

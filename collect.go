@@ -71,7 +71,7 @@ func (r *Registry) add(entry *collector) (remove func()) {
 	r.collectorsMu.Lock()
 	r.collectors = append(r.collectors, entry)
 	r.collectorsMu.Unlock()
-	if entry.process {
+	if entry.perProcess {
 		r.startEnv()
 		r.startSampling()
 	}
@@ -117,7 +117,7 @@ func (r *Registry) collect(ctx context.Context, which kinds) (families []*page.C
 	sinks := make([]*Sink, len(all))
 	errs := make([]error, len(all))
 	for i, c := range all {
-		if which == perProcess && !c.process || which == notPerProcess && c.process {
+		if which == perProcess && !c.perProcess || which == notPerProcess && c.perProcess {
 			continue
 		}
 		wait.Add(1)
@@ -146,7 +146,7 @@ func (r *Registry) collect(ctx context.Context, which kinds) (families []*page.C
 	wait.Wait()
 	m := merger{r: r}
 	for i, s := range sinks {
-		if s != nil && !all[i].process {
+		if s != nil && !all[i].perProcess {
 			errs = append(errs, m.add(all[i], s))
 		}
 	}

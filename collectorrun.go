@@ -11,27 +11,27 @@ import (
 	"time"
 )
 
-// Concurrent scrapes share the work of a collector. A scrape takes part only in a run that begins
-// after it has come, so that it shows what was so when it came: those that come during a run share
-// the next one.
+// Concurrent scrapes share the runs of a collector. A scrape takes part only in a run that begins
+// after the scrape has arrived, so that it does not show an older state: scrapes that arrive during
+// a run share the next one.
 
-// collector is a registered Collector, or the function of a metric.
+// collector runs a Collector or a metric's function.
 type collector struct {
-	reg     *Registry // gives prefix and constant labels; nil: the registry that runs it
-	what    string    // it is, for the log
-	own     bool      // it is the registry's own
-	process bool      // it is also run periodically, and its families are stored in the backend
-	collect func(ctx context.Context, s *Sink) error
-	store   func(s *Sink) []error // of an instance's; storeMu is held
-	lost    func()                // store's opposite, after a failure; storeMu is held
+	reg        *Registry // whose prefix and constant labels apply; nil: of the one that runs it
+	what       string    // describes it in log lines
+	own        bool      // it is part of the registry itself
+	perProcess bool      // it also runs at intervals, and its values are stored in the backend
+	collect    func(ctx context.Context, s *Sink) error
+	store      func(s *Sink) []error // stores the values of a run; storeMu is held
+	lost       func()                // undoes store after a failure; storeMu is held
 
 	mu      sync.Mutex
 	current *run
-	next    *run // for those that came during current
+	next    *run // for scrapes that arrived during current
 
 	storeMu sync.Mutex
-	removed bool          // nothing is stored any more
-	stores  atomic.Uint64 // how often something was stored
+	removed bool          // nothing may be stored any more
+	stores  atomic.Uint64 // number of calls of store
 }
 
 // run is one call of Collect.
@@ -39,13 +39,12 @@ type run struct {
 	sink     *Sink
 	err      error
 	done     chan struct{} // closed when sink and err can be read
-	deadline time.Time     // the latest of those that wait
+	deadline time.Time     // the latest of the waiting scrapes
 	waiting  int
-	cancel   func() // nil: it has not begun
+	cancel   func() // nil: the run has not begun
 }
 
-// ask joins a run, waits until it is done or ctx ends, and returns its sink, which other scrapes
-// share.
+// ask joins a run and returns its result, which is shared. It gives up when ctx ends.
 func (c *collector) ask(ctx context.Context, r *Registry) (*Sink, error) {
 	mine, err := c.join(ctx, r)
 	if err != nil {
@@ -60,23 +59,23 @@ func (c *collector) ask(ctx context.Context, r *Registry) (*Sink, error) {
 	defer c.mu.Unlock()
 	mine.waiting--
 	if mine.cancel == nil {
-		return nil, fmt.Errorf("it is still at work on an earlier scrape: %w", ctx.Err())
+		return nil, fmt.Errorf("it is still working for an earlier scrape: %w", ctx.Err())
 	}
 	if mine.waiting == 0 {
-		mine.cancel() // nobody is left to see what it makes
+		mine.cancel() // no scrape waits for it any more
 	}
-	return nil, fmt.Errorf("it has not answered in time: %w", ctx.Err())
+	return nil, fmt.Errorf("it did not return in time: %w", ctx.Err())
 }
 
 func (c *collector) join(ctx context.Context, r *Registry) (*run, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.current != nil && c.current.waiting == 0 {
-		return nil, errors.New("it is still at work on an earlier scrape, which has given it up")
+		return nil, errors.New("it is still working for an earlier scrape, which has given up on it")
 	}
 	mine := c.next
 	if mine == nil {
-		mine = &run{sink: &Sink{reg: cmp.Or(c.reg, r), process: c.process, own: c.own}, done: make(chan struct{})}
+		mine = &run{sink: &Sink{reg: cmp.Or(c.reg, r), perProcess: c.perProcess, library: c.own}, done: make(chan struct{})}
 	}
 	mine.waiting++
 	if d, ok := ctx.Deadline(); ok && d.After(mine.deadline) {
@@ -90,13 +89,13 @@ func (c *collector) join(ctx context.Context, r *Registry) (*run, error) {
 	return mine, nil
 }
 
-// begin begins a run. c.mu is held.
+// begin starts a run. c.mu is held.
 func (c *collector) begin(ctx context.Context, mine *run) {
 	c.current = mine
 	var limited context.Context
 	limited, mine.cancel = context.WithDeadline(ctx, mine.deadline)
 	go func() {
-		err := errors.New("it has ended its goroutine")
+		err := errors.New("it ended its goroutine")
 		defer func() {
 			if p := recover(); p != nil {
 				err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
@@ -116,7 +115,7 @@ func (c *collector) begin(ctx context.Context, mine *run) {
 	}()
 }
 
-// run asks once. What comes late is still stored.
+// run calls the collector once. A result that comes too late for the scrape is still stored.
 func (c *collector) run(ctx context.Context, s *Sink) error {
 	if err := c.collect(ctx, s); err != nil {
 		return err

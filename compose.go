@@ -110,7 +110,7 @@ func (s *scrape) isShown(i int) bool {
 
 // shares reports whether two registries are bound to the same place.
 func (p *part) shares(q *part) bool {
-	a, b := p.r.bind.asked.Load(), q.r.bind.asked.Load()
+	a, b := p.r.bind.requested.Load(), q.r.bind.requested.Load()
 	switch {
 	case p.binding.Local || q.binding.Local:
 		return false

@@ -2,7 +2,7 @@ package gotheus
 
 import "github.com/gotheus/gotheus/internal/series"
 
-// Must returns v, or panics with err if that is not nil.
+// Must returns v, or panics with err if it is not nil.
 func Must[T any](v T, err error) T {
 	if err != nil {
 		panic(err)
@@ -10,10 +10,10 @@ func Must[T any](v T, err error) T {
 	return v
 }
 
-// TryNew returns the instrument with that name in r, which it makes if there is none; nil is the
-// default registry. Help is required: it says what the metric counts or measures. The error wraps
-// ErrInvalid, or ErrConflict if the name is taken by another definition. For state sets there is
-// [TryNewStateSet].
+// TryNew returns the instrument with that name in r, or in the default registry if r is nil, and
+// creates it if it does not exist. Help is required: it says what the metric counts or measures.
+// The error wraps ErrInvalid, or ErrConflict if the name is taken by another definition. For state
+// sets, use [TryNewStateSet].
 func TryNew[M Counter | Gauge | Histogram | Summary](r *Registry, name, help string, o OptionsFor[M]) (*M, error) {
 	if err := checkName(name); err != nil {
 		return nil, err
@@ -30,10 +30,11 @@ func newSingle[M Instrument](r *Registry, name, help string, o OptionsFor[M]) (*
 	return v.TryWith()
 }
 
-// TryNewVec returns the family with that name and those labels in r, which it makes if there is
-// none; nil is the default registry. Help is required. The order of labels is that of With's
-// values; it is not part of the family's identity. The error wraps ErrInvalid, or ErrConflict if
-// the name is taken by another definition. For state sets there is [TryNewStateSetVec].
+// TryNewVec returns the family with that name and those labels in r, or in the default registry if
+// r is nil, and creates it if it does not exist. Help and at least one label are required. The
+// order of the labels is that of With's values; it is not part of the family's identity. The error
+// wraps ErrInvalid, or ErrConflict if the name is taken by another definition. For state sets, use
+// [TryNewStateSetVec].
 func TryNewVec[M Counter | Gauge | Histogram | Summary](r *Registry, name, help string, o OptionsFor[M], labels ...string) (*Vec[M], error) {
 	if err := checkName(name); err != nil {
 		return nil, err
@@ -49,8 +50,8 @@ func newVecOn[M Instrument](r *Registry, name, help string, o OptionsFor[M], lab
 	return newVec[M](f, optionsFor(o).common(), labels)
 }
 
-// TryNewStateSet returns the state set with that name and these states in r, which it makes if
-// there is none; nil is the default registry. There must be at least one state, and 53 at most;
+// TryNewStateSet returns the state set with that name and these states in r, or in the default
+// registry if r is nil, and creates it if it does not exist. There must be from 1 to 53 states;
 // their order is part of the family's identity. Help is required. The error wraps ErrInvalid, or
 // ErrConflict if the name is taken by another definition.
 func TryNewStateSet(r *Registry, name, help string, states []string, o *StateSetOptions) (*StateSet, error) {
@@ -60,7 +61,7 @@ func TryNewStateSet(r *Registry, name, help string, states []string, o *StateSet
 	return newSingle[StateSet](r, name, help, stateSet{states, o})
 }
 
-// TryNewStateSetVec is TryNewStateSet for a family of state sets with labels, which are as those of
+// TryNewStateSetVec is like TryNewStateSet, for a family of state sets with labels as in
 // [TryNewVec].
 func TryNewStateSetVec(r *Registry, name, help string, states []string, o *StateSetOptions, labels ...string) (*StateSetVec, error) {
 	if err := checkName(name); err != nil {
@@ -76,8 +77,8 @@ func orDefault(r *Registry) *Registry {
 	return r
 }
 
-// Families with labels, by the kind of their series: how fields, parameters and variables are
-// declared.
+// Families with labels, by type: short names for the declaration of fields, parameters and
+// variables.
 type (
 	CounterVec   = Vec[Counter]
 	GaugeVec     = Vec[Gauge]
@@ -86,9 +87,8 @@ type (
 	StateSetVec  = Vec[StateSet]
 )
 
-// The constructors below return what TryNew and TryNewVec return and panic with their error. They
-// are meant for definitions that are part of the program; for names that come from elsewhere use
-// TryNew and TryNewVec.
+// The constructors below are like TryNew and TryNewVec, but panic with the error. They are for
+// definitions in the program's code; for names that come from elsewhere, use TryNew and TryNewVec.
 
 // NewCounter returns a counter of the default registry. Help is required. It panics with [TryNew]'s
 // error.

@@ -7,9 +7,9 @@ import (
 	"github.com/gotheus/gotheus/internal/series"
 )
 
-// Instruments as package series sees them. These are other types over the same structs, so that
-// what they implement is not in the method sets of the exported types; converting a pointer is
-// free.
+// Instruments as package series sees them: distinct types with the same underlying structs, so that
+// the methods for series.Instrument are not in the method sets of the exported types. Converting a
+// pointer is free.
 type (
 	counterCore   Counter
 	gaugeCore     Gauge
@@ -17,7 +17,7 @@ type (
 	summaryCore   Summary
 )
 
-// coreOf returns an instrument as package series sees it.
+// coreOf converts an instrument for package series.
 func coreOf[M Instrument](m *M) series.Instrument {
 	switch m := any(m).(type) {
 	case *Counter:
@@ -34,7 +34,7 @@ func coreOf[M Instrument](m *M) series.Instrument {
 	panic("gotheus: an instrument of an unknown type")
 }
 
-// labelsOf returns the label text of an instrument. A call by an interface would take longer.
+// labelsOf returns the label text of an instrument. A call through an interface would be slower.
 func labelsOf[M Instrument](m *M) string {
 	switch m := any(m).(type) {
 	case *Counter:
@@ -56,7 +56,7 @@ func (c *counterCore) Series() *series.Series { return &c.series }
 func (c *counterCore) Exponents() *series.Exponents { return nil }
 
 // Room implements series.Instrument.
-func (c *counterCore) Room() backend.Words { return c.own[:] }
+func (c *counterCore) Room() backend.Words { return c.room[:] }
 
 // Move implements series.Instrument.
 func (c *counterCore) Move(to, from backend.Words) {
@@ -64,7 +64,7 @@ func (c *counterCore) Move(to, from backend.Words) {
 	if f.Def.Stripes == 0 {
 		c.n.Store(&to[backend.CounterInt])
 	} else if !c.striped {
-		c.striped = true // it has just been made, and nobody else has it
+		c.striped = true // no lock: the counter is new and not shared yet
 	}
 	if from != nil {
 		f.CarryCounter(to, from)
@@ -105,8 +105,8 @@ func (h *histogramCore) Room() backend.Words { return nil }
 // Move implements series.Instrument.
 func (h *histogramCore) Move(to, from backend.Words) {
 	f := h.series.Family()
-	if h.how == nil { // it has just been made, and nobody else has it
-		h.how = f.Observing.(*observing)
+	if h.observing == nil { // no lock: the histogram is new and not shared yet
+		h.observing = f.Observing.(*observing)
 	}
 	if &to[0] == &h.series.Row.Words[0] {
 		h.cells.Store(&h.series.Row)

@@ -13,13 +13,13 @@ import (
 // others.
 func TestEntryOfCounter(t *testing.T) {
 	e := reflect.TypeFor[lookup.Entry[Counter]]()
-	own, _ := reflect.TypeFor[Counter]().FieldByName("own")
+	room, _ := reflect.TypeFor[Counter]().FieldByName("room")
 	m, _ := e.FieldByName("M")
 	wantSize, wantWords := uintptr(128), uintptr(64)
 	if strconv.IntSize == 32 {
 		wantSize, wantWords = 96, 72
 	}
-	if size, words := e.Size(), m.Offset+own.Offset; size != wantSize || words < wantWords {
+	if size, words := e.Size(), m.Offset+room.Offset; size != wantSize || words < wantWords {
 		t.Errorf("%d bytes, with the words at %d: want %d, and the words beyond %d", size, words, wantSize, wantWords)
 	}
 }

@@ -13,31 +13,31 @@ import (
 )
 
 // Counter is a value that only goes up. All methods may be called concurrently; updates never
-// block, fail or allocate. Counters are made by [NewCounter], [TryNew] or a [Vec].
+// block, fail or allocate. Counters come from [NewCounter], [TryNew] or a [Vec].
 type Counter struct {
-	// n points to the integer word, one of the two that make up the value, see
-	// backend.CounterInt. It duplicates what series leads to because Inc must be inlined and
-	// can follow only one pointer.
+	// n points to the integer word, one of two whose sum is the value, see backend.CounterInt.
+	// It is kept here, besides the pointers in series, because Inc may follow only one pointer
+	// to stay within the inlining budget.
 	n atomic.Pointer[atomic.Uint64]
 
-	// striped counters have a nil n; their value is the sum of the stripes' words. It never
-	// changes, and is not in series because it would take Inc over the inlining budget.
+	// striped says that the value is the sum over stripes, see series.Stripes; n is nil then.
+	// It never changes. It is not in series because of the inlining budget of Inc.
 	striped bool
 	series  series.Series
 
-	// own is room for the words in the registry's own heap. It is on a cache line that neither
-	// other counters nor look-ups of this one touch.
-	own [3]atomic.Uint64
+	// room is used for the words in the registry's own heap, see series.Instrument. It shares
+	// no cache line with other counters or with what look-ups read, see lookup.Entry.
+	room [3]atomic.Uint64
 }
 
 // Inc adds 1.
 func (c *Counter) Inc() {
 	if c.striped || c.n.Load().Add(1) >= backend.SealedInt {
-		c.incOtherwise() // a word that was sealed has not counted this
+		c.incOtherwise() // an addition to a sealed word does not count
 	}
 }
 
-// incOtherwise is not inlined so that Inc can be.
+// incOtherwise is Inc for stripes and sealed words. It is not inlined, so that Inc can be.
 //
 //go:noinline
 func (c *Counter) incOtherwise() {
@@ -50,7 +50,7 @@ func (c *Counter) incOtherwise() {
 	c.addInt(1)
 }
 
-// integer and float return the words to add to.
+// integer and float return the word to add to.
 
 func (c *Counter) integer() *atomic.Uint64 {
 	if c.striped {
@@ -68,9 +68,8 @@ func (c *Counter) float() *atomic.Uint64 {
 	return &c.series.Words()[backend.CounterFloat]
 }
 
-// Add adds v, which must be finite and not negative; otherwise the counter stays as it is, and the
-// attempt is counted in gotheus_rejected_updates_total and logged. Integers below 2^53 are added
-// without rounding.
+// Add adds v, which must be finite and not negative. Any other v is ignored, counted in
+// gotheus_rejected_updates_total and logged. Integers below 2^53 are added without rounding.
 func (c *Counter) Add(v float64) {
 	switch {
 	case v >= 0 && v < 1<<53 && v == float64(uint64(v)):
@@ -83,15 +82,16 @@ func (c *Counter) Add(v float64) {
 }
 
 // addInt adds n < 2^53 to the integer word. A word at its limit takes no more, so that it never
-// runs into the seal: large numbers are added by compare-and-swap, and it would take 2^30
-// goroutines that are all between the check and the addition to get there by small ones.
+// reaches the seal: large numbers are added by compare-and-swap, and with small ones it would take
+// 2^30 goroutines that are all between the check and the addition.
 func (c *Counter) addInt(n uint64) {
 	for {
 		w := c.integer()
 		old := w.Load()
 		switch {
 		case old >= backend.SealedInt:
-			// If it has moved, the new pointer was published before the seal was set.
+			// If the counter has moved, its new pointer was published before the word
+			// was sealed.
 			if c.striped || c.n.Load() == w {
 				series.Escape((*counterCore)(c), w)
 			}
@@ -116,12 +116,12 @@ func (c *Counter) addFloat(v float64) {
 	}
 }
 
-// AddExemplar adds v as Add does, with an exemplar. Its labels can be any: they do not tell series
-// apart. They may have at most 128 code points, names and values together. Otherwise, or if a name
-// is empty, has control characters or begins with __, if a value has a NUL byte, if something is
-// not UTF-8, or if the backend has no room, v is added and the exemplar dropped, which is logged.
-// The page shows the newest of the series. It is kept in the backend, and forgotten when the
-// counter is bound to another one. It costs a few hundred nanoseconds.
+// AddExemplar adds v as Add does, with an exemplar. Its labels are free to choose and do not
+// identify the series. The names and values together may have at most 128 code points; names must
+// not be empty, contain control characters or begin with __; values must not contain NUL bytes; all
+// must be UTF-8. If the labels break these rules, or the backend has no room, v is added without
+// it, which is logged. The page shows the newest exemplar of the series. It is kept in the backend,
+// and lost when the counter moves to another one. It costs a few hundred nanoseconds.
 func (c *Counter) AddExemplar(v float64, labels Labels) {
 	c.Add(v)
 	if v >= 0 && word.Finite(v) {
@@ -130,13 +130,13 @@ func (c *Counter) AddExemplar(v float64, labels Labels) {
 }
 
 // AddContext adds v as Add does, with the exemplar that RegistryOptions.Exemplar returns for ctx,
-// if any. See AddExemplar.
+// if any; see AddExemplar.
 func (c *Counter) AddContext(ctx context.Context, v float64) {
 	c.AddExemplar(v, c.series.Family().Home.ExemplarOf(ctx))
 }
 
-// AddSince adds the seconds that have passed since start by the registry's clock, whether the
-// function returns or panics, as in
+// AddSince adds the seconds elapsed since start by the registry's clock. Deferred, it measures a
+// function whether it returns or panics:
 //
 //	defer busySeconds.AddSince(time.Now())
 //
@@ -145,9 +145,9 @@ func (c *Counter) AddSince(start time.Time) {
 	c.Add(c.series.Family().Since("Counter.AddSince", start))
 }
 
-// Value returns the value. In shared memory it is the total of all processes. Over a store, such as
-// Redis, it is what this process has counted, without what others took over while they considered
-// it dead; pages show the total.
+// Value returns the value. In shared memory, it is that of all processes. With a store, such as
+// Redis, it is what this process has counted, without what other processes took over while they
+// believed it dead; the total is on pages.
 func (c *Counter) Value() float64 {
 	f := c.series.Family()
 	f.Home.Moves.Lock()

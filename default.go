@@ -12,10 +12,11 @@ import (
 	"github.com/gotheus/gotheus/store"
 )
 
-// EnvBackend is the environment variable with the URL that the default registry is bound to if the
-// program does not bind it.
+// EnvBackend is the environment variable with the URL of the backend that the default registry is
+// bound to if the program does not bind it.
 const EnvBackend = "GOTHEUS_BACKEND"
 
+// defaultRegistry is never nil.
 var defaultRegistry atomic.Pointer[Registry]
 
 func init() {
@@ -24,14 +25,14 @@ func init() {
 	defaultRegistry.Store(r)
 }
 
-// Default returns the registry that package-level functions use. Unless the program binds it, it is
-// bound to the URL in the environment variable GOTHEUS_BACKEND: at its first page, Flush or Close,
-// or a tenth of a second after its first metric, whichever comes first.
+// Default returns the registry that package-level functions use. Unless the program binds it first,
+// it is bound to the URL in the environment variable GOTHEUS_BACKEND: at its first page, Flush or
+// Close, or a tenth of a second after its first metric is defined, whichever comes first.
 func Default() *Registry { return defaultRegistry.Load() }
 
-// SetDefault makes r the registry that package-level functions use from now on, and for which
-// GOTHEUS_BACKEND counts. Metrics that exist stay where they are. It is to be called before r is
-// used. It panics with an error that wraps ErrInvalid if r is nil.
+// SetDefault makes r the registry that package-level functions use from now on, and to which
+// GOTHEUS_BACKEND applies. Existing metrics stay in the registry they were defined in. Call it
+// before r is used. It panics with an error that wraps ErrInvalid if r is nil.
 func SetDefault(r *Registry) {
 	if r == nil {
 		panic(fmt.Errorf("%w: SetDefault: the registry is nil", ErrInvalid))
@@ -40,15 +41,15 @@ func SetDefault(r *Registry) {
 	defaultRegistry.Store(r)
 }
 
-// startEnv applies GOTHEUS_BACKEND a moment from now.
+// startEnv schedules applyEnv.
 func (r *Registry) startEnv() {
 	if r.bind.env {
 		r.bind.envTimer.Do(func() { time.AfterFunc(envDelay, func() { r.applyEnv(context.Background()) }) })
 	}
 }
 
-// applyEnv applies GOTHEUS_BACKEND unless that was done or an explicit Bind came first. If somebody
-// is at it, it waits for the end. Errors are logged and tried again by bindURL.
+// applyEnv binds r to GOTHEUS_BACKEND, unless that was done before or an explicit Bind came first.
+// If another goroutine is doing so, it waits for it. bindURL logs errors and retries.
 func (r *Registry) applyEnv(ctx context.Context) {
 	if !r.bind.env || r.bind.envDone.Load() {
 		return
@@ -63,26 +64,29 @@ func (r *Registry) applyEnv(ctx context.Context) {
 	r.bindURL(ctx, rawURL, true)
 }
 
-// Bind binds the default registry, see Registry.Bind.
+// The functions below call the methods of the same names on the default registry. Its constructors
+// are in constructors.go, func.go, info.go and typed.go.
+
+// Bind binds the default registry to the backend that a URL names, see [Registry.Bind].
 func Bind(ctx context.Context, url string) error { return Default().Bind(ctx, url) }
 
-// BindBackend binds the default registry to a backend at hand, see Registry.BindBackend.
+// BindBackend binds the default registry to b, see [Registry.BindBackend].
 func BindBackend(ctx context.Context, b Backend) error { return Default().BindBackend(ctx, b) }
 
-// BindStore binds the default registry to stores at hand, see Registry.BindStore.
+// BindStore binds the default registry to stores, see [Registry.BindStore].
 func BindStore(ctx context.Context, c *store.Config) error { return Default().BindStore(ctx, c) }
 
 // Flush flushes the default registry, see [Registry.Flush].
 func Flush(ctx context.Context) error { return Default().Flush(ctx) }
 
-// Close closes the default registry, see Registry.Close.
+// Close closes the default registry, see [Registry.Close].
 func Close(ctx context.Context) error { return Default().Close(ctx) }
 
-// Sub returns a view of the default registry, see Registry.Sub.
+// Sub returns a view of the default registry, see [Registry.Sub].
 func Sub(prefix string, labels Labels) *Registry { return Default().Sub(prefix, labels) }
 
-// Include shows another registry's families on the pages of the default registry, see
-// Registry.Include.
+// Include exposes another registry's families on the pages of the default registry, see
+// [Registry.Include].
 func Include(other *Registry) (remove func()) { return Default().Include(other) }
 
 // Register registers a collector with the default registry, see [Registry.Register].
@@ -91,7 +95,7 @@ func Register(c Collector) (remove func()) { return Default().Register(c) }
 // HideFamily hides a family of the default registry, see [Registry.HideFamily].
 func HideFamily(name string) bool { return Default().HideFamily(name) }
 
-// SetLogger sends what the default registry has to say to l, see [Registry.SetLogger].
+// SetLogger sets the logger of the default registry, see [Registry.SetLogger].
 func SetLogger(l *slog.Logger) { Default().SetLogger(l) }
 
 // WriteText writes the page of the default registry, see [Registry.WriteText].

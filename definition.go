@@ -12,14 +12,14 @@ import (
 	"github.com/gotheus/gotheus/internal/series"
 )
 
-// When a definition is that of a family that is there already.
+// Comparing a definition with an existing family of the same name.
 
-// given says which properties of a family its definition gives. The others are the defaults or, if
-// the family is there already, whatever it has.
+// given says which properties a definition sets. The others take the defaults or, if the family
+// exists already, its settings.
 type given struct {
 	ttl, maxSeries, buckets bool
-	native                  *NativeOptions  // nil: not given
-	summary                 *SummaryOptions // nil: Objectives are not given
+	native                  *NativeOptions  // nil: not set
+	summary                 *SummaryOptions // nil: Objectives are not set
 	labels                  bool
 	defaultMode             bool // the mode is a default, though not the zero one
 }
@@ -40,27 +40,27 @@ func givenBy(options interface{ common() common }) given {
 	return g
 }
 
-// apply tells f what its definition gives.
+// apply records in f what its definition sets.
 func (g given) apply(f *series.Family) {
 	f.GivesTTL, f.GivesMax = g.ttl, g.maxSeries
 	f.Differs = func(old *series.Family) string { return differs(old, f, g) }
 }
 
-// differs says in what a second definition of the same name differs from the first, and what to do;
-// "" if in nothing.
+// differs says how a second definition of a name differs from the first, and what to do about it;
+// "" if it does not differ.
 func differs(old, f *series.Family, g given) string {
 	a, b := old.Def, f.Def
 	another := func(what string, has, wanted any) string {
-		return fmt.Sprintf("it has %s %v already, not %v: give the same, or choose another name", what, has, wanted)
+		return fmt.Sprintf("it already has %s %v, not %v: use the same, or choose another name", what, has, wanted)
 	}
 	option := func(what string, has, wanted any) string {
-		return fmt.Sprintf("it has %s %v already, not %v: give the same, or leave it out to take what is there", what, has, wanted)
+		return fmt.Sprintf("it already has %s %v, not %v: use the same, or leave it out to take the existing one", what, has, wanted)
 	}
 	switch {
 	case a.Kind != b.Kind:
-		return fmt.Sprintf("it is a %v already, not a %v: choose another name", a.Kind, b.Kind)
+		return fmt.Sprintf("it is already of type %v, not %v: choose another name", a.Kind, b.Kind)
 	case old.Source != f.Source:
-		return fmt.Sprintf("%s gives its values already, not %s: choose another name", cmp.Or(old.Source, "code"), cmp.Or(f.Source, "code"))
+		return fmt.Sprintf("its values already come from %s, not from %s: choose another name", cmp.Or(old.Source, "code"), cmp.Or(f.Source, "code"))
 	case !maps.Equal(old.Shared, f.Shared):
 		return another("constant labels of a registry or a view", old.Shared, f.Shared)
 	case !slices.Equal(old.Open, f.Open):
@@ -100,8 +100,8 @@ func ttlText(ttl time.Duration) any {
 	return ttl
 }
 
-// agrees reports whether a family with old has what n asks for, which is asked if there is no
-// family.
+// agrees reports whether an existing family's buckets, old, are as n asks for. asked is what a new
+// family would have.
 func (n *NativeOptions) agrees(old, asked *backend.Native) bool {
 	return old != nil && (n.Factor == 0 || old.Schema == asked.Schema) &&
 		(n.ZeroThreshold == 0 || old.ZeroThreshold == asked.ZeroThreshold) &&
@@ -130,27 +130,27 @@ func describeSketch(s *backend.Sketch) string {
 	if s == nil {
 		return "none"
 	}
-	return fmt.Sprintf("%v of %v in %d slots, %d buckets for each doubling", s.Quantiles, s.MaxAge, s.Slots, s.PerDoubling)
+	return fmt.Sprintf("%v over %v in %d slots, %d buckets per doubling", s.Quantiles, s.MaxAge, s.Slots, s.PerDoubling)
 }
 
-// constantLabels returns the registry's constant labels together with those of a metric, which has
-// its labels, too.
-func (r *Registry) constantLabels(name string, own Labels, labels []string) (Labels, error) {
-	if len(own) == 0 {
+// constantLabels returns the registry's constant labels together with those of a metric that also
+// has the open labels.
+func (r *Registry) constantLabels(name string, metricLabels Labels, labels []string) (Labels, error) {
+	if len(metricLabels) == 0 {
 		return r.opts.Labels, nil
 	}
-	all := make(Labels, len(r.opts.Labels)+len(own))
+	all := make(Labels, len(r.opts.Labels)+len(metricLabels))
 	maps.Copy(all, r.opts.Labels)
-	for _, l := range sortedKeys(own) {
+	for _, l := range sortedKeys(metricLabels) {
 		switch v, taken := r.opts.Labels[l]; {
 		case taken:
-			return nil, fmt.Errorf("%w: %s: Labels: %q is a constant label of the registry already, with the value %q", ErrInvalid, name, l, v)
+			return nil, fmt.Errorf("%w: %s: Labels: %q is already a constant label of the registry, with the value %q", ErrInvalid, name, l, v)
 		case slices.Contains(labels, l):
-			return nil, fmt.Errorf("%w: %s: Labels: %q is one of its labels %q, and cannot be a constant one, too", ErrInvalid, name, l, labels)
-		case !utf8.ValidString(own[l]):
-			return nil, fmt.Errorf("%w: %s: Labels: value %q of label %q is not UTF-8", ErrInvalid, name, own[l], l)
+			return nil, fmt.Errorf("%w: %s: Labels: %q is one of its labels %q and cannot also be constant", ErrInvalid, name, l, labels)
+		case !utf8.ValidString(metricLabels[l]):
+			return nil, fmt.Errorf("%w: %s: Labels: value %q of label %q is not UTF-8", ErrInvalid, name, metricLabels[l], l)
 		}
-		all[l] = own[l]
+		all[l] = metricLabels[l]
 	}
 	return all, nil
 }
@@ -160,7 +160,7 @@ func (c common) check(name string, labels []string) error {
 	for _, l := range sortedKeys(c.defaults) {
 		switch {
 		case !slices.Contains(labels, l):
-			return fmt.Errorf("%w: %s: Defaults: it has no label %q, only %q", ErrInvalid, name, l, labels)
+			return fmt.Errorf("%w: %s: Defaults: %q is not one of its labels %q", ErrInvalid, name, l, labels)
 		case !utf8.ValidString(c.defaults[l]):
 			return fmt.Errorf("%w: %s: Defaults: value %q of label %q is not UTF-8", ErrInvalid, name, c.defaults[l], l)
 		}
@@ -168,9 +168,9 @@ func (c common) check(name string, labels []string) error {
 	for _, l := range sortedKeys(c.normalize) {
 		switch {
 		case !slices.Contains(labels, l):
-			return fmt.Errorf("%w: %s: Normalize: it has no label %q, only %q", ErrInvalid, name, l, labels)
+			return fmt.Errorf("%w: %s: Normalize: %q is not one of its labels %q", ErrInvalid, name, l, labels)
 		case c.normalize[l] == nil:
-			return fmt.Errorf("%w: %s: Normalize: the function of label %q is nil", ErrInvalid, name, l)
+			return fmt.Errorf("%w: %s: Normalize: the function for label %q is nil", ErrInvalid, name, l)
 		}
 	}
 	return nil

@@ -6,73 +6,72 @@
 //
 //	requests.With("GET", "/").Inc()
 //
-// Options come third, where nil stands for the usual ones, as with the handlers of log/slog; labels
-// come last, since their number varies; and a wrong order does not compile.
+// Options are the third argument, and nil stands for the defaults, as with the handlers of
+// log/slog. Labels come last, since their number varies. A wrong order does not compile.
 //
 // Where the values live is chosen elsewhere, by [Bind] or the environment variable GOTHEUS_BACKEND:
 // in the memory of the process, in a file that all processes of a host map, in Redis or Valkey for
-// processes on any hosts (module redisstore), or in a store of one's own. The metrics, their cost
+// processes on any hosts (module redisstore), or in a store of your own. The metrics, their cost
 // and their behaviour are the same everywhere. The page of any process is the exact total of all of
 // them.
 //
 // # Concepts
 //
 // A family is a name with a help text, a type and label names. It consists of series, one for each
-// set of label values. [Counter], [Gauge], [Histogram] and [Summary] are series that code updates,
-// its instruments. A [Vec] is a family with labels; [Vec.With] finds the instrument for a set of
-// label values, or makes it; [VecOf] is the same with a struct for the values. [CounterVec] and its
-// like are short for Vec[Counter] and so on, for fields and parameters. A [Registry] has families,
-// collectors, a prefix and constant labels, and lives in one backend. Package-level functions use
-// the registry that [Default] returns.
+// set of label values. [Counter], [Gauge], [Histogram], [Summary] and [StateSet] are instruments:
+// the series that code updates. A [Vec] is a family with labels; [Vec.With] finds or creates the
+// instrument for a set of label values; [VecOf] is the same with a struct for the values.
+// [CounterVec] and the like are short for Vec[Counter] and so on, for fields and parameters. A
+// [Registry] has families, collectors, a prefix and constant labels, and uses one backend at a
+// time. Package-level functions use the registry that [Default] returns.
 //
 // # Processes
 //
-// Metrics are usually package variables, made before main can choose a backend. They count in the
-// heap until then. Binding carries over what was counted, at any moment and under full load,
-// without losing or doubling an update. A backend that cannot be opened stops nothing: counting
-// goes on in the heap and the registry tries again.
+// Metrics are usually package variables, defined before main can choose a backend. Until then they
+// count in the heap. Binding carries over what was counted, at any moment and under full load,
+// without losing or doubling an update. If a backend cannot be opened, counting goes on in the heap
+// and the registry retries.
 //
-// In shared memory, an update is seen by all processes when the call returns, and survives the
-// death of the process, however sudden. A store, such as Redis, has it half a second later.
-// Counters, histograms and summaries add up over processes. A gauge is one value for all, unless it
-// has another mode in [GaugeOptions]: the sum over live processes, for instance, for what is in
-// progress.
+// In shared memory, all processes see an update when the call returns, and it survives the death of
+// the process, however sudden. A store, such as Redis, has it half a second later. Counters,
+// histograms and summaries add up over processes. A gauge is one value for all, unless its
+// [GaugeOptions] have another mode, such as the sum over live processes for what is in progress.
 //
-// What shares a backend shares a page: two registries of one process that are bound to the same
-// backend both show the families of both. To keep them apart, give each a backend, or a namespace
-// of a store, of its own.
+// Registries that share a backend share a page: two registries of one process that are bound to the
+// same backend both show the families of both. To keep them apart, give each its own backend, or
+// its own namespace in a store.
 //
 // # Life of a series
 //
 // A series exists, at zero, from its first look-up on, or from when it is declared. [Vec.Delete]
-// removes one for all processes, [Vec.DeleteMatching] those with some label values; with a time to
-// live in [CounterOptions], those that nobody has updated for so long vanish. An instrument of a
-// series that is gone still works: its next update brings the series back, from zero.
+// deletes one for all processes, [Vec.DeleteMatching] those with some label values. With a time to
+// live in [CounterOptions], series that no process has updated for that long are deleted. An
+// instrument of a deleted series still works: its next update brings the series back, from zero.
 //
 // # Timing
 //
-// ObserveSince, SetSince and AddSince are deferred and measure a function whichever way it is left.
-// A [Probe] measures calls with their errors and panics. Tests give a registry a clock of its own,
-// see [RegistryOptions].
+// Deferred, ObserveSince, SetSince and AddSince measure a function whether it returns or panics. A
+// [Probe] measures calls with their errors and panics. Tests can give a registry its own clock, see
+// [RegistryOptions].
 //
 // # Cost
 //
-// An update is an atomic operation on a word of memory, in every backend: no lock, no allocation,
+// In every backend, an update is an atomic operation on a word of memory: no lock, no allocation,
 // no system call. Looking up label values that were seen before takes no lock and allocates
-// nothing; a kept instrument saves even that. Making a series costs some microseconds. Look-ups of
-// a process make 10000 series of a family, unless told otherwise; after that, new label values
-// share one, see [Vec].
+// nothing; keeping the instrument saves even that. Creating a series takes some microseconds. By
+// default, look-ups of a process create at most 10000 series in a family; beyond that, new label
+// values share one series, see [Vec].
 //
 // # Errors
 //
-// Definitions are checked when they are made. NewCounter and its like, and [Vec.With], panic with
+// Definitions are checked when they are made. NewCounter and the like, and [Vec.With], panic with
 // an error that names the metric and the value; [TryNew], [TryNewVec] and [Vec.TryWith] return it.
-// It is so for all names: X panics where TryX returns the error, and the error wraps [ErrInvalid],
-// [ErrConflict] or [ErrLabels]. Asking again for a metric that is there returns it; options that
-// are zero then mean what it has. Updates never fail: a value that makes no sense, such as a
-// negative addition to a counter, is ignored, counted in gotheus_rejected_updates_total and logged.
-// The environment (disk, other processes) never causes a panic. The library logs through log/slog,
-// the same cause at most once a minute.
+// This is the rule for all names: X panics where TryX returns the error, and the error wraps
+// [ErrInvalid], [ErrConflict] or [ErrLabels]. Asking again for an existing metric returns it;
+// options that are zero then take its settings. Updates never fail: a value that makes no sense,
+// such as a negative addition to a counter, is ignored, counted in gotheus_rejected_updates_total
+// and logged. The environment (disk, other processes) never causes a panic. The library logs
+// through log/slog, at most once a minute for the same cause.
 //
 // # Pages
 //

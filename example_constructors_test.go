@@ -160,8 +160,8 @@ func ExampleErrConflict() {
 	// gotheus:
 	// conflicting definition:
 	// call_seconds:
-	// it has buckets [0.5 1] already, not [2]:
-	// give the same, or leave it out to take what is there
+	// it already has buckets [0.5 1], not [2]:
+	// use the same, or leave it out to take the existing one
 }
 
 func ExampleTryNewRegistry() {
@@ -217,7 +217,7 @@ func ExampleTryNewStateSetOf() {
 	// gotheus:
 	// invalid definition:
 	// door:
-	// labels are of type string:
+	// the type of the labels is string:
 	// it must be a struct with a field for each label
 }
 

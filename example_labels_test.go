@@ -213,7 +213,7 @@ func ExampleCounterOptions_maxSeries() {
 	}
 	r.WriteText(os.Stdout)
 	// Output:
-	// # HELP gotheus_overflowed_lookups_total Look-ups that got an overflow series, by metric.
+	// # HELP gotheus_overflowed_lookups_total Look-ups of label values that returned the overflow series, by metric.
 	// # TYPE gotheus_overflowed_lookups_total counter
 	// gotheus_overflowed_lookups_total{metric="hits_total"} 2
 	// # HELP hits_total Hits.

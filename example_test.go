@@ -111,8 +111,8 @@ func ExampleTryNewVec() {
 	// gotheus:
 	// conflicting definition:
 	// hits_total:
-	// it has labels ["page"] already, not ["path"]:
-	// give the same, or choose another name
+	// it already has labels ["page"], not ["path"]:
+	// use the same, or choose another name
 }
 
 func ExampleVec_With() {

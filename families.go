@@ -10,54 +10,53 @@ import (
 	"github.com/gotheus/gotheus/internal/page"
 )
 
-// Family is a family of a page, as Families yields it: what encoders call one, its name, help, type
-// and so on, and its series.
+// Family is a family on a page, as Families yields it: name, help, type and so on, and its series.
 type Family struct {
 	expo.Family
 	page *page.Page
 	of   *page.Family
 }
 
-// Point is a series of a page with all that is known of it. A state set has a series for each
+// Point is a series on a page with everything known about it. A state set has a series for each
 // state.
 type Point struct {
 	Labels       []Label
 	Number       *expo.Number       // nil for histograms and summaries
-	Distribution *expo.Distribution // nil for others
+	Distribution *expo.Distribution // nil for other types
 }
 
-// Sample is a line of a page: of a histogram, for instance, one for each bucket, the sum and the
+// Sample is a line of a page: a histogram, for instance, has one for each bucket, the sum and the
 // count.
 type Sample struct {
-	Name   string // the family's, with _bucket, _sum or _count where that applies
+	Name   string // the family's, with _bucket, _sum or _count appended where it applies
 	Labels []Label
 	Value  float64
 }
 
-// Label is a label of a sample.
+// Label is the name and value of a label.
 type Label struct{ Name, Value string }
 
-// Samples ranges over the family's samples in the order of the page. It must be used while the
-// family is the current one.
+// Samples ranges over the family's samples in the order of the page. It may be used only while the
+// range over Families is at this family.
 func (f *Family) Samples() iter.Seq[Sample] {
 	return func(yield func(Sample) bool) {
 		f.walk(&walker{f: &f.of.Family, yield: yield})
 	}
 }
 
-// Points ranges over the family's series in the order of the page, with times, start times,
-// exemplars and exponential buckets, and integers to the last digit. It must be used while the
-// family is the current one, and what a point has pointers to while the point is.
+// Points ranges over the family's series in the order of the page, with timestamps, start times,
+// exemplars, exponential buckets and exact integers. It may be used only while the range over
+// Families is at this family, and what a point's pointers refer to only until the next point.
 func (f *Family) Points() iter.Seq[Point] {
 	return func(yield func(Point) bool) {
 		f.walk(&walker{f: &f.of.Family, points: yield})
 	}
 }
 
-// Families ranges over what Write would write: enough for an encoder or exporter of one's own. If
-// the backend cannot say what other processes did, what is known is yielded (nothing, where that
-// may be behind what others have shown, see [ErrStale]), and at last a nil family with the error. A
-// bind of the registry waits until the range is over.
+// Families ranges over what Write would write, for encoders or exporters of your own. If the
+// backend cannot be read, it yields what is known (nothing, where that may be older than what other
+// processes have shown, see [ErrStale]), and finally a nil family with the error. A bind of the
+// registry waits until the range is over.
 func (r *Registry) Families(ctx context.Context) iter.Seq2[*Family, error] {
 	return r.FamiliesIn(ctx, ScopeAll)
 }

@@ -10,28 +10,29 @@ import (
 	"github.com/gotheus/gotheus/internal/word"
 )
 
-// TryNewFunc makes a metric whose value is what f returns, in r or, if that is nil, in the default
-// registry, until remove is called. Help is required. Where processes share a backend, f is called
-// every few seconds ([RegistryOptions.SampleInterval]), otherwise at scrapes; never twice at once.
-// If it returns an error or panics, or has not returned when a scrape's time is over, nothing else
-// is touched; that is counted in gotheus_collector_errors_total and logged.
+// TryNewFunc defines a metric whose value is what f returns, until remove is called. It is in r, or
+// in the default registry if r is nil. Help is required. Where processes share a backend, f is
+// called at scrapes of this process and every few seconds ([RegistryOptions.SampleInterval]),
+// otherwise only at scrapes; its calls never overlap. If f returns an error, panics or does not
+// return before the scrape's deadline, only this metric is affected; that is counted in
+// gotheus_collector_errors_total and logged.
 //
-// For a counter, f returns a count of this process's that never goes down. The metric is the total
-// over all processes, those that have ended included: what has been added since the last call is
-// added to it. If f returns less than before, it is taken to have begun again from zero, as is a
-// function that is new under a name that was removed. Flush and Close call f once more; what it
-// counts in the last seconds before its process is killed is lost.
+// For a counter, f returns a count of this process that never goes down. The metric is the total
+// over all processes, including those that have ended: what f has gained since its last call is
+// added to it. If f returns less than before, it is assumed to have started again from zero, and so
+// is a new function under a name that was removed. Flush and Close call f once more; what it counts
+// in the last seconds before its process is killed is lost.
 //
-// For a gauge, f returns what this process has. The gauge has mode [ModePerProcess], unless the
-// options have one other than [ModeShared]. As long as f fails, the process has no part in it.
+// For a gauge, f returns the value of this process. The gauge has mode [ModePerProcess], unless the
+// options have one other than [ModeShared]. While f fails, the gauge has no value of this process.
 //
-// The error wraps ErrInvalid, also if f is nil, or ErrConflict if the name is taken.
+// The error wraps ErrInvalid, for instance if f is nil, or ErrConflict if the name is taken.
 func TryNewFunc[M Counter | Gauge](r *Registry, name, help string, o OptionsFor[M], f func() (float64, error)) (remove func(), err error) {
 	return newFunc(r, name, help, o, f)
 }
 
-// TryNewUntypedFunc is TryNewFunc for a value whose type is not known, as when it comes from
-// elsewhere. Its mode is [ModePerProcess], as a gauge's.
+// TryNewUntypedFunc is like TryNewFunc, for a value of unknown type, for instance from another
+// system. Its mode is [ModePerProcess], like a gauge's.
 func TryNewUntypedFunc(r *Registry, name, help string, o *UntypedOptions, f func() (float64, error)) (remove func(), err error) {
 	return newFunc[Gauge](r, name, help, untypedOptions{o}, f)
 }
@@ -59,26 +60,26 @@ func newFunc[M Counter | Gauge](r *Registry, name, help string, o OptionsFor[M],
 		return nil, err
 	}
 	fn := &function[M]{reg: r, vec: &Vec[M]{fam: fam, table: fam.Table().(*series.Table[M])}, f: f}
-	entry := &collector{what: "the function of " + fam.Def.Name, process: true, collect: fn.call, store: fn.store}
+	entry := &collector{what: "the function of " + fam.Def.Name, perProcess: true, collect: fn.call, store: fn.store}
 	if fam.Def.Kind != backend.Counter {
 		entry.lost = func() { fam.Vanish(func(series.Instrument) bool { return true }) }
 	}
 	entry.reg = r
 	stop := r.base().add(entry)
-	return sync.OnceFunc(func() { // once: later on, the name may be another function's
+	return sync.OnceFunc(func() { // once: later, the name may belong to another function
 		stop()
 		fam.SetCalled(false)
 	}), nil
 }
 
-// function is a function's metric.
+// function is a metric whose value a function returns.
 type function[M Instrument] struct {
 	reg   *Registry
 	vec   *Vec[M]
 	f     func() (float64, error)
 	known *M
-	got   float64 // what f has returned; for store, which follows
-	last  float64 // what of a counter's has been added
+	got   float64 // what f has returned, for the store that follows
+	last  float64 // how much of a counter's value has been added
 }
 
 func (fn *function[M]) call(context.Context, *Sink) error {
@@ -116,35 +117,35 @@ func (fn *function[M]) store(*Sink) []error {
 	return nil
 }
 
-// NewCounterFunc makes a counter of r whose value is what f returns, as TryNewFunc does. Help is
-// required. It panics with its error.
+// NewCounterFunc defines a counter of r whose value is what f returns, see [TryNewFunc]. Help is
+// required. It panics with TryNewFunc's error.
 func (r *Registry) NewCounterFunc(name, help string, o *CounterOptions, f func() (float64, error)) (remove func()) {
 	return Must(TryNewFunc[Counter](r, name, help, o, f))
 }
 
-// NewGaugeFunc makes a gauge of r whose value is what f returns, as TryNewFunc does. Help is
-// required. It panics with its error.
+// NewGaugeFunc defines a gauge of r whose value is what f returns, see [TryNewFunc]. Help is
+// required. It panics with TryNewFunc's error.
 func (r *Registry) NewGaugeFunc(name, help string, o *GaugeOptions, f func() (float64, error)) (remove func()) {
 	return Must(TryNewFunc[Gauge](r, name, help, o, f))
 }
 
-// NewUntypedFunc makes a metric of r whose type is not known and whose value is what f returns, as
-// TryNewUntypedFunc does. Help is required. It panics with its error.
+// NewUntypedFunc defines a metric of r of unknown type whose value is what f returns, see
+// [TryNewUntypedFunc]. Help is required. It panics with TryNewUntypedFunc's error.
 func (r *Registry) NewUntypedFunc(name, help string, o *UntypedOptions, f func() (float64, error)) (remove func()) {
 	return Must(TryNewUntypedFunc(r, name, help, o, f))
 }
 
-// NewCounterFunc is [Registry.NewCounterFunc] of the default registry.
+// NewCounterFunc calls [Registry.NewCounterFunc] on the default registry.
 func NewCounterFunc(name, help string, o *CounterOptions, f func() (float64, error)) (remove func()) {
 	return Default().NewCounterFunc(name, help, o, f)
 }
 
-// NewGaugeFunc is [Registry.NewGaugeFunc] of the default registry.
+// NewGaugeFunc calls [Registry.NewGaugeFunc] on the default registry.
 func NewGaugeFunc(name, help string, o *GaugeOptions, f func() (float64, error)) (remove func()) {
 	return Default().NewGaugeFunc(name, help, o, f)
 }
 
-// NewUntypedFunc is [Registry.NewUntypedFunc] of the default registry.
+// NewUntypedFunc calls [Registry.NewUntypedFunc] on the default registry.
 func NewUntypedFunc(name, help string, o *UntypedOptions, f func() (float64, error)) (remove func()) {
 	return Default().NewUntypedFunc(name, help, o, f)
 }

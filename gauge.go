@@ -9,11 +9,11 @@ import (
 	"github.com/gotheus/gotheus/internal/word"
 )
 
-// Gauge is a value that goes up and down. What it means in a backend that processes share is the
-// mode in its [GaugeOptions]; by default it is one value for all of them: the last Set wins, Add,
-// Inc and Dec add up. All methods may be called concurrently; updates never fail or allocate, and
-// never block but for the instant in which the gauge is bound to a backend. Gauges are made by
-// [NewGauge], [TryNew] or a [Vec].
+// Gauge is a value that goes up and down. The mode in its [GaugeOptions] says what it means where
+// processes share a backend; by default, they share one value: the last Set wins, and Add, Inc and
+// Dec add up. All methods may be called concurrently; updates never fail or allocate, and never
+// block except for the instant in which the gauge moves to a backend. Gauges come from [NewGauge],
+// [TryNew] or a [Vec].
 type Gauge struct {
 	cells  atomic.Pointer[gaugeCells]
 	series series.Series
@@ -23,24 +23,26 @@ type gaugeCells struct {
 	words   backend.Words  // see backend.GaugeValue
 	tickets *atomic.Uint64 // mode Latest
 	parts   bool           // the words belong to this process alone
-	touch   bool           // updates are noticed even if they change nothing
+	touch   bool           // updates show in the words even if the value stays the same
 }
 
-// Modes of a gauge that several processes have. All but ModeShared are over the live processes:
-// what a dead one had is gone at the next scrape. Processes that have never updated the gauge do
-// not join Min, Max, Mean and Latest. In the heap, where there is one process, they all mean the
-// same, and ModePerProcess goes without the label "process".
+// Modes say how the page shows a gauge of several processes. All but ModeShared are taken over the
+// live processes: the value of a dead one is gone at the next scrape. ModeMin, ModeMax, ModeMean
+// and ModeLatest leave out processes that have never updated the gauge. In the heap, where there is
+// only one process, all modes mean the same.
 const (
-	ModeShared     = backend.Shared      // one value: the last Set wins, Add adds
-	ModeSum        = backend.Sum         // of the processes' values: for what is in progress
-	ModeMin        = backend.Min         // the least
-	ModeMax        = backend.Max         // the greatest
-	ModeMean       = backend.Mean        // the arithmetic mean
-	ModeLatest     = backend.Latest      // the one that was set last
-	ModePerProcess = backend.PerInstance // a series per process, with label "process"
+	ModeShared = backend.Shared // one value for all: the last Set wins, Add adds
+	ModeSum    = backend.Sum    // the sum, as for requests in progress
+	ModeMin    = backend.Min    // the smallest value
+	ModeMax    = backend.Max    // the largest value
+	ModeMean   = backend.Mean   // the arithmetic mean
+	ModeLatest = backend.Latest // the value set last
+	// ModePerProcess is one series for each process, with the label "process"; in the heap,
+	// without.
+	ModePerProcess = backend.PerInstance
 )
 
-// Set sets the value, which may also be infinite or NaN.
+// Set sets the value, which may be infinite or NaN.
 func (g *Gauge) Set(v float64) {
 	bits := word.Bits(v)
 	for {
@@ -58,7 +60,8 @@ func (g *Gauge) Set(v float64) {
 	}
 }
 
-// note sets flags before the value changes: a move must know what kind of value it carries over.
+// note sets flags before the value changes: code that carries the value over must know whether it
+// was set or added to.
 func (c *gaugeCells) note(flags uint64) {
 	w := &c.words[backend.GaugeFlags]
 	if w.Load()&flags != flags {
@@ -69,8 +72,8 @@ func (c *gaugeCells) note(flags uint64) {
 	}
 }
 
-// join records, after an update, that this process has updated the gauge, and for ModeLatest when,
-// in an order that all processes share.
+// join records, after an update, that this process has updated the gauge, and for ModeLatest a
+// ticket that orders updates over all processes.
 func (c *gaugeCells) join() {
 	if !c.parts {
 		return
@@ -105,26 +108,27 @@ func (g *Gauge) Add(v float64) {
 // Sub subtracts v, which may be negative.
 func (g *Gauge) Sub(v float64) { g.Add(-v) }
 
-// Inc adds 1. What is going on right now is counted by
+// Inc adds 1. To count what is in progress, use
 //
 //	inFlight.Inc()
 //	defer inFlight.Dec()
 //
-// which is right also when the function panics, and allocates nothing.
+// which allocates nothing and stays correct when the function panics.
 func (g *Gauge) Inc() { g.Add(1) }
 
 // Dec subtracts 1.
 func (g *Gauge) Dec() { g.Add(-1) }
 
-// SetToCurrentTime sets the value to the time in seconds since 1970, with a fraction, by the
+// SetToCurrentTime sets the value to the current Unix time in seconds, with fractions, by the
 // registry's clock.
 func (g *Gauge) SetToCurrentTime() {
 	now := g.series.Family().Home.Now()
-	g.Set(float64(now.Unix()) + float64(now.Nanosecond())/1e9) // UnixNano has no year 1
+	// Not UnixNano, which overflows for the zero time.
+	g.Set(float64(now.Unix()) + float64(now.Nanosecond())/1e9)
 }
 
-// SetSince sets the value to the seconds that have passed since start by the registry's clock,
-// whether the function returns or panics, as in
+// SetSince sets the value to the seconds elapsed since start by the registry's clock. Deferred, it
+// measures a function whether it returns or panics:
 //
 //	defer lastRun.SetSince(time.Now())
 //
@@ -132,7 +136,7 @@ func (g *Gauge) SetToCurrentTime() {
 func (g *Gauge) SetSince(start time.Time) { g.Set(g.series.Family().Since("Gauge.SetSince", start)) }
 
 // Value returns the value: in ModeShared that of all processes, in other modes that of this one.
-// Over a store, such as Redis, it is in all modes what this process has set and added itself; what
+// With a store, such as Redis, it is in all modes what this process itself has set and added; what
 // others did is on pages.
 func (g *Gauge) Value() float64 {
 	home := g.series.Family().Home

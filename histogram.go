@@ -15,23 +15,22 @@ import (
 )
 
 // Histogram counts observations in buckets and adds them up. All methods may be called
-// concurrently; updates never block, fail or allocate. Histograms are made by [NewHistogram],
+// concurrently; updates never block, fail or allocate. Histograms come from [NewHistogram],
 // [TryNew] or a [Vec].
 type Histogram struct {
-	// The words, see backend.HistogramSum: those of the row unless the series has moved.
-	cells     atomic.Pointer[backend.Series]
-	how       *observing // the family's
+	cells     atomic.Pointer[backend.Series] // its words, see backend.HistogramSum
+	observing *observing                     // the family's
 	exponents series.Exponents
 	series    series.Series
 }
 
-// observing is what all histograms of a family do.
+// observing says how the histograms of a family take observations. They share it.
 type observing struct {
-	buckets bounds.Buckets // at given bounds
-	classic bool           // there are such
+	buckets bounds.Buckets // the classic ones
+	classic bool           // there are classic buckets, with given bounds
 	native  bool           // there are exponential buckets
 	striped bool
-	plain   bool // classic and nothing else, and buckets has a table
+	plain   bool // nothing but classic buckets, and these have a table
 }
 
 func observingOf(f *backend.Family) *observing {
@@ -43,17 +42,17 @@ func observingOf(f *backend.Family) *observing {
 	return o
 }
 
-// Observe counts v, which must be finite. Any other value leaves the histogram unchanged; it is
-// counted in gotheus_rejected_updates_total and logged.
+// Observe adds an observation of v, which must be finite. Any other v is ignored, counted in
+// gotheus_rejected_updates_total and logged.
 func (h *Histogram) Observe(v float64) {
-	// The fast path for nearly all observations. The function ends after each call to a slow
-	// path, so nothing has to be kept on the stack.
-	c, how := h.cells.Load(), h.how
-	if !how.plain || !word.Finite(v) {
+	// This is the common case. All calls that are not inlined come last, so that no value has
+	// to be saved on the stack across them.
+	c, o := h.cells.Load(), h.observing
+	if !o.plain || !word.Finite(v) {
 		h.observe(v)
 		return
 	}
-	if c.Words[backend.HistogramBuckets+how.buckets.Quick(v)].Add(1) >= backend.SealedInt {
+	if c.Words[backend.HistogramBuckets+o.buckets.Quick(v)].Add(1) >= backend.SealedInt {
 		h.observe(v) // this has not counted
 		return
 	}
@@ -64,7 +63,7 @@ func (h *Histogram) Observe(v float64) {
 	}
 }
 
-// observe is Observe for all cases.
+// observe handles all cases of Observe.
 //
 //go:noinline
 func (h *Histogram) observe(v float64) {
@@ -73,12 +72,12 @@ func (h *Histogram) observe(v float64) {
 		return
 	}
 	c := h.cells.Load()
-	if h.how.native && h.observeNative(c, v) {
+	if h.observing.native && h.observeNative(c, v) {
 		return
 	}
 	words := h.pick(c)
 	for {
-		w := &words[backend.HistogramBuckets+h.how.buckets.Find(v)]
+		w := &words[backend.HistogramBuckets+h.observing.buckets.Find(v)]
 		if w.Add(1) < backend.SealedInt {
 			break
 		}
@@ -90,22 +89,24 @@ func (h *Histogram) observe(v float64) {
 	}
 }
 
-// pick returns the words to add to, those of c unless there are stripes.
+// pick returns the words to add to: those of this processor's stripe, or of c if there are no
+// stripes.
 func (h *Histogram) pick(c *backend.Series) backend.Words {
-	if h.how.striped {
+	if h.observing.striped {
 		s := h.series.Stripes()
 		return s.Words[s.Offset():]
 	}
 	return c.Words
 }
 
-// observeNative counts v in its exponential bucket, before the others, which must not add up to
-// more. If there are no others, it adds v to the sum as well and reports true: that was all.
+// observeNative counts v in its exponential bucket. That comes before the classic buckets, which
+// must never add up to more. Without classic buckets, it also adds v to the sum and returns true:
+// the observation is complete.
 func (h *Histogram) observeNative(c *backend.Series, v float64) bool {
 	if w := h.exponents.Quick(v); w == nil || int64(w.Add(1)) < 0 {
 		h.exponents.Add((*histogramCore)(h), v, 1)
 	}
-	if !h.how.classic {
+	if !h.observing.classic {
 		h.addSum(c, v)
 		return true
 	}
@@ -123,8 +124,8 @@ func (h *Histogram) addSum(c *backend.Series, v float64) {
 	}
 }
 
-// elsewhere returns where the histogram counts now, since w, a word of c, is sealed. If it has
-// moved, its new pointer was published before the seal was set.
+// elsewhere returns where the histogram counts now that w, a word of c, is sealed. If the histogram
+// has moved, its new pointer was published before the word was sealed.
 func (h *Histogram) elsewhere(c *backend.Series, w *atomic.Uint64) *backend.Series {
 	if h.cells.Load() == c {
 		series.Escape((*histogramCore)(h), w)
@@ -132,31 +133,30 @@ func (h *Histogram) elsewhere(c *backend.Series, w *atomic.Uint64) *backend.Seri
 	return h.cells.Load()
 }
 
-// ObserveN counts v n times, like n calls of Observe at the cost of one; it adds n times v to the
-// sum in one step. The product must be finite and n below 2^53. Otherwise the histogram is
-// unchanged, and the attempt is counted in gotheus_rejected_updates_total and logged. If n is 0,
-// nothing happens.
+// ObserveN adds n observations of v, at the cost of one; n times v is added to the sum in one step.
+// v and n times v must be finite, and n below 2^53. Otherwise the call is ignored, counted in
+// gotheus_rejected_updates_total and logged. If n is 0, nothing happens.
 //
-// An update that would overflow a bucket is rejected too: the buckets share 2^62 observations
-// equally. Exponential buckets hold 2^62 together.
+// The same goes for a bucket that has no room for n more: each holds an equal share of 2^62
+// observations. With exponential buckets, all buckets together hold 2^62.
 func (h *Histogram) ObserveN(v float64, n uint64) {
 	if !countable(h.series.Family(), "Histogram.ObserveN", v, n) {
 		return
 	}
 	c := h.cells.Load()
-	if h.how.native {
+	if h.observing.native {
 		if !h.reserve(n) {
 			return
 		}
 		h.exponents.Add((*histogramCore)(h), v, n)
 	}
-	for added := !h.how.classic; !added; {
-		w := &h.pick(c)[backend.HistogramBuckets+h.how.buckets.Find(v)]
+	for added := !h.observing.classic; !added; {
+		w := &h.pick(c)[backend.HistogramBuckets+h.observing.buckets.Find(v)]
 		switch word.AddCount(w, n, h.limit()) {
 		case word.Added:
 			added = true
 		case word.Full:
-			h.series.Family().Reject("Histogram.ObserveN", float64(n), "the bucket has no room for so many more observations")
+			h.series.Family().Reject("Histogram.ObserveN", float64(n), "the bucket has no room for that many more observations")
 			return
 		case word.Sealed:
 			c = h.elsewhere(c, w)
@@ -165,7 +165,7 @@ func (h *Histogram) ObserveN(v float64, n uint64) {
 	h.addSum(c, v*float64(n))
 }
 
-// reserve makes sure that n more observations in exponential buckets do not let the count wrap.
+// reserve makes sure that n more observations in exponential buckets do not make the count wrap.
 func (h *Histogram) reserve(n uint64) bool {
 	for {
 		c := h.cells.Load()
@@ -174,7 +174,7 @@ func (h *Histogram) reserve(n uint64) bool {
 		case word.Added:
 			return true
 		case word.Full:
-			h.series.Family().Reject("Histogram.ObserveN", float64(n), "the histogram has no room for so many more observations")
+			h.series.Family().Reject("Histogram.ObserveN", float64(n), "the histogram has no room for that many more observations")
 			return false
 		case word.Sealed:
 			h.elsewhere(c, w)
@@ -182,17 +182,17 @@ func (h *Histogram) reserve(n uint64) bool {
 	}
 }
 
-// ObserveExemplar counts v as Observe does, with an exemplar; see Counter.AddExemplar. The page
-// shows the newest of each bucket, or if there are exponential buckets alone, of ten values of
-// different magnitude.
+// ObserveExemplar observes v as Observe does, with an exemplar; see [Counter.AddExemplar]. The page
+// shows the newest exemplar of each bucket or, with exponential buckets alone, those of up to ten
+// values of different magnitudes.
 func (h *Histogram) ObserveExemplar(v float64, labels Labels) {
 	h.Observe(v)
 	if !word.Finite(v) {
 		return
 	}
 	slot := 0
-	if h.how.classic {
-		slot = h.how.buckets.Find(v)
+	if h.observing.classic {
+		slot = h.observing.buckets.Find(v)
 	} else if _, exp := math.Frexp(v); exp != 0 {
 		n := h.series.Family().Def.ExemplarSlots()
 		slot = (exp%n + n) % n
@@ -200,30 +200,30 @@ func (h *Histogram) ObserveExemplar(v float64, labels Labels) {
 	h.series.Exemplify("Histogram.ObserveExemplar", slot, v, labels)
 }
 
-// ObserveContext counts v as Observe does, with the exemplar that RegistryOptions.Exemplar returns
-// for ctx, if any. See ObserveExemplar.
+// ObserveContext observes v as Observe does, with the exemplar that RegistryOptions.Exemplar
+// returns for ctx, if any; see ObserveExemplar.
 func (h *Histogram) ObserveContext(ctx context.Context, v float64) {
 	h.ObserveExemplar(v, h.series.Family().Home.ExemplarOf(ctx))
 }
 
-// ObserveSince observes the seconds that have passed since start by the registry's clock, whether
-// the function returns or panics, as in
+// ObserveSince observes the seconds elapsed since start by the registry's clock. Deferred, it
+// measures a function whether it returns or panics:
 //
 //	defer latency.ObserveSince(time.Now())
 //
-// A start that is later than now, being of another clock perhaps, or that is the zero time, since
-// it was never set, counts as no time: 0 is observed, and that is counted in
-// gotheus_rejected_updates_total and logged.
+// If start is later than now, perhaps because it comes from another clock, or is the zero time,
+// because it was never set, 0 is observed, which is counted in gotheus_rejected_updates_total and
+// logged.
 func (h *Histogram) ObserveSince(start time.Time) {
 	h.Observe(h.series.Family().Since("Histogram.ObserveSince", start))
 }
 
-// Count returns the number of observations: in shared memory those of all processes. Over a store,
-// such as Redis, those of this process, see [Counter.Value].
+// Count returns the number of observations: in shared memory those of all processes, with a store,
+// such as Redis, those of this process; see [Counter.Value].
 func (h *Histogram) Count() uint64 { return h.read().Count }
 
-// Sum returns the sum of the observations that Count counts. Once they add up to more than a
-// float64 can hold, some 1.8e308, it is infinite and stays so.
+// Sum returns the sum of the observations that Count counts. Once it exceeds the largest float64,
+// some 1.8e308, it is infinite and stays so.
 func (h *Histogram) Sum() float64 { return h.read().Sum }
 
 func (h *Histogram) read() *expo.Distribution {
@@ -236,8 +236,8 @@ func (h *Histogram) read() *expo.Distribution {
 	return d
 }
 
-// limit is what a bucket holds at most. Where there are exponential buckets, these have been
-// limited together.
+// limit is the most that a bucket can hold. With exponential buckets, reserve has limited all of
+// them together.
 func (h *Histogram) limit() uint64 {
 	if h.series.Family().Def.Native != nil {
 		return backend.IntLimit
@@ -245,7 +245,8 @@ func (h *Histogram) limit() uint64 {
 	return h.series.Family().Def.BucketLimit()
 }
 
-// countable reports whether n observations of v can be counted, and rejects them if there are any.
+// countable reports whether n observations of v are to be counted. It rejects those that make no
+// sense.
 func countable(f *series.Family, op string, v float64, n uint64) bool {
 	switch {
 	case n == 0:
@@ -254,7 +255,7 @@ func countable(f *series.Family, op string, v float64, n uint64) bool {
 	case n >= 1<<53:
 		f.Reject(op, float64(n), "the number of observations must be below 2^53")
 	case !word.Finite(v * float64(n)):
-		f.Reject(op, v, "must be finite also when multiplied by the number of observations")
+		f.Reject(op, v, "must stay finite when multiplied by the number of observations")
 	default:
 		return true
 	}

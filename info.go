@@ -8,9 +8,9 @@ import (
 	"github.com/gotheus/gotheus/internal/series"
 )
 
-// Info is facts about the program as label values, such as its version: a series whose value is 1.
-// It is on the page as long as a live process says so: while two versions run, both are there. All
-// methods may be called concurrently.
+// Info exposes facts about the program, such as its version, as label values of a series whose
+// value is 1. The page shows it as long as a live process has set it: while two versions run, both
+// are there. All methods may be called concurrently.
 type Info struct {
 	vec *Vec[Gauge]
 
@@ -18,8 +18,8 @@ type Info struct {
 	now *Gauge
 }
 
-// TryNewInfo returns an info in r, or in the default registry if that is nil. The name must end in
-// _info; help is required, and at least one fact. The error wraps ErrInvalid or ErrConflict.
+// TryNewInfo returns an info in r, or in the default registry if r is nil. The name must end in
+// _info; help and at least one fact are required. The error wraps ErrInvalid or ErrConflict.
 func TryNewInfo(r *Registry, name, help string, facts Labels) (*Info, error) {
 	if err := checkName(name); err != nil {
 		return nil, err
@@ -27,12 +27,12 @@ func TryNewInfo(r *Registry, name, help string, facts Labels) (*Info, error) {
 	return newInfo(orDefault(r), name, help, facts)
 }
 
-// NewInfo returns an info of r, see [TryNewInfo], with whose error it panics.
+// NewInfo returns an info of r. It panics with [TryNewInfo]'s error.
 func (r *Registry) NewInfo(name, help string, facts Labels) *Info {
 	return Must(TryNewInfo(r, name, help, facts))
 }
 
-// NewInfo returns an info of the default registry, see [TryNewInfo], with whose error it panics.
+// NewInfo returns an info of the default registry. It panics with [TryNewInfo]'s error.
 func NewInfo(name, help string, facts Labels) *Info { return Default().NewInfo(name, help, facts) }
 
 func newInfo(r *Registry, name, help string, facts Labels) (*Info, error) {
@@ -59,15 +59,15 @@ func newInfo(r *Registry, name, help string, facts Labels) (*Info, error) {
 	return i, i.TrySet(facts)
 }
 
-// Set replaces the facts; their names must be those given at first. It panics with an error that
-// wraps ErrLabels if they are not, or a value is not UTF-8; see TrySet.
+// Set replaces the facts; their names must be those that the info was made with. It panics with an
+// error that wraps ErrLabels if they are not, or if a value is not UTF-8; see TrySet.
 func (i *Info) Set(facts Labels) {
 	if err := i.TrySet(facts); err != nil {
 		panic(err)
 	}
 }
 
-// TrySet is Set with an error in place of the panic.
+// TrySet is like Set, but returns the error instead of panicking.
 func (i *Info) TrySet(facts Labels) error {
 	i.mu.Lock()
 	defer i.mu.Unlock()

@@ -17,113 +17,114 @@ import (
 // Labels are label names with their values.
 type Labels map[string]string
 
-// RegistryOptions are for NewRegistry. The zero value is good.
+// RegistryOptions are the options of a registry. The zero value is ready to use.
 type RegistryOptions struct {
-	Prefix        string       // put before the name of every family, of collectors too
-	Labels        Labels       // constant labels of every series, of collectors too
-	Logger        *slog.Logger // takes what the library has to say; nil: slog.Default()
-	NoSelfMetrics bool         // leaves the gotheus_* families out of the page
+	Prefix        string       // prepended to the name of every family, also of collectors
+	Labels        Labels       // constant labels of every series, also of collectors
+	Logger        *slog.Logger // for the library's messages; nil: slog.Default()
+	NoSelfMetrics bool         // leaves out the gotheus_* families
 	MaxSeries     int          // the default of CounterOptions.MaxSeries; 0: 10000
-	// TTL is the default for CounterOptions.TTL; 0: for ever.
+	// TTL is the default of CounterOptions.TTL; 0: series stay for ever.
 	TTL time.Duration
 
-	// SampleInterval is how often functions of metrics and process collectors are called where
-	// processes share a backend, so that the pages of others are up to date; 0: 5 s.
+	// SampleInterval is how often metric functions and process collectors are called where
+	// processes share a backend, so that the pages of other processes are up to date; 0: 5 s.
 	SampleInterval time.Duration
-	// Exemplar returns the labels of an exemplar for what happens in a context, such as the id
-	// of its trace; nil or none: there is none. Counter.AddContext and Histogram.ObserveContext
-	// ask it, concurrently.
+	// Exemplar returns the labels of the exemplar for an update in a context, such as its trace
+	// ID; no labels: no exemplar. It is called by Counter.AddContext and
+	// Histogram.ObserveContext, concurrently. Nil: there are no such exemplars.
 	Exemplar func(context.Context) Labels
 
 	// Now is the clock of ObserveSince, SetSince, AddSince, SetToCurrentTime, Registry.Now and
-	// times to live; it may be called concurrently. Nil: time.Now. With another clock, as in a
-	// test, the start of what is timed must come from Registry.Now.
+	// times to live; it is called concurrently. Nil: time.Now. With another clock, as in a
+	// test, start times must come from Registry.Now.
 	Now func() time.Time
 }
 
-// Mode says what a gauge is where several processes have it, see [ModeShared] and the others.
+// Mode says what a gauge means where several processes have it, see [ModeShared] and the others.
 type Mode = backend.Mode
 
-// CounterOptions are a counter's. The zero value is good, and so is nil.
+// CounterOptions are the options of a counter. The zero value and nil stand for the defaults.
 //
-// Where a family is there already, a zero option means that it stays as it is: asking for it once
-// more without options returns it. Another value than it has is a conflict. It is as with MaxSeries
-// of 0, nil Buckets, and all other options of all metrics.
+// If the family exists already, an option that is zero, here and in the options of all other
+// metrics, takes the existing setting, so that asking for it again without options returns it. A
+// setting that differs from the existing one is a conflict.
 type CounterOptions struct {
-	// Unit is the base unit, such as "seconds" or "bytes". If it is given, the name must end in
-	// it (before _total), as OpenMetrics demands.
+	// Unit is the base unit, such as "seconds" or "bytes". If set, the name must end in it
+	// (before _total), as OpenMetrics requires.
 	Unit string
-	// TTL makes series vanish that have not been updated for so long, by no process. One that
-	// is updated again comes back from zero. It is checked eight times within the TTL, so a
-	// series may stay an eighth longer. 0: the registry's; negative: never. A metric without
-	// labels always stays.
+	// TTL is the time to live: series that no process has updated for that long are deleted.
+	// One that is updated again comes back from zero. The check runs eight times per TTL, so a
+	// series may stay an eighth longer. 0: the registry's; negative: series stay for ever. A
+	// metric without labels always stays.
 	TTL time.Duration
 
-	// Defaults are values of labels that look-ups do not give: With no longer takes them. They
-	// belong to the Vec, not to the family: two of the same family may have different ones.
+	// Defaults are values for labels that look-ups leave out: With no longer takes these
+	// labels. Defaults belong to the Vec, not to the family: two Vecs of a family may have
+	// different ones.
 	Defaults Labels
 
-	// Normalize has functions that values pass before they are looked up, by label name: those
-	// given to With and the others, to Partial and Declare, and defaults. OneOf and
-	// strings.ToLower are such functions. They are called on each look-up and concurrently,
-	// must be quick, and always return the same for the same value. Like Defaults, they belong
-	// to the Vec.
+	// Normalize has a function for each label, by name, that every value goes through before it
+	// is used: those given to look-ups, Partial and Declare, and defaults. OneOf and
+	// strings.ToLower are examples. The functions are called on each look-up, concurrently.
+	// They must be fast and always return the same for the same value. Like Defaults, they
+	// belong to the Vec.
 	Normalize map[string]func(string) string
 
-	// MaxSeries limits how many series look-ups of this process can make in the family; see Vec
-	// for what happens then. 0: RegistryOptions.MaxSeries; negative: no limit. It belongs to
-	// the family: asking for it again with another limit is a conflict. It has no meaning
-	// without labels.
+	// MaxSeries limits how many series look-ups of this process can create in the family; see
+	// Vec for what happens beyond that. 0: RegistryOptions.MaxSeries; negative: no limit. It
+	// belongs to the family: asking for it again with another limit is a conflict. It means
+	// nothing without labels.
 	MaxSeries int
 
-	// Stripes keeps the words of a series so many times, from 2 to 64, on cache lines of their
-	// own, so that goroutines and processes that update it all the time do not slow each other
-	// down; pages show the sum. An update by one alone takes a few nanoseconds more than
-	// without. As many as there are processors that do so is a good choice. It costs a multiple
-	// of the memory, and belongs to the schema: processes that disagree about it have different
-	// families. Histograms can have it, too, unless they have exponential buckets.
+	// Stripes keeps that many copies of a series' value, from 2 to 64, on separate cache lines,
+	// so that goroutines and processes that update it all the time do not slow each other down;
+	// pages show the sum. The number of processors that update the series is a good choice. It
+	// multiplies the memory, and makes an update without contention a few nanoseconds slower.
+	// It belongs to the schema: processes that disagree about it have different families.
+	// Histograms can have stripes, too, unless they have exponential buckets.
 	Stripes int
 
-	// Labels are constant labels of all series of this metric, beside the registry's, such as
-	// the name of the pool that it is about. Neither the registry nor the metric may have a
-	// label of the same name.
+	// Labels are constant labels of all series of this metric, in addition to the registry's,
+	// such as the name of the pool that it is about. Neither the registry nor the metric may
+	// have another label of the same name.
 	Labels Labels
 }
 
-// GaugeOptions are a gauge's. The zero value is good, and so is nil. See [CounterOptions] for what
-// all metrics have.
+// GaugeOptions are the options of a gauge. The zero value and nil stand for the defaults. See
+// [CounterOptions] for the options that all metrics have.
 type GaugeOptions struct {
 	Unit      string                         // a suffix of the name, such as "bytes"
 	TTL       time.Duration                  // see CounterOptions; negative: never
 	Defaults  Labels                         // values of labels that With does not take
 	Normalize map[string]func(string) string // functions for values, by label
 	MaxSeries int                            // from look-ups; negative: no limit
-	Mode      Mode                           // of several processes; zero: ModeShared
+	Mode      Mode                           // with several processes; zero: ModeShared
 	Labels    Labels                         // constant ones, beside the registry's
 }
 
-// HistogramOptions are a histogram's. The zero value is good, and so is nil. See [CounterOptions]
-// for what all metrics have.
+// HistogramOptions are the options of a histogram. The zero value and nil stand for the defaults.
+// See [CounterOptions] for the options that all metrics have.
 type HistogramOptions struct {
 	Unit      string                         // a suffix of the name, such as "seconds"
 	TTL       time.Duration                  // see CounterOptions; negative: never
 	Defaults  Labels                         // values of labels that With does not take
 	Normalize map[string]func(string) string // functions for values, by label
 	MaxSeries int                            // from look-ups; negative: no limit
-	Stripes   int                            // for updates by many at once; not with Native
+	Stripes   int                            // see CounterOptions; not with Native
 	Labels    Labels                         // constant ones, beside the registry's
 
-	// Buckets are the upper bounds, inclusive, in ascending order. The +Inf bucket is always
-	// there and must not be given. Nil means DefaultBuckets, or none if there is Native; an
-	// empty slice means +Inf alone.
+	// Buckets are the inclusive upper bounds, in ascending order. The +Inf bucket is always
+	// there and must not be given. Nil means DefaultBuckets, or no classic buckets if Native is
+	// set; an empty slice means the +Inf bucket alone.
 	Buckets []float64
-	// Native gives the histogram exponential buckets: alone, or beside Buckets if these are
-	// given, too.
+	// Native gives the histogram exponential buckets: alone, or in addition to Buckets if these
+	// are set, too.
 	Native *NativeOptions
 }
 
-// SummaryOptions are a summary's. The zero value is good, and so is nil: a count and a sum. See
-// [CounterOptions] for what all metrics have.
+// SummaryOptions are the options of a summary. The zero value and nil stand for a count and a sum
+// without quantiles. See [CounterOptions] for the options that all metrics have.
 type SummaryOptions struct {
 	Unit      string                         // a suffix of the name, such as "seconds"
 	TTL       time.Duration                  // see CounterOptions; negative: never
@@ -133,24 +134,24 @@ type SummaryOptions struct {
 	Labels    Labels                         // constant ones, beside the registry's
 
 	// Objectives are the quantiles to show, in ascending order and from 0 to 1, such as .5, .9
-	// and .99. They are over all processes that share the summary, and over its last
-	// observations, see MaxAge; NaN if there is none. The quantile q of n observations is the
-	// one at place q·n, rounded up, in their order.
+	// and .99. They are taken over the recent observations, see MaxAge, of all processes that
+	// share the summary; without any, they are NaN. The quantile q of n observations is the one
+	// with rank q·n, rounded up, in ascending order.
 	Objectives []float64
-	// RelativeError is how far from the right one a quantile can be: 0.01, which 0 stands for,
-	// is 1 %. From 0.005 to 0.5. It holds as long as the observations of a series do not spread
-	// over too many orders of magnitude, see docs/distributions.md.
+	// RelativeError is how far a quantile may be from the exact one, from 0.005 to 0.5; 0:
+	// 0.01, that is 1 %. It holds unless the observations of a series spread over too many
+	// orders of magnitude, see docs/distributions.md.
 	RelativeError float64
-	// MaxAge is how long an observation counts for the quantiles; 0: 10 minutes. It is
-	// forgotten at the end of one of Slots parts of MaxAge; 0: 5. So with these the quantiles
-	// are those of the last 8 to 10 minutes.
+	// MaxAge is how long an observation counts for the quantiles; 0: 10 minutes. Slots is the
+	// number of parts that MaxAge is divided into; 0: 5. Observations are forgotten one part at
+	// a time, so with these defaults the quantiles cover the last 8 to 10 minutes.
 	MaxAge time.Duration
 	Slots  int
 }
 
-// StateSetOptions are a state set's. The zero value is good, and so is nil. See [CounterOptions]
-// for what all metrics have. The mode is ModeShared (zero), where all processes have the one state,
-// or ModePerProcess, where each has its own.
+// StateSetOptions are the options of a state set. The zero value and nil stand for the defaults.
+// See [CounterOptions] for the options that all metrics have. The mode is ModeShared (zero), where
+// all processes share one set of states, or ModePerProcess, where each has its own.
 type StateSetOptions struct {
 	TTL       time.Duration                  // see CounterOptions; negative: never
 	Defaults  Labels                         // values of labels that With does not take
@@ -160,14 +161,14 @@ type StateSetOptions struct {
 	Labels    Labels                         // constant ones, beside the registry's
 }
 
-// UntypedOptions are those of a metric whose type is not known. The zero value is good, and so is
-// nil.
+// UntypedOptions are the options of a metric of unknown type. The zero value and nil stand for the
+// defaults.
 type UntypedOptions struct {
 	Unit   string // a suffix of the name, such as "celsius"
 	Labels Labels // constant ones, beside the registry's
 }
 
-// Instrument is what a [Vec] can hold.
+// Instrument lists the types that a [Vec] can hold.
 type Instrument interface {
 	Counter | Gauge | Histogram | Summary | StateSet
 }
@@ -175,11 +176,11 @@ type Instrument interface {
 // OptionsFor ties each instrument to its options, *CounterOptions to Counter and so on, so that
 // buckets on a counter do not compile. Nil stands for the default options.
 type OptionsFor[M Instrument] interface {
-	define(f *backend.Family, _ *M) // sets what the family's schema has of them
+	define(f *backend.Family, _ *M) // sets the options that are in the schema
 	common() common
 }
 
-// common is what the options of all kinds, or nearly all, have.
+// common has the options that all or most kinds of metrics share.
 type common struct {
 	unit      string
 	ttl       time.Duration
@@ -191,7 +192,7 @@ type common struct {
 	labels    Labels
 }
 
-// optionsFor turns a nil interface into the nil pointer that M's options are.
+// optionsFor turns a nil interface into a nil pointer to M's options.
 func optionsFor[M Instrument](o OptionsFor[M]) OptionsFor[M] {
 	if o != nil {
 		return o
@@ -230,7 +231,7 @@ func (o *GaugeOptions) common() common {
 		mode: o.Mode, labels: o.Labels}
 }
 
-// untypedOptions are options of what is a gauge to the program, but not on a page.
+// untypedOptions make a metric a gauge in the program, and untyped on pages.
 type untypedOptions struct{ o *UntypedOptions }
 
 func (u untypedOptions) define(f *backend.Family, _ *Gauge) { f.Kind = backend.Untyped }
@@ -255,7 +256,7 @@ func (o *HistogramOptions) define(f *backend.Family, _ *Histogram) {
 	if o.Buckets != nil && (len(o.Buckets) > 0 || o.Native == nil) {
 		f.Buckets = append([]float64{}, o.Buckets...)
 		for i := range f.Buckets {
-			f.Buckets[i] += 0 // minus zero is the same bound as zero
+			f.Buckets[i] += 0 // turns -0 into 0, which is the same bound
 		}
 	}
 }
@@ -281,7 +282,7 @@ func (o *SummaryOptions) define(f *backend.Family, _ *Summary) {
 		MaxAge:      cmp.Or(o.MaxAge, 10*time.Minute),
 	}
 	for i := range f.Sketch.Quantiles {
-		f.Sketch.Quantiles[i] += 0 // minus zero is zero
+		f.Sketch.Quantiles[i] += 0 // turns -0 into 0
 	}
 }
 
@@ -293,7 +294,7 @@ func (o *SummaryOptions) common() common {
 		labels: o.Labels}
 }
 
-// stateSet is a state set's states with its options.
+// stateSet combines the states and options of a state set.
 type stateSet struct {
 	states []string
 	o      *StateSetOptions
@@ -312,7 +313,7 @@ func (s stateSet) common() common {
 		labels: o.Labels}
 }
 
-// invalid says what is wrong with options that a schema cannot say.
+// invalid returns an error for options that checking the schema would not find.
 func (o *SummaryOptions) invalid() error {
 	switch {
 	case o == nil:
@@ -321,7 +322,7 @@ func (o *SummaryOptions) invalid() error {
 	case o.Slots < 0 || o.Slots > math.MaxUint16:
 		return fmt.Errorf("number of Slots %d must be from 1 to 60, or 0 for 5", o.Slots)
 	case o.Objectives == nil && (o.RelativeError != 0 || o.MaxAge != 0 || o.Slots != 0):
-		return errors.New("RelativeError, MaxAge and Slots mean nothing without Objectives")
+		return errors.New("RelativeError, MaxAge and Slots need Objectives")
 	}
 	return nil
 }

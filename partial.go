@@ -8,32 +8,32 @@ import (
 	"unicode/utf8"
 )
 
-// fixed is the value of a label that With does not take; normalised.
-type fixed struct {
-	value string
-	set   bool
-	given bool // by Partial, not by Defaults
+// fixedValue is the normalised value of a label that is not open.
+type fixedValue struct {
+	value   string
+	set     bool
+	partial bool // it comes from Partial, not from Defaults
 }
 
-// Partial returns a Vec of the same family in which the labels of l have these values, so that With
-// no longer takes them. It can be applied again, to any depth: a value given later takes the place
-// of an earlier one or of a default. It is cheap and makes no series. It panics with an error that
-// wraps ErrLabels for a name that is no label or a value that is not UTF-8; see TryPartial.
+// Partial returns a Vec of the same family with the values in l filled in, so that With no longer
+// takes them. It can be applied repeatedly: a later value replaces an earlier one or a default. It
+// is cheap and creates no series. It panics with an error that wraps ErrLabels if a name is not a
+// label of v or a value is not UTF-8; see TryPartial.
 func (v *Vec[M]) Partial(l Labels) *Vec[M] { return Must(v.TryPartial(l)) }
 
-// TryPartial is Partial with an error in place of the panic.
+// TryPartial is like Partial, but returns the error instead of panicking.
 func (v *Vec[M]) TryPartial(l Labels) (*Vec[M], error) {
 	p := *v
 	p.fixed = slices.Clone(v.fixed)
 	if err := p.fix(l, true); err != nil {
 		return nil, err
 	}
-	p.settle()
+	p.planLookups()
 	return &p, nil
 }
 
-// fix sets the values of labels that With is not to take.
-func (v *Vec[M]) fix(l Labels, given bool) error {
+// fix fills in the values of labels, so that With no longer takes them.
+func (v *Vec[M]) fix(l Labels, partial bool) error {
 	if wrong := v.unknown(l); wrong != nil {
 		return v.wrong(wrong)
 	}
@@ -44,14 +44,14 @@ func (v *Vec[M]) fix(l Labels, given bool) error {
 			if !utf8.ValidString(value) {
 				return fmt.Errorf("%w: %s: value %q of label %q is not UTF-8", ErrLabels, v.fam.Def.Name, value, name)
 			}
-			v.fixed[at] = fixed{value, true, given}
+			v.fixed[at] = fixedValue{value, true, partial}
 		}
 	}
 	return nil
 }
 
-// settle derives the fields that depend on which labels are fixed.
-func (v *Vec[M]) settle() {
+// planLookups sets the fields that depend on which labels are fixed.
+func (v *Vec[M]) planLookups() {
 	v.fast, v.open = len(v.names), nil
 	for i, at := range v.order {
 		if !v.fixed[at].set {
@@ -63,8 +63,9 @@ func (v *Vec[M]) settle() {
 	}
 }
 
-// start returns values for all labels, with the fixed ones filled in.
-func (v *Vec[M]) start() []string {
+// fixedValues returns a new slice with the fixed values, in the family's order; the others are
+// empty.
+func (v *Vec[M]) fixedValues() []string {
 	full := make([]string, len(v.fixed))
 	for i := range v.fixed {
 		full[i] = v.fixed[i].value
@@ -72,24 +73,24 @@ func (v *Vec[M]) start() []string {
 	return full
 }
 
-// fits reports whether l has a value for all open labels, and no name that is none of v's.
-func (v *Vec[M]) fits(l Labels) bool {
-	given := 0
+// accepts reports whether l has a value for every open label, and only names of v's labels.
+func (v *Vec[M]) accepts(l Labels) bool {
+	found := 0
 	for i, name := range v.names {
 		if _, ok := l[name]; ok {
-			given++
+			found++
 		} else if !v.fixed[v.order[i]].set {
 			return false
 		}
 	}
-	return given == len(l)
+	return found == len(l)
 }
 
-// complete returns the values of all labels in the family's order: clones of those in l,
-// normalised, and for the others the fixed ones. Whatever takes label sets by name is to use it, so
-// that all mean the same series.
+// complete returns the values of all labels in the family's order: normalised clones of those in l,
+// and the fixed values of the others. Everything that takes label sets by name uses it, so that the
+// same set always means the same series.
 func (v *Vec[M]) complete(l Labels) []string {
-	full := v.start()
+	full := v.fixedValues()
 	for i, name := range v.names {
 		if value, ok := l[name]; ok {
 			full[v.order[i]] = v.normalizeClone(v.order[i], value)
@@ -98,8 +99,8 @@ func (v *Vec[M]) complete(l Labels) []string {
 	return full
 }
 
-// OneOf returns a function for CounterOptions.Normalize that leaves values as they are and turns
-// every other one into "other". It does not allocate. It keeps clones of values.
+// OneOf returns a function for CounterOptions.Normalize that keeps the given values and turns all
+// others into "other". The function does not allocate.
 func OneOf(values ...string) func(string) string {
 	values = cloneAll(values)
 	if len(values) <= 8 {
@@ -126,7 +127,7 @@ func OneOf(values ...string) func(string) string {
 
 const otherValue = "other"
 
-// normalize returns what the label's normaliser makes of value.
+// normalize applies the label's normaliser, if it has one.
 func (v *Vec[M]) normalize(a *arena, at int, value string) string {
 	if v.normal == nil || v.normal[at] == nil {
 		return value
@@ -134,7 +135,7 @@ func (v *Vec[M]) normalize(a *arena, at int, value string) string {
 	return v.normal[at](a.clone(value))
 }
 
-// normalizeClone is normalize where it does not matter that the value is cloned.
+// normalizeClone is normalize off the hot path: it always clones the value.
 func (v *Vec[M]) normalizeClone(at int, value string) string {
 	clone := strings.Clone(value)
 	if v.normal == nil || v.normal[at] == nil {
@@ -143,10 +144,10 @@ func (v *Vec[M]) normalizeClone(at int, value string) string {
 	return v.normal[at](clone)
 }
 
-// arena clones strings for functions that might keep them. Otherwise the compiler had to assume
-// that whatever is passed to With may be kept, and callers that make a string from bytes had to
-// allocate it even where there is no normaliser. Space is allocated for many strings at once and
-// not used again.
+// arena clones strings for functions that might keep them. Without the clone, escape analysis would
+// assume that arguments of With are kept, and callers that convert bytes to a string would have to
+// allocate it, even without a normaliser. The arena allocates room for many strings at once and
+// never reuses it.
 type arena struct{ b *strings.Builder }
 
 const arenaSize = 8 << 10

@@ -8,26 +8,28 @@ import (
 	"time"
 )
 
-// Probe measures calls: how long they take, how many are going on, how many fail. It is right also
-// for calls that panic or end their goroutine by runtime.Goexit: these go on as if there were no
-// Probe, with their stack, and count as panics. Nil fields measure nothing, and a nil Probe only
-// calls.
+// Probe measures calls: how long they take, how many are in progress, how many fail. Calls that
+// panic or end their goroutine by runtime.Goexit are measured, too, and count as panics; the panic
+// continues with its stack as if there were no Probe. Nil fields measure nothing, and a nil Probe
+// only calls the function.
 //
 // Do, Run and Call panic with an error that wraps ErrInvalid if the function is nil.
 //
-// A Probe may be used concurrently, and copied; its fields must not be changed once it is in use. A
-// call takes no lock and allocates nothing. A Probe is best kept, as instruments are: making one
-// for each call costs the allocation of a method value such as latency.Observe.
+// A Probe may be used concurrently, and copied; its fields must not be changed once it is in use.
+// Measuring a call takes no lock and allocates nothing. Keep a Probe, as you would an instrument:
+// making one for each call allocates a method value such as latency.Observe.
 type Probe struct {
-	Seconds  func(float64) // takes each call's duration: Observe, Set or Add
-	InFlight *Gauge        // calls that are going on
-	Errors   *Counter      // calls with an error that matches; also panics if Panics is nil
-	Panics   *Counter      // calls that did not return
+	// Seconds gets the duration of each call, in seconds: it is Observe of a Histogram, Set of
+	// a Gauge or Add of a Counter.
+	Seconds  func(float64)
+	InFlight *Gauge   // calls in progress
+	Errors   *Counter // calls that returned a matching error; and panics, if Panics is nil
+	Panics   *Counter // calls that did not return
 
 	// Match says which errors count, such as MatchErrors(sql.ErrConnDone); nil: all. It is
-	// called with no other than errors that were returned, never with nil.
+	// called only with errors that were returned, never with nil.
 	Match func(error) bool
-	// Now is the clock; nil: time.Now. A registry's is its Now method.
+	// Now is the clock, such as a registry's Now method; nil: time.Now.
 	Now func() time.Time
 }
 
@@ -41,8 +43,8 @@ func (p *Probe) Do(f func() error) (err error) {
 	return err
 }
 
-// Run calls f, which has no result, and measures the call. A function with any other results than
-// those of Do and Call can be called within f.
+// Run calls f and measures the call. For a function whose results fit neither Do nor Call, call it
+// within f.
 func (p *Probe) Run(f func()) {
 	checkCall("Run", f == nil)
 	returned := false
@@ -61,15 +63,16 @@ func Call[T any](ctx context.Context, p *Probe, f func(context.Context) (T, erro
 	return result, err
 }
 
-// checkCall panics if there is nothing to call: that is no panic of what is measured.
+// checkCall panics if there is nothing to call. It runs before the measurement, which would count
+// the panic.
 func checkCall(op string, isNil bool) {
 	if isNil {
 		panic(fmt.Errorf("%w: %s of a Probe: the function is nil", ErrInvalid, op))
 	}
 }
 
-// begin returns when the call starts. The gauge comes last: what is counted there will be taken
-// back.
+// begin returns the start time. The gauge comes last: if p.Now panics, end does
+// not run, and would not take the increment back.
 func (p *Probe) begin() (start time.Time) {
 	if p == nil {
 		return start
@@ -87,9 +90,9 @@ func (p *Probe) begin() (start time.Time) {
 	return start
 }
 
-// end is deferred. Whether the call returned is known from a flag that is set after it: to recover
-// and panic again would change what debuggers, crash reports and runtime.Goexit see. The gauge
-// comes first: the functions may be anybody's, and may panic.
+// end is deferred. A flag set after the call says whether it returned: to recover and panic again
+// would change what debuggers, crash reports and runtime.Goexit see. The gauge comes first, since
+// the user's functions may panic.
 func (p *Probe) end(start time.Time, returned *bool, err *error) {
 	if p == nil {
 		return
@@ -113,12 +116,12 @@ func (p *Probe) end(start time.Time, returned *bool, err *error) {
 	}
 }
 
-// MatchErrors returns a function that reports whether an error is one of targets, or wraps one, by
-// errors.Is. It is meant for Probe.Match. For errors of a type, use errors.As:
+// MatchErrors returns a function for Probe.Match that reports whether errors.Is finds one of
+// targets in an error. For errors of a type, use errors.As:
 //
 //	Match: func(err error) bool { var e *net.OpError; return errors.As(err, &e) }
 //
-// and for all errors but some:
+// and for all errors except some:
 //
 //	Match: func(err error) bool { return !errors.Is(err, context.Canceled) }
 func MatchErrors(targets ...error) func(error) bool {

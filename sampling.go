@@ -41,7 +41,7 @@ func (r *Registry) hasProcessCollectors() bool {
 	r.collectorsMu.Lock()
 	defer r.collectorsMu.Unlock()
 	for _, c := range r.collectors {
-		if c.process {
+		if c.perProcess {
 			return true
 		}
 	}
@@ -65,7 +65,7 @@ type samples struct {
 
 func newSamples(r *Registry, c *collector) {
 	s := &samples{reg: r, owner: c, families: make(map[*series.Family]bool)}
-	c.process, c.store, c.lost = true, s.store, s.lost
+	c.perProcess, c.store, c.lost = true, s.store, s.lost
 }
 
 func (s *samples) store(sink *Sink) (errs []error) {

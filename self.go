@@ -14,14 +14,14 @@ import (
 	"github.com/gotheus/gotheus/internal/series"
 )
 
-// What the registry says about itself: log lines and the gotheus_* families.
+// The registry's gotheus_* families, except those that count faults, which are in package series.
 
 const (
 	backendUpName = "gotheus_backend_up"
-	backendUpHelp = "Whether the backend that this process was told to use is open."
+	backendUpHelp = "Whether the backend that this process is to use is open."
 
 	postponedName = "gotheus_postponed_series"
-	postponedHelp = "Series of this process that the backend has no room for yet."
+	postponedHelp = "Series of this process that wait for room in the backend."
 
 	familiesName = "gotheus_families"
 	familiesHelp = "Families in the backend."
@@ -30,13 +30,13 @@ const (
 	seriesHelp = "Series in the backend."
 
 	scrapeSecondsName = "gotheus_scrape_duration_seconds"
-	scrapeSecondsHelp = "Time to make and send a page."
+	scrapeSecondsHelp = "Time to make and write a page."
 
 	scrapeBytesName = "gotheus_scrape_size_bytes"
 	scrapeBytesHelp = "Size of a page before compression."
 
 	scrapeErrorsName = "gotheus_scrape_errors_total"
-	scrapeErrorsHelp = "Pages that were cut short, or made without knowing what other processes did."
+	scrapeErrorsHelp = "Pages that were cut short or made without current data of other processes."
 
 	buildName = "gotheus_build_info"
 	buildHelp = "Version of the metrics library."
@@ -45,14 +45,14 @@ const (
 	pendingHelp = "Words of this process that have changed since they were last published."
 
 	lagName = "gotheus_publish_lag_seconds"
-	lagHelp = "For how long at most updates of this process have not been published."
+	lagHelp = "Age of the oldest update of this process that has not been published."
 
 	hiddenName = "gotheus_hidden_series"
-	hiddenHelp = "Series in the backend that are not shown because their family clashes with another one."
+	hiddenHelp = "Series in the backend that are not shown because their family clashes with another."
 )
 
-// SetLogger sends what r has to say to l from now on; nil: where its options say. It is for the
-// default registry, whose metrics are made before main could give it options.
+// SetLogger sets the logger that r uses from now on; nil: that of its options. It is meant for the
+// default registry, which exists before main can set options. It may be called concurrently.
 func (r *Registry) SetLogger(l *slog.Logger) { r.base().home.Log.SetLogger(l) }
 
 func checkName(name string) error {
@@ -63,11 +63,11 @@ func checkName(name string) error {
 }
 
 // selfMetrics exist from when the registry is told to use a backend until it is closed. Pages of
-// plain heap registries, as in tests, show only what was declared and what went wrong.
+// plain heap registries, as in tests, show nothing but what was declared and what went wrong.
 type selfMetrics struct {
 	seconds, bytes *Summary
 	errors         *Counter
-	state          *collector // of what this process knows of its backend
+	state          *collector // collects what this process knows about its backend
 }
 
 func (r *Registry) startSelf() {
@@ -82,21 +82,21 @@ func (r *Registry) startSelf() {
 	m.bytes, err[1] = newSingle[Summary](r, scrapeBytesName, scrapeBytesHelp, &SummaryOptions{Unit: "bytes"})
 	m.errors, err[2] = newSingle[Counter](r, scrapeErrorsName, scrapeErrorsHelp, nil)
 	_, err[3] = newInfo(r, buildName, buildHelp, Labels{"version": libraryVersion()})
-	for _, e := range err { // constant labels may be in the way
+	for _, e := range err { // constant labels may clash
 		if e != nil {
-			r.home.Log.Log(slog.LevelError, "self", "the library's own metrics cannot be shown", "error", e)
+			r.home.Log.Log(slog.LevelError, "self", "the library's own metrics are not shown", "error", e)
 			return
 		}
 	}
 	r.collectorsMu.Lock()
 	r.collectors = append(r.collectors, m.state)
 	r.collectorsMu.Unlock()
-	m.state.ask(context.Background(), r) // reserve room in the backend first
+	m.state.ask(context.Background(), r) // now, so that they get room in the backend first
 	r.self.Store(m)
 }
 
-// backendState gives what this process knows of its backend, but for the families that are among
-// groups.
+// backendState collects what this process knows about its backend, except for families that are
+// already in groups.
 func (r *Registry) backendState(s *Sink, groups []backend.Group) error {
 	put := func(name, help string, v float64) {
 		_, found := slices.BinarySearchFunc(groups, r.opts.Prefix+name, func(g backend.Group, name string) int {
@@ -131,7 +131,7 @@ func (r *Registry) stopSelf() {
 	}
 }
 
-// scraped notes that a page was written.
+// scraped records that a page was written.
 func (r *Registry) scraped(start time.Time, size int, err error) {
 	m := r.self.Load()
 	if m == nil {
@@ -144,7 +144,7 @@ func (r *Registry) scraped(start time.Time, size int, err error) {
 	}
 }
 
-// libraryVersion is the version of this module that the program was built with.
+// libraryVersion returns the version of this module that the program was built with.
 func libraryVersion() string {
 	const path = "github.com/gotheus/gotheus"
 	if info, ok := debug.ReadBuildInfo(); ok {
@@ -157,14 +157,13 @@ func libraryVersion() string {
 	return "unknown"
 }
 
-// selfFamilies are what the registry says about the backend, nearly always the same in all
-// processes.
+// selfFamilies returns the registry's families about the backend as a whole.
 func (r *Registry) selfFamilies(p *part, hidden int) []*page.Collected {
 	if r.self.Load() == nil {
 		return nil
 	}
 	groups := p.source.Groups
-	s := &Sink{reg: r, own: true}
+	s := &Sink{reg: r, library: true}
 	if p.o.Scope == ScopeLeader {
 		leads := 1.0
 		if p.follows {
@@ -175,7 +174,7 @@ func (r *Registry) selfFamilies(p *part, hidden int) []*page.Collected {
 	families, count := 0, 0
 	for i := range groups {
 		if groups[i].Family.Block.Role != 0 {
-			continue // further words of another family's series
+			continue // an auxiliary family
 		}
 		families++
 		for j := range groups[i].Series {

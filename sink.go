@@ -12,23 +12,24 @@ import (
 	"github.com/gotheus/gotheus/internal/series"
 )
 
-// Sink takes a collector's families during its Collect; it must not be used afterwards, nor by
-// several goroutines at once. The registry's prefix and constant labels are added. A family that
-// could not be exposed is left out, reported and counted, and the others are shown. For each type
-// of family there is a method that begins one and returns a writer, whose methods add series: a
-// value for each label comes last, in the order in which the labels were given.
+// Sink receives a collector's families during a call of Collect. It must not be used afterwards,
+// nor by several goroutines at once. It adds the registry's prefix and constant labels. A family
+// that is invalid is left out, logged and counted in gotheus_collector_errors_total; the others are
+// shown. Each type of family has a method that begins one and returns a writer, whose methods add
+// series. Their last arguments are the label values, in the order in which the labels were
+// declared.
 type Sink struct {
-	reg      *Registry
-	process  bool // what is given is stored for this instance
-	own      bool // the families are the library's own
-	families []*collected
-	errs     []error
+	reg        *Registry
+	perProcess bool // the families are stored for this process
+	library    bool // the families are the library's own, whose names are reserved
+	families   []*collected
+	errs       []error
 }
 
-// collected is a family while a collector gives it.
+// collected is a family that a collector is writing.
 type collected struct {
 	page.Collected
-	open []int // for each label the index of its value in Put's arguments; -1: constant
+	open []int // each label's index in Put's values; -1: it is constant
 	err  error
 }
 
@@ -41,8 +42,8 @@ type familyError struct {
 func (e *familyError) Error() string { return e.err.Error() }
 func (e *familyError) Unwrap() error { return e.err }
 
-// Error reports what the collector had to leave out, while the rest is shown; it is counted and
-// logged like an error that Collect returns.
+// Error reports something that the collector had to leave out, while the rest is shown. It is
+// counted and logged like an error that Collect returns.
 func (s *Sink) Error(err error) { s.errs = append(s.errs, err) }
 
 // Counter begins a family of counters.
@@ -55,27 +56,28 @@ func (s *Sink) Gauge(name, help string, labels ...string) *NumberWriter {
 	return &NumberWriter{s.family(expo.Gauge, name, help, nil, labels), s}
 }
 
-// Untyped begins a family of values whose type is not known.
+// Untyped begins a family of values of unknown type.
 func (s *Sink) Untyped(name, help string, labels ...string) *NumberWriter {
 	return &NumberWriter{s.family(expo.Untyped, name, help, nil, labels), s}
 }
 
-// Info begins a family of facts that are label values. The name must end in _info.
+// Info begins a family of infos, whose label values are facts. The name must end in _info.
 func (s *Sink) Info(name, help string, labels ...string) *InfoWriter {
 	return &InfoWriter{s.family(expo.Info, name, help, nil, labels), s}
 }
 
-// StateSet begins a family whose series have states, at most 53, that are on or off.
+// StateSet begins a family of state sets with these states, of which there may be 53 at most.
 func (s *Sink) StateSet(name, help string, states []string, labels ...string) *StateSetWriter {
 	return &StateSetWriter{s.family(expo.StateSet, name, help, states, labels), s}
 }
 
-// Histogram begins a family of histograms with the given upper bounds, ascending and without +Inf.
+// Histogram begins a family of histograms with these upper bounds, in ascending order and without
+// +Inf.
 func (s *Sink) Histogram(name, help string, bounds []float64, labels ...string) *HistogramWriter {
 	return &HistogramWriter{s.family(expo.Histogram, name, help, bounds, labels), s}
 }
 
-// Summary begins a family of summaries with the given quantiles, ascending and from 0 to 1.
+// Summary begins a family of summaries with these quantiles, in ascending order and from 0 to 1.
 func (s *Sink) Summary(name, help string, quantiles []float64, labels ...string) *SummaryWriter {
 	return &SummaryWriter{s.family(expo.Summary, name, help, quantiles, labels), s}
 }
@@ -86,13 +88,13 @@ type NumberWriter struct {
 	s *Sink
 }
 
-// Put adds a series: its value, and one value for each label. A counter must not be negative or
-// NaN.
+// Put adds a series with the value v and one value for each label. A counter must not be negative
+// or NaN.
 func (p *NumberWriter) Put(v float64, values ...string) {
 	p.PutNumber(expo.Number{Float: v}, values...)
 }
 
-// PutNumber is Put for values with a time or a start time, for counters with an exemplar, and for
+// PutNumber is Put for values with a timestamp, counters with a start time or an exemplar, and
 // integers above 2^53.
 func (p *NumberWriter) PutNumber(n expo.Number, values ...string) {
 	if p.f.Type == expo.Counter && !(n.Value() >= 0) {
@@ -105,8 +107,8 @@ func (p *NumberWriter) PutNumber(n expo.Number, values ...string) {
 		p.f.fail("a %v has no start time", p.f.Type)
 	}
 	p.f.checkExemplars(n.Exemplar)
-	if p.s.process && (n.Start != 0 || n.Time != 0 || n.Exemplar.Time != 0) {
-		p.f.failProcess()
+	if p.s.perProcess && (n.Start != 0 || n.Time != 0 || n.Exemplar.Time != 0) {
+		p.f.failPerProcess()
 	}
 	p.f.put(p.s.reg, page.Row{Number: n}, values)
 }
@@ -117,7 +119,7 @@ type InfoWriter struct {
 	s *Sink
 }
 
-// Put adds a fact: one value for each label.
+// Put adds a series with one value for each label.
 func (p *InfoWriter) Put(values ...string) {
 	p.f.put(p.s.reg, page.Row{Number: expo.Number{Int: 1}}, values)
 }
@@ -128,13 +130,13 @@ type StateSetWriter struct {
 	s *Sink
 }
 
-// Put adds a series: those of its states that are on, and one value for each label.
+// Put adds a series with the states that are on and one value for each label.
 func (p *StateSetWriter) Put(on []string, values ...string) {
 	var bits uint64
 	for _, state := range on {
 		i := slices.Index(p.f.Def.States, state)
 		if i < 0 {
-			p.f.fail("there is no state %q, there are %q", state, p.f.Def.States)
+			p.f.fail("%q is not one of the states %q", state, p.f.Def.States)
 			return
 		}
 		bits |= 1 << i
@@ -148,22 +150,22 @@ type HistogramWriter struct {
 	s *Sink
 }
 
-// Put adds a series: the count and sum of all its observations, for each bound how many
-// observations were not above it, and one value for each label.
+// Put adds a series with the count and sum of all observations, for each bound the number of
+// observations that do not exceed it, and one value for each label.
 func (p *HistogramWriter) Put(count uint64, sum float64, cumulative []uint64, values ...string) {
 	p.PutDistribution(expo.Distribution{Count: count, Sum: sum, Buckets: cumulative}, values...)
 }
 
-// PutDistribution is Put for histograms with a time, a start time, exemplars or exponential
-// buckets. What d points to must not be changed afterwards.
+// PutDistribution is Put for histograms with a timestamp, a start time, exemplars or exponential
+// buckets. Exemplars and native buckets of d must not be changed afterwards.
 func (p *HistogramWriter) PutDistribution(d expo.Distribution, values ...string) {
 	switch n := len(p.f.Bounds); {
 	case len(d.Buckets) != n:
 		p.f.fail("%d bucket counts for %d bounds", len(d.Buckets), n)
 	case !slices.IsSorted(d.Buckets) || n > 0 && d.Buckets[n-1] > d.Count:
-		p.f.fail("bucket counts %v and the count of all, %d, must not decrease", d.Buckets, d.Count)
+		p.f.fail("bucket counts %v and the total count %d must not decrease", d.Buckets, d.Count)
 	case d.Exemplars != nil && len(d.Exemplars) != n+1:
-		p.f.fail("%d exemplars for %d buckets with that of +Inf", len(d.Exemplars), n+1)
+		p.f.fail("%d exemplars for %d buckets, +Inf included", len(d.Exemplars), n+1)
 	case d.Quantiles != nil:
 		p.f.fail("a histogram has no quantiles")
 	case math.IsNaN(d.Sum):
@@ -183,13 +185,13 @@ type SummaryWriter struct {
 	s *Sink
 }
 
-// Put adds a series: the count and sum of all its observations, for each quantile its value, and
-// one value for each label.
+// Put adds a series with the count and sum of all observations, the value of each quantile, and one
+// value for each label.
 func (p *SummaryWriter) Put(count uint64, sum float64, at []float64, values ...string) {
 	p.PutDistribution(expo.Distribution{Count: count, Sum: sum, Quantiles: at}, values...)
 }
 
-// PutDistribution is Put for summaries with a time or a start time.
+// PutDistribution is Put for summaries with a timestamp or a start time.
 func (p *SummaryWriter) PutDistribution(d expo.Distribution, values ...string) {
 	switch {
 	case len(d.Quantiles) != len(p.f.Bounds):
@@ -202,23 +204,23 @@ func (p *SummaryWriter) PutDistribution(d expo.Distribution, values ...string) {
 }
 
 func (f *collected) putDistribution(s *Sink, d expo.Distribution, values []string) {
-	if s.process && (d.Start != 0 || d.Time != 0 || d.Exemplars != nil || d.Native != nil) {
-		f.failProcess()
+	if s.perProcess && (d.Start != 0 || d.Time != 0 || d.Exemplars != nil || d.Native != nil) {
+		f.failPerProcess()
 	}
-	if s.process && d.Count >= backend.IntLimit {
+	if s.perProcess && d.Count >= backend.IntLimit {
 		f.fail("the count %d is not below 2^62", d.Count)
 	}
 	f.put(s.reg, page.Row{Dist: d}, values)
 }
 
-// family begins a family; more are the bounds, quantiles or states that it has.
+// family begins a family; more has its bounds, quantiles or states.
 func (s *Sink) family(t expo.Type, name, help string, more any, labels []string) *collected {
 	f := new(collected)
 	f.Family = expo.Family{Name: s.reg.opts.Prefix + name, Help: help, Type: t}
 	s.families = append(s.families, f)
 	f.Def = backend.Family{Name: f.Name, Help: help, Kind: names.KindOf(t)}
 	switch {
-	case s.process:
+	case s.perProcess:
 		f.Def.Mode = backend.PerInstance
 	case t == expo.Untyped:
 		f.Def.Kind = backend.Gauge // which has the same rules
@@ -230,7 +232,7 @@ func (s *Sink) family(t expo.Type, name, help string, more any, labels []string)
 		f.Def.States = slices.Clone(more)
 	case []float64:
 		f.Bounds = slices.Clone(more)
-		if t == expo.Histogram || s.process {
+		if t == expo.Histogram || s.perProcess {
 			f.Def.Buckets = f.Bounds
 		} else if err := f.Def.CheckQuantiles(f.Bounds); err != nil {
 			f.fail("%w", err)
@@ -248,7 +250,7 @@ func (s *Sink) family(t expo.Type, name, help string, more any, labels []string)
 	if err := f.Def.Check(); err != nil {
 		f.fail("%w", err)
 	}
-	if !s.own {
+	if !s.library {
 		if err := checkName(name); err != nil {
 			f.fail("%w", err)
 		}
@@ -262,8 +264,8 @@ func (f *collected) fail(format string, args ...any) {
 	}
 }
 
-func (f *collected) failProcess() {
-	f.fail("what a process collector gives must have neither times nor exemplars nor exponential buckets")
+func (f *collected) failPerProcess() {
+	f.fail("values of a process collector must not have timestamps, exemplars or exponential buckets")
 }
 
 func (f *collected) checkExemplars(list ...expo.Exemplar) {
@@ -285,13 +287,13 @@ func (f *collected) checkExemplars(list ...expo.Exemplar) {
 	}
 }
 
-// checkNative checks what the fields of expo.Native promise.
+// checkNative checks what the documentation of expo.Native's fields promises.
 func (f *collected) checkNative(n *expo.Native, count uint64) {
 	total := n.ZeroCount
 	for _, side := range [][]expo.NativeBucket{n.Positive, n.Negative} {
 		for i, b := range side {
 			if b.Count == 0 || i > 0 && side[i-1].Index >= b.Index {
-				f.fail("exponential buckets must be ascending, without empty ones")
+				f.fail("exponential buckets must be in ascending order and not empty")
 			}
 			total += b.Count
 		}
@@ -309,7 +311,7 @@ func (f *collected) checkNative(n *expo.Native, count uint64) {
 
 func (f *collected) put(r *Registry, w page.Row, values []string) {
 	if len(values) != len(f.Def.Labels)-len(r.opts.Labels) {
-		f.fail("%d label values given for labels %q", len(values), f.Def.Labels)
+		f.fail("%d label values for labels %q", len(values), f.Def.Labels)
 	}
 	if f.err != nil {
 		return
@@ -329,17 +331,17 @@ func (f *collected) put(r *Registry, w page.Row, values []string) {
 	f.Rows = append(f.Rows, w)
 }
 
-// check sorts what was put and drops families that cannot be exposed.
+// check sorts the series and drops families that are invalid.
 func (s *Sink) check() {
-	given := make(map[string]bool)
+	taken := make(map[string]bool)
 	s.families = slices.DeleteFunc(s.families, func(f *collected) bool {
 		if err := f.Sort(); err != nil {
 			f.fail("%w", err)
 		}
-		if given[f.Name] {
+		if taken[f.Name] {
 			f.fail("the family is given twice")
 		}
-		given[f.Name] = true
+		taken[f.Name] = true
 		if f.err != nil {
 			s.errs = append(s.errs, f.err)
 		}
@@ -347,7 +349,7 @@ func (s *Sink) check() {
 	})
 }
 
-// collected returns what was given.
+// collected returns the families in the form that pages take.
 func (s *Sink) collected() []*page.Collected {
 	list := make([]*page.Collected, len(s.families))
 	for i, f := range s.families {

@@ -11,16 +11,17 @@ import (
 	"github.com/gotheus/gotheus/internal/word"
 )
 
-// Summary counts observations and adds them up. All methods may be called concurrently; updates
-// never block, fail or allocate. Summaries are made by [NewSummary], [TryNew] or a [Vec].
+// Summary counts observations and adds them up, and shows quantiles if its options have Objectives.
+// All methods may be called concurrently; updates never block, fail or allocate. Summaries come
+// from [NewSummary], [TryNew] or a [Vec].
 type Summary struct {
 	cells     atomic.Pointer[[2]atomic.Uint64] // see backend.SummaryCount
 	exponents series.Exponents
 	series    series.Series
 }
 
-// Observe counts v, which must be finite; otherwise the summary stays as it is, and the attempt is
-// counted in gotheus_rejected_updates_total and logged.
+// Observe adds an observation of v, which must be finite. Any other v is ignored, counted in
+// gotheus_rejected_updates_total and logged.
 func (s *Summary) Observe(v float64) {
 	if !word.Finite(v) {
 		s.series.Family().Reject("Summary.Observe", v, "must be finite")
@@ -40,8 +41,8 @@ func (s *Summary) Observe(v float64) {
 	}
 }
 
-// elsewhere returns where the summary counts now, since w, a word of c, is sealed. If it has moved,
-// its new pointer was published before the seal was set.
+// elsewhere returns where the summary counts now that w, a word of c, is sealed. If the summary has
+// moved, its new pointer was published before the word was sealed.
 func (s *Summary) elsewhere(c *[2]atomic.Uint64, w *atomic.Uint64) *[2]atomic.Uint64 {
 	if s.cells.Load() == c {
 		series.Escape((*summaryCore)(s), w)
@@ -49,10 +50,9 @@ func (s *Summary) elsewhere(c *[2]atomic.Uint64, w *atomic.Uint64) *[2]atomic.Ui
 	return s.cells.Load()
 }
 
-// ObserveN counts v n times, as n calls of Observe would, at the price of one; n times v is added
-// to the sum in one step. It must be finite, and n below 2^53; otherwise the summary stays as it
-// is, and the attempt is counted in gotheus_rejected_updates_total and logged. If n is 0, nothing
-// happens.
+// ObserveN adds n observations of v, at the cost of one; n times v is added to the sum in one step.
+// v and n times v must be finite, and n below 2^53. Otherwise the call is ignored, counted in
+// gotheus_rejected_updates_total and logged. If n is 0, nothing happens.
 //
 // The same goes for a summary that would hold more than 2^62 observations.
 func (s *Summary) ObserveN(v float64, n uint64) {
@@ -66,7 +66,7 @@ func (s *Summary) ObserveN(v float64, n uint64) {
 		case word.Added:
 			added = true
 		case word.Full:
-			s.series.Family().Reject("Summary.ObserveN", float64(n), "the summary has no room for so many more observations")
+			s.series.Family().Reject("Summary.ObserveN", float64(n), "the summary has no room for that many more observations")
 			return
 		case word.Sealed:
 			c = s.elsewhere(c, w)
@@ -80,8 +80,8 @@ func (s *Summary) ObserveN(v float64, n uint64) {
 	}
 }
 
-// ObserveSince observes the seconds that have passed since start by the registry's clock, whether
-// the function returns or panics, as in
+// ObserveSince observes the seconds elapsed since start by the registry's clock. Deferred, it
+// measures a function whether it returns or panics:
 //
 //	defer latency.ObserveSince(time.Now())
 //
@@ -90,12 +90,12 @@ func (s *Summary) ObserveSince(start time.Time) {
 	s.Observe(s.series.Family().Since("Summary.ObserveSince", start))
 }
 
-// Count returns the number of observations: in shared memory those of all processes. Over a store,
-// such as Redis, those of this process, see [Counter.Value].
+// Count returns the number of observations: in shared memory those of all processes, with a store,
+// such as Redis, those of this process; see [Counter.Value].
 func (s *Summary) Count() uint64 { return s.read().Count }
 
-// Sum returns the sum of the observations that Count counts. Once they add up to more than a
-// float64 can hold, some 1.8e308, it is infinite and stays so.
+// Sum returns the sum of the observations that Count counts. Once it exceeds the largest float64,
+// some 1.8e308, it is infinite and stays so.
 func (s *Summary) Sum() float64 { return s.read().Sum }
 
 func (s *Summary) read() *expo.Distribution {

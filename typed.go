@@ -12,8 +12,9 @@ import (
 	"github.com/gotheus/gotheus/internal/lookup"
 )
 
-// VecOf is a Vec whose label values are given as a struct, so that the compiler sees a label that
-// does not exist, and none can be confused with another. Its fields are the labels, in this order:
+// VecOf is a Vec whose label values are given as a struct, so that a label that does not exist does
+// not compile, and none can be mistaken for another. The fields of the struct are the labels, in
+// this order:
 //
 //	type request struct {
 //		Method string // label method
@@ -21,40 +22,40 @@ import (
 //		Cached bool   // "true" or "false"
 //	}
 //
-// Labels are named by a tag, or else after the field in snake case. A field is a string, a bool, an
-// integer, or of a type with a method String() string that consists of nothing but booleans and
-// integers or is a string; what String returns is the value. All fields are exported. Those of
+// A label has the name in the field's tag or else the field's name in snake case. A field must be
+// exported, and be a string, a bool, an integer, or of a type with a method String() string that is
+// a string or consists of booleans and integers only; String then returns the value. The fields of
 // embedded structs are labels, too. An empty string stands for the label's default, if it has one.
 //
-// A look-up of a struct that was seen before takes no lock and allocates nothing, whatever its
-// fields are; neither normalisers nor String are called for it, so these must always return the
-// same. A VecOf remembers as many as twice its family's series and a thousand more, if their
-// strings have at most 1000 bytes in total; a look-up of another takes some ten times as long and
+// Looking up a struct that was seen before takes no lock and allocates nothing, whatever its fields
+// are. It calls neither normalisers nor String, so these must always return the same. A VecOf
+// remembers twice as many structs as its family has series, and a thousand more, if the strings of
+// a struct have at most 1000 bytes in total; looking up any other takes some ten times as long, and
 // allocates for types with a method String. All methods may be called concurrently. Strings passed
-// in are not kept, but one that is made of bytes for a look-up is allocated, which it is not for
-// Vec.With.
+// in are not kept, but unlike with Vec.With, converting bytes to a string for a look-up allocates
+// it.
 type VecOf[L comparable, M Instrument] struct {
 	vec    *Vec[M]
 	fields []labelstruct.Field
 	direct labelstruct.Direct
-	memo   lookup.Memo[L, M] // of structs that are not read in place
+	memo   lookup.Memo[L, M] // for structs that direct does not read
 	reads  sync.Pool         // of *reading[L]
 
-	// Of those made by Partial, in place of the fields above.
+	// Set by Partial, instead of the fields other than vec.
 	with   func(L) (*M, error)
 	values func(L) ([]string, error)
 }
 
-// TryNewVecOf returns the family with that name and the fields of L as labels in r, which it makes
-// if there is none; nil is the default registry. Help is required. It is the same family as
-// TryNewVec's with these labels. The error wraps ErrInvalid, also if L or a field of it is of a
-// wrong kind, or ErrConflict if the name is taken by another definition. For state sets there is
-// [TryNewStateSetOf].
+// TryNewVecOf returns the family with that name and the fields of L as labels in r, or in the
+// default registry if r is nil, and creates it if it does not exist. Help is required. It is the
+// same family as TryNewVec's with these labels. The error wraps ErrInvalid, for instance if L or
+// one of its fields is of an unsupported type, or ErrConflict if the name is taken by another
+// definition. For state sets, use [TryNewStateSetOf].
 func TryNewVecOf[L comparable, M Counter | Gauge | Histogram | Summary](r *Registry, name, help string, o OptionsFor[M]) (*VecOf[L, M], error) {
 	return newVecOf[L, M](r, name, help, o)
 }
 
-// TryNewStateSetOf is TryNewVecOf for a family of state sets with these states.
+// TryNewStateSetOf is like TryNewVecOf, for a family of state sets with these states.
 func TryNewStateSetOf[L comparable](r *Registry, name, help string, states []string, o *StateSetOptions) (*VecOf[L, StateSet], error) {
 	return newVecOf[L, StateSet](r, name, help, stateSet{states, o})
 }
@@ -75,7 +76,7 @@ func newVecOf[L comparable, M Instrument](r *Registry, name, help string, o Opti
 		labels[i] = f.Label
 		if f.Kind != labelstruct.String {
 			if _, ok := optionsFor(o).common().defaults[f.Label]; ok {
-				return nil, fmt.Errorf("%w: %s: Defaults: label %q is field %s of type %v: only strings without a method String can have a default, which an empty one stands for",
+				return nil, fmt.Errorf("%w: %s: Defaults: label %q is field %s of type %v: only strings without a method String can have a default, which replaces the empty value",
 					ErrInvalid, def.Name, f.Label, f.Name, f.Type)
 			}
 		}
@@ -133,7 +134,7 @@ func (v *VecOf[L, M]) With(l L) *M {
 	return Must(v.lookUp(l))
 }
 
-// TryWith is With with an error in place of the panic.
+// TryWith is like With, but returns the error instead of panicking.
 func (v *VecOf[L, M]) TryWith(l L) (*M, error) {
 	if m := v.find(&l); m != nil {
 		return m, nil
@@ -158,9 +159,9 @@ func (v *VecOf[L, M]) find(l *L) *M {
 	return &e.M
 }
 
-// Declare makes the series of these label sets, so that they are shown at zero before anything
-// happened. They do not count for MaxSeries. It returns v, and panics as With does, having made
-// none; see TryDeclare.
+// Declare creates the series for these label sets, so that they are exposed at zero before anything
+// happens. They do not count towards MaxSeries, and a time to live does not remove them. It returns
+// v. It panics as With does, before it has created any; see TryDeclare.
 func (v *VecOf[L, M]) Declare(sets ...L) *VecOf[L, M] {
 	if err := v.TryDeclare(sets...); err != nil {
 		panic(err)
@@ -168,7 +169,7 @@ func (v *VecOf[L, M]) Declare(sets ...L) *VecOf[L, M] {
 	return v
 }
 
-// TryDeclare is Declare with an error in place of the panic.
+// TryDeclare is like Declare, but returns the error instead of panicking.
 func (v *VecOf[L, M]) TryDeclare(sets ...L) error {
 	all := make([][]string, len(sets))
 	for i, l := range sets {
@@ -181,7 +182,7 @@ func (v *VecOf[L, M]) TryDeclare(sets ...L) error {
 	return nil
 }
 
-// Delete deletes the series of the labels in l, for all processes that share the backend, and
+// Delete deletes the series with the labels in l, for all processes that share the backend, and
 // reports whether there was one. It panics as With does, and is otherwise like [Vec.Delete]; see
 // TryDelete.
 func (v *VecOf[L, M]) Delete(l L) bool {
@@ -190,8 +191,8 @@ func (v *VecOf[L, M]) Delete(l L) bool {
 	return was
 }
 
-// TryDelete is Delete with an error in place of the panic. The error may also be the backend's,
-// which then may not have known of the series.
+// TryDelete is like Delete, but returns the error instead of panicking. It also returns an error of
+// the backend, after which the series may still exist.
 func (v *VecOf[L, M]) TryDelete(l L) (bool, error) {
 	full, err := v.valuesOf(l)
 	if err != nil {
@@ -200,28 +201,26 @@ func (v *VecOf[L, M]) TryDelete(l L) (bool, error) {
 	return v.vec.deleteOne(full)
 }
 
-// DeleteMatching is [Vec.DeleteMatching], also of a VecOf made by Partial, of whose function it
-// knows nothing.
+// DeleteMatching is [Vec.DeleteMatching] on the whole family, even if v was made by Partial.
 func (v *VecOf[L, M]) DeleteMatching(match Labels) int { return v.vec.DeleteMatching(match) }
 
-// TryDeleteMatching is [Vec.TryDeleteMatching].
+// TryDeleteMatching is like DeleteMatching, but returns errors, see [Vec.TryDeleteMatching].
 func (v *VecOf[L, M]) TryDeleteMatching(match Labels) (int, error) {
 	return v.vec.TryDeleteMatching(match)
 }
 
-// DeleteAll is [Vec.DeleteAll]: it deletes all series of the family, also of a VecOf made by
-// Partial.
+// DeleteAll deletes all series of the family, even if v was made by Partial, see [Vec.DeleteAll].
 func (v *VecOf[L, M]) DeleteAll() int { return v.vec.DeleteAll() }
 
-// TryDeleteAll is [Vec.TryDeleteAll].
+// TryDeleteAll is like DeleteAll, but returns an error of the backend.
 func (v *VecOf[L, M]) TryDeleteAll() (int, error) { return v.vec.TryDeleteAll() }
 
-// Vec returns the family as a Vec, whose labels are declared in the order of the fields.
+// Vec returns the family as a Vec, with the labels in the order of the fields.
 func (v *VecOf[L, M]) Vec() *Vec[M] { return v.vec }
 
-// Partial returns a VecOf of the same family that takes a P, which complete turns into an L: it
-// fills in the labels that are known already. complete is called on each look-up, concurrently; P
-// can be of any type. It panics with an error that wraps ErrInvalid if complete is nil.
+// Partial returns a VecOf of the same family that takes a P, which complete turns into an L by
+// filling in the other labels. complete is called on each look-up, concurrently. Partial panics
+// with an error that wraps ErrInvalid if complete is nil.
 func Partial[P, L comparable, M Instrument](v *VecOf[L, M], complete func(P) L) *VecOf[P, M] {
 	if complete == nil {
 		panic(fmt.Errorf("%w: %s: Partial: the function is nil", ErrInvalid, v.vec.fam.Def.Name))
@@ -233,7 +232,7 @@ func Partial[P, L comparable, M Instrument](v *VecOf[L, M], complete func(P) L) 
 	}
 }
 
-// reading is what is needed to read label values from an L; it is used again.
+// reading is the reusable scratch space for reading label values from an L.
 type reading[L comparable] struct {
 	l      L
 	fields []reflect.Value // of l
@@ -270,7 +269,7 @@ func (v *VecOf[L, M]) giveBack(r *reading[L]) {
 	v.reads.Put(r)
 }
 
-// text returns a field's value, perhaps in the arena.
+// text returns a field's label value, which may be in the arena.
 func (r *reading[L]) text(f *labelstruct.Field, value reflect.Value) string {
 	switch f.Kind {
 	case labelstruct.String:
@@ -284,10 +283,10 @@ func (r *reading[L]) text(f *labelstruct.Field, value reflect.Value) string {
 	case labelstruct.Stringer:
 		return value.Interface().(fmt.Stringer).String()
 	}
-	return r.arena.clone(string(r.digits)) // the compiler does not allocate this string
+	return r.arena.clone(string(r.digits)) // this conversion does not allocate
 }
 
-// lookUp finds or makes the series of an l that was not seen before.
+// lookUp finds or creates the series for an l that find has not found.
 func (v *VecOf[L, M]) lookUp(l L) (*M, error) {
 	if v.with != nil {
 		return v.with(l)
@@ -296,7 +295,8 @@ func (v *VecOf[L, M]) lookUp(l L) (*M, error) {
 	r := v.read(l)
 	m, err := v.vec.lookUp(r.full)
 	v.giveBack(r)
-	// Structs of the overflow series are many, and may get series of their own by Declare.
+	// Not for the overflow series: it has any number of structs, and Declare may give them
+	// series.
 	if err == nil && v.direct.N == 0 && !v.vec.table.IsOverflow(m) {
 		v.remember(l, m, age)
 	}
@@ -316,12 +316,12 @@ func (v *VecOf[L, M]) valuesOf(l L) ([]string, error) {
 }
 
 const (
-	memoSpare    = 1000 // how many structs are remembered besides two for each series
-	memoMaxBytes = 1000 // how many bytes the strings of one may have
+	memoSpare    = 1000 // structs to remember besides two for each series
+	memoMaxBytes = 1000 // bytes in the strings of a struct to remember
 )
 
-// remember notes that m is the instrument for l, unless too many are remembered already: with
-// normalisers, any number of structs can lead to a few series.
+// remember stores m as the instrument for l, unless too many are remembered already: with
+// normalisers, any number of structs can map to a few series.
 func (v *VecOf[L, M]) remember(l L, m *M, age uint64) {
 	lock := v.vec.fam.Lock()
 	if v.memo.Len() >= 2*v.vec.table.Len()+memoSpare && !v.memo.Forget(lock, age) {

@@ -12,39 +12,37 @@ import (
 	"github.com/gotheus/gotheus/internal/series"
 )
 
-// ErrLabels is wrapped by errors about a look-up's labels: their number, a name, a value that is
-// not UTF-8.
+// ErrLabels is wrapped by errors about the labels of a look-up: a wrong number of values, an
+// unknown name, a value that is not UTF-8.
 var ErrLabels = errors.New("gotheus: wrong labels")
 
-// Vec is a family with labels. It cannot be updated itself: With gives the instrument for a set of
-// label values. A look-up of a set that was seen before takes no lock and allocates nothing; the
-// instrument it returns can also be kept. A set exists, at zero, from its first look-up on, or from
-// the moment it is declared. All methods may be called concurrently. Strings passed in are not
-// kept.
+// Vec is a family with labels. It is not updated itself: With returns the instrument for a set of
+// label values. Looking up a set that was seen before takes no lock and allocates nothing; the
+// instrument can also be kept. A series exists, at zero, from its first look-up on, or from when it
+// is declared. All methods may be called concurrently, and none keeps the strings it is given.
 //
-// A label is open if look-ups have to give its value. It is not if it has a default
-// (CounterOptions.Defaults) or a value from Partial; WithLabels can still set it. Values pass the
-// label's normaliser (CounterOptions.Normalize) before anything else happens to them. However a set
-// of values was arrived at, it is the same series.
+// A label is open if look-ups have to give its value. A label with a default
+// (CounterOptions.Defaults) or a value from Partial is not open, but WithLabels can still set it.
+// Values go through the label's normaliser (CounterOptions.Normalize) first. Equal sets of values
+// are the same series, however they came about.
 //
-// A family has at most CounterOptions.MaxSeries series from look-ups. After that, a look-up of a
-// set that was not seen before returns the overflow series: all its labels have the value
-// OverflowValue. It costs about as much as any other look-up, and is counted in
-// gotheus_overflowed_lookups_total.
+// Look-ups create at most CounterOptions.MaxSeries series in a family. After that, looking up a new
+// set returns the overflow series, whose labels all have the value OverflowValue. That costs about
+// as much as any other look-up, and is counted in gotheus_overflowed_lookups_total.
 type Vec[M Instrument] struct {
 	fam   *series.Family
 	table *series.Table[M]
-	names []string // all, in the order in which they were declared
-	order []int    // places of names in the family's order
+	names []string // of all labels, in the order of their declaration
+	order []int    // the position of each name in the family's order
 
-	fast   int                   // number of values With looks up as they are; or -1
-	open   []int                 // places in the family's order of the values that With takes
-	fixed  []fixed               // values of the others, in the family's order
-	normal []func(string) string // in the family's order; nil if there is none
+	fast   int                   // number of values, if With can use them unchanged; or -1
+	open   []int                 // positions in the family's order of With's values
+	fixed  []fixedValue          // values of the other labels, in the family's order
+	normal []func(string) string // normalisers, in the family's order; nil if there are none
 }
 
 func newVec[M Instrument](f *series.Family, c common, names []string) (*Vec[M], error) {
-	v := &Vec[M]{fam: f, table: f.Table().(*series.Table[M]), names: cloneAll(names), order: make([]int, len(names)), fixed: make([]fixed, len(names))}
+	v := &Vec[M]{fam: f, table: f.Table().(*series.Table[M]), names: cloneAll(names), order: make([]int, len(names)), fixed: make([]fixedValue, len(names))}
 	_, place := backend.SortLabels(v.names)
 	for sorted, declared := range place {
 		v.order[declared] = sorted
@@ -52,27 +50,27 @@ func newVec[M Instrument](f *series.Family, c common, names []string) (*Vec[M], 
 	if len(c.normalize) > 0 {
 		v.normal = make([]func(string) string, len(names))
 		for name, normal := range c.normalize {
-			v.normal[v.place(name)] = normal
+			v.normal[v.position(name)] = normal
 		}
 	}
 	if err := v.fix(c.defaults, false); err != nil {
 		return nil, fmt.Errorf("%w: Defaults: %w", ErrInvalid, err)
 	}
-	v.settle()
+	v.planLookups()
 	return v, nil
 }
 
-// place returns the place of a label in the family's order, or -1.
-func (v *Vec[M]) place(name string) int {
+// position returns the index of a label in the family's order, or -1.
+func (v *Vec[M]) position(name string) int {
 	if i := slices.Index(v.names, name); i >= 0 {
 		return v.order[i]
 	}
 	return -1
 }
 
-// With returns the instrument for one value for each open label, in the order in which the labels
-// were declared. It panics with an error that wraps ErrLabels if their number differs or a value is
-// not UTF-8; see TryWith.
+// With returns the instrument for these label values: one for each open label, in the order in
+// which the labels were declared. It panics with an error that wraps ErrLabels if their number is
+// wrong or one of them is not UTF-8; see TryWith.
 func (v *Vec[M]) With(values ...string) *M {
 	if len(values) == v.fast {
 		var e *lookup.Entry[M]
@@ -88,7 +86,7 @@ func (v *Vec[M]) With(values ...string) *M {
 	return Must(v.with(values))
 }
 
-// TryWith is With with an error in place of the panic.
+// TryWith is like With, but returns the error instead of panicking.
 func (v *Vec[M]) TryWith(values ...string) (*M, error) {
 	if len(values) == v.fast {
 		if e := v.table.Find(values); e != nil {
@@ -98,7 +96,7 @@ func (v *Vec[M]) TryWith(values ...string) (*M, error) {
 	return v.with(values)
 }
 
-// with is TryWith without the short cut.
+// with is TryWith without the fast path.
 func (v *Vec[M]) with(values []string) (*M, error) {
 	if len(values) != len(v.open) {
 		return nil, v.wrongNumber(values)
@@ -106,51 +104,50 @@ func (v *Vec[M]) with(values []string) (*M, error) {
 	if v.fast >= 0 {
 		return v.lookUp(values)
 	}
-	var few [inline]string
+	var buf [stackLabels]string
 	n := len(v.fixed)
-	if n > inline {
+	if n > stackLabels {
 		return v.withMany(values)
 	}
 	for i := range v.fixed {
-		few[i] = v.fixed[i].value
+		buf[i] = v.fixed[i].value
 	}
 	if v.normal == nil {
 		for i, at := range v.open {
-			few[at] = values[i]
+			buf[at] = values[i]
 		}
-		return v.lookUp(few[:n])
+		return v.lookUp(buf[:n])
 	}
 	a := borrow()
 	for i, at := range v.open {
-		few[at] = v.normalize(a, at, values[i])
+		buf[at] = v.normalize(a, at, values[i])
 	}
-	m, err := v.lookUp(few[:n])
+	m, err := v.lookUp(buf[:n])
 	giveBack(a)
 	return m, err
 }
 
-// inline is the number of labels up to which look-ups that are not of the simplest kind do not
-// allocate. The compiler sees that an array does not keep what is passed to With; a slice it
-// believes to do so.
-const inline = 8
+// stackLabels is the number of labels up to which look-ups off the fast path do not allocate. They
+// use an array because escape analysis would have a slice keep the arguments of With.
+const stackLabels = 8
 
 func (v *Vec[M]) withMany(values []string) (*M, error) {
-	full := v.start()
+	full := v.fixedValues()
 	for i, at := range v.open {
 		full[at] = v.normalizeClone(at, values[i])
 	}
 	return v.lookUp(full)
 }
 
-// WithLabels returns the instrument for label values given by name, of labels that are not open,
-// too. It panics with an error that wraps ErrLabels if an open label is missing, for a name that is
-// no label, or if a value is not UTF-8; see TryWithLabels.
+// WithLabels returns the instrument for label values given by name, which may include labels that
+// are not open. It panics with an error that wraps ErrLabels if an open label is missing, a name is
+// not a label of v, or a value is not UTF-8; see TryWithLabels.
 func (v *Vec[M]) WithLabels(l Labels) *M { return Must(v.TryWithLabels(l)) }
 
-// TryWithLabels is WithLabels with an error in place of the panic.
+// TryWithLabels is like WithLabels, but returns the error instead of panicking.
 func (v *Vec[M]) TryWithLabels(l Labels) (*M, error) {
-	if len(v.names) > inline {
-		if !v.fits(l) {
+	if len(v.names) > stackLabels {
+		if !v.accepts(l) {
 			return nil, v.wrongNames(l)
 		}
 		return v.lookUp(v.complete(l))
@@ -159,32 +156,33 @@ func (v *Vec[M]) TryWithLabels(l Labels) (*M, error) {
 	if v.normal != nil {
 		a = borrow()
 	}
-	var few [inline]string
-	given := 0
+	var buf [stackLabels]string
+	found := 0
 	for i, name := range v.names {
 		at := v.order[i]
 		if value, ok := l[name]; ok {
-			few[at] = v.normalize(a, at, value)
-			given++
+			buf[at] = v.normalize(a, at, value)
+			found++
 		} else if v.fixed[at].set {
-			few[at] = v.fixed[at].value
+			buf[at] = v.fixed[at].value
 		} else {
 			return nil, v.wrongNames(l)
 		}
 	}
-	if given != len(l) {
+	if found != len(l) {
 		return nil, v.wrongNames(l)
 	}
-	m, err := v.lookUp(few[:len(v.names)])
+	m, err := v.lookUp(buf[:len(v.names)])
 	if a != nil {
 		giveBack(a)
 	}
 	return m, err
 }
 
-// Declare makes the series of these label sets, which are given as for WithLabels, so that they are
-// shown at zero before anything happened. They do not count for MaxSeries. It returns v, and panics
-// as WithLabels does, having made none; see TryDeclare.
+// Declare creates the series for these label sets, given as for WithLabels, so that they are
+// exposed at zero before anything happens. They do not count towards MaxSeries, and a time to live
+// does not remove them. It returns v. It panics as WithLabels does, before it has created any; see
+// TryDeclare.
 func (v *Vec[M]) Declare(sets ...Labels) *Vec[M] {
 	if err := v.TryDeclare(sets...); err != nil {
 		panic(err)
@@ -192,11 +190,11 @@ func (v *Vec[M]) Declare(sets ...Labels) *Vec[M] {
 	return v
 }
 
-// TryDeclare is Declare with an error in place of the panic.
+// TryDeclare is like Declare, but returns the error instead of panicking.
 func (v *Vec[M]) TryDeclare(sets ...Labels) error {
 	all := make([][]string, len(sets))
 	for i, l := range sets {
-		if !v.fits(l) {
+		if !v.accepts(l) {
 			return v.wrongNames(l)
 		}
 		all[i] = v.complete(l)
@@ -208,8 +206,8 @@ func (v *Vec[M]) TryDeclare(sets ...Labels) error {
 	return nil
 }
 
-// lookUp finds or makes the series for normalised values in the family's order. It clones what it
-// keeps and reports, so that callers' arguments can stay on their stacks.
+// lookUp finds or creates the series for normalised values in the family's order. It clones what it
+// keeps or puts into errors, so that the arguments can stay on the caller's stack.
 func (v *Vec[M]) lookUp(values []string) (*M, error) {
 	mark := v.table.Mark()
 	if e := v.table.Find(values); e != nil {
@@ -233,7 +231,7 @@ func (v *Vec[M]) checkValues(values []string) error {
 func (v *Vec[M]) wrongNumber(values []string) error {
 	var which string
 	if len(v.open) < len(v.names) {
-		which = fmt.Sprintf(", values are to be given for %q", v.openNames())
+		which = fmt.Sprintf(", of which With takes %q", v.openNames())
 	}
 	return fmt.Errorf("%w: %s has labels %q%s: %d values given %q", ErrLabels, v.fam.Def.Name, v.names, which, len(values), cloneAll(values))
 }

@@ -7,17 +7,17 @@ import (
 	"path/filepath"
 )
 
-// WriteFile writes the page to a file, such as one in the directory that node_exporter's textfile
-// collector reads, which takes names that end in .prom. The file is there as a whole or not at all:
-// the page goes to a file beside it, which then takes its place. Everybody may read it. On error,
-// the file that was there stays, unless the only error is that the backend cannot be read: then the
-// file has what is known.
+// WriteFile writes the page to a file, for instance in the directory of node_exporter's textfile
+// collector, which reads names that end in .prom. It replaces the file atomically: the page is
+// written to a temporary file in the same directory, which is then renamed. The file is readable by
+// all users. On error, an existing file stays as it was, unless the only error is that the backend
+// could not be read: then the new file has what is known.
 func (r *Registry) WriteFile(ctx context.Context, name string, o *WriteOptions) error {
 	f, err := os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name)+".*.tmp")
 	if err != nil {
 		return err
 	}
-	defer os.Remove(f.Name()) // fails once it has been renamed
+	defer os.Remove(f.Name()) // has no effect after the rename
 	w := &fileWriter{File: f}
 	syncErr := r.Write(ctx, w, o)
 	if syncErr != nil && (w.err != nil || ctx.Err() != nil || errors.Is(syncErr, ErrPartial) || errors.Is(syncErr, ErrStale) || errors.Is(syncErr, ErrScope)) {
@@ -25,7 +25,7 @@ func (r *Registry) WriteFile(ctx context.Context, name string, o *WriteOptions) 
 	}
 	for _, step := range []func() error{
 		func() error { return f.Chmod(0o644) },
-		f.Sync, // a crash of the machine must not leave an empty file
+		f.Sync, // so that a crash of the machine does not leave an empty file
 		f.Close,
 		func() error { return os.Rename(f.Name(), name) },
 	} {
@@ -37,7 +37,7 @@ func (r *Registry) WriteFile(ctx context.Context, name string, o *WriteOptions) 
 	return syncErr
 }
 
-// fileWriter remembers whether writing failed.
+// fileWriter remembers the error of a failed write, to tell it from an error of the backend.
 type fileWriter struct {
 	*os.File
 	err error

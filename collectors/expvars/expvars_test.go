@@ -71,7 +71,7 @@ func TestChosen(t *testing.T) {
 		"test.tree":     {Name: "tree", Help: "T.", Labels: []string{"branch", "leaf"}},
 		"test.none":     {Name: "none", Help: "N."},
 	}})
-	want := `# HELP gotheus_collector_errors_total Collectors, or families of theirs, that were left out of a page because of an error.
+	want := `# HELP gotheus_collector_errors_total Collectors, or single families of collectors, left out of a page because of an error.
 # TYPE gotheus_collector_errors_total counter
 gotheus_collector_errors_total 0
 # HELP load L.

@@ -39,7 +39,7 @@ const labelTypes = "a label is a string, a bool, an integer, or has a method Str
 // error if a label name is invalid.
 func Fields(t reflect.Type, check func(label string) error) ([]Field, error) {
 	if t.Kind() != reflect.Struct {
-		return nil, fmt.Errorf("labels are of type %v: it must be a struct with a field for each label", t)
+		return nil, fmt.Errorf("the type of the labels is %v: it must be a struct with a field for each label", t)
 	}
 	fields, err := appendFields(nil, t, nil)
 	if err != nil {

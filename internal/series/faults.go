@@ -25,9 +25,9 @@ var faultFamilies = [faultKinds]struct {
 	name, help string
 	byMetric   bool // one series per metric
 }{
-	rejectedUpdates:   {"gotheus_rejected_updates_total", "Updates that were ignored, or times taken for 0, because of their value, by metric.", true},
-	overflowedLookups: {"gotheus_overflowed_lookups_total", "Look-ups that got an overflow series, by metric.", true},
-	collectorErrors:   {"gotheus_collector_errors_total", "Collectors, or families of theirs, that were left out of a page because of an error.", false},
+	rejectedUpdates:   {"gotheus_rejected_updates_total", "Updates that were ignored, or times taken as 0, because of an invalid value, by metric.", true},
+	overflowedLookups: {"gotheus_overflowed_lookups_total", "Look-ups of label values that returned the overflow series, by metric.", true},
+	collectorErrors:   {"gotheus_collector_errors_total", "Collectors, or single families of collectors, left out of a page because of an error.", false},
 }
 
 // faults holds the families of the faults that have occurred.

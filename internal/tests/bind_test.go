@@ -190,7 +190,7 @@ func TestBindFails(t *testing.T) {
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the backend is opened", func() bool { return strings.Contains(log.String(), "the backend is open now") })
+	eventually(t, "the backend is opened", func() bool { return strings.Contains(log.String(), "the backend is now open") })
 	c.Inc()
 	pageHas(t, r, `gotheus_backend_up{process="0"} 1`, "c_total 3")
 

@@ -131,7 +131,7 @@ func TestBadCollectors(t *testing.T) {
 			t.Errorf("%s is on the page:\n%s", bad, p)
 		}
 	}
-	for _, want := range []string{"panic: oops", "collect_test.go", "out of luck", "ended its goroutine"} {
+	for _, want := range []string{"panic: oops", "collect_test.go", "out of luck", "it ended its goroutine"} {
 		if strings.Count(log.String(), want) != 1 {
 			t.Errorf("%q is not logged once:\n%s", want, log)
 		}
@@ -181,7 +181,7 @@ func TestHangingCollector(t *testing.T) {
 		if p := page(t, r); !strings.Contains(p, "recovered 1") {
 			t.Errorf("the collector is not called again: %s", p)
 		}
-		if !strings.Contains(log.String(), "not answered in time") {
+		if !strings.Contains(log.String(), "did not return in time") {
 			t.Errorf("log: %s", log)
 		}
 	})

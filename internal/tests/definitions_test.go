@@ -81,24 +81,24 @@ func TestZeroOptionIsAsItIs(t *testing.T) {
 		return second(gotheus.TryNew[gotheus.Summary](r, "s", "S.", &o))
 	}
 	for want, err := range map[string]error{
-		`c_kilo_bytes_total: it has unit "bytes" already, not "kilo_bytes": give the same, or leave it out`: tryCounter(gotheus.CounterOptions{Unit: "kilo_bytes"}),
-		`c_kilo_bytes_total: it has a TTL of 1h0m0s already, not 1m0s: give the same, or leave it out`:      tryCounter(gotheus.CounterOptions{TTL: time.Minute}),
-		`c_kilo_bytes_total: it has a TTL of 1h0m0s already, not none`:                                      tryCounter(gotheus.CounterOptions{TTL: -1}),
-		`c_kilo_bytes_total: it has MaxSeries 7 already, not 8: give the same, or leave it out`:             tryCounter(gotheus.CounterOptions{MaxSeries: 8}),
-		`c_kilo_bytes_total: it has MaxSeries 7 already, not -1`:                                            tryCounter(gotheus.CounterOptions{MaxSeries: -1}),
-		`c_kilo_bytes_total: it has number of stripes 4 already, not 2`:                                     tryCounter(gotheus.CounterOptions{Stripes: 2}),
-		`c_kilo_bytes_total: it has constant labels map[pool:a] already, not map[pool:b]`:                   tryCounter(gotheus.CounterOptions{Labels: gotheus.Labels{"pool": "b"}}),
-		`g: it has mode max already, not sum`:                                                               second(gotheus.TryNew[gotheus.Gauge](r, "g", "G.", &gotheus.GaugeOptions{Mode: gotheus.ModeSum})),
-		`h: it has buckets [1 2] already, not [1]`:                                                          tryHistogram("h", "H.", gotheus.HistogramOptions{Buckets: []float64{1}}),
-		`h: it has buckets [1 2] already, not []`:                                                           tryHistogram("h", "H.", gotheus.HistogramOptions{Buckets: []float64{}}),
-		`h: it has exponential buckets none already, not {Factor: 1.0905`:                                   tryHistogram("h", "H.", gotheus.HistogramOptions{Native: new(gotheus.NativeOptions)}),
-		`n: it has exponential buckets {Factor: 2, ZeroThreshold: 0.5, MaxBuckets: 20} already`:             tryHistogram("n", "N.", gotheus.HistogramOptions{Native: &gotheus.NativeOptions{MaxBuckets: 21}}),
-		`not {Factor: 4,`:                                tryHistogram("n", "N.", gotheus.HistogramOptions{Native: &gotheus.NativeOptions{Factor: 4}}),
-		`n: it has buckets [1 2] already, not []`:        tryHistogram("n", "N.", gotheus.HistogramOptions{Buckets: []float64{}}),
-		`s: it has quantiles [0.5] of 1h0m0s in 3 slots`: trySummary(gotheus.SummaryOptions{Objectives: []float64{.5}, MaxAge: time.Minute}),
-		`already, not [0.9] of`:                          trySummary(gotheus.SummaryOptions{Objectives: []float64{.9}}),
-		`already, not none`:                              trySummary(gotheus.SummaryOptions{Objectives: []float64{}}),
-		`state: it has states ["on" "off"] already, not ["off" "on"]: give the same, or choose another name`: second(gotheus.TryNewStateSet(r, "state", "State.", []string{"off", "on"}, nil)),
+		`c_kilo_bytes_total: it already has unit "bytes", not "kilo_bytes": use the same, or leave it out`: tryCounter(gotheus.CounterOptions{Unit: "kilo_bytes"}),
+		`c_kilo_bytes_total: it already has a TTL of 1h0m0s, not 1m0s: use the same, or leave it out`:      tryCounter(gotheus.CounterOptions{TTL: time.Minute}),
+		`c_kilo_bytes_total: it already has a TTL of 1h0m0s, not none`:                                     tryCounter(gotheus.CounterOptions{TTL: -1}),
+		`c_kilo_bytes_total: it already has MaxSeries 7, not 8: use the same, or leave it out`:             tryCounter(gotheus.CounterOptions{MaxSeries: 8}),
+		`c_kilo_bytes_total: it already has MaxSeries 7, not -1`:                                           tryCounter(gotheus.CounterOptions{MaxSeries: -1}),
+		`c_kilo_bytes_total: it already has number of stripes 4, not 2`:                                    tryCounter(gotheus.CounterOptions{Stripes: 2}),
+		`c_kilo_bytes_total: it already has constant labels map[pool:a], not map[pool:b]`:                  tryCounter(gotheus.CounterOptions{Labels: gotheus.Labels{"pool": "b"}}),
+		`g: it already has mode max, not sum`:                                                              second(gotheus.TryNew[gotheus.Gauge](r, "g", "G.", &gotheus.GaugeOptions{Mode: gotheus.ModeSum})),
+		`h: it already has buckets [1 2], not [1]`:                                                         tryHistogram("h", "H.", gotheus.HistogramOptions{Buckets: []float64{1}}),
+		`h: it already has buckets [1 2], not []`:                                                          tryHistogram("h", "H.", gotheus.HistogramOptions{Buckets: []float64{}}),
+		`h: it already has exponential buckets none, not {Factor: 1.0905`:                                  tryHistogram("h", "H.", gotheus.HistogramOptions{Native: new(gotheus.NativeOptions)}),
+		`n: it already has exponential buckets {Factor: 2, ZeroThreshold: 0.5, MaxBuckets: 20}`:            tryHistogram("n", "N.", gotheus.HistogramOptions{Native: &gotheus.NativeOptions{MaxBuckets: 21}}),
+		`not {Factor: 4,`:                                          tryHistogram("n", "N.", gotheus.HistogramOptions{Native: &gotheus.NativeOptions{Factor: 4}}),
+		`n: it already has buckets [1 2], not []`:                  tryHistogram("n", "N.", gotheus.HistogramOptions{Buckets: []float64{}}),
+		`s: it already has quantiles [0.5] over 1h0m0s in 3 slots`: trySummary(gotheus.SummaryOptions{Objectives: []float64{.5}, MaxAge: time.Minute}),
+		`, not [0.9] over`:                                         trySummary(gotheus.SummaryOptions{Objectives: []float64{.9}}),
+		`buckets per doubling, not none`:                           trySummary(gotheus.SummaryOptions{Objectives: []float64{}}),
+		`state: it already has states ["on" "off"], not ["off" "on"]: use the same, or choose another name`: second(gotheus.TryNewStateSet(r, "state", "State.", []string{"off", "on"}, nil)),
 	} {
 		isErr(t, err, gotheus.ErrConflict, want)
 	}
@@ -178,7 +178,7 @@ func TestInvalidConstantLabels(t *testing.T) {
 		return second(gotheus.TryNewVec[gotheus.Histogram](r, "h", "H.", &gotheus.HistogramOptions{Labels: l}, "path"))
 	}
 	for want, err := range map[string]error{
-		`h: Labels: "zone" is a constant label of the registry already, with the value "z"`: try(gotheus.Labels{"zone": "z"}),
+		`h: Labels: "zone" is already a constant label of the registry, with the value "z"`: try(gotheus.Labels{"zone": "z"}),
 		`h: Labels: "path" is one of its labels ["path"]`:                                   try(gotheus.Labels{"path": "/"}),
 		`h: Labels: value "\xff" of label "pool" is not UTF-8`:                              try(gotheus.Labels{"pool": "\xff"}),
 		`h: label "le" is reserved`:                                                         try(gotheus.Labels{"le": "1"}),
@@ -290,7 +290,7 @@ func TestUntypedFunc(t *testing.T) {
 		}
 		registries = append(registries, r)
 	}
-	isErr(t, second(gotheus.TryNew[gotheus.Gauge](registries[0], "answer_celsius", "A.", nil)), gotheus.ErrConflict, "untyped already, not a gauge")
+	isErr(t, second(gotheus.TryNew[gotheus.Gauge](registries[0], "answer_celsius", "A.", nil)), gotheus.ErrConflict, "already of type untyped, not gauge")
 	isErr(t, second(gotheus.TryNewUntypedFunc(registries[0], "gotheus_x", "X.", nil, nil)), gotheus.ErrInvalid, "reserved")
 	for _, r := range registries {
 		bind(t, r, url)

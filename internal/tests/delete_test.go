@@ -224,12 +224,12 @@ func TestDeleteOneSomeAll(t *testing.T) {
 
 	fill()
 	for want, err := range map[string]error{
-		`values are to be given for ["path" "method"]: 1 values given ["/a"]`: second(v.TryDelete("/a")),
-		`value "\xff" of label "path" is not UTF-8`:                           second(v.TryDelete("\xff", "get")),
-		`value "\xfe" of label "path" is not UTF-8`:                           second(of.TryDelete(request{"\xfe", "get", ""})),
-		`which would delete all series: use DeleteAll`:                        second(v.TryDeleteMatching(nil)),
-		`all series: use DeleteAll`:                                           second(of.TryDeleteMatching(gotheus.Labels{})),
-		`"verb" is not one of them`:                                           second(part.TryDeleteMatching(gotheus.Labels{"verb": "GET"})),
+		`of which With takes ["path" "method"]: 1 values given ["/a"]`: second(v.TryDelete("/a")),
+		`value "\xff" of label "path" is not UTF-8`:                    second(v.TryDelete("\xff", "get")),
+		`value "\xfe" of label "path" is not UTF-8`:                    second(of.TryDelete(request{"\xfe", "get", ""})),
+		`which would delete all series: use DeleteAll`:                 second(v.TryDeleteMatching(nil)),
+		`all series: use DeleteAll`:                                    second(of.TryDeleteMatching(gotheus.Labels{})),
+		`"verb" is not one of them`:                                    second(part.TryDeleteMatching(gotheus.Labels{"verb": "GET"})),
 	} {
 		isErr(t, err, gotheus.ErrLabels, "c_total", want)
 	}
@@ -276,7 +276,7 @@ func TestGaugeModeErrors(t *testing.T) {
 	for want, err := range map[string]error{
 		"no mode mode(9)":                second(gotheus.TryNew[gotheus.Gauge](r, "g", "G.", &gotheus.GaugeOptions{Mode: 9})),
 		`label "process" is reserved`:    second(gotheus.TryNewVec[gotheus.Gauge](r, "g", "G.", &gotheus.GaugeOptions{Mode: gotheus.ModePerProcess}, "process")),
-		"it has mode sum already, not m": conflict(r),
+		"it already has mode sum, not m": conflict(r),
 	} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("got %v, want %q", err, want)

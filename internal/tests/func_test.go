@@ -63,9 +63,9 @@ func TestFuncDefinitions(t *testing.T) {
 	r.NewCounter("code_total", "C.", nil)
 	for want, err := range map[string]error{
 		"another function already provides its value": second(gotheus.TryNewFunc[gotheus.Gauge](r, "taken", "T.", nil, f)),
-		"a function gives its values already, not code": second(gotheus.TryNew[gotheus.Gauge](r, "taken", "T.",
+		"its values already come from a function, not from code": second(gotheus.TryNew[gotheus.Gauge](r, "taken", "T.",
 			&gotheus.GaugeOptions{Mode: gotheus.ModePerProcess})),
-		"code gives its values already, not a function": second(gotheus.TryNewFunc[gotheus.Counter](r, "code_total", "C.", nil, f)),
+		"its values already come from code, not from a function": second(gotheus.TryNewFunc[gotheus.Counter](r, "code_total", "C.", nil, f)),
 		"help is missing":            second(gotheus.TryNewFunc[gotheus.Gauge](r, "helpless", "", nil, f)),
 		"reserved":                   second(gotheus.TryNewFunc[gotheus.Gauge](r, "gotheus_x", "X.", nil, f)),
 		"must be UTF-8":              second(gotheus.TryNewFunc[gotheus.Gauge](r, "", "X.", nil, f)),

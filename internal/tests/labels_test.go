@@ -175,7 +175,7 @@ func TestTooFewValues(t *testing.T) {
 	p := v.Partial(gotheus.Labels{"a": "1"})
 	for name, values := range map[string][]string{"none": nil, "one": {"x"}, "three": {"x", "y", "z"}, "four": {"w", "x", "y", "z"}} {
 		_, err := p.TryWith(values...)
-		isErr(t, err, gotheus.ErrLabels, `v_total has labels ["a" "b" "c" "d"], values are to be given for ["b" "c"]: `, "values given")
+		isErr(t, err, gotheus.ErrLabels, `v_total has labels ["a" "b" "c" "d"], of which With takes ["b" "c"]: `, "values given")
 		isErr(t, panicOf(func() { p.With(values...) }), gotheus.ErrLabels, `["b" "c"]`)
 		if err == nil {
 			t.Error(name)
@@ -204,15 +204,15 @@ func TestInvalidLabelOptions(t *testing.T) {
 		return err
 	}
 	for want, err := range map[string]error{
-		`p_v: Defaults: it has no label "c", only ["a" "b"]`:    vec(gotheus.CounterOptions{Defaults: gotheus.Labels{"c": "1"}}),
-		`p_v: Defaults: it has no label "env"`:                  vec(gotheus.CounterOptions{Defaults: gotheus.Labels{"env": "1"}}),
-		`p_v: Normalize: it has no label "c", only ["a" "b"]`:   vec(gotheus.CounterOptions{Normalize: normalizers{"c": strings.ToLower}}),
-		`p_v: Normalize: the function of label "a" is nil`:      vec(gotheus.CounterOptions{Normalize: normalizers{"a": nil}}),
-		`p_v: Defaults: value "\xff" of label "a" is not UTF-8`: vec(gotheus.CounterOptions{Defaults: gotheus.Labels{"a": "\xff"}}),
-		`p_c: Defaults: it has no label "a", only []`:           second(gotheus.TryNew[gotheus.Counter](r, "c", "C.", &gotheus.CounterOptions{Defaults: gotheus.Labels{"a": "1"}})),
-		`p_g: Normalize: it has no label "a"`:                   second(gotheus.TryNew[gotheus.Gauge](r, "g", "C.", &gotheus.GaugeOptions{Normalize: normalizers{"a": strings.ToLower}})),
-		`p_s: Defaults: it has no label "a"`:                    second(gotheus.TryNew[gotheus.Summary](r, "s", "C.", &gotheus.SummaryOptions{Defaults: gotheus.Labels{"a": ""}})),
-		`p_s: Defaults: it has no label "b", only ["a"]`:        second(gotheus.TryNewVec[gotheus.Summary](r, "s", "C.", &gotheus.SummaryOptions{Defaults: gotheus.Labels{"b": ""}}, "a")),
+		`p_v: Defaults: "c" is not one of its labels ["a" "b"]`:  vec(gotheus.CounterOptions{Defaults: gotheus.Labels{"c": "1"}}),
+		`p_v: Defaults: "env" is not one of its labels`:          vec(gotheus.CounterOptions{Defaults: gotheus.Labels{"env": "1"}}),
+		`p_v: Normalize: "c" is not one of its labels ["a" "b"]`: vec(gotheus.CounterOptions{Normalize: normalizers{"c": strings.ToLower}}),
+		`p_v: Normalize: the function for label "a" is nil`:      vec(gotheus.CounterOptions{Normalize: normalizers{"a": nil}}),
+		`p_v: Defaults: value "\xff" of label "a" is not UTF-8`:  vec(gotheus.CounterOptions{Defaults: gotheus.Labels{"a": "\xff"}}),
+		`p_c: Defaults: "a" is not one of its labels []`:         second(gotheus.TryNew[gotheus.Counter](r, "c", "C.", &gotheus.CounterOptions{Defaults: gotheus.Labels{"a": "1"}})),
+		`p_g: Normalize: "a" is not one of its labels`:           second(gotheus.TryNew[gotheus.Gauge](r, "g", "C.", &gotheus.GaugeOptions{Normalize: normalizers{"a": strings.ToLower}})),
+		`p_s: Defaults: "a" is not one of its labels`:            second(gotheus.TryNew[gotheus.Summary](r, "s", "C.", &gotheus.SummaryOptions{Defaults: gotheus.Labels{"a": ""}})),
+		`p_s: Defaults: "b" is not one of its labels ["a"]`:      second(gotheus.TryNewVec[gotheus.Summary](r, "s", "C.", &gotheus.SummaryOptions{Defaults: gotheus.Labels{"b": ""}}, "a")),
 	} {
 		isErr(t, err, gotheus.ErrInvalid, want)
 	}

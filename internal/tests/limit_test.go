@@ -60,7 +60,7 @@ func TestMaxSeriesOptions(t *testing.T) {
 	pageHas(t, r, `p_gotheus_overflowed_lookups_total{metric="p_g1"} 19`, `p_gotheus_overflowed_lookups_total{metric="p_g8"} 13`)
 
 	_, err := gotheus.TryNewVec[gotheus.Gauge](r, "g1", "G.", of(2), "x")
-	isErr(t, err, gotheus.ErrConflict, "p_g1: it has MaxSeries 1 already, not 2")
+	isErr(t, err, gotheus.ErrConflict, "p_g1: it already has MaxSeries 1, not 2")
 	if _, err := gotheus.TryNewVec[gotheus.Gauge](r, "g1", "G.", of(1), "x"); err != nil {
 		t.Errorf("the registry's limit, given again: %v", err)
 	}

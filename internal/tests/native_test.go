@@ -292,7 +292,7 @@ func TestNativeRejects(t *testing.T) {
 	}
 	r.NewHistogram("h", "H.", &gotheus.HistogramOptions{Native: new(gotheus.NativeOptions)})
 	_, err := gotheus.TryNew[gotheus.Histogram](r, "h", "H.", &gotheus.HistogramOptions{Native: &gotheus.NativeOptions{Factor: 2}})
-	if !errors.Is(err, gotheus.ErrConflict) || !strings.Contains(err.Error(), "it has exponential buckets") {
+	if !errors.Is(err, gotheus.ErrConflict) || !strings.Contains(err.Error(), "it already has exponential buckets") {
 		t.Errorf("got %v", err)
 	}
 	// Many large observations do not make the count wrap around.

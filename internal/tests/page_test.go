@@ -228,7 +228,7 @@ func TestFamilies(t *testing.T) {
 	label := func(n, v string) []gotheus.Label { return []gotheus.Label{{Name: n, Value: v}} }
 	want := []family{
 		{"c_total", "C.", "", "counter", []gotheus.Sample{{Name: "c_total", Labels: []gotheus.Label{{Name: "a", Value: `"`}, {Name: "x", Value: "1\n"}}, Value: 1.5}}},
-		{"gotheus_collector_errors_total", "Collectors, or families of theirs, that were left out of a page because of an error.", "", "counter", []gotheus.Sample{{Name: "gotheus_collector_errors_total"}}},
+		{"gotheus_collector_errors_total", "Collectors, or single families of collectors, left out of a page because of an error.", "", "counter", []gotheus.Sample{{Name: "gotheus_collector_errors_total"}}},
 		{"h_seconds", "H.", "seconds", "histogram", []gotheus.Sample{
 			{Name: "h_seconds_bucket", Labels: label("le", "0.5")}, {Name: "h_seconds_bucket", Labels: label("le", "+Inf"), Value: 1},
 			{Name: "h_seconds_sum", Value: 1}, {Name: "h_seconds_count", Value: 1}}},

@@ -206,7 +206,7 @@ func TestSummaryRejects(t *testing.T) {
 		"100 slots of its window":                {Objectives: []float64{.5}, Slots: 100},
 		"Slots -1 must be":                       {Objectives: []float64{.5}, Slots: -1},
 		"maximal age -1s":                        {Objectives: []float64{.5}, MaxAge: -time.Second},
-		"mean nothing without Objectives":        {MaxAge: time.Second},
+		"need Objectives":                        {MaxAge: time.Second},
 		"must be a millisecond or more for each": {Objectives: []float64{.5}, MaxAge: time.Microsecond},
 	} {
 		_, err := gotheus.TryNew[gotheus.Summary](r, "s_seconds", "S.", &o)
@@ -216,7 +216,7 @@ func TestSummaryRejects(t *testing.T) {
 	}
 	r.NewSummary("s", "S.", &gotheus.SummaryOptions{Objectives: []float64{.5}})
 	_, err := gotheus.TryNew[gotheus.Summary](r, "s", "S.", &gotheus.SummaryOptions{Objectives: []float64{.9}})
-	if !errors.Is(err, gotheus.ErrConflict) || !strings.Contains(err.Error(), "it has quantiles") {
+	if !errors.Is(err, gotheus.ErrConflict) || !strings.Contains(err.Error(), "it already has quantiles") {
 		t.Errorf("got %v", err)
 	}
 }

@@ -71,11 +71,11 @@ func TestConflicts(t *testing.T) {
 		t.Error("the order of labels splits a series")
 	}
 	for want, err := range map[string]error{
-		"c_total: it is a counter already, not a gauge":           second(gotheus.TryNew[gotheus.Gauge](r, "c_total", "C.", nil)),
-		`c_total: it has help "C." already, not "D."`:             second(gotheus.TryNew[gotheus.Counter](r, "c_total", "D.", nil)),
-		`c_total: it has labels [] already, not ["x"]`:            second(gotheus.TryNewVec[gotheus.Counter](r, "c_total", "C.", nil, "x")),
-		`v_total: it has labels ["a" "b"] already, not ["a" "c"]`: second(gotheus.TryNewVec[gotheus.Counter](r, "v_total", "V.", nil, "a", "c")),
-		`h_seconds: it has buckets [0.005`:                        second(gotheus.TryNew[gotheus.Histogram](r, "h_seconds", "H.", &gotheus.HistogramOptions{Buckets: []float64{1}})),
+		"c_total: it is already of type counter, not gauge":       second(gotheus.TryNew[gotheus.Gauge](r, "c_total", "C.", nil)),
+		`c_total: it already has help "C.", not "D."`:             second(gotheus.TryNew[gotheus.Counter](r, "c_total", "D.", nil)),
+		`c_total: it already has labels [], not ["x"]`:            second(gotheus.TryNewVec[gotheus.Counter](r, "c_total", "C.", nil, "x")),
+		`v_total: it already has labels ["a" "b"], not ["a" "c"]`: second(gotheus.TryNewVec[gotheus.Counter](r, "v_total", "V.", nil, "a", "c")),
+		`h_seconds: it already has buckets [0.005`:                second(gotheus.TryNew[gotheus.Histogram](r, "h_seconds", "H.", &gotheus.HistogramOptions{Buckets: []float64{1}})),
 		`label "zone" is given twice`:                             second(gotheus.TryNewVec[gotheus.Counter](r, "z", "Z.", nil, "zone")),
 		"would both show h_seconds_bucket":                        second(gotheus.TryNew[gotheus.Gauge](r, "h_seconds_bucket", "X.", nil)),
 		"would both show h_seconds_count":                         second(gotheus.TryNew[gotheus.Counter](r, "h_seconds_count", "X.", nil)),

@@ -93,8 +93,8 @@ func TestTypedInvalid(t *testing.T) {
 	r, _ := newRegistry(t, nil)
 	try := func(_ any, err error) error { return err }
 	for want, err := range map[string]error{
-		`labels are of type string: it must be a struct`:                        try(gotheus.TryNewVecOf[string, gotheus.Counter](r, "v", "V.", nil)),
-		`labels are of type interface {}: it must be a struct`:                  try(gotheus.TryNewVecOf[any, gotheus.Counter](r, "v", "V.", nil)),
+		`the type of the labels is string: it must be a struct`:                 try(gotheus.TryNewVecOf[string, gotheus.Counter](r, "v", "V.", nil)),
+		`the type of the labels is interface {}: it must be a struct`:           try(gotheus.TryNewVecOf[any, gotheus.Counter](r, "v", "V.", nil)),
 		`struct {} has no fields`:                                               try(gotheus.TryNewVecOf[struct{}, gotheus.Counter](r, "v", "V.", nil)),
 		`field a is not exported: its name must begin with a capital`:           try(gotheus.TryNewVecOf[struct{ a string }, gotheus.Counter](r, "v", "V.", nil)),
 		`field _ is not exported`:                                               try(gotheus.TryNewVecOf[struct{ _ string }, gotheus.Counter](r, "v", "V.", nil)),
