@@ -33,7 +33,7 @@ var openers = struct {
 
 func openHeap(_ context.Context, u *url.URL) (backend.Backend, error) {
 	if u.String() != "heap:" {
-		return nil, fmt.Errorf("heap: URL %q: must be exactly heap:", backend.Redact(u.String()))
+		return nil, fmt.Errorf("heap: URL %q is not exactly \"heap:\"", backend.Redact(u.String()))
 	}
 	return heap.New(), nil
 }
