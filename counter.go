@@ -156,3 +156,28 @@ func (c *Counter) Value() float64 {
 	n.Int, n.Float = page.Counter(f.Def, c.series.Words())
 	return n.Value()
 }
+
+// counterCore is the series.Instrument of a Counter, see coreOf.
+type counterCore Counter
+
+// Series implements series.Instrument.
+func (c *counterCore) Series() *series.Series { return &c.series }
+
+// Exponents implements series.Instrument.
+func (c *counterCore) Exponents() *series.Exponents { return nil }
+
+// Room implements series.Instrument.
+func (c *counterCore) Room() backend.Words { return c.room[:] }
+
+// Move implements series.Instrument.
+func (c *counterCore) Move(to, from backend.Words) {
+	f := c.series.Family()
+	if f.Def.Stripes == 0 {
+		c.n.Store(&to[backend.CounterInt])
+	} else if !c.striped {
+		c.striped = true // no lock: the counter is new and not shared yet
+	}
+	if from != nil {
+		f.CarryCounter(to, from)
+	}
+}

@@ -52,9 +52,7 @@ func newFunc[M Counter | Gauge](r *Registry, name, help string, o OptionsFor[M],
 	fam.Source, fam.Called = "a function", true
 	if fam.Def.Kind == backend.Gauge && fam.Def.Mode == ModeShared {
 		fam.Def.Mode = ModePerProcess
-		g := givenBy(optionsFor(o))
-		g.defaultMode = true
-		g.apply(fam)
+		fam.Given.DefaultMode = true
 	}
 	if fam, err = r.enter(fam); err != nil {
 		return nil, err

@@ -144,3 +144,28 @@ func (g *Gauge) Value() float64 {
 	defer home.Moves.Unlock()
 	return word.Float(&g.series.Words()[backend.GaugeValue])
 }
+
+// gaugeCore is the series.Instrument of a Gauge, see coreOf.
+type gaugeCore Gauge
+
+// Series implements series.Instrument.
+func (g *gaugeCore) Series() *series.Series { return &g.series }
+
+// Exponents implements series.Instrument.
+func (g *gaugeCore) Exponents() *series.Exponents { return nil }
+
+// Room implements series.Instrument.
+func (g *gaugeCore) Room() backend.Words { return nil }
+
+// Move implements series.Instrument.
+func (g *gaugeCore) Move(to, from backend.Words) {
+	f := g.series.Family()
+	c := &gaugeCells{words: to, parts: f.Def.Parts(), touch: f.TTL > 0}
+	if f.Def.Mode == backend.Latest {
+		c.tickets = f.Home.Current().Tickets()
+	}
+	if from != nil && f.CarryGauge(to, from) {
+		c.join()
+	}
+	g.cells.Store(c)
+}

@@ -261,3 +261,32 @@ func countable(f *series.Family, op string, v float64, n uint64) bool {
 	}
 	return false
 }
+
+// histogramCore is the series.Instrument of a Histogram, see coreOf.
+type histogramCore Histogram
+
+// Series implements series.Instrument.
+func (h *histogramCore) Series() *series.Series { return &h.series }
+
+// Exponents implements series.Instrument.
+func (h *histogramCore) Exponents() *series.Exponents { return &h.exponents }
+
+// Room implements series.Instrument.
+func (h *histogramCore) Room() backend.Words { return nil }
+
+// Move implements series.Instrument.
+func (h *histogramCore) Move(to, from backend.Words) {
+	f := h.series.Family()
+	if h.observing == nil { // no lock: the histogram is new and not shared yet
+		h.observing = f.Observing.(*observing)
+	}
+	if &to[0] == &h.series.Row.Words[0] {
+		h.cells.Store(&h.series.Row)
+	} else {
+		h.cells.Store(&backend.Series{Words: to})
+	}
+	h.exponents.Move(&h.series, to, from)
+	if from != nil {
+		f.CarryHistogram(to, from, (*Histogram)(h).limit())
+	}
+}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/gotheus/gotheus/internal/backend"
+	"github.com/gotheus/gotheus/internal/series"
 	"github.com/gotheus/gotheus/internal/word"
 )
 
@@ -86,8 +87,9 @@ type CounterOptions struct {
 	Stripes int
 
 	// Labels are constant labels of all series of this metric, in addition to the registry's,
-	// such as the name of the pool that it is about. Neither the registry nor the metric may
-	// have another label of the same name.
+	// such as the name of the pool that it is about. Metrics of one name that differ in the
+	// values of these labels exist side by side; everything else about them must be the same.
+	// Neither the registry nor the metric may have another label of the same name.
 	Labels Labels
 }
 
@@ -313,6 +315,8 @@ func (s stateSet) common() common {
 		labels: o.Labels}
 }
 
+var errNoObjectives = errors.New("RelativeError, MaxAge and Slots need Objectives")
+
 // invalid returns an error for options that checking the schema would not find.
 func (o *SummaryOptions) invalid() error {
 	switch {
@@ -322,7 +326,7 @@ func (o *SummaryOptions) invalid() error {
 	case o.Slots < 0 || o.Slots > math.MaxUint16:
 		return fmt.Errorf("number of Slots %d must be from 1 to 60, or 0 for 5", o.Slots)
 	case o.Objectives == nil && (o.RelativeError != 0 || o.MaxAge != 0 || o.Slots != 0):
-		return errors.New("RelativeError, MaxAge and Slots need Objectives")
+		return errNoObjectives
 	}
 	return nil
 }
@@ -336,4 +340,41 @@ func (o *HistogramOptions) invalid() error {
 		return fmt.Errorf("Native.MaxBuckets %d must be from 1 to %d, or 0 for 160", o.Native.MaxBuckets, backend.MaxBlock)
 	}
 	return nil
+}
+
+// withExistingObjectives returns o, with the objectives of the existing summary of this name if o
+// only has options that go with them.
+func withExistingObjectives[M Instrument](r *Registry, name string, o OptionsFor[M]) OptionsFor[M] {
+	s, ok := any(o).(*SummaryOptions)
+	if !ok || s.invalid() != errNoObjectives {
+		return o
+	}
+	for _, f := range r.base().home.Named(name) {
+		if f.Def.Sketch != nil {
+			c := *s
+			c.Objectives = f.Def.Sketch.Quantiles
+			return any(&c).(OptionsFor[M])
+		}
+	}
+	return o
+}
+
+// givenBy returns what options set.
+func givenBy(options interface{ common() common }) series.Given {
+	c := options.common()
+	g := series.Given{TTL: c.ttl != 0, MaxSeries: c.maxSeries != 0, Labels: len(c.labels) > 0}
+	switch o := options.(type) {
+	case *HistogramOptions:
+		if o != nil {
+			g.Buckets = o.Buckets != nil
+			if n := o.Native; n != nil {
+				g.Native = &series.GivenNative{Factor: n.Factor != 0, ZeroThreshold: n.ZeroThreshold != 0, MaxBuckets: n.MaxBuckets != 0}
+			}
+		}
+	case *SummaryOptions:
+		if o != nil && o.Objectives != nil {
+			g.Sketch = &series.GivenSketch{RelativeError: o.RelativeError != 0, Slots: o.Slots != 0, MaxAge: o.MaxAge != 0}
+		}
+	}
+	return g
 }

@@ -8,6 +8,27 @@ import (
 	"unicode/utf8"
 )
 
+// check returns an error that wraps ErrInvalid if c does not fit an instrument with these labels.
+func (c common) check(name string, labels []string) error {
+	for _, l := range sortedKeys(c.defaults) {
+		switch {
+		case !slices.Contains(labels, l):
+			return fmt.Errorf("%w: %s: Defaults: %q is not one of its labels %q", ErrInvalid, name, l, labels)
+		case !utf8.ValidString(c.defaults[l]):
+			return fmt.Errorf("%w: %s: Defaults: value %q of label %q is not UTF-8", ErrInvalid, name, c.defaults[l], l)
+		}
+	}
+	for _, l := range sortedKeys(c.normalize) {
+		switch {
+		case !slices.Contains(labels, l):
+			return fmt.Errorf("%w: %s: Normalize: %q is not one of its labels %q", ErrInvalid, name, l, labels)
+		case c.normalize[l] == nil:
+			return fmt.Errorf("%w: %s: Normalize: the function for label %q is nil", ErrInvalid, name, l)
+		}
+	}
+	return nil
+}
+
 // fixedValue is the normalised value of a label that is not open.
 type fixedValue struct {
 	value   string

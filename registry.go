@@ -65,7 +65,7 @@ func init() {
 	inside.Home = func(r any) *series.Home { return &r.(*Registry).base().home }
 }
 
-// TryNewRegistry is NewRegistry with an error in place of the panic.
+// TryNewRegistry is like NewRegistry, but returns the error instead of panicking.
 func TryNewRegistry(o *RegistryOptions) (*Registry, error) {
 	r := new(Registry)
 	if o != nil {
@@ -119,7 +119,7 @@ func define[M Instrument](r *Registry, name, help string, o OptionsFor[M], vec b
 // prepare checks a definition by itself.
 func prepare[M Instrument](r *Registry, name, help string, o OptionsFor[M], vec bool, labels []string) (*series.Family, error) {
 	def := &backend.Family{Name: r.opts.Prefix + name, Help: help}
-	options := optionsFor(o)
+	options := withExistingObjectives(r, def.Name, optionsFor(o))
 	if o, ok := options.(interface{ invalid() error }); ok {
 		if err := o.invalid(); err != nil {
 			return nil, fmt.Errorf("%w: %s: %w", ErrInvalid, def.Name, err)
@@ -156,10 +156,32 @@ func prepare[M Instrument](r *Registry, name, help string, o OptionsFor[M], vec 
 	}
 	f.Observing = observingOf(def)
 	f.SetMax(maxSeries(r, c, vec))
-	givenBy(options).apply(f)
+	f.Given = givenBy(options)
 	f.Prepare()
 	series.NewTable(f, labelsOf[M], coreOf[M])
 	return f, nil
+}
+
+// constantLabels returns the registry's constant labels together with those of a metric that also
+// has the open labels.
+func (r *Registry) constantLabels(name string, metricLabels Labels, labels []string) (Labels, error) {
+	if len(metricLabels) == 0 {
+		return r.opts.Labels, nil
+	}
+	all := make(Labels, len(r.opts.Labels)+len(metricLabels))
+	maps.Copy(all, r.opts.Labels)
+	for _, l := range sortedKeys(metricLabels) {
+		switch v, taken := r.opts.Labels[l]; {
+		case taken:
+			return nil, fmt.Errorf("%w: %s: Labels: %q is already a constant label of the registry, with the value %q", ErrInvalid, name, l, v)
+		case slices.Contains(labels, l):
+			return nil, fmt.Errorf("%w: %s: Labels: %q is one of its labels %q and cannot also be constant", ErrInvalid, name, l, labels)
+		case !utf8.ValidString(metricLabels[l]):
+			return nil, fmt.Errorf("%w: %s: Labels: value %q of label %q is not UTF-8", ErrInvalid, name, metricLabels[l], l)
+		}
+		all[l] = metricLabels[l]
+	}
+	return all, nil
 }
 
 // enter takes a family into the registry and returns it, or the one that is there if they do not

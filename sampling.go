@@ -74,7 +74,7 @@ func (s *samples) store(sink *Sink) (errs []error) {
 		def := c.Def
 		open := slices.DeleteFunc(slices.Clone(def.Labels), func(l string) bool { _, ok := s.reg.opts.Labels[l]; return ok })
 		f := &series.Family{Home: &s.reg.base().home, Def: &def, Shared: s.reg.opts.Labels, Constant: s.reg.opts.Labels, Open: open, IsVec: true, Source: "a collector"}
-		given{buckets: true}.apply(f)
+		f.Given.Buckets = true
 		f.Prepare()
 		series.NewSampled(f)
 		f, err := s.reg.enter(f)

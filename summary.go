@@ -106,3 +106,24 @@ func (s *Summary) read() *expo.Distribution {
 	page.Summary(d, s.series.Words())
 	return d
 }
+
+// summaryCore is the series.Instrument of a Summary, see coreOf.
+type summaryCore Summary
+
+// Series implements series.Instrument.
+func (s *summaryCore) Series() *series.Series { return &s.series }
+
+// Exponents implements series.Instrument.
+func (s *summaryCore) Exponents() *series.Exponents { return &s.exponents }
+
+// Room implements series.Instrument.
+func (s *summaryCore) Room() backend.Words { return nil }
+
+// Move implements series.Instrument.
+func (s *summaryCore) Move(to, from backend.Words) {
+	s.cells.Store((*[2]atomic.Uint64)(to))
+	s.exponents.Move(&s.series, to, from)
+	if from != nil {
+		s.series.Family().CarrySummary(to, from)
+	}
+}

@@ -274,3 +274,37 @@ func cloneAll(values []string) []string {
 	}
 	return c
 }
+
+// coreOf converts an instrument for package series: to a distinct type with the same underlying
+// struct, so that the methods for series.Instrument are not in the method sets of the exported types.
+// Converting a pointer is free.
+func coreOf[M Instrument](m *M) series.Instrument {
+	switch m := any(m).(type) {
+	case *Counter:
+		return (*counterCore)(m)
+	case *Gauge:
+		return (*gaugeCore)(m)
+	case *Histogram:
+		return (*histogramCore)(m)
+	case *Summary:
+		return (*summaryCore)(m)
+	case *StateSet:
+		return (*gaugeCore)(&m.gauge)
+	}
+	panic("gotheus: an instrument of an unknown type")
+}
+
+// labelsOf returns the label text of an instrument. A call through an interface would be slower.
+func labelsOf[M Instrument](m *M) string {
+	switch m := any(m).(type) {
+	case *Counter:
+		return m.series.Row.Labels
+	case *Histogram:
+		return m.series.Row.Labels
+	case *Gauge:
+		return m.series.Row.Labels
+	case *Summary:
+		return m.series.Row.Labels
+	}
+	return coreOf(m).Series().Row.Labels
+}

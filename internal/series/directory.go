@@ -17,7 +17,7 @@ var ErrConflict = errors.New("gotheus: conflicting definition")
 // directory holds the families of a registry.
 type directory struct {
 	mu     sync.Mutex
-	byName map[string]*Family   // by full name
+	byName map[string][]*Family // by full name; several differ in constant labels' values only
 	taken  map[string]*Family   // by every name that a family takes up on a page
 	hidden map[string][]*Family // by schema: those that are not shown
 }
@@ -28,13 +28,21 @@ func (h *Home) Families() []*Family {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	list := make([]*Family, 0, len(d.byName)+len(d.hidden))
-	for _, f := range d.byName {
-		list = append(list, f)
+	for _, same := range d.byName {
+		list = append(list, same...)
 	}
 	for _, hidden := range d.hidden {
 		list = append(list, hidden...)
 	}
 	return list
+}
+
+// Named returns the families with this full name that are not hidden.
+func (h *Home) Named(name string) []*Family {
+	d := &h.directory
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.Clone(d.byName[name])
 }
 
 // Enter adds a family to the directory and returns it. If an identical one is registered, Enter
@@ -52,17 +60,14 @@ func (d *directory) enter(f *Family) (_ *Family, isNew bool, err error) {
 	def := f.Def
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if old := d.byName[def.Name]; old != nil {
-		what := ""
-		if old != f {
-			what = f.Differs(old)
-		}
-		if what == "" && f.Called && old.Called {
-			what = "another function already provides its value: remove that one first, or choose another name"
-		}
-		if what != "" {
-			return nil, false, fmt.Errorf("%w: %s: %s", ErrConflict, def.Name, what)
-		}
+	old, wrong := f.match(d.byName[def.Name])
+	if old != nil && wrong == "" && f.Called && old.Called {
+		wrong = "another function already provides its value: remove that one first, or choose another name"
+	}
+	switch {
+	case wrong != "":
+		return nil, false, fmt.Errorf("%w: %s: %s", ErrConflict, def.Name, wrong)
+	case old != nil:
 		old.Called = old.Called || f.Called
 		return old, false, nil
 	}
@@ -72,10 +77,10 @@ func (d *directory) enter(f *Family) (_ *Family, isNew bool, err error) {
 	})
 	if again >= 0 {
 		old := d.hidden[schema][again]
-		if f.GivesTTL && old.TTL != f.TTL {
+		if f.Given.TTL && old.TTL != f.TTL {
 			return nil, false, fmt.Errorf("%w: %s: it had a TTL of %v before it was hidden, not %v: use the former TTL, or none", ErrConflict, def.Name, old.TTL, f.TTL)
 		}
-		if f.GivesMax {
+		if f.Given.MaxSeries {
 			old.SetMax(f.Max())
 		}
 		old.Called = f.Called
@@ -83,16 +88,16 @@ func (d *directory) enter(f *Family) (_ *Family, isNew bool, err error) {
 	}
 	taken := names.Taken(def)
 	for _, name := range taken {
-		if other := d.taken[name]; other != nil {
+		if other := d.taken[name]; other != nil && other.Def.Name != def.Name {
 			return nil, false, fmt.Errorf("%w: %v %s and %v %s would both show %s: rename one of them",
 				ErrConflict, def.Kind, def.Name, other.Def.Kind, other.Def.Name, name)
 		}
 	}
 	if d.byName == nil {
-		d.byName = make(map[string]*Family)
+		d.byName = make(map[string][]*Family)
 		d.taken = make(map[string]*Family)
 	}
-	d.byName[def.Name] = f
+	d.byName[def.Name] = append(d.byName[def.Name], f)
 	for _, name := range taken {
 		d.taken[name] = f
 	}
@@ -102,25 +107,26 @@ func (d *directory) enter(f *Family) (_ *Family, isNew bool, err error) {
 	return f, true, nil
 }
 
-// Hide removes the family with this full name from pages and frees its names. It reports whether
-// there was one. The family keeps its series, and Enter can bring it back.
+// Hide removes the families with this full name from pages and frees their names. It reports
+// whether there was one. The families keep their series, and Enter can bring them back.
 func (h *Home) Hide(name string) bool {
 	d := &h.directory
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	f := d.byName[name]
-	if f == nil {
+	same := d.byName[name]
+	if len(same) == 0 {
 		return false
 	}
+	def := same[0].Def
 	delete(d.byName, name)
-	for _, name := range names.Taken(f.Def) {
+	for _, name := range names.Taken(def) {
 		delete(d.taken, name)
 	}
 	if d.hidden == nil {
 		d.hidden = make(map[string][]*Family)
 	}
-	schema := f.Def.Schema()
-	d.hidden[schema] = append(d.hidden[schema], f)
+	schema := def.Schema()
+	d.hidden[schema] = append(d.hidden[schema], same...)
 	return true
 }
 
@@ -136,8 +142,8 @@ func (h *Home) IsHidden() func(*backend.Family) bool {
 		d.mu.Lock()
 		defer d.mu.Unlock()
 		schema := f.Schema()
-		shown := d.byName[f.Name] // perhaps the same, but for values of constant labels
-		return len(d.hidden[schema]) > 0 && (shown == nil || shown.Def.Schema() != schema)
+		shown := d.byName[f.Name] // perhaps alike, but for values of constant labels
+		return len(d.hidden[schema]) > 0 && (len(shown) == 0 || shown[0].Def.Schema() != schema)
 	}
 }
 

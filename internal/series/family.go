@@ -27,10 +27,7 @@ type Family struct {
 	Source   string        // what provides the values; "": updates
 	Called   bool          // a function provides the values; guarded by directory.mu
 
-	// Differs describes how the definition of f differs from that of a registered family with
-	// the same name; "" means not at all. It is called while the directory is locked.
-	Differs            func(old *Family) string
-	GivesTTL, GivesMax bool // the definition sets these explicitly
+	Given Given // what the definition sets explicitly
 
 	Observing any // shared by the family's instruments; only they know the type
 

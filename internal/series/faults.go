@@ -94,7 +94,6 @@ func (h *Home) newTallies(k fault) *tallies {
 	}
 	def.Labels, _ = backend.SortLabels(append(labels, open...))
 	f := &Family{Home: h, Def: def, Constant: h.Labels, Open: open, IsVec: len(open) > 0, Source: "the library"}
-	f.Differs = func(*Family) string { return "the library already provides its values" }
 	f.max.Store(-1)
 	f.Prepare()
 	t := &tallies{family: f, byMetric: make(map[string]*tally)}

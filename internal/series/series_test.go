@@ -11,12 +11,6 @@ import (
 // testFamily returns a family of h, with tallies as its table, that is not entered.
 func testFamily(h *Home, kind backend.Kind, name string) (*Family, *tallies) {
 	f := &Family{Home: h, Def: &backend.Family{Name: name, Help: "H.", Kind: kind}}
-	f.Differs = func(old *Family) string {
-		if f.Def.Kind != old.Def.Kind {
-			return "it has another kind"
-		}
-		return ""
-	}
 	t := &tallies{family: f, byMetric: make(map[string]*tally)}
 	f.table = t
 	f.Prepare()

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/gotheus/gotheus"
 )
@@ -218,19 +219,72 @@ func TestScrapesOfViewCount(t *testing.T) {
 	}
 }
 
-// Views with other labels have no family in common.
-func TestViewsDisagree(t *testing.T) {
+// Views, and metrics, whose constant labels have other values are together on a page, each counting
+// by itself. What one deletes is not the others'.
+func TestConstantLabelsSideBySide(t *testing.T) {
 	t.Parallel()
-	r := gotheus.NewRegistry(&gotheus.RegistryOptions{Logger: quiet})
-	a, b := r.Sub("", gotheus.Labels{"pool": "a"}), r.Sub("", gotheus.Labels{"pool": "b"})
-	c := r.Sub("", gotheus.Labels{"other": "c"})
-	a.NewCounter("x_total", "X.", nil).Inc()
-	for _, v := range []*gotheus.Registry{b, c} {
-		m, err := gotheus.TryNew(v, "x_total", "X.", (*gotheus.CounterOptions)(nil))
-		if err == nil {
-			m.Inc()
-			t.Errorf("no conflict:\n%s", pageWith(t, r, nil))
-		}
+	for name, place := range map[string]string{"heap": "heap:", "shm": shmURL(t)} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := gotheus.NewRegistry(&gotheus.RegistryOptions{Logger: quiet, NoSelfMetrics: true})
+			bind(t, r, place)
+			type pool struct {
+				queries *gotheus.CounterVec
+				open    *gotheus.Gauge
+				wait    *gotheus.Histogram
+			}
+			make := func(r *gotheus.Registry, labels gotheus.Labels) pool {
+				buckets := []float64{1}
+				return pool{
+					r.NewCounterVec("queries_total", "Q.", &gotheus.CounterOptions{Labels: labels, TTL: time.Hour}, "kind"),
+					r.NewGauge("open", "O.", &gotheus.GaugeOptions{Labels: labels, Mode: gotheus.ModeSum}),
+					r.NewHistogram("wait", "W.", &gotheus.HistogramOptions{Labels: labels, Buckets: buckets}),
+				}
+			}
+			var pools []pool
+			for i, p := range []string{"a", "b"} {
+				viewed := make(r.Sub("viewed_", gotheus.Labels{"pool": p}), nil)
+				plain := make(r, gotheus.Labels{"pool": p})
+				if again := make(r, gotheus.Labels{"pool": p}); again.open != plain.open || again.queries.With("x") != plain.queries.With("x") {
+					t.Error("asking again gives another metric")
+				}
+				stop := r.NewGaugeFunc("function", "F.", &gotheus.GaugeOptions{Labels: gotheus.Labels{"pool": p}}, func() (float64, error) { return float64(i), nil })
+				t.Cleanup(stop)
+				pools = append(pools, viewed, plain)
+			}
+			for i, p := range pools {
+				p.queries.With("x").Add(float64(i + 1))
+				p.open.Set(float64(i))
+				p.wait.Observe(float64(i))
+			}
+			if _, err := gotheus.TryNew(r, "open", "O.", (*gotheus.GaugeOptions)(nil)); !errors.Is(err, gotheus.ErrConflict) || !strings.Contains(err.Error(), "several sets of constant labels") {
+				t.Errorf("got error %v", err)
+			}
+			for _, wrong := range []*gotheus.Registry{r.Sub("viewed_", gotheus.Labels{"pond": "a"}), r.Sub("viewed_", nil)} {
+				_, err := gotheus.TryNew(wrong, "open", "O.", &gotheus.GaugeOptions{Mode: gotheus.ModeSum})
+				isErr(t, err, gotheus.ErrConflict, `it already has the constant labels ["pool"], not `)
+			}
+			if n := pools[0].queries.DeleteAll(); n != 1 {
+				t.Errorf("%d series deleted, want 1", n)
+			}
+			pools[1].queries.With("x").Inc()
+			got := pageWith(t, r, nil)
+			for _, line := range []string{
+				`open{pool="a"} 1`, `open{pool="b"} 3`, `viewed_open{pool="a"} 0`, `viewed_open{pool="b"} 2`,
+				`queries_total{kind="x",pool="a"} 3`, `queries_total{kind="x",pool="b"} 4`, `viewed_queries_total{kind="x",pool="b"} 3`,
+				`wait_sum{pool="a"} 1`, `wait_sum{pool="b"} 3`,
+			} {
+				if !strings.Contains(got, "\n"+line+"\n") {
+					t.Errorf("%s is missing", line)
+				}
+			}
+			if strings.Contains(got, `viewed_queries_total{kind="x",pool="a"}`) {
+				t.Errorf("%s", got)
+			}
+			if !r.HideFamily("open") || strings.Contains(pageWith(t, r, nil), "\nopen{") {
+				t.Error("a family is not hidden with all its constant labels")
+			}
+		})
 	}
 }
 

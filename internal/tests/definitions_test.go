@@ -59,7 +59,7 @@ func TestZeroOptionIsAsItIs(t *testing.T) {
 			t.Error("a histogram with exponential buckets that is there is another one")
 		}
 	}
-	for _, o := range []*gotheus.SummaryOptions{nil, {}, {Objectives: []float64{.5}}, {Objectives: []float64{.5}, Slots: 3}, summary} {
+	for _, o := range []*gotheus.SummaryOptions{nil, {}, {Objectives: []float64{.5}}, {Objectives: []float64{.5}, Slots: 3}, {Slots: 3}, {MaxAge: time.Hour}, summary} {
 		if r.NewSummary("s", "S.", o) != s {
 			t.Error("a summary that is there is another one")
 		}
@@ -87,7 +87,8 @@ func TestZeroOptionIsAsItIs(t *testing.T) {
 		`c_kilo_bytes_total: it already has MaxSeries 7, not 8: use the same, or leave it out`:             tryCounter(gotheus.CounterOptions{MaxSeries: 8}),
 		`c_kilo_bytes_total: it already has MaxSeries 7, not -1`:                                           tryCounter(gotheus.CounterOptions{MaxSeries: -1}),
 		`c_kilo_bytes_total: it already has number of stripes 4, not 2`:                                    tryCounter(gotheus.CounterOptions{Stripes: 2}),
-		`c_kilo_bytes_total: it already has constant labels map[pool:a], not map[pool:b]`:                  tryCounter(gotheus.CounterOptions{Labels: gotheus.Labels{"pool": "b"}}),
+		`c_kilo_bytes_total: it already has the constant labels ["pool"], not ["pond"]: use the same`:      tryCounter(gotheus.CounterOptions{Labels: gotheus.Labels{"pond": "a"}}),
+		`c_kilo_bytes_total: it already has unit "bytes", not "": use the same, or choose another name`:    tryCounter(gotheus.CounterOptions{Labels: gotheus.Labels{"pool": "b"}}),
 		`g: it already has mode max, not sum`:                                                              second(gotheus.TryNew[gotheus.Gauge](r, "g", "G.", &gotheus.GaugeOptions{Mode: gotheus.ModeSum})),
 		`h: it already has buckets [1 2], not [1]`:                                                         tryHistogram("h", "H.", gotheus.HistogramOptions{Buckets: []float64{1}}),
 		`h: it already has buckets [1 2], not []`:                                                          tryHistogram("h", "H.", gotheus.HistogramOptions{Buckets: []float64{}}),
@@ -96,8 +97,9 @@ func TestZeroOptionIsAsItIs(t *testing.T) {
 		`not {Factor: 4,`:                                          tryHistogram("n", "N.", gotheus.HistogramOptions{Native: &gotheus.NativeOptions{Factor: 4}}),
 		`n: it already has buckets [1 2], not []`:                  tryHistogram("n", "N.", gotheus.HistogramOptions{Buckets: []float64{}}),
 		`s: it already has quantiles [0.5] over 1h0m0s in 3 slots`: trySummary(gotheus.SummaryOptions{Objectives: []float64{.5}, MaxAge: time.Minute}),
-		`, not [0.9] over`:                                         trySummary(gotheus.SummaryOptions{Objectives: []float64{.9}}),
-		`buckets per doubling, not none`:                           trySummary(gotheus.SummaryOptions{Objectives: []float64{}}),
+		`s: it already has quantiles [0.5] over 1h0m0s in 3 slots, 4 buckets per doubling, not [0.5] over 1m0s`: trySummary(gotheus.SummaryOptions{MaxAge: time.Minute}),
+		`, not [0.9] over`:               trySummary(gotheus.SummaryOptions{Objectives: []float64{.9}}),
+		`buckets per doubling, not none`: trySummary(gotheus.SummaryOptions{Objectives: []float64{}}),
 		`state: it already has states ["on" "off"], not ["off" "on"]: use the same, or choose another name`: second(gotheus.TryNewStateSet(r, "state", "State.", []string{"off", "on"}, nil)),
 	} {
 		isErr(t, err, gotheus.ErrConflict, want)
