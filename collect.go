@@ -8,7 +8,9 @@ import (
 	"reflect"
 	"slices"
 	"sync"
+	"sync/atomic"
 
+	"github.com/gotheus/gotheus/internal/collect"
 	"github.com/gotheus/gotheus/internal/page"
 )
 
@@ -66,6 +68,40 @@ func (r *Registry) Register(c Collector) (remove func()) {
 	return r.base().add(entry)
 }
 
+// collector runs a Collector or a metric's function.
+type collector struct {
+	reg        *Registry // whose prefix and constant labels apply
+	what       string    // describes it in log lines
+	own        bool      // it is part of the registry itself
+	perProcess bool      // it also runs at intervals, and its values are stored in the backend
+	collect    func(ctx context.Context, s *Sink) error
+	store      func(s *Sink) []error // stores the values of a run; storeMu is held
+	lost       func()                // undoes store after a failure; storeMu is held
+	runs       collect.Runs[*Sink]
+
+	storeMu sync.Mutex
+	removed bool          // nothing may be stored any more
+	stores  atomic.Uint64 // number of calls of store
+}
+
+// run calls the collector once. A result that comes too late for the scrape is still stored.
+func (c *collector) run(ctx context.Context) (*Sink, error) {
+	s := newSink(c.reg, c.perProcess, c.own)
+	if err := c.collect(ctx, s); err != nil {
+		return nil, err
+	}
+	s.check()
+	if c.store != nil {
+		c.storeMu.Lock()
+		defer c.storeMu.Unlock()
+		if !c.removed {
+			c.stores.Add(1)
+			s.errs = append(s.errs, c.store(s)...)
+		}
+	}
+	return s, nil
+}
+
 func (r *Registry) add(entry *collector) (remove func()) {
 	r.home.ShowCollectorErrors()
 	r.collectorsMu.Lock()
@@ -111,12 +147,12 @@ const (
 // errors of what is missing.
 func (r *Registry) collect(ctx context.Context, which kinds) (families []*page.Collected, missing error) {
 	r.collectorsMu.Lock()
-	all := slices.Clone(r.collectors)
+	list := slices.Clone(r.collectors)
 	r.collectorsMu.Unlock()
 	var wait sync.WaitGroup
-	sinks := make([]*Sink, len(all))
-	errs := make([]error, len(all))
-	for i, c := range all {
+	sinks := make([]*Sink, len(list))
+	errs := make([]error, len(list))
+	for i, c := range list {
 		if which == perProcess && !c.perProcess || which == notPerProcess && c.perProcess {
 			continue
 		}
@@ -124,7 +160,7 @@ func (r *Registry) collect(ctx context.Context, which kinds) (families []*page.C
 		go func() {
 			defer wait.Done()
 			stored := c.stores.Load()
-			s, err := c.ask(ctx, r)
+			s, err := c.runs.Join(ctx, c.run)
 			if err != nil && ctx.Err() == context.Canceled {
 				errs[i] = err // nobody waits for it any more
 				return
@@ -144,13 +180,19 @@ func (r *Registry) collect(ctx context.Context, which kinds) (families []*page.C
 		}()
 	}
 	wait.Wait()
-	m := merger{r: r}
+	var all collect.Merger
 	for i, s := range sinks {
-		if s != nil && !all[i].perProcess {
-			errs = append(errs, m.add(all[i], s))
+		if s == nil || list[i].perProcess {
+			continue
+		}
+		for _, f := range s.families {
+			if err := all.Add(f); err != nil {
+				r.leftOut(list[i], err)
+				errs = append(errs, err)
+			}
 		}
 	}
-	return m.families, errors.Join(errs...)
+	return all.Families, errors.Join(errs...)
 }
 
 // fail discards what the collector has stored, since it is out of date, unless a later run that
@@ -172,42 +214,10 @@ func (r *Registry) leftOut(c *collector, err error) {
 	}
 	args := []any{"collector", c.what, "error", err}
 	cause := c.cause()
-	var f *familyError
+	var f *collect.FamilyError
 	if errors.As(err, &f) {
-		args = append([]any{"metric", f.name}, args...)
-		cause = "collect " + f.name
+		args = append([]any{"metric", f.Name}, args...)
+		cause = "collect " + f.Name
 	}
 	r.home.Log.Log(slog.LevelError, cause, "a collector's families were left out of the page", args...)
-}
-
-// merger merges what several collectors give for one family.
-type merger struct {
-	r        *Registry
-	families []*page.Collected
-	byName   map[string]*page.Collected
-}
-
-func (m *merger) add(c *collector, s *Sink) (missing error) {
-	for _, f := range s.families {
-		old := m.byName[f.Name]
-		if old == nil {
-			if m.byName == nil {
-				m.byName = make(map[string]*page.Collected)
-			}
-			// A copy, since other scrapes may share the sink.
-			shared := f.Collected
-			m.byName[f.Name] = &shared
-			m.families = append(m.families, &shared)
-			continue
-		}
-		rows, err := old.Join(&f.Collected)
-		if err != nil {
-			f.fail("%w", err)
-			m.r.leftOut(c, f.err)
-			missing = errors.Join(missing, f.err)
-			continue
-		}
-		old.Rows = rows
-	}
-	return missing
 }

@@ -18,11 +18,11 @@ func (r *Registry) base() *Registry {
 }
 
 // Sub returns a view of r in which every name has a further prefix, after that of r, and every
-// series has further constant labels. Metrics defined through the view are in r's backend and on its
-// page, and methods that concern the backend, the page or the log are those of r. Two views may have
-// metrics of the same name if they differ in the values of their labels; the metrics must then be
-// the same in everything else. Sub panics with an error that wraps ErrInvalid if the prefix or the
-// labels cannot be part of any metric, or if r already has one of the labels; see TrySub.
+// series has further constant labels. Metrics defined through the view are in r's backend and on
+// its page, and methods that concern the backend, the page or the log are those of r. Two views may
+// have metrics of the same name if they differ in the values of their labels; the metrics must then
+// be the same in everything else. Sub panics with an error that wraps ErrInvalid if the prefix or
+// the labels cannot be part of any metric, or if r already has one of the labels; see TrySub.
 func (r *Registry) Sub(prefix string, labels Labels) *Registry { return Must(r.TrySub(prefix, labels)) }
 
 // TrySub is like Sub, but returns the error instead of panicking.
@@ -46,10 +46,10 @@ func (r *Registry) TrySub(prefix string, labels Labels) (*Registry, error) {
 }
 
 // Include exposes the families and collectors of another registry on r's pages, until remove is
-// called. Their values stay in the backend of other, which is read for each page; Flush and Close of
-// r do not affect it. A family whose names clash with one of r is left out and logged. Registries
-// that other includes are exposed, too. It panics with an error that wraps ErrInvalid if other is
-// nil, or r itself, or a view of it.
+// called. Their values stay in the backend of other, which is read for each page; Flush and Close
+// of r do not affect it. A family whose names clash with one of r is left out and logged.
+// Registries that other includes are exposed, too. It panics with an error that wraps ErrInvalid if
+// other is nil, or r itself, or a view of it.
 func (r *Registry) Include(other *Registry) (remove func()) {
 	if other == nil {
 		panic(fmt.Errorf("%w: Include: the registry is nil", ErrInvalid))

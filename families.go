@@ -3,7 +3,6 @@ package gotheus
 import (
 	"context"
 	"iter"
-	"strconv"
 
 	"github.com/gotheus/gotheus/expo"
 	"github.com/gotheus/gotheus/internal/backend"
@@ -40,7 +39,13 @@ type Label struct{ Name, Value string }
 // range over Families is at this family.
 func (f *Family) Samples() iter.Seq[Sample] {
 	return func(yield func(Sample) bool) {
-		f.walk(&walker{f: &f.of.Family, yield: yield})
+		f.page.Samples(f.of, func(s page.Sample) bool {
+			labels := parseLabels(s.Labels)
+			if s.Name != "" {
+				labels = append(labels, Label{s.Name, s.Bound})
+			}
+			return yield(Sample{f.of.Name + s.Suffix, labels, s.Value})
+		})
 	}
 }
 
@@ -49,7 +54,9 @@ func (f *Family) Samples() iter.Seq[Sample] {
 // Families is at this family, and what a point's pointers refer to only until the next point.
 func (f *Family) Points() iter.Seq[Point] {
 	return func(yield func(Point) bool) {
-		f.walk(&walker{f: &f.of.Family, points: yield})
+		f.page.Points(f.of, func(labels string, n *expo.Number, d *expo.Distribution) bool {
+			return yield(Point{parseLabels(labels), n, d})
+		})
 	}
 }
 
@@ -79,70 +86,9 @@ func (r *Registry) FamiliesIn(ctx context.Context, scope Scope) iter.Seq2[*Famil
 	}
 }
 
-func (f *Family) walk(w *walker) {
-	f.page.Walk(f.of, w, func() bool { return w.stopped })
-}
-
-// walker is an expo.Encoder that yields samples, or points.
-type walker struct {
-	f       *expo.Family
-	yield   func(Sample) bool
-	points  func(Point) bool
-	stopped bool
-}
-
-func (w *walker) point(labels string, n *expo.Number, d *expo.Distribution) {
-	if !w.stopped {
-		w.stopped = !w.points(Point{appendLabels(nil, labels), n, d})
-	}
-}
-
-func appendLabels(list []Label, text string) []Label {
+func parseLabels(text string) (list []Label) {
 	for name, v := range backend.ParseLabels(text) {
 		list = append(list, Label{name, v})
 	}
 	return list
 }
-
-func (w *walker) put(suffix, labels string, value float64, extra ...Label) {
-	if w.stopped {
-		return
-	}
-	s := Sample{Name: w.f.Name + suffix, Value: value, Labels: append(appendLabels(nil, labels), extra...)}
-	w.stopped = !w.yield(s)
-}
-
-func (w *walker) Family(dst []byte, _ *expo.Family) []byte { return dst }
-
-func (w *walker) Number(dst []byte, labels string, n *expo.Number) []byte {
-	if w.points != nil {
-		w.point(labels, n, nil)
-	} else {
-		w.put("", labels, n.Value())
-	}
-	return dst
-}
-
-func (w *walker) Distribution(dst []byte, labels string, d *expo.Distribution) []byte {
-	if w.points != nil {
-		w.point(labels, nil, d)
-		return dst
-	}
-	bound := func(i int) string { return strconv.FormatFloat(w.f.Bounds[i], 'g', -1, 64) }
-	switch w.f.Type {
-	case expo.Histogram:
-		for i, n := range d.Buckets {
-			w.put("_bucket", labels, float64(n), Label{"le", bound(i)})
-		}
-		w.put("_bucket", labels, float64(d.Count), Label{"le", "+Inf"})
-	case expo.Summary:
-		for i, v := range d.Quantiles {
-			w.put("", labels, v, Label{"quantile", bound(i)})
-		}
-	}
-	w.put("_sum", labels, d.Sum)
-	w.put("_count", labels, float64(d.Count))
-	return dst
-}
-
-func (w *walker) End(dst []byte) []byte { return dst }

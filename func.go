@@ -6,6 +6,7 @@ import (
 	"sync"
 
 	"github.com/gotheus/gotheus/internal/backend"
+	"github.com/gotheus/gotheus/internal/collect"
 	"github.com/gotheus/gotheus/internal/series"
 	"github.com/gotheus/gotheus/internal/word"
 )
@@ -58,11 +59,10 @@ func newFunc[M Counter | Gauge](r *Registry, name, help string, o OptionsFor[M],
 		return nil, err
 	}
 	fn := &function[M]{reg: r, vec: &Vec[M]{fam: fam, table: fam.Table().(*series.Table[M])}, f: f}
-	entry := &collector{what: "the function of " + fam.Def.Name, perProcess: true, collect: fn.call, store: fn.store}
+	entry := &collector{what: "the function of " + fam.Def.Name, perProcess: true, collect: fn.call, store: fn.store, reg: r}
 	if fam.Def.Kind != backend.Counter {
 		entry.lost = func() { fam.Vanish(func(series.Instrument) bool { return true }) }
 	}
-	entry.reg = r
 	stop := r.base().add(entry)
 	return sync.OnceFunc(func() { // once: later, the name may belong to another function
 		stop()
@@ -87,7 +87,7 @@ func (fn *function[M]) call(context.Context, *Sink) error {
 		err = fmt.Errorf("%s: the value of a counter is %v", name, v)
 	}
 	if err != nil {
-		return &familyError{name, err}
+		return &collect.FamilyError{Name: name, Err: err}
 	}
 	fn.got = v
 	return nil

@@ -3,7 +3,6 @@ package gotheus
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -25,7 +24,7 @@ var (
 	// ErrInvalid is wrapped by errors about definitions that can never be exposed: a bad name,
 	// help, label, bucket or option; and about arguments that cannot work, such as a nil
 	// collector.
-	ErrInvalid = errors.New("gotheus: invalid definition")
+	ErrInvalid = series.ErrInvalid
 	// ErrConflict is wrapped by errors about definitions that clash with one the registry
 	// already has. Their text says what differs.
 	ErrConflict = series.ErrConflict

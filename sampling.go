@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/gotheus/gotheus/internal/collect"
 	"github.com/gotheus/gotheus/internal/series"
 )
 
@@ -79,7 +80,7 @@ func (s *samples) store(sink *Sink) (errs []error) {
 		series.NewSampled(f)
 		f, err := s.reg.enter(f)
 		if err != nil {
-			errs = append(errs, &familyError{c.Name, err})
+			errs = append(errs, &collect.FamilyError{Name: c.Name, Err: err})
 			continue
 		}
 		s.families[f] = true
@@ -92,7 +93,7 @@ func (s *samples) store(sink *Sink) (errs []error) {
 			}
 			if !ok {
 				err := fmt.Errorf("%w: %s: two collectors give the series {%s}", ErrConflict, def.Name, row.Labels)
-				errs = append(errs, &familyError{c.Name, err})
+				errs = append(errs, &collect.FamilyError{Name: c.Name, Err: err})
 			}
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/gotheus/gotheus/expo"
+	"github.com/gotheus/gotheus/internal/atomicfile"
 	"github.com/gotheus/gotheus/internal/backend"
 	"github.com/gotheus/gotheus/internal/names"
 	"github.com/gotheus/gotheus/internal/page"
@@ -53,27 +54,46 @@ func (r *Registry) WriteText(w io.Writer) error { return r.Write(context.Backgro
 // the writer's or ctx's, and the page ends where it happened. Families that would make a page that
 // parsers reject are left out, logged, and counted in gotheus_hidden_series or
 // gotheus_collector_errors_total.
-func (r *Registry) Write(ctx context.Context, w io.Writer, o *WriteOptions) (err error) {
+func (r *Registry) Write(ctx context.Context, w io.Writer, o *WriteOptions) error {
+	syncErr, err := r.write(ctx, w, o)
+	return cmp.Or(err, syncErr)
+}
+
+// write writes the page. syncErr says why the page is only what is known; with another error, it
+// is not complete.
+func (r *Registry) write(ctx context.Context, w io.Writer, o *WriteOptions) (syncErr, err error) {
 	r = r.base()
 	start, size := time.Now(), 0
-	defer func() { r.scraped(start, size, err) }()
+	defer func() { r.scraped(start, size, cmp.Or(err, syncErr)) }()
 	if o == nil {
 		o = &wholePage
 	}
 	s, syncErr := r.scrape(ctx, o)
 	defer s.end()
 	if errors.Is(syncErr, ErrStale) || errors.Is(syncErr, ErrScope) {
-		return syncErr
+		return nil, syncErr
 	}
 	if o.Strict {
 		if err := cmp.Or(syncErr, s.page.Omitted()); err != nil {
-			return fmt.Errorf("%w: %w", ErrPartial, err)
+			return nil, fmt.Errorf("%w: %w", ErrPartial, err)
 		}
 	}
-	if size, err = s.page.Write(ctx, w); err != nil {
+	size, err = s.page.Write(ctx, w)
+	return syncErr, err
+}
+
+// WriteFile writes the page to a file, for instance in the directory of node_exporter's textfile
+// collector, which reads names that end in .prom. It replaces the file atomically: the page is
+// written to a temporary file in the same directory, which is then renamed. The file is readable by
+// all users. On error, an existing file stays as it was, unless the only error is that the backend
+// could not be read: then the new file has what is known.
+func (r *Registry) WriteFile(ctx context.Context, name string, o *WriteOptions) error {
+	var syncErr error
+	err := atomicfile.Write(name, func(w io.Writer) (err error) {
+		syncErr, err = r.write(ctx, w, o)
 		return err
-	}
-	return syncErr
+	})
+	return cmp.Or(err, syncErr)
 }
 
 // scrape is one page in the making.

@@ -2,7 +2,6 @@ package gotheus
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"runtime/debug"
 	"slices"
@@ -57,7 +56,7 @@ func (r *Registry) SetLogger(l *slog.Logger) { r.base().home.Log.SetLogger(l) }
 
 func checkName(name string) error {
 	if strings.HasPrefix(name, series.OwnPrefix) {
-		return fmt.Errorf("%w: name %q: %s is reserved for the library's own metrics", ErrInvalid, name, series.OwnPrefix)
+		return series.Reserved(name)
 	}
 	return nil
 }
@@ -74,7 +73,7 @@ func (r *Registry) startSelf() {
 	if r.opts.NoSelfMetrics || r.self.Load() != nil {
 		return
 	}
-	m := &selfMetrics{state: &collector{what: "the registry", own: true}}
+	m := &selfMetrics{state: &collector{reg: r, what: "the registry", own: true}}
 	m.state.collect = func(_ context.Context, s *Sink) error { return r.backendState(s, nil) }
 	newSamples(r, m.state)
 	var err [4]error
@@ -91,7 +90,7 @@ func (r *Registry) startSelf() {
 	r.collectorsMu.Lock()
 	r.collectors = append(r.collectors, m.state)
 	r.collectorsMu.Unlock()
-	m.state.ask(context.Background(), r) // now, so that they get room in the backend first
+	m.state.runs.Join(context.Background(), m.state.run) // now, so that they get room in the backend first
 	r.self.Store(m)
 }
 
@@ -163,7 +162,7 @@ func (r *Registry) selfFamilies(p *part, hidden int) []*page.Collected {
 		return nil
 	}
 	groups := p.source.Groups
-	s := &Sink{reg: r, library: true}
+	s := newSink(r, false, true)
 	if p.o.Scope == ScopeLeader {
 		leads := 1.0
 		if p.follows {

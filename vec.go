@@ -276,8 +276,8 @@ func cloneAll(values []string) []string {
 }
 
 // coreOf converts an instrument for package series: to a distinct type with the same underlying
-// struct, so that the methods for series.Instrument are not in the method sets of the exported types.
-// Converting a pointer is free.
+// struct, so that the methods for series.Instrument are not in the method sets of the exported
+// types. Converting a pointer is free.
 func coreOf[M Instrument](m *M) series.Instrument {
 	switch m := any(m).(type) {
 	case *Counter:

@@ -55,24 +55,6 @@ func (p *Page) Write(ctx context.Context, w io.Writer) (size int, err error) {
 	return size, send(0)
 }
 
-// Walk passes the series of a family to an encoder until done returns true. It discards the
-// encoder's output.
-func (p *Page) Walk(f *Family, e expo.Encoder, done func() bool) {
-	if c := f.collected; c != nil {
-		for i := range c.Rows {
-			if c.Rows[i].encode(nil, e, c); done() {
-				return
-			}
-		}
-		return
-	}
-	for g, i := range p.series(f) {
-		if p.encode(nil, e, g, i); done() {
-			return
-		}
-	}
-}
-
 // takeEncoder returns the encoder of the previous page if the format is the same, or else a new
 // one.
 func (p *Page) takeEncoder() expo.Encoder {

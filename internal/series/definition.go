@@ -153,3 +153,8 @@ func describeSketch(s *backend.Sketch) string {
 	}
 	return fmt.Sprintf("%v over %v in %d slots, %d buckets per doubling", s.Quantiles, s.MaxAge, s.Slots, s.PerDoubling)
 }
+
+// Reserved returns the error about a name, without the registry's prefix, that users must not take.
+func Reserved(name string) error {
+	return fmt.Errorf("%w: name %q: %s is reserved for the library's own metrics", ErrInvalid, name, OwnPrefix)
+}

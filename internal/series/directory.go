@@ -11,8 +11,12 @@ import (
 	"github.com/gotheus/gotheus/internal/names"
 )
 
-// ErrConflict is wrapped by errors about a family that conflicts with a registered one.
-var ErrConflict = errors.New("gotheus: conflicting definition")
+var (
+	// ErrInvalid is wrapped by errors about a family that can never be exposed.
+	ErrInvalid = errors.New("gotheus: invalid definition")
+	// ErrConflict is wrapped by errors about a family that conflicts with a registered one.
+	ErrConflict = errors.New("gotheus: conflicting definition")
+)
 
 // directory holds the families of a registry.
 type directory struct {

@@ -1,8 +1,10 @@
-package gotheus
+package collect
 
 import (
 	"context"
 	"errors"
+	"runtime"
+	"strings"
 	"testing"
 	"time"
 )
@@ -11,17 +13,17 @@ import (
 func TestSharedRun(t *testing.T) {
 	t.Parallel()
 	runs, entered, release := 0, make(chan struct{}, 2), make(chan struct{})
-	c := &collector{collect: func(context.Context, *Sink) error {
+	var c Runs[int]
+	f := func(context.Context) (int, error) {
 		runs++
 		entered <- struct{}{}
 		<-release
-		return nil
-	}}
-	r := new(Registry)
+		return runs, nil
+	}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
 	defer cancel()
-	join := func() *run {
-		mine, err := c.join(ctx, r)
+	join := func() *run[int] {
+		mine, err := c.join(ctx, f)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -38,7 +40,7 @@ func TestSharedRun(t *testing.T) {
 	close(release)
 	<-first.done
 	<-next.done
-	if runs != 2 || next.waiting != 21 {
+	if runs != 2 || next.result != 2 || next.waiting != 21 {
 		t.Errorf("%d runs, the last for %d scrapes", runs, next.waiting)
 	}
 }
@@ -47,16 +49,16 @@ func TestSharedRun(t *testing.T) {
 func TestGivenUpRun(t *testing.T) {
 	t.Parallel()
 	entered, release := make(chan struct{}, 2), make(chan struct{})
-	c := &collector{collect: func(context.Context, *Sink) error {
+	var c Runs[int]
+	f := func(context.Context) (int, error) {
 		entered <- struct{}{}
 		<-release
-		return nil
-	}}
-	r := new(Registry)
+		return 0, nil
+	}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
 	given := make(chan error)
 	go func() {
-		_, err := c.ask(ctx, r)
+		_, err := c.Join(ctx, f)
 		given <- err
 	}()
 	<-entered
@@ -66,7 +68,7 @@ func TestGivenUpRun(t *testing.T) {
 	}
 	ctx, cancel = context.WithTimeout(t.Context(), time.Hour)
 	defer cancel()
-	if _, err := c.ask(ctx, r); err == nil { // at once, not in an hour
+	if _, err := c.Join(ctx, f); err == nil { // at once, not in an hour
 		t.Error("a run was begun beside the one that hangs")
 	}
 	c.mu.Lock()
@@ -74,7 +76,25 @@ func TestGivenUpRun(t *testing.T) {
 	c.mu.Unlock()
 	close(release)
 	<-hung.done
-	if _, err := c.ask(ctx, r); err != nil {
+	if _, err := c.Join(ctx, f); err != nil {
 		t.Errorf("afterwards: %v", err)
+	}
+}
+
+// A function that panics or ends its goroutine fails the scrapes that wait for it, and no other.
+func TestRunThatFails(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+	defer cancel()
+	fails := map[string]func(){"panic: boom": func() { panic("boom") }, "it ended its goroutine": runtime.Goexit}
+	var c Runs[int]
+	for want, fail := range fails {
+		_, err := c.Join(ctx, func(context.Context) (int, error) { fail(); return 0, nil })
+		if err == nil || !strings.HasPrefix(err.Error(), want) {
+			t.Errorf("got error %v, want %q", err, want)
+		}
+	}
+	if n, err := c.Join(ctx, func(context.Context) (int, error) { return 7, nil }); n != 7 || err != nil {
+		t.Errorf("afterwards: %d, %v", n, err)
 	}
 }
