@@ -69,7 +69,7 @@ var _ = func(ctx context.Context, host string) (*metrichttp.Pusher, error) {
 }
 
 var _ = func(ctx context.Context, p *metrichttp.Pusher) error {
-	err := p.Run(ctx, time.Minute) // until ctx ends; errors go to p.Error or the registry's logger
+	err := p.Run(ctx, time.Minute) // until ctx ends; errors go to p.Error or the log
 	return err
 }
 
