@@ -12,32 +12,24 @@ import (
 	"github.com/gotheus/gotheus/expo"
 )
 
+// Metrics whose values functions return, and an info, in the default registry.
 func ExampleNewGaugeFunc() {
-	queue := make(chan string, 10)
-	// Or package-level NewGaugeFunc.
 	r := gotheus.NewRegistry(&gotheus.RegistryOptions{NoSelfMetrics: true})
-	remove := r.NewGaugeFunc("queue_length", "Messages waiting in this process.", nil,
-		func() (float64, error) { return float64(len(queue)), nil })
-	defer remove()
-	queue <- "hello"
-	r.WriteText(os.Stdout)
-	// Output:
-	// # HELP queue_length Messages waiting in this process.
-	// # TYPE queue_length gauge
-	// queue_length 1
-}
+	gotheus.SetDefault(r) // for this example only
 
-// A counter whose value a library keeps. The metric is the total over all processes.
-func ExampleNewCounterFunc() {
-	hits := 41
-	r := gotheus.NewRegistry(&gotheus.RegistryOptions{NoSelfMetrics: true})
-	r.NewCounterFunc("cache_hits_total", "Hits of the cache.", nil, func() (float64, error) { return float64(hits), nil })
-	hits++
-	r.WriteText(os.Stdout)
+	queue := make(chan string, 10)
+	gotheus.NewGaugeFunc("queue_length", "Messages waiting in this process.", nil,
+		func() (float64, error) { return float64(len(queue)), nil })
+	gotheus.NewCounterFunc("cache_hits_total", "Hits of the cache.", nil, func() (float64, error) { return 41, nil })
+	gotheus.NewUntypedFunc("device_reading", "What the device says.", nil, func() (float64, error) { return 17, nil })
+	gotheus.NewInfo("shop_info", "Which shop this is.", gotheus.Labels{"version": "1.2"})
+	queue <- "hello"
+	show(r)
 	// Output:
-	// # HELP cache_hits_total Hits of the cache.
-	// # TYPE cache_hits_total counter
-	// cache_hits_total 42
+	// cache_hits_total 41
+	// device_reading 17
+	// queue_length 1
+	// shop_info{version="1.2"} 1
 }
 
 // A definition from outside the program returns an error instead of panicking. The mode determines
@@ -76,33 +68,6 @@ func ExampleCollectorFunc() {
 	// # TYPE queue_messages gauge
 	// queue_messages{queue="mail"} 3
 	// queue_messages{queue="print"} 0
-}
-
-func ExampleNewInfo() {
-	r := gotheus.NewRegistry(&gotheus.RegistryOptions{NoSelfMetrics: true})
-	r.NewInfo("shop_info", "Which shop this is.", gotheus.Labels{"version": "1.2", "edition": "north"})
-	r.WriteText(os.Stdout)
-	// Output:
-	// # HELP shop_info Which shop this is.
-	// # TYPE shop_info gauge
-	// shop_info{edition="north",version="1.2"} 1
-}
-
-func ExampleNewStateSet() {
-	r := gotheus.NewRegistry(&gotheus.RegistryOptions{NoSelfMetrics: true})
-	states := []string{"starting", "working", "draining"}
-	worker := r.NewStateSet("worker_state", "What the worker is doing.", states,
-		// Each process has its own state.
-		&gotheus.StateSetOptions{Mode: gotheus.ModePerProcess})
-	worker.Set("starting")
-	worker.Set("working")
-	r.WriteText(os.Stdout)
-	// Output:
-	// # HELP worker_state What the worker is doing.
-	// # TYPE worker_state gauge
-	// worker_state{worker_state="starting"} 0
-	// worker_state{worker_state="working"} 1
-	// worker_state{worker_state="draining"} 0
 }
 
 // Facts about this process. If processes share a backend, every page shows those of each.
