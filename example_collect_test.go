@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/gotheus/gotheus"
@@ -68,6 +69,32 @@ func ExampleCollectorFunc() {
 	// # TYPE queue_messages gauge
 	// queue_messages{queue="mail"} 3
 	// queue_messages{queue="print"} 0
+}
+
+// What breaks a rule costs its own family: a negative counter, and a series without the value of
+// its label. A help text may be empty, and a family may have no series.
+func ExampleSink() {
+	r := gotheus.NewRegistry(&gotheus.RegistryOptions{Logger: slog.New(slog.DiscardHandler)})
+	r.Register(gotheus.CollectorFunc(func(_ context.Context, s *gotheus.Sink) error {
+		s.Gauge("temperature_celsius", "").Put(21.5)
+		s.Gauge("humidity_ratio", "Of the air.")
+		s.Counter("pulses_total", "Of the meter.").Put(-1)
+		s.Gauge("pressure_pascals", "Of the air.", "room").Put(101300)
+		s.Error(errors.New("the anemometer does not answer"))
+		return nil
+	}))
+	var page strings.Builder
+	r.WriteText(&page)
+	fmt.Print(strings.ReplaceAll(page.String(), " \n", "\n"))
+	// Output:
+	// # HELP gotheus_collector_errors_total Collectors, or single families of collectors, left out of a page because of an error.
+	// # TYPE gotheus_collector_errors_total counter
+	// gotheus_collector_errors_total 3
+	// # HELP humidity_ratio Of the air.
+	// # TYPE humidity_ratio gauge
+	// # HELP temperature_celsius
+	// # TYPE temperature_celsius gauge
+	// temperature_celsius 21.5
 }
 
 // Facts about this process. If processes share a backend, every page shows those of each.
