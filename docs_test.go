@@ -4,7 +4,10 @@ package gotheus_test
 
 import (
 	"context"
+	"net"
 	"net/http"
+	"os"
+	"os/exec"
 	"testing"
 	"time"
 
@@ -16,6 +19,35 @@ import (
 
 var _ = func(ctx context.Context) {
 	gotheus.Bind(ctx, "shm:///dev/shm/shop") // or GOTHEUS_BACKEND=shm:///dev/shm/shop
+}
+
+var _ = func() error {
+	listener, err := net.Listen("tcp", "localhost:8080")
+	if err != nil {
+		return err
+	}
+	file, err := listener.(*net.TCPListener).File()
+	if err != nil {
+		return err
+	}
+	for range 3 {
+		worker := exec.Command(os.Args[0], "worker")
+		worker.Env = append(os.Environ(), "GOTHEUS_BACKEND=shm:///dev/shm/shop")
+		worker.ExtraFiles = []*os.File{file} // descriptor 3
+		if err := worker.Start(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+var _ = func() error {
+	listener, err := net.FileListener(os.NewFile(3, "listener"))
+	if err != nil {
+		return err
+	}
+	http.Handle("/metrics", &metrichttp.Handler{})
+	return http.Serve(listener, nil)
 }
 
 var _ = func(queue chan int, version string) {
@@ -54,6 +86,11 @@ var _ = func(requests *gotheus.CounterVec) {
 	requests.Delete("acme", "/")                              // one label set
 	requests.DeleteMatching(gotheus.Labels{"tenant": "acme"}) // all with these values
 	requests.DeleteAll()                                      // all of the Vec or Partial
+}
+
+var _ = func(mux *http.ServeMux) error {
+	measured := new(metrichttp.Middleware).Wrap(mux)
+	return http.ListenAndServe("localhost:8080", measured)
 }
 
 var _ = func(ctx context.Context, mux *http.ServeMux) error {

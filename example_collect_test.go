@@ -6,38 +6,31 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/gotheus/gotheus"
 	"github.com/gotheus/gotheus/expo"
 )
 
+// Metrics whose values functions return, and an info, in the default registry.
 func ExampleNewGaugeFunc() {
-	queue := make(chan string, 10)
-	// Or package-level NewGaugeFunc.
 	r := gotheus.NewRegistry(&gotheus.RegistryOptions{NoSelfMetrics: true})
-	remove := r.NewGaugeFunc("queue_length", "Messages waiting in this process.", nil,
-		func() (float64, error) { return float64(len(queue)), nil })
-	defer remove()
-	queue <- "hello"
-	r.WriteText(os.Stdout)
-	// Output:
-	// # HELP queue_length Messages waiting in this process.
-	// # TYPE queue_length gauge
-	// queue_length 1
-}
+	gotheus.SetDefault(r) // for this example only
 
-// A counter whose value a library keeps. The metric is the total over all processes.
-func ExampleNewCounterFunc() {
-	hits := 41
-	r := gotheus.NewRegistry(&gotheus.RegistryOptions{NoSelfMetrics: true})
-	r.NewCounterFunc("cache_hits_total", "Hits of the cache.", nil, func() (float64, error) { return float64(hits), nil })
-	hits++
-	r.WriteText(os.Stdout)
+	queue := make(chan string, 10)
+	gotheus.NewGaugeFunc("queue_length", "Messages waiting in this process.", nil,
+		func() (float64, error) { return float64(len(queue)), nil })
+	gotheus.NewCounterFunc("cache_hits_total", "Hits of the cache.", nil, func() (float64, error) { return 41, nil })
+	gotheus.NewUntypedFunc("device_reading", "What the device says.", nil, func() (float64, error) { return 17, nil })
+	gotheus.NewInfo("shop_info", "Which shop this is.", gotheus.Labels{"version": "1.2"})
+	queue <- "hello"
+	show(r)
 	// Output:
-	// # HELP cache_hits_total Hits of the cache.
-	// # TYPE cache_hits_total counter
-	// cache_hits_total 42
+	// cache_hits_total 41
+	// device_reading 17
+	// queue_length 1
+	// shop_info{version="1.2"} 1
 }
 
 // A definition from outside the program returns an error instead of panicking. The mode determines
@@ -78,31 +71,30 @@ func ExampleCollectorFunc() {
 	// queue_messages{queue="print"} 0
 }
 
-func ExampleNewInfo() {
-	r := gotheus.NewRegistry(&gotheus.RegistryOptions{NoSelfMetrics: true})
-	r.NewInfo("shop_info", "Which shop this is.", gotheus.Labels{"version": "1.2", "edition": "north"})
-	r.WriteText(os.Stdout)
+// What breaks a rule costs its own family: a negative counter, and a series without the value of
+// its label. A help text may be empty, and a family may have no series.
+func ExampleSink() {
+	r := gotheus.NewRegistry(&gotheus.RegistryOptions{Logger: slog.New(slog.DiscardHandler)})
+	r.Register(gotheus.CollectorFunc(func(_ context.Context, s *gotheus.Sink) error {
+		s.Gauge("temperature_celsius", "").Put(21.5)
+		s.Gauge("humidity_ratio", "Of the air.")
+		s.Counter("pulses_total", "Of the meter.").Put(-1)
+		s.Gauge("pressure_pascals", "Of the air.", "room").Put(101300)
+		s.Error(errors.New("the anemometer does not answer"))
+		return nil
+	}))
+	var page strings.Builder
+	r.WriteText(&page)
+	fmt.Print(strings.ReplaceAll(page.String(), " \n", "\n"))
 	// Output:
-	// # HELP shop_info Which shop this is.
-	// # TYPE shop_info gauge
-	// shop_info{edition="north",version="1.2"} 1
-}
-
-func ExampleNewStateSet() {
-	r := gotheus.NewRegistry(&gotheus.RegistryOptions{NoSelfMetrics: true})
-	states := []string{"starting", "working", "draining"}
-	worker := r.NewStateSet("worker_state", "What the worker is doing.", states,
-		// Each process has its own state.
-		&gotheus.StateSetOptions{Mode: gotheus.ModePerProcess})
-	worker.Set("starting")
-	worker.Set("working")
-	r.WriteText(os.Stdout)
-	// Output:
-	// # HELP worker_state What the worker is doing.
-	// # TYPE worker_state gauge
-	// worker_state{worker_state="starting"} 0
-	// worker_state{worker_state="working"} 1
-	// worker_state{worker_state="draining"} 0
+	// # HELP gotheus_collector_errors_total Collectors, or single families of collectors, left out of a page because of an error.
+	// # TYPE gotheus_collector_errors_total counter
+	// gotheus_collector_errors_total 3
+	// # HELP humidity_ratio Of the air.
+	// # TYPE humidity_ratio gauge
+	// # HELP temperature_celsius
+	// # TYPE temperature_celsius gauge
+	// temperature_celsius 21.5
 }
 
 // Facts about this process. If processes share a backend, every page shows those of each.

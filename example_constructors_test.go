@@ -2,9 +2,9 @@ package gotheus_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"strings"
 	"time"
 
@@ -61,46 +61,38 @@ func ExampleNewSummary() {
 }
 
 func ExampleNewGaugeVec() {
-	r := gotheus.NewRegistry(nil)
-	temperature := r.NewGaugeVec("temperature_celsius", "Temperature of rooms.", nil, "room")
+	temperature := gotheus.NewGaugeVec("example_temperature_celsius", "Temperature of rooms.", nil, "room")
 	temperature.With("kitchen").Set(21.5)
-	show(r)
-	// Output: temperature_celsius{room="kitchen"} 21.5
+	fmt.Println(temperature.With("kitchen").Value())
+	// Output: 21.5
 }
 
 func ExampleNewHistogramVec() {
-	r := gotheus.NewRegistry(nil)
-	latency := r.NewHistogramVec("query_seconds", "Time of queries.", &gotheus.HistogramOptions{
-		Buckets: []float64{.1, 1},
-	}, "table")
+	latency := gotheus.NewHistogramVec("example_query_seconds", "Time of queries.", nil, "table")
 	latency.With("orders").Observe(.5)
-	show(r)
-	// Output:
-	// query_seconds_bucket{table="orders",le="0.1"} 0
-	// query_seconds_bucket{table="orders",le="1"} 1
-	// query_seconds_bucket{table="orders",le="+Inf"} 1
-	// query_seconds_sum{table="orders"} 0.5
-	// query_seconds_count{table="orders"} 1
+	fmt.Println(latency.With("orders").Count(), latency.With("orders").Sum())
+	// Output: 1 0.5
 }
 
 func ExampleNewSummaryVec() {
-	r := gotheus.NewRegistry(nil)
-	sizes := r.NewSummaryVec("upload_bytes", "Sizes of uploads.", nil, "type")
+	sizes := gotheus.NewSummaryVec("example_upload_bytes", "Sizes of uploads.", nil, "type")
 	sizes.With("image").Observe(5000)
-	show(r)
-	// Output:
-	// upload_bytes_sum{type="image"} 5000
-	// upload_bytes_count{type="image"} 1
+	fmt.Println(sizes.With("image").Count(), sizes.With("image").Sum())
+	// Output: 1 5000
+}
+
+func ExampleNewStateSet() {
+	worker := gotheus.NewStateSet("example_state", "What the worker does.", []string{"idle", "busy"}, nil)
+	worker.Set("busy")
+	fmt.Println(worker.Has("busy"), worker.Has("idle"))
+	// Output: true false
 }
 
 func ExampleNewStateSetVec() {
-	r := gotheus.NewRegistry(nil)
-	doors := r.NewStateSetVec("door", "What doors are.", []string{"open", "locked"}, nil, "house")
+	doors := gotheus.NewStateSetVec("example_door", "What doors are.", []string{"open", "locked"}, nil, "house")
 	doors.With("north").Set("locked")
-	show(r)
-	// Output:
-	// door{house="north",door="open"} 0
-	// door{house="north",door="locked"} 1
+	fmt.Println(doors.With("north").Has("locked"))
+	// Output: true
 }
 
 func ExampleNewStateSetOf() {
@@ -123,29 +115,22 @@ func ExampleCounterVec() {
 	// Output: requests_total{method="GET"} 1
 }
 
-// A value from elsewhere whose type is unknown.
-func ExampleNewUntypedFunc() {
-	r := gotheus.NewRegistry(&gotheus.RegistryOptions{NoSelfMetrics: true})
-	reading := func() (float64, error) { return 17, nil }
-	remove := r.NewUntypedFunc("device_reading", "What the device says.", &gotheus.UntypedOptions{
-		Labels: gotheus.Labels{"device": "a17"},
-	}, reading)
-	defer remove()
-	r.WriteText(os.Stdout)
-	// Output:
-	// # HELP device_reading What the device says.
-	// # TYPE device_reading untyped
-	// device_reading{device="a17"} 17
-}
-
-// A metric with a constant label of its own, besides those of the registry.
+// A metric with a constant label of its own, besides those of the registry. The same name with
+// another value of it is a conflict: for that, use an ordinary label, as in the example of pools of
+// Vec.Partial.
 func ExampleCounterOptions_labels() {
 	r := gotheus.NewRegistry(&gotheus.RegistryOptions{Labels: gotheus.Labels{"region": "eu"}})
-	r.NewCounterVec("connections_total", "Connections made.", &gotheus.CounterOptions{
-		Labels: gotheus.Labels{"pool": "orders"},
-	}, "host").With("db1").Inc()
+	r.NewCounterVec("requests_total", "Requests served.", &gotheus.CounterOptions{
+		Labels: gotheus.Labels{"api": "v2"},
+	}, "host").With("a").Inc()
 	show(r)
-	// Output: connections_total{host="db1",pool="orders",region="eu"} 1
+	_, err := gotheus.TryNewVec[gotheus.Counter](r, "requests_total", "Requests served.", &gotheus.CounterOptions{
+		Labels: gotheus.Labels{"api": "v3"},
+	}, "host")
+	fmt.Println(errors.Is(err, gotheus.ErrConflict))
+	// Output:
+	// requests_total{api="v2",host="a",region="eu"} 1
+	// true
 }
 
 // Without options, an existing family is returned as it is.

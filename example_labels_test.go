@@ -148,6 +148,29 @@ func ExampleVec_Partial() {
 	// Output: 2
 }
 
+// Several pools have the same metrics. The pool is an ordinary label, whose value each gives once.
+func ExampleVec_Partial_pools() {
+	r := new(gotheus.Registry)
+	type pool struct {
+		open  *gotheus.Gauge
+		calls *gotheus.CounterVec
+	}
+	open := r.NewGaugeVec("pool_open_connections", "Open connections.", nil, "pool")
+	calls := r.NewCounterVec("pool_calls_total", "Calls.", nil, "pool", "method")
+	newPool := func(name string) pool {
+		return pool{open.With(name), calls.Partial(gotheus.Labels{"pool": name})}
+	}
+	orders, users := newPool("orders"), newPool("users")
+	orders.open.Set(2)
+	users.open.Set(1)
+	users.calls.With("Get").Inc()
+	show(r)
+	// Output:
+	// pool_calls_total{method="Get",pool="users"} 1
+	// pool_open_connections{pool="orders"} 2
+	// pool_open_connections{pool="users"} 1
+}
+
 func ExampleVec_TryPartial() {
 	r := new(gotheus.Registry)
 	requests := r.NewCounterVec("requests_total", "Requests served.", nil, "tenant", "method")

@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/gotheus/gotheus"
@@ -194,6 +193,15 @@ func ExampleRegistry_Register() {
 	// queue_depth{queue="sms"} 0
 }
 
+func ExampleGauge_Sub() {
+	free := new(gotheus.Registry).NewGauge("disk_free_bytes", "Space that is left.", nil)
+	free.Set(1000)
+	free.Sub(300) // a file is written
+	free.Sub(-50) // the same as Add(50)
+	fmt.Println(free.Value())
+	// Output: 750
+}
+
 // A custom exporter: all data of each series, here as lines for another system.
 func ExampleFamily_Points() {
 	r := new(gotheus.Registry)
@@ -232,44 +240,6 @@ func ExampleRegistry_Families() {
 		}
 	}
 	// Output: counter requests_total [{path /}] 2
-}
-
-func ExampleRegistry_HideFamily() {
-	r := new(gotheus.Registry)
-	c := r.NewCounter("old_total", "No longer wanted.", nil)
-	r.HideFamily("old_total")
-	c.Inc() // unseen
-	var page strings.Builder
-	r.WriteText(&page)
-	fmt.Println(page.Len())
-	// Output: 0
-}
-
-func ExampleVec_Delete() {
-	r := new(gotheus.Registry)
-	requests := r.NewCounterVec("requests_total", "Requests served.", nil, "tenant", "path")
-	requests.With("acme", "/").Inc()
-	requests.With("acme", "/cart").Inc()
-	other := requests.With("other", "/")
-	other.Inc()
-	requests.With("acme", "/pay").Inc()
-	fmt.Println(requests.Delete("acme", "/pay"))
-	fmt.Println(requests.DeleteMatching(gotheus.Labels{"tenant": "acme"}))
-	fmt.Println(requests.DeleteAll())
-	other.Inc() // brings the series back from zero
-	fmt.Println(other.Value())
-	// Output:
-	// true
-	// 2
-	// 1
-	// 1
-}
-
-func ExampleCounterOptions_timeToLive() {
-	sessions := new(gotheus.Registry).NewGaugeVec("session_bytes", "Memory of sessions.", &gotheus.GaugeOptions{
-		TTL: time.Hour, // gone an hour after the last update
-	}, "user")
-	sessions.With("ann").Set(1 << 20)
 }
 
 // A counter that many goroutines and processes of a host increment all the time. With stripes, each

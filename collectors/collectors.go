@@ -10,6 +10,7 @@ package collectors
 import (
 	"context"
 	"database/sql"
+	"fmt"
 	"runtime/debug"
 
 	"github.com/gotheus/gotheus"
@@ -49,12 +50,15 @@ func (BuildInfo) Collect(_ context.Context, s *gotheus.Sink) error {
 // different names may be added.
 type DB struct {
 	perProcess
-	DB   interface{ Stats() sql.DBStats } // a *sql.DB
+	DB   interface{ Stats() sql.DBStats } // a *sql.DB; required
 	Name string                           // value of the label db_name
 }
 
 // Collect implements gotheus.Collector.
 func (d *DB) Collect(_ context.Context, s *gotheus.Sink) error {
+	if d.DB == nil {
+		return fmt.Errorf("%w: collectors.DB with the name %q: DB is nil", gotheus.ErrInvalid, d.Name)
+	}
 	st := d.DB.Stats()
 	gauge := func(name, help string, v int) { s.Gauge("go_sql_"+name, help, "db_name").Put(float64(v), d.Name) }
 	counter := func(name, help string, v float64) { s.Counter("go_sql_"+name, help, "db_name").Put(v, d.Name) }

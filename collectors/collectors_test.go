@@ -3,6 +3,7 @@ package collectors
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"log/slog"
 	"math"
 	"os"
@@ -376,5 +377,14 @@ func TestRegister(t *testing.T) {
 	remove()
 	if v, _ := values(t, r); len(v) != 1 {
 		t.Errorf("after remove: %v", v)
+	}
+}
+
+// A pool that is missing is an error that says so, not a panic.
+func TestNoDB(t *testing.T) {
+	t.Parallel()
+	err := (&DB{Name: "orders"}).Collect(t.Context(), nil)
+	if !errors.Is(err, gotheus.ErrInvalid) || !strings.Contains(err.Error(), `"orders": DB is nil`) {
+		t.Errorf("got %v", err)
 	}
 }

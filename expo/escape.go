@@ -1,6 +1,7 @@
 package expo
 
 import (
+	"fmt"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -24,7 +25,11 @@ const (
 
 // String returns the escaping's name in Accept and Content-Type headers.
 func (e Escaping) String() string {
-	return [...]string{"underscores", "allow-utf-8", "dots", "values"}[e]
+	names := [...]string{"underscores", "allow-utf-8", "dots", "values"}
+	if int(e) < len(names) {
+		return names[e]
+	}
+	return fmt.Sprintf("escaping(%d)", uint8(e))
 }
 
 // MetricName returns a metric's name in this escaping.

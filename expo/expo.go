@@ -1,8 +1,20 @@
 // Package expo encodes families and series in the formats that Prometheus reads. Encoders append to
 // a byte slice, so that a page can be streamed in pieces, and need neither a registry nor HTTP.
+//
+// The labels of a series are passed as label text, which is what the text format has between the
+// braces, such as
+//
+//	method="GET",route="/"
+//
+// and the empty string if there are none. Names that do not match [a-zA-Z_][a-zA-Z0-9_]* are in
+// double quotes. In values and quoted names, a backslash, a double quote and a line feed are
+// escaped as \\, \" and \n.
 package expo
 
-import "strconv"
+import (
+	"fmt"
+	"strconv"
+)
 
 // Type is the type of a family on a page.
 type Type uint8
@@ -19,7 +31,11 @@ const (
 )
 
 func (t Type) String() string {
-	return [...]string{"untyped", "counter", "gauge", "histogram", "summary", "info", "stateset"}[t]
+	names := [...]string{"untyped", "counter", "gauge", "histogram", "summary", "info", "stateset"}
+	if int(t) < len(names) {
+		return names[t]
+	}
+	return fmt.Sprintf("type(%d)", uint8(t))
 }
 
 // plain returns the type in formats without infos and state sets.
@@ -65,6 +81,9 @@ func (f Format) NameEscaping() Escaping {
 
 // ContentType returns the value of a page's Content-Type header.
 func (f Format) ContentType() string {
+	if f.Syntax > Protobuf {
+		f.Syntax = Text // as NewEncoder does
+	}
 	s := [...]string{
 		Text:         "text/plain; version=0.0.4; charset=utf-8",
 		Text1:        "text/plain; version=1.0.0; charset=utf-8",
@@ -80,13 +99,17 @@ func (f Format) ContentType() string {
 	return s
 }
 
-// Family describes the series that follow it. It must satisfy the rules of backend.Family's Check.
-// In the page's escaping, its name and those of its samples must not clash with those of another
-// family on the page.
+// Family describes the series that follow it. Encoders do not check it: pages that parsers accept
+// take a name that is UTF-8 without control characters, a help text that is UTF-8, and a unit, if
+// there is one, that the name ends in (before _total). In the page's escaping, its name and those
+// of its samples must not clash with those of another family on the page.
 type Family struct {
-	Name, Help, Unit string
-	Type             Type
-	// of a histogram's buckets without +Inf, or a summary's quantiles, ascending
+	Name string // of a counter with _total, of an info with _info
+	Help string
+	Unit string // such as "seconds"; "": none
+	Type Type
+	// Bounds are the upper bounds of a histogram's buckets without +Inf, or a summary's
+	// quantiles, in ascending order. Other types have none.
 	Bounds []float64
 	// ClassicLabels asserts that all label names match [a-zA-Z_][a-zA-Z0-9_]*, so that encoders
 	// need not check.
@@ -98,9 +121,10 @@ type Family struct {
 type Number struct {
 	Int   uint64
 	Float float64
-	// of a counter: when it began at zero, in nanoseconds since 1970; 0 if unknown
-	Start    int64
-	Time     int64    // of the value, in nanoseconds since 1970; 0 for the time of the scrape
+	// Start is when a counter began at zero, in nanoseconds since 1970; 0: it is unknown.
+	Start int64
+	// Time is that of the value, in nanoseconds since 1970; 0: it is the time of the scrape.
+	Time     int64
 	Exemplar Exemplar // of a counter
 }
 
@@ -109,7 +133,8 @@ type Distribution struct {
 	Count   uint64
 	Sum     float64
 	Buckets []uint64 // a histogram's cumulative count at each of the family's bounds
-	// of a histogram: nil, or one for each of Buckets and then one for the +Inf bucket
+	// Exemplars of a histogram are nil, or one for each of Buckets and then one for the +Inf
+	// bucket.
 	Exemplars []Exemplar
 	Native    *Native   // of a histogram: nil, or its exponential buckets
 	Quantiles []float64 // a summary's value at each of the family's bounds
@@ -154,24 +179,29 @@ func spans(list []NativeBucket, yield func(offset int32, run []NativeBucket)) {
 
 // Exemplar is an example of an event that a series has counted.
 type Exemplar struct {
-	// Labels is a label text. The exemplar is omitted if, in the page's escaping, its names and
-	// values have more than 128 code points in total or two names are equal.
+	// Labels is label text, see the package documentation. The exemplar is omitted if, in the
+	// page's escaping, its names and values have more than 128 code points in total or two
+	// names are equal.
 	Labels string
 	Value  float64
 	Time   int64 // nanoseconds since 1970; 0: there is no exemplar
 }
 
-// Encoder appends a page to a byte slice: call Family for each family and then the methods for its
-// series, and End at the end, after which it is ready for another page. Labels are label texts as
-// returned by backend.Family's LabelText. It omits what a format does not support: exemplars and
-// start times in text; in OpenMetrics 1.0 a sum that is NaN or negative, and with it the count of a
-// histogram. An Encoder is not safe for concurrent use, and keeps no argument beyond the next call
-// of Family or End. It may append the bytes of a family in a later call than the one for the
-// series.
+// Encoder appends a page to a byte slice: call Family for each family and then Number or
+// Distribution for each of its series, and End at the end, after which it is ready for another
+// page. It omits what a format does not support: exemplars and start times in text; in OpenMetrics
+// 1.0 a sum that is NaN or negative, and with it the count of a histogram. An Encoder is not safe
+// for concurrent use, and keeps no argument beyond the next call of Family or End. It may append
+// the bytes of a family in a later call than the one for the series.
 type Encoder interface {
+	// Family begins a family.
 	Family(dst []byte, f *Family) []byte
+	// Number appends a series of a family that is neither a histogram nor a summary. Labels are
+	// label text, see the package documentation.
 	Number(dst []byte, labels string, n *Number) []byte
+	// Distribution appends a series of a histogram or summary.
 	Distribution(dst []byte, labels string, d *Distribution) []byte
+	// End ends the page.
 	End(dst []byte) []byte
 }
 

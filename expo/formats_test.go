@@ -102,3 +102,14 @@ func TestContentTypes(t *testing.T) {
 		t.Error(s)
 	}
 }
+
+// Values that are no type, syntax or escaping are shown as numbers, or mean the default.
+func TestUnknownConstants(t *testing.T) {
+	t.Parallel()
+	if got := fmt.Sprint(expo.Type(99), expo.Escaping(99)); got != "type(99) escaping(99)" {
+		t.Errorf("got %q", got)
+	}
+	if got, want := (expo.Format{Syntax: 99}).ContentType(), (expo.Format{}).ContentType(); got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}

@@ -38,18 +38,18 @@ func init() {
 }
 
 // RegisterCoding makes all handlers offer a content coding like "zstd", or replaces the one with
-// that name. Clients that accept several equally get the one that was registered last. make is
-// called when no idle compressor is available, possibly concurrently. Importing the module compress
-// registers zstd and a faster gzip. It panics with an
-// error that wraps gotheus.ErrInvalid if make is nil.
-func RegisterCoding(name string, make func() Compressor) {
-	if make == nil {
+// that name. Clients that accept several equally get the one that was registered last.
+// newCompressor is called when no idle compressor is available, possibly concurrently. Importing
+// the module compress registers zstd and a faster gzip. It panics with an error that wraps
+// gotheus.ErrInvalid if newCompressor is nil.
+func RegisterCoding(name string, newCompressor func() Compressor) {
+	if newCompressor == nil {
 		panic(fmt.Errorf("%w: RegisterCoding %q: the function is nil", gotheus.ErrInvalid, name))
 	}
 	registering.Lock()
 	defer registering.Unlock()
 	c := &coding{name: name}
-	c.pool.New = func() any { return make() }
+	c.pool.New = func() any { return newCompressor() }
 	var list []*coding
 	if old := codings.Load(); old != nil {
 		list = slices.DeleteFunc(slices.Clone(*old), func(o *coding) bool { return o.name == name })

@@ -35,8 +35,8 @@ func ExamplePusher() {
 }
 
 // A program pushes its page every minute, and once more before it ends. If it runs as several
-// processes that share a backend, all of them do so: one pushes the total, the others only what is
-// their own.
+// processes that share a backend, all of them can do so: to one group, as here, each pushes the
+// total.
 func ExamplePusher_Run() {
 	ctx, stop := context.WithCancel(context.Background()) // in a program: signal.NotifyContext
 	gateway := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {

@@ -40,9 +40,11 @@ import (
 type Middleware struct {
 	Registry *gotheus.Registry // nil: gotheus.Default()
 	Prefix   string            // prepended to http_request_… and http_response_…
-	// of durations in seconds; without Buckets: gotheus.DefaultBuckets()
+	// Duration has the options of the histogram of durations, in seconds. Without Buckets, they
+	// are gotheus.DefaultBuckets().
 	Duration *gotheus.HistogramOptions
-	// of both sizes in bytes; without Buckets: 10, 100, … 1e8
+	// Size has the options of the histograms of both sizes, in bytes. Without Buckets, they are
+	// 10, 100, … 1e8.
 	Size *gotheus.HistogramOptions
 
 	// Route returns the route of a request. It is called when the handler has returned, or

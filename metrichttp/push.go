@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/base64"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -18,6 +17,8 @@ import (
 
 	"github.com/gotheus/gotheus"
 	"github.com/gotheus/gotheus/expo"
+	"github.com/gotheus/gotheus/internal/inside"
+	"github.com/gotheus/gotheus/internal/report"
 )
 
 // Pusher pushes the metrics of a registry to a Pushgateway, for jobs that end before they could be
@@ -25,6 +26,9 @@ import (
 // See https://github.com/prometheus/pushgateway/blob/master/README.md.
 //
 // A batch job calls Put when its work is done. A program that runs for longer calls Run.
+//
+// All methods return an error that wraps gotheus.ErrInvalid, before anything is sent, if the
+// Pusher or the context is nil, or if the URL, the job or the grouping is invalid.
 type Pusher struct {
 	URL      string            // of the gateway, such as http://pushgateway:9091
 	Job      string            // value of the grouping label job; must not be empty
@@ -39,57 +43,59 @@ type Pusher struct {
 	// prefix. Nil selects all.
 	Names []string
 
-	// Scope determines whose counts are pushed if several processes share a backend. ScopeAll,
-	// the zero value, is the total of all processes. It suits Put and Post by one process, or
-	// by several to one group. If several processes push to different groups, such as by a
-	// grouping label instance, the sum over the groups would be a multiple of the total. They
-	// need ScopeLeader, with which one process pushes the total and the others only their own
-	// series. Run treats the zero value as ScopeLeader.
+	// Scope determines whose counts are pushed, by every method, if several processes share a
+	// backend. ScopeAll, the zero value, is the total of all processes. It suits one process
+	// that pushes, or several that push to one group. If several processes push to different
+	// groups, such as by a grouping label instance, the sum over the groups would be a multiple
+	// of the total: they need ScopeLeader, with which one process pushes the total and the
+	// others only their own series.
 	Scope gotheus.Scope
 
 	// Error is called with the error of each failed push by Run, except the last push. If it is
-	// nil, the errors are logged through log/slog.
+	// nil, the registry's logger gets the errors, at most one a minute.
 	Error func(error)
 }
 
 // Put replaces all metrics of the group.
-func (p *Pusher) Put(ctx context.Context) error { return p.push(ctx, http.MethodPut, p.Scope) }
+func (p *Pusher) Put(ctx context.Context) error { return p.push(ctx, http.MethodPut) }
 
 // Post replaces those metrics of the group that have the same names as the pushed ones.
-func (p *Pusher) Post(ctx context.Context) error { return p.push(ctx, http.MethodPost, p.Scope) }
+func (p *Pusher) Post(ctx context.Context) error { return p.push(ctx, http.MethodPost) }
 
 // Delete deletes all metrics of the group.
-func (p *Pusher) Delete(ctx context.Context) error { return p.send(ctx, http.MethodDelete, nil) }
+func (p *Pusher) Delete(ctx context.Context) error {
+	target, err := p.group(ctx)
+	if err != nil {
+		return err
+	}
+	return p.send(ctx, http.MethodDelete, target, nil)
+}
 
 // lastPush limits the last push of Run, and the others if their interval is shorter.
 const lastPush = 5 * time.Second
 
 // Run pushes as Post does, at once and then at intervals of every, until ctx ends. It then pushes
 // once more, for at most five seconds, so that the last counts arrive, and returns the error of
-// that push. Errors of other pushes are passed to p.Error. Run returns an error at once if no push
-// could ever succeed: if the interval is not positive, or the URL, the job or the grouping is
-// invalid.
+// that push. Errors of other pushes go to p.Error or the registry's logger. Run returns an error
+// that wraps gotheus.ErrInvalid at once if no push could ever succeed, or if the interval is not
+// positive.
 //
-// All processes that share a backend may call Run: unless p.Scope says otherwise, one of them
-// pushes the total, and the others only their own series. If they have the same Grouping, the group
-// has the own series of the process that pushed last. The registry must not be closed before Run
-// has returned.
+// All processes that share a backend may call Run. If they have the same Grouping, each pushes the
+// total, and the group has that of the last push. If their Groupings differ, they need ScopeLeader.
+// The registry must not be closed before Run has returned.
 func (p *Pusher) Run(ctx context.Context, every time.Duration) error {
-	if every <= 0 {
-		return fmt.Errorf("metrichttp: Run: the interval %v must be positive", every)
-	}
-	if _, err := p.group(); err != nil {
+	if _, err := p.group(ctx); err != nil {
 		return err
 	}
-	scope := p.Scope
-	if scope == gotheus.ScopeAll {
-		scope = gotheus.ScopeLeader
+	if every <= 0 {
+		return invalid("Run: the interval %v must be positive", every)
 	}
+	defer p.log().Forget(p.cause())
 	ticks := time.NewTicker(every)
 	defer ticks.Stop()
 	for ctx.Err() == nil {
 		limited, cancel := context.WithTimeout(ctx, max(every, lastPush))
-		err := p.push(limited, http.MethodPost, scope)
+		err := p.push(limited, http.MethodPost)
 		cancel()
 		if err != nil && ctx.Err() == nil {
 			p.failed(err)
@@ -101,7 +107,7 @@ func (p *Pusher) Run(ctx context.Context, every time.Duration) error {
 	}
 	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastPush)
 	defer cancel()
-	return p.push(last, http.MethodPost, scope)
+	return p.push(last, http.MethodPost)
 }
 
 func (p *Pusher) failed(err error) {
@@ -109,27 +115,35 @@ func (p *Pusher) failed(err error) {
 		p.Error(err)
 		return
 	}
-	slog.Warn("gotheus: a push failed; it will be retried", "error", err)
+	p.log().Log(slog.LevelWarn, p.cause(), "a push failed; it will be retried", "error", err)
 }
 
-func (p *Pusher) push(ctx context.Context, method string, scope gotheus.Scope) error {
-	registry := p.Registry
-	if registry == nil {
-		registry = gotheus.Default()
+// log returns the registry's log.
+func (p *Pusher) log() *report.Log { return &inside.Home(p.registry()).Log }
+
+func (p *Pusher) cause() string { return fmt.Sprintf("push %p", p) }
+
+func (p *Pusher) registry() *gotheus.Registry {
+	if p.Registry == nil {
+		return gotheus.Default()
 	}
-	// The page is buffered so that the client can send it again after a redirect.
-	var page bytes.Buffer
-	if err := registry.Write(ctx, &page, &gotheus.WriteOptions{Names: p.Names, Scope: scope}); err != nil {
-		return fmt.Errorf("metrichttp: nothing was pushed: %w", err)
-	}
-	return p.send(ctx, method, &page)
+	return p.Registry
 }
 
-func (p *Pusher) send(ctx context.Context, method string, page *bytes.Buffer) error {
-	target, err := p.group()
+func (p *Pusher) push(ctx context.Context, method string) error {
+	target, err := p.group(ctx)
 	if err != nil {
 		return err
 	}
+	// The page is buffered so that the client can send it again after a redirect.
+	var page bytes.Buffer
+	if err := p.registry().Write(ctx, &page, &gotheus.WriteOptions{Names: p.Names, Scope: p.Scope}); err != nil {
+		return fmt.Errorf("metrichttp: nothing was pushed: %w", err)
+	}
+	return p.send(ctx, method, target, &page)
+}
+
+func (p *Pusher) send(ctx context.Context, method, target string, page *bytes.Buffer) error {
 	var body io.Reader
 	if page != nil {
 		body = page
@@ -161,18 +175,29 @@ func (p *Pusher) send(ctx context.Context, method string, page *bytes.Buffer) er
 	return nil
 }
 
-// group returns the URL of the group.
-func (p *Pusher) group() (string, error) {
+// invalid returns an error about something that no method of a Pusher can work with.
+func invalid(format string, args ...any) error {
+	return fmt.Errorf("%w: Pusher: "+format, append([]any{gotheus.ErrInvalid}, args...)...)
+}
+
+// group returns the URL of the group. The context is only checked.
+func (p *Pusher) group(ctx context.Context) (string, error) {
+	switch {
+	case p == nil:
+		return "", invalid("it is nil")
+	case ctx == nil:
+		return "", invalid("the context is nil")
+	}
 	base, err := url.Parse(p.URL)
 	switch {
 	case err != nil:
-		return "", fmt.Errorf("metrichttp: URL of the gateway: %w", err)
+		return "", invalid("URL of the gateway: %w", err)
 	case base.Scheme == "" || base.Host == "":
-		return "", fmt.Errorf("metrichttp: URL of the gateway %q: must have a scheme and a host, as in http://pushgateway:9091", p.URL)
+		return "", invalid("URL of the gateway %q: must have a scheme and a host, as in http://pushgateway:9091", p.URL)
 	case base.RawQuery != "" || base.Fragment != "":
-		return "", fmt.Errorf("metrichttp: URL of the gateway %q: must not have a query or a fragment", base.Redacted())
+		return "", invalid("URL of the gateway %q: must not have a query or a fragment", base.Redacted())
 	case p.Job == "":
-		return "", errors.New("metrichttp: Job is missing")
+		return "", invalid("Job is missing")
 	}
 	var path strings.Builder
 	path.WriteString(strings.TrimRight(strings.TrimSuffix(base.EscapedPath(), "/"), "/") + "/metrics")
@@ -181,7 +206,7 @@ func (p *Pusher) group() (string, error) {
 	}
 	for _, name := range slices.Sorted(maps.Keys(p.Grouping)) {
 		if name == "job" || name == "" || strings.HasPrefix(name, "__") || !utf8.ValidString(name) {
-			return "", fmt.Errorf("metrichttp: grouping label %q: must be UTF-8, must not be empty or job, and must not begin with __", name)
+			return "", invalid("grouping label %q: must be UTF-8, must not be empty or job, and must not begin with __", name)
 		}
 		if err := appendPair(&path, expo.Values.LabelName(name), p.Grouping[name]); err != nil {
 			return "", err
@@ -198,7 +223,7 @@ func (p *Pusher) group() (string, error) {
 // base64.
 func appendPair(path *strings.Builder, name, value string) error {
 	if !utf8.ValidString(value) {
-		return fmt.Errorf("metrichttp: grouping label %q: value %q is not UTF-8", name, value)
+		return invalid("grouping label %q: value %q is not UTF-8", name, value)
 	}
 	path.WriteByte('/')
 	path.WriteString(name)

@@ -96,21 +96,70 @@ func TestPusherRunEnded(t *testing.T) {
 	}
 }
 
-func TestPusherRunInvalid(t *testing.T) {
+// A Pusher that can never work says so before anything is sent, by every method.
+func TestPusherInvalid(t *testing.T) {
 	t.Parallel()
-	for want, run := range map[string]func() error{
-		"the interval 0s must be positive":  func() error { return (&metrichttp.Pusher{URL: "http://x", Job: "j"}).Run(t.Context(), 0) },
-		"the interval -1s must be positive": func() error { return (&metrichttp.Pusher{URL: "http://x", Job: "j"}).Run(t.Context(), -time.Second) },
-		"Job is missing":                    func() error { return (&metrichttp.Pusher{URL: "http://x"}).Run(t.Context(), time.Second) },
-		"must have a scheme and a host":     func() error { return (&metrichttp.Pusher{Job: "j"}).Run(t.Context(), time.Second) },
+	var none context.Context
+	for want, c := range map[string]struct {
+		p   *metrichttp.Pusher
+		ctx context.Context
+	}{
+		"Pusher: it is nil":             {nil, t.Context()},
+		"the context is nil":            {&metrichttp.Pusher{URL: "http://x", Job: "j"}, none},
+		"Job is missing":                {&metrichttp.Pusher{URL: "http://x"}, t.Context()},
+		"must have a scheme and a host": {&metrichttp.Pusher{Job: "j"}, t.Context()},
 	} {
-		if err := run(); err == nil || !strings.Contains(err.Error(), want) {
+		for name, f := range map[string]func(context.Context) error{
+			"Put": c.p.Put, "Post": c.p.Post, "Delete": c.p.Delete,
+			"Run": func(ctx context.Context) error { return c.p.Run(ctx, time.Second) },
+		} {
+			if err := f(c.ctx); !errors.Is(err, gotheus.ErrInvalid) || !strings.Contains(err.Error(), want) {
+				t.Errorf("%s: got %v, want %q", name, err, want)
+			}
+		}
+	}
+	for _, every := range []time.Duration{0, -time.Second} {
+		err := (&metrichttp.Pusher{URL: "http://x", Job: "j"}).Run(t.Context(), every)
+		if want := every.String() + " must be positive"; !errors.Is(err, gotheus.ErrInvalid) || !strings.Contains(err.Error(), want) {
 			t.Errorf("got %v, want %q", err, want)
 		}
 	}
 }
 
-// Two processes that share a backend push to groups of their own: the total is in one of them.
+// Without a function for errors, the registry's logger has them.
+func TestPusherLogs(t *testing.T) {
+	t.Parallel()
+	url, client, pages, status := serveGateway(t)
+	lines := make(chan string, 1)
+	logger := slog.New(slog.NewTextHandler(writerFunc(func(b []byte) { lines <- string(b) }), nil))
+	r := gotheus.NewRegistry(&gotheus.RegistryOptions{NoSelfMetrics: true, Logger: logger})
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error)
+	go func() {
+		done <- (&metrichttp.Pusher{URL: url, Job: "j", Registry: r, Client: client}).Run(ctx, time.Hour)
+	}()
+	<-pages
+	status <- 507
+	if line := <-lines; !strings.Contains(line, "a push failed") || !strings.Contains(line, "no room") {
+		t.Errorf("logged %q", line)
+	}
+	cancel()
+	<-pages
+	status <- 200
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
+type writerFunc func([]byte)
+
+func (f writerFunc) Write(b []byte) (int, error) {
+	f(b)
+	return len(b), nil
+}
+
+// Two processes that share a backend push to groups of their own: with ScopeLeader, the total is in
+// one of them.
 func TestPusherOfTwoProcesses(t *testing.T) {
 	t.Parallel()
 	memory := new(backendtest.Memory)
@@ -148,23 +197,19 @@ func TestPusherOfTwoProcesses(t *testing.T) {
 		return got.body
 	}
 	for i := range registries {
-		// Run treats ScopeAll as ScopeLeader.
-		bodies["leader"+string(rune('0'+i))] = push(i, gotheus.ScopeAll)
+		bodies["all"+string(rune('0'+i))] = push(i, gotheus.ScopeAll)
+		bodies["leader"+string(rune('0'+i))] = push(i, gotheus.ScopeLeader)
 		bodies["own"+string(rune('0'+i))] = push(i, gotheus.ScopeOwn)
 	}
-	for name, want := range map[string]string{"leader0": "jobs_total 2", "own0": "jobs_total 1", "own1": "jobs_total 1", "leader1": "own 5"} {
+	for name, want := range map[string]string{
+		"all0": "jobs_total 2", "all1": "jobs_total 2", "leader0": "jobs_total 2", "own0": "jobs_total 1", "own1": "jobs_total 1", "leader1": "own 5",
+	} {
 		if !strings.Contains(bodies[name], "\n"+want+"\n") {
 			t.Errorf("%s lacks %q: %s", name, want, bodies[name])
 		}
 	}
 	if strings.Contains(bodies["leader1"], "jobs_total") {
 		t.Errorf("the total is pushed twice: %s", bodies["leader1"])
-	}
-
-	// Put and Post take ScopeAll at its word.
-	go func() { <-pages; status <- 200 }()
-	if err := (&metrichttp.Pusher{URL: url, Job: "j", Registry: registries[1], Client: client}).Put(t.Context()); err != nil {
-		t.Error(err)
 	}
 }
 
@@ -193,6 +238,20 @@ func TestPusherFields(t *testing.T) {
 	}
 	if mine.Get("Content-Type") != "nonsense" {
 		t.Error("the caller's header was changed")
+	}
+}
+
+func TestServeNothing(t *testing.T) {
+	t.Parallel()
+	var none context.Context
+	for want, f := range map[string]func() error{
+		"ListenAndServe: the context is nil": func() error { return metrichttp.ListenAndServe(none, "localhost:0", nil) },
+		"Serve: the context is nil":          func() error { return metrichttp.Serve(none, nil, nil) },
+		"Serve: the listener is nil":         func() error { return metrichttp.Serve(t.Context(), nil, nil) },
+	} {
+		if err := f(); !errors.Is(err, gotheus.ErrInvalid) || !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v, want %q", err, want)
+		}
 	}
 }
 

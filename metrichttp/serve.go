@@ -3,25 +3,39 @@ package metrichttp
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"time"
+
+	"github.com/gotheus/gotheus"
 )
 
 // ListenAndServe serves h (nil for the zero Handler) at /metrics of a TCP address like
 // "localhost:9100" until ctx ends. It then shuts down gracefully: it waits for scrapes in flight
 // for at most five seconds. It is for programs without an HTTP server. It returns nil after ctx has
-// ended, and an error at once if it cannot listen.
+// ended, and an error at once if it cannot listen; the error wraps gotheus.ErrInvalid if ctx is
+// nil.
 func ListenAndServe(ctx context.Context, addr string, h *Handler) error {
-	l, err := new(net.ListenConfig).Listen(ctx, "tcp", addr)
+	if ctx == nil {
+		return fmt.Errorf("%w: ListenAndServe: the context is nil", gotheus.ErrInvalid)
+	}
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", addr)
 	if err != nil {
 		return err
 	}
-	return Serve(ctx, l, h)
+	return Serve(ctx, listener, h)
 }
 
-// Serve is ListenAndServe on a listener, which it closes.
-func Serve(ctx context.Context, l net.Listener, h *Handler) error {
+// Serve is ListenAndServe on a listener, which it closes. The error wraps gotheus.ErrInvalid if ctx
+// or the listener is nil.
+func Serve(ctx context.Context, listener net.Listener, h *Handler) error {
+	switch {
+	case ctx == nil:
+		return fmt.Errorf("%w: Serve: the context is nil", gotheus.ErrInvalid)
+	case listener == nil:
+		return fmt.Errorf("%w: Serve: the listener is nil", gotheus.ErrInvalid)
+	}
 	if h == nil {
 		h = new(Handler)
 	}
@@ -36,7 +50,7 @@ func Serve(ctx context.Context, l net.Listener, h *Handler) error {
 		MaxHeaderBytes:    64 << 10,
 	}
 	done := make(chan error, 1)
-	go func() { done <- server.Serve(l) }()
+	go func() { done <- server.Serve(listener) }()
 	select {
 	case err := <-done:
 		return err

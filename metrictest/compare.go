@@ -8,19 +8,18 @@ import (
 	"github.com/gotheus/gotheus"
 )
 
-// Compare fails the test if r's page is not the expected one, and shows the difference. If names
-// are given, it compares only families with these names; otherwise all but the library's own
-// (gotheus_*), which vary from page to page. expected is in the text format. Blank lines,
-// indentation, and the order of families, series and labels do not matter; HELP and TYPE may be
-// omitted.
-func Compare(t TB, r *gotheus.Registry, want string, names ...string) {
+// Compare fails the test if r's page is not the expected one, and shows the difference. If families
+// are given by name, it compares only these; otherwise all but the library's own (gotheus_*), which
+// vary from page to page. What is expected is in the text format. Blank lines, indentation, and the
+// order of families, series and labels do not matter; HELP and TYPE may be omitted.
+func Compare(t TB, r *gotheus.Registry, expected string, families ...string) {
 	t.Helper()
 	p, err := Read(r)
 	if err != nil {
 		t.Fatalf("%v", err)
 		return
 	}
-	d, err := p.Diff(want, names...)
+	d, err := p.Diff(expected, families...)
 	switch {
 	case err != nil:
 		t.Fatalf("%v", err)
@@ -32,9 +31,9 @@ func Compare(t TB, r *gotheus.Registry, want string, names ...string) {
 // Diff returns in what the page differs from the expected text, line by line, see [Compare]: "-" is
 // before lines that were expected and are not there, "+" before those that are there and were not
 // expected. It is empty if nothing differs. The error says what is wrong with the expected text.
-func (p *Page) Diff(want string, names ...string) (string, error) {
+func (p *Page) Diff(expected string, families ...string) (string, error) {
 	var lines []string
-	for line := range strings.Lines(want) {
+	for line := range strings.Lines(expected) {
 		lines = append(lines, strings.TrimSpace(line)+"\n")
 	}
 	w, err := parse(strings.Join(lines, ""), true)
@@ -42,26 +41,26 @@ func (p *Page) Diff(want string, names ...string) (string, error) {
 		return "", err
 	}
 	selected := func(f *family) bool {
-		if len(names) > 0 {
-			return contains(names, f.name)
+		if len(families) > 0 {
+			return contains(families, f.name)
 		}
 		return !strings.Contains(f.name, "gotheus_")
 	}
 	// What is expected without HELP or TYPE is compared without it; without TYPE, a histogram's
 	// lines are families of their own.
 	var d []string
-	expected := make(map[string]*family)
-	plain := make(map[string]bool) // lines that are expected
+	byName := make(map[string]*family) // what is expected
+	plain := make(map[string]bool)     // lines that are expected
 	for _, f := range w.families {
-		expected[f.name] = f
+		byName[f.name] = f
 		for _, s := range f.samples {
 			plain[s.line] = true
 		}
 	}
 	found := make(map[string]bool)
 	for _, f := range p.families {
-		e := expected[f.name]
-		if !selected(f) && (e == nil || len(names) > 0) {
+		e := byName[f.name]
+		if !selected(f) && (e == nil || len(families) > 0) {
 			continue
 		}
 		found[f.name] = true
@@ -82,7 +81,7 @@ func (p *Page) Diff(want string, names ...string) (string, error) {
 		}
 	}
 	for _, f := range w.families {
-		if len(names) > 0 && !slices.ContainsFunc(names, f.maybeOf) {
+		if len(families) > 0 && !slices.ContainsFunc(families, f.maybeOf) {
 			continue
 		}
 		if !found[f.name] && len(f.samples) == 0 {

@@ -17,9 +17,9 @@ type Problem struct {
 
 func (p Problem) String() string { return p.Metric + ": " + p.Text }
 
-// Lint fails the test for each problem of r's page, except for problems of the given metrics, see
+// Lint fails the test for each problem of r's page, except for problems of the given families, see
 // [Page.Lint].
-func Lint(t TB, r *gotheus.Registry, but ...string) {
+func Lint(t TB, r *gotheus.Registry, except ...string) {
 	t.Helper()
 	p, err := Read(r)
 	if err != nil {
@@ -27,7 +27,7 @@ func Lint(t TB, r *gotheus.Registry, but ...string) {
 		return
 	}
 	for _, problem := range p.Lint() {
-		if !contains(but, problem.Metric) {
+		if !contains(except, problem.Metric) {
 			t.Errorf("%v", problem)
 		}
 	}

@@ -371,3 +371,12 @@ func TestClock(t *testing.T) {
 		h_seconds_sum 1.5
 		h_seconds_count 1`)
 }
+
+// Nil is the default registry; there is no default handler.
+func TestNil(t *testing.T) {
+	gotheus.NewCounter("metrictest_nil_total", "Of the default registry.", nil).Add(2)
+	metrictest.Want(t, nil, "metrictest_nil_total", 2)
+	if _, err := metrictest.ReadHandler(nil); err == nil || !strings.Contains(err.Error(), "the handler is nil") {
+		t.Errorf("got %v", err)
+	}
+}

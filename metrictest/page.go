@@ -9,6 +9,8 @@
 // if times matter:
 //
 //	r := gotheus.NewRegistry(&gotheus.RegistryOptions{Now: clock.Now})
+//
+// A nil registry is the default one.
 package metrictest
 
 import (
@@ -51,11 +53,14 @@ type sample struct {
 // readTimeout limits the time to read a page.
 const readTimeout = 10 * time.Second
 
-// Read reads the page of a registry. It returns an error of [gotheus.Registry.Write], or one that
-// says what is wrong with the page.
+// Read reads the page of a registry, or of the default registry if r is nil. It returns an error of
+// [gotheus.Registry.Write], or one that says what is wrong with the page.
 func Read(r *gotheus.Registry) (*Page, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), readTimeout)
 	defer cancel()
+	if r == nil {
+		r = gotheus.Default()
+	}
 	var b strings.Builder
 	if err := r.Write(ctx, &b, nil); err != nil {
 		return nil, err
@@ -65,6 +70,9 @@ func Read(r *gotheus.Registry) (*Page, error) {
 
 // ReadHandler reads the page with which a handler answers GET /metrics.
 func ReadHandler(h http.Handler) (*Page, error) {
+	if h == nil {
+		return nil, errors.New("metrictest: the handler is nil")
+	}
 	w := httptest.NewRecorder()
 	h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
 	return fromResponse(w.Result())

@@ -21,22 +21,22 @@ type TB interface {
 // Valuer is an instrument with a single value, like a *gotheus.Counter.
 type Valuer interface{ Value() float64 }
 
-// Delta returns by how much f changes v, regardless of its value before. Others must not change it
-// meanwhile.
-func Delta(v Valuer, f func()) float64 {
-	before := v.Value()
+// Delta returns by how much f changes the value of an instrument, regardless of its value before.
+// Others must not change it meanwhile.
+func Delta(instrument Valuer, f func()) float64 {
+	before := instrument.Value()
 	f()
-	return v.Value() - before
+	return instrument.Value() - before
 }
 
 // Count returns a Valuer for an instrument's number of observations, for instance a
 // *gotheus.Histogram's.
-func Count(o interface{ Count() uint64 }) Valuer {
-	return valuer(func() float64 { return float64(o.Count()) })
+func Count(instrument interface{ Count() uint64 }) Valuer {
+	return valuer(func() float64 { return float64(instrument.Count()) })
 }
 
 // Sum returns a Valuer for the sum of an instrument's observations.
-func Sum(o interface{ Sum() float64 }) Valuer { return valuer(o.Sum) }
+func Sum(instrument interface{ Sum() float64 }) Valuer { return valuer(instrument.Sum) }
 
 type valuer func() float64
 
@@ -44,13 +44,13 @@ func (v valuer) Value() float64 { return v() }
 
 // Value returns the value of a sample in the notation of a page, name{a="b"}, with the labels in
 // any order. It returns false if the page does not have it.
-func (p *Page) Value(sample string) (v float64, ok bool) {
+func (p *Page) Value(sample string) (value float64, ok bool) {
 	name, labels, rest, err := splitSample(sample)
 	if err != nil || strings.TrimSpace(rest) != "" {
 		return 0, false
 	}
-	v, ok = p.samples[key(name, labels)]
-	return v, ok
+	value, ok = p.samples[key(name, labels)]
+	return value, ok
 }
 
 // Want fails the test unless a sample is on r's page and has this value, see [Page.Value]. The
@@ -101,10 +101,10 @@ func (p *Page) list(name string) string {
 
 // Series returns the number of series of the families with these names, or of all families if none
 // is given. A histogram or summary counts once for each label set.
-func (p *Page) Series(names ...string) int {
+func (p *Page) Series(families ...string) int {
 	n := 0
 	for _, f := range p.families {
-		if len(names) > 0 && !contains(names, f.name) {
+		if len(families) > 0 && !contains(families, f.name) {
 			continue
 		}
 		seen := make(map[string]bool)

@@ -21,15 +21,15 @@ import (
 // invalid characters replaced by _; objects have a label "key". Others are skipped.
 type Collector struct {
 	// Vars selects variables by name and says how to show them. Nil selects all. A variable
-	// that does not exist is skipped. One that does not match its Var is an error, and its
-	// family is omitted.
+	// that does not exist is skipped. One that does not match its Var, or whose Var has another
+	// Type than it may have, is an error, and its family is omitted.
 	Vars map[string]Var
 }
 
 // Var says how a variable is shown.
 type Var struct {
-	Name, Help string
-	Type       expo.Type // Counter, Gauge or Untyped (zero)
+	Name, Help string    // of the family
+	Type       expo.Type // expo.Counter, expo.Gauge or expo.Untyped (zero)
 	// Labels are the label names for the keys of the variable's objects, one for each level:
 	// none for a number, one for an [expvar.Map] of numbers.
 	Labels []string
@@ -56,10 +56,14 @@ func (c *Collector) Collect(_ context.Context, s *gotheus.Sink) error {
 		}
 		p := s.Untyped
 		switch v.Type {
+		case expo.Untyped:
 		case expo.Counter:
 			p = s.Counter
 		case expo.Gauge:
 			p = s.Gauge
+		default:
+			s.Error(fmt.Errorf("expvars: variable %q: Type is %v: must be counter, gauge or untyped", name, v.Type))
+			continue
 		}
 		points := p(v.Name, v.Help, v.Labels...)
 		for _, r := range rows {

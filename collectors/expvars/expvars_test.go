@@ -146,3 +146,12 @@ func ExampleCollector() {
 	// # TYPE cache_lookups_total counter
 	// cache_lookups_total{result="hits"} 3
 }
+
+// A type that variables cannot have is an error, and nothing is shown.
+func TestTypeThatIsNone(t *testing.T) {
+	t.Parallel()
+	p := page(t, &expvars.Collector{Vars: map[string]expvars.Var{"test.load": {Name: "load", Help: "L.", Type: expo.Histogram}}})
+	if strings.Contains(p, "load") || !strings.Contains(p, "gotheus_collector_errors_total 1\n") {
+		t.Errorf("got %s", p)
+	}
+}
