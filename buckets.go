@@ -61,7 +61,7 @@ func ExponentialBucketsRange(first, last float64, n int) []float64 {
 
 // NativeOptions describe exponential buckets, those of Prometheus' native histograms: each bound is
 // a factor times the one before. Only buckets in use exist, and they cover all floats. The zero
-// value stands for the defaults. See docs/distributions.md for what they cost.
+// value stands for the defaults. See docs/distributions.md in the repository for what they cost.
 type NativeOptions struct {
 	// Factor is the largest acceptable ratio of a bound to the one before. The largest factor
 	// of Prometheus that does not exceed it is used, see SchemaFactor, or the smallest if all

@@ -9,9 +9,11 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/gotheus/gotheus/internal/collect"
 	"github.com/gotheus/gotheus/internal/page"
+	"github.com/gotheus/gotheus/internal/series"
 )
 
 // Collector makes families from facts that live elsewhere, such as the length of a queue in a
@@ -220,4 +222,58 @@ func (r *Registry) leftOut(c *collector, err error) {
 		cause = "collect " + f.Name
 	}
 	r.home.Log.Log(slog.LevelError, cause, "a collector's families were left out of the page", args...)
+}
+
+// defaultSampleInterval is often enough for scrapers, which seldom come more often than every ten
+// seconds.
+const defaultSampleInterval = 5 * time.Second
+
+func (r *Registry) sampleInterval() time.Duration {
+	if r.opts.SampleInterval > 0 {
+		return r.opts.SampleInterval
+	}
+	return defaultSampleInterval
+}
+
+// startSampling runs process collectors now and periodically, unless the backend is local and no
+// other process could see the result.
+func (r *Registry) startSampling() {
+	if r.home.Current().Local {
+		return
+	}
+	interval := r.sampleInterval()
+	r.sampler.StartNow(interval, max(time.Second, interval), func(ctx context.Context) (again bool) {
+		r.collect(ctx, perProcess)
+		return !r.home.Current().Local && r.hasProcessCollectors()
+	})
+}
+
+func (r *Registry) hasProcessCollectors() bool {
+	r.collectorsMu.Lock()
+	defer r.collectorsMu.Unlock()
+	for _, c := range r.collectors {
+		if c.perProcess {
+			return true
+		}
+	}
+	return false
+}
+
+// sampleNow runs process collectors once, for at most flushWait.
+func (r *Registry) sampleNow(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, flushWait)
+	defer cancel()
+	r.collect(ctx, perProcess)
+}
+
+// newSamples makes c a process collector. What it gives is written, as a whole, to words that
+// belong to this process, at its own scrapes and, for scrapes of others, from time to time.
+func newSamples(r *Registry, c *collector) {
+	s := &collect.Samples{Home: &r.base().home, Labels: series.Labels(r.opts.Labels)}
+	c.perProcess, c.lost = true, s.Drop
+	c.store = func(sink *Sink) []error {
+		isNew, errs := s.Store(sink.families)
+		r.base().sampledNew.Add(isNew)
+		return errs
+	}
 }

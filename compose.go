@@ -48,8 +48,8 @@ func (r *Registry) TrySub(prefix string, labels Labels) (*Registry, error) {
 // Include exposes the families and collectors of another registry on r's pages, until remove is
 // called. Their values stay in the backend of other, which is read for each page; Flush and Close
 // of r do not affect it. A family whose names clash with one of r is left out and logged.
-// Registries that other includes are exposed, too. It panics with an error that wraps ErrInvalid if
-// other is nil, or r itself, or a view of it.
+// Registries that other includes are exposed, too, and including a view includes its registry. It
+// panics with an error that wraps ErrInvalid if other is nil, or r itself, or a view of it.
 func (r *Registry) Include(other *Registry) (remove func()) {
 	if other == nil {
 		panic(fmt.Errorf("%w: Include: the registry is nil", ErrInvalid))
@@ -98,7 +98,7 @@ func (r *Registry) allIncluded() (all []*Registry) {
 }
 
 // isShown reports whether another part has all that the i-th one has: their registries are bound to
-// the same place. Of two, the first is shown or, in the scope Leader, the one that leads.
+// the same place. Of two, the first is shown or, with ScopeLeader, the one that leads.
 func (s *scrape) isShown(i int) bool {
 	p := s.parts[i]
 	for j, q := range s.parts {

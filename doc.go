@@ -56,7 +56,7 @@
 //
 // # Cost
 //
-// In every backend, an update is an atomic operation on a word of memory: no lock, no allocation,
+// In every backend, an update is an atomic operation on 8 bytes of memory: no lock, no allocation,
 // no system call. Looking up label values that were seen before takes no lock and allocates
 // nothing; keeping the instrument saves even that. Creating a series takes some microseconds. By
 // default, look-ups of a process create at most 10000 series in a family; beyond that, new label
@@ -76,5 +76,5 @@
 // # Pages
 //
 // Package metrichttp serves pages over HTTP. [Registry.WriteText] writes one anywhere;
-// [Registry.Families] ranges over one. Families are ordered by name, series by their label text.
+// [Registry.Families] ranges over one. Families are ordered by name, series by their labels.
 package gotheus

@@ -2,7 +2,6 @@ package gotheus_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 
@@ -33,19 +32,25 @@ func ExampleRegistry_TrySub() {
 	// gotheus: invalid definition: constant label "region": the registry has it already, with the value "eu"
 }
 
-// Two views with the same name, prefix included, and other constant labels are in conflict, like
-// two definitions in one registry. With a prefix of its own for each, they are not.
-func ExampleRegistry_Sub_conflict() {
-	r := gotheus.NewRegistry(nil)
-	for _, of := range []struct{ prefix, pool string }{{"", "a"}, {"", "b"}, {"b_", "b"}} {
-		pool := r.Sub(of.prefix, gotheus.Labels{"pool": of.pool})
-		_, err := gotheus.TryNew[gotheus.Gauge](pool, "connections", "Open connections.", nil)
-		fmt.Println(errors.Is(err, gotheus.ErrConflict))
+// Parts of a program define the same metrics, told apart by a constant label. They must agree about
+// everything else.
+func ExampleRegistry_Sub_sameName() {
+	r := gotheus.NewRegistry(&gotheus.RegistryOptions{NoSelfMetrics: true})
+	for _, name := range []string{"orders", "users"} {
+		pool := r.Sub("pool_", gotheus.Labels{"pool": name})
+		pool.NewGauge("connections", "Open connections.", nil).Inc()
 	}
+	show(r)
+	_, err := gotheus.TryNew[gotheus.Gauge](r, "pool_connections", "Open connections.", nil)
+	explain(err)
 	// Output:
-	// false
-	// true
-	// false
+	// pool_connections{pool="orders"} 1
+	// pool_connections{pool="users"} 1
+	// gotheus:
+	// conflicting definition:
+	// pool_connections:
+	// it already has the constant labels ["pool"], not []:
+	// use the same, or choose another name
 }
 
 // A collector that is registered through views gives the same family with the labels of each.

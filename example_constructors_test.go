@@ -2,7 +2,6 @@ package gotheus_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -115,22 +114,20 @@ func ExampleCounterVec() {
 	// Output: requests_total{method="GET"} 1
 }
 
-// A metric with a constant label of its own, besides those of the registry. The same name with
-// another value of it is a conflict: for that, use an ordinary label, as in the example of pools of
-// Vec.Partial.
+// Metrics with a constant label of their own, besides those of the registry. Those of one name that
+// differ in its value exist side by side.
 func ExampleCounterOptions_labels() {
 	r := gotheus.NewRegistry(&gotheus.RegistryOptions{Labels: gotheus.Labels{"region": "eu"}})
 	r.NewCounterVec("requests_total", "Requests served.", &gotheus.CounterOptions{
 		Labels: gotheus.Labels{"api": "v2"},
 	}, "host").With("a").Inc()
-	show(r)
-	_, err := gotheus.TryNewVec[gotheus.Counter](r, "requests_total", "Requests served.", &gotheus.CounterOptions{
+	r.NewCounterVec("requests_total", "Requests served.", &gotheus.CounterOptions{
 		Labels: gotheus.Labels{"api": "v3"},
-	}, "host")
-	fmt.Println(errors.Is(err, gotheus.ErrConflict))
+	}, "host").With("a").Add(2)
+	show(r)
 	// Output:
 	// requests_total{api="v2",host="a",region="eu"} 1
-	// true
+	// requests_total{api="v3",host="a",region="eu"} 2
 }
 
 // Without options, an existing family is returned as it is.
@@ -156,7 +153,6 @@ func ExampleTryNewRegistry() {
 	// gotheus:
 	// invalid definition:
 	// constant label:
-	// invalid family:
 	// registry:
 	// label "__region":
 	// names that begin with __ are reserved
@@ -168,7 +164,6 @@ func ExampleTryNewInfo() {
 	// Output:
 	// gotheus:
 	// invalid definition:
-	// invalid family:
 	// build:
 	// the name of an info must end in _info
 }
@@ -179,7 +174,6 @@ func ExampleTryNewStateSet() {
 	// Output:
 	// gotheus:
 	// invalid definition:
-	// invalid family:
 	// door:
 	// state "open" is given twice
 }
@@ -190,7 +184,6 @@ func ExampleTryNewStateSetVec() {
 	// Output:
 	// gotheus:
 	// invalid definition:
-	// invalid family:
 	// door:
 	// label "door" is reserved in a state set
 }

@@ -94,7 +94,6 @@ func ExampleTryNew() {
 	// Output:
 	// gotheus:
 	// invalid definition:
-	// invalid family:
 	// name "from\nconfiguration":
 	// must be UTF-8 without control characters, and not empty
 }

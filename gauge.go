@@ -21,7 +21,7 @@ type Gauge struct {
 
 type gaugeCells struct {
 	words   backend.Words  // see backend.GaugeValue
-	tickets *atomic.Uint64 // mode Latest
+	tickets *atomic.Uint64 // of ModeLatest; nil otherwise
 	parts   bool           // the words belong to this process alone
 	touch   bool           // updates show in the words even if the value stays the same
 }
@@ -31,15 +31,15 @@ type gaugeCells struct {
 // and ModeLatest leave out processes that have never updated the gauge. In the heap, where there is
 // only one process, all modes mean the same.
 const (
-	ModeShared = backend.Shared // one value for all: the last Set wins, Add adds
-	ModeSum    = backend.Sum    // the sum, as for requests in progress
-	ModeMin    = backend.Min    // the smallest value
-	ModeMax    = backend.Max    // the largest value
-	ModeMean   = backend.Mean   // the arithmetic mean
-	ModeLatest = backend.Latest // the value set last
+	ModeShared Mode = backend.Shared // one value for all: the last Set wins, Add adds
+	ModeSum    Mode = backend.Sum    // the sum, as for requests in progress
+	ModeMin    Mode = backend.Min    // the smallest value
+	ModeMax    Mode = backend.Max    // the largest value
+	ModeMean   Mode = backend.Mean   // the arithmetic mean
+	ModeLatest Mode = backend.Latest // the value set last
 	// ModePerProcess is one series for each process, with the label "process"; in the heap,
 	// without.
-	ModePerProcess = backend.PerInstance
+	ModePerProcess Mode = backend.PerInstance
 )
 
 // Set sets the value, which may be infinite or NaN.

@@ -42,7 +42,8 @@ type RegistryOptions struct {
 	Now func() time.Time
 }
 
-// Mode says what a gauge means where several processes have it, see [ModeShared] and the others.
+// Mode says how a page combines the values of a gauge in several processes, see [ModeShared] and
+// the others.
 type Mode = backend.Mode
 
 // CounterOptions are the options of a counter. The zero value and nil stand for the defaults.
@@ -82,7 +83,7 @@ type CounterOptions struct {
 	// so that goroutines and processes that update it all the time do not slow each other down;
 	// pages show the sum. The number of processors that update the series is a good choice. It
 	// multiplies the memory, and makes an update without contention a few nanoseconds slower.
-	// It belongs to the schema: processes that disagree about it have different families.
+	// Processes must agree about it: a family with other Stripes is another one.
 	// Histograms can have stripes, too, unless they have exponential buckets.
 	Stripes int
 
@@ -142,7 +143,7 @@ type SummaryOptions struct {
 	Objectives []float64
 	// RelativeError is how far a quantile may be from the exact one, from 0.005 to 0.5; 0:
 	// 0.01, that is 1 %. It holds unless the observations of a series spread over too many
-	// orders of magnitude, see docs/distributions.md.
+	// orders of magnitude, see docs/distributions.md in the repository.
 	RelativeError float64
 	// MaxAge is how long an observation counts for the quantiles; 0: 10 minutes. Slots is the
 	// number of parts that MaxAge is divided into; 0: 5. Observations are forgotten one part at
@@ -176,7 +177,8 @@ type Instrument interface {
 }
 
 // OptionsFor ties each instrument to its options, *CounterOptions to Counter and so on, so that
-// buckets on a counter do not compile. Nil stands for the default options.
+// buckets on a counter do not compile. Only these types implement it. Nil stands for the default
+// options.
 type OptionsFor[M Instrument] interface {
 	define(f *backend.Family, _ *M) // sets the options that are in the schema
 	common() common

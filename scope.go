@@ -22,7 +22,7 @@ const (
 	// ScopeOwn is what this process itself has counted since it was bound, as without a
 	// backend: the sum over all targets is what the live processes have counted. Counts of dead
 	// processes are on no page. The page does not wait for the backend. Stores support this
-	// scope; shared memory does not, since all processes count in the same words.
+	// scope; shared memory does not, since it keeps one value for all processes.
 	ScopeOwn
 	// ScopeLeader is the total on the page of one process, the leader. All pages, including the
 	// leader's, show metrics of ModePerProcess for the process itself, without the label
@@ -83,7 +83,7 @@ func (r *Registry) ownGroups(b *series.Binding) ([]backend.Group, error) {
 	if o, ok := b.Backend.(backend.Owner); ok {
 		return o.WalkOwn(), nil
 	}
-	err := fmt.Errorf("%w: %v: with %T, all processes count in the same words", ErrScope, ScopeOwn, b.Backend)
+	err := fmt.Errorf("%w: %v: shared memory keeps one value for all processes", ErrScope, ScopeOwn)
 	r.home.Log.Log(slog.LevelError, "scope", "the backend does not support this scope; use ScopeAll or ScopeLeader", "error", err)
 	return nil, err
 }

@@ -47,7 +47,7 @@ var wholePage WriteOptions
 func (r *Registry) WriteText(w io.Writer) error { return r.Write(context.Background(), w, nil) }
 
 // Write writes the page: all families of the backend, whichever process made them, and those of the
-// collectors, by name, each with its series by label text. Nil options are the default. It writes
+// collectors, by name, each with its series by their labels. Nil options are the default. It writes
 // in pieces while it encodes. Collectors have until shortly before ctx's deadline. When the backend
 // cannot say what other processes did, the page shows what is known and Write returns the backend's
 // error, but for one that wraps [ErrStale], with which nothing is written; otherwise the error is
@@ -127,6 +127,10 @@ type part struct {
 func (r *Registry) scrape(ctx context.Context, o *WriteOptions) (s *scrape, err error) {
 	r = r.base()
 	s = scrapes.Get().(*scrape)
+	if o.Scope > ScopeLeader {
+		s.page = page.New(page.Options{})
+		return s, fmt.Errorf("%w: unknown %v: use ScopeAll, ScopeOwn or ScopeLeader", ErrScope, o.Scope)
+	}
 	s.o, s.own.r = o, r
 	s.page = page.New(page.Options{Format: o.Format, Names: o.Names, Log: &r.home.Log})
 	s.parts = append(s.few[:0], &s.own)
@@ -187,18 +191,18 @@ func (p *part) begin(ctx context.Context) {
 // compose puts the page together. The backend's families are the same on every page, so they win
 // over those that are made here.
 func (s *scrape) compose() {
+	hidden := 0
 	for i, p := range s.parts {
 		s.page.Omit(p.omitted)
-		hidden := 0
 		if !s.isShown(i) {
-			hidden = s.page.AddGroups(&p.source)
-		}
-		if p == &s.own {
-			p.collected = append(p.collected, p.r.selfFamilies(p, hidden)...)
+			hidden += s.page.AddGroups(&p.source)
 		}
 		for range s.page.AddCollected(p.collected) {
 			p.r.home.CountCollectorError()
 		}
+	}
+	for range s.page.AddCollected(s.own.r.selfFamilies(&s.own, hidden)) {
+		s.own.r.home.CountCollectorError()
 	}
 	s.page.Sort()
 }

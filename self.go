@@ -2,6 +2,7 @@ package gotheus
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"runtime/debug"
 	"slices"
@@ -55,8 +56,8 @@ const (
 func (r *Registry) SetLogger(l *slog.Logger) { r.base().home.Log.SetLogger(l) }
 
 func checkName(name string) error {
-	if strings.HasPrefix(name, series.OwnPrefix) {
-		return series.Reserved(name)
+	if err := series.CheckName(name); err != nil {
+		return fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
 	return nil
 }
@@ -90,7 +91,7 @@ func (r *Registry) startSelf() {
 	r.collectorsMu.Lock()
 	r.collectors = append(r.collectors, m.state)
 	r.collectorsMu.Unlock()
-	m.state.runs.Join(context.Background(), m.state.run) // now, so that they get room in the backend first
+	m.state.runs.Join(context.Background(), m.state.run) // so that they get room first
 	r.self.Store(m)
 }
 

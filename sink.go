@@ -12,7 +12,7 @@ import (
 // that is invalid is left out, logged and counted in gotheus_collector_errors_total; the others are
 // shown. Each type of family has a method that begins one and returns a writer, whose methods add
 // series. Their last arguments are the label values, in the order in which the labels were
-// declared.
+// declared. Help may be empty.
 type Sink struct {
 	rules    collect.Rules
 	families []*collect.Draft
@@ -24,8 +24,12 @@ func newSink(r *Registry, perProcess, library bool) *Sink {
 }
 
 // Error reports something that the collector had to leave out, while the rest is shown. It is
-// counted and logged like an error that Collect returns.
-func (s *Sink) Error(err error) { s.errs = append(s.errs, err) }
+// counted and logged like an error that Collect returns. It ignores nil.
+func (s *Sink) Error(err error) {
+	if err != nil {
+		s.errs = append(s.errs, err)
+	}
+}
 
 // Counter begins a family of counters.
 func (s *Sink) Counter(name, help string, labels ...string) *NumberWriter {

@@ -2,7 +2,6 @@ package backend
 
 import (
 	"encoding/binary"
-	"fmt"
 	"math"
 	"math/bits"
 	"slices"
@@ -147,38 +146,38 @@ func (f *Family) checkSparse() error {
 	if n := f.Native; n != nil {
 		switch {
 		case f.Kind != Histogram || f.Parts():
-			return fmt.Errorf("%w: %s: a %v cannot have exponential buckets", ErrFamily, f.Name, f.Kind)
+			return invalid("%s: a %v cannot have exponential buckets", f.Name, f.Kind)
 		case n.Schema < -4 || n.Schema > 8:
-			return fmt.Errorf("%w: %s: schema %d of its exponential buckets must be from -4 to 8", ErrFamily, f.Name, n.Schema)
+			return invalid("%s: schema %d of its exponential buckets must be from -4 to 8", f.Name, n.Schema)
 		case !(n.ZeroThreshold >= 0 && n.ZeroThreshold <= math.MaxFloat64) || math.Signbit(n.ZeroThreshold):
-			return fmt.Errorf("%w: %s: zero threshold %v must be finite and not negative", ErrFamily, f.Name, n.ZeroThreshold)
+			return invalid("%s: zero threshold %v must be finite and not negative", f.Name, n.ZeroThreshold)
 		case n.MaxBuckets < 1 || n.MaxBuckets > MaxBlock:
-			return fmt.Errorf("%w: %s: %d exponential buckets: must be from 1 to %d", ErrFamily, f.Name, n.MaxBuckets, MaxBlock)
+			return invalid("%s: %d exponential buckets: must be from 1 to %d", f.Name, n.MaxBuckets, MaxBlock)
 		case f.Buckets != nil && len(f.Buckets) == 0:
-			return fmt.Errorf("%w: %s: with exponential buckets, bounds must be nil or not empty", ErrFamily, f.Name)
+			return invalid("%s: with exponential buckets, bounds must be nil or not empty", f.Name)
 		}
 	}
 	if s := f.Sketch; s != nil {
 		switch {
 		case f.Kind != Summary || f.Parts():
-			return fmt.Errorf("%w: %s: a %v cannot have quantiles", ErrFamily, f.Name, f.Kind)
+			return invalid("%s: a %v cannot have quantiles", f.Name, f.Kind)
 		case len(s.Quantiles) == 0:
-			return fmt.Errorf("%w: %s: a sketch needs quantiles", ErrFamily, f.Name)
+			return invalid("%s: a sketch needs quantiles", f.Name)
 		case s.PerDoubling < 1 || s.PerDoubling > sparse.MaxPerDoubling:
-			return fmt.Errorf("%w: %s: %d buckets per doubling must be from 1 to %d", ErrFamily, f.Name, s.PerDoubling, sparse.MaxPerDoubling)
+			return invalid("%s: %d buckets per doubling must be from 1 to %d", f.Name, s.PerDoubling, sparse.MaxPerDoubling)
 		case s.Slots < 1 || s.Slots > 60:
-			return fmt.Errorf("%w: %s: %d slots of its window: must be from 1 to 60", ErrFamily, f.Name, s.Slots)
+			return invalid("%s: %d slots of its window: must be from 1 to 60", f.Name, s.Slots)
 		case s.MaxAge/time.Duration(s.Slots) < time.Millisecond:
-			return fmt.Errorf("%w: %s: maximal age %v of its quantiles: must be a millisecond or more for each of %d slots", ErrFamily, f.Name, s.MaxAge, s.Slots)
+			return invalid("%s: maximal age %v of its quantiles: must be a millisecond or more for each of %d slots", f.Name, s.MaxAge, s.Slots)
 		}
 		for i, q := range s.Quantiles {
 			switch {
 			case !(q >= 0 && q <= 1) || math.Signbit(q):
-				return fmt.Errorf("%w: %s: quantile %v must be from 0 to 1", ErrFamily, f.Name, q)
+				return invalid("%s: quantile %v must be from 0 to 1", f.Name, q)
 			case i > 0 && s.Quantiles[i-1] == q:
-				return fmt.Errorf("%w: %s: quantile %v is given twice", ErrFamily, f.Name, q)
+				return invalid("%s: quantile %v is given twice", f.Name, q)
 			case i > 0 && s.Quantiles[i-1] > q:
-				return fmt.Errorf("%w: %s: quantile %v comes after %v: they must be in ascending order", ErrFamily, f.Name, q, s.Quantiles[i-1])
+				return invalid("%s: quantile %v comes after %v: they must be in ascending order", f.Name, q, s.Quantiles[i-1])
 			}
 		}
 	}
@@ -197,7 +196,7 @@ func (f *Family) checkBlock() error {
 		ok = !f.Parts() && (f.Kind == Counter || f.Kind == Histogram) && b.Shift == 0 && b.Size >= 1 && b.Size <= maxExemplar
 	}
 	if !ok {
-		return fmt.Errorf("%w: %s: a %v has no block %v", ErrFamily, f.Name, f.Kind, b)
+		return invalid("%s: a %v has no block %v", f.Name, f.Kind, b)
 	}
 	return nil
 }

@@ -78,6 +78,17 @@ func (m Mode) String() string {
 // ErrFamily is wrapped by all errors about a family's definition.
 var ErrFamily = errors.New("invalid family")
 
+// familyError is an ErrFamily whose text is only what is wrong, since callers say the rest in words
+// of their own.
+type familyError string
+
+func invalid(format string, args ...any) error { return familyError(fmt.Sprintf(format, args...)) }
+
+func (e familyError) Error() string { return string(e) }
+
+// Is implements errors.Is.
+func (e familyError) Is(target error) bool { return target == ErrFamily }
+
 // Family is the schema of its series. Everything but Help is part of its identity: two families
 // that differ in anything else never share words, even if they have the same name.
 type Family struct {
@@ -123,31 +134,31 @@ func (f *Family) Parts() bool { return f.Mode != Shared }
 // and the rule. The rules are those of the Prometheus data model.
 func (f *Family) Check() error {
 	if !ValidName(f.Name) {
-		return fmt.Errorf("%w: name %q: must be UTF-8 without control characters, and not empty", ErrFamily, f.Name)
+		return invalid("name %q: must be UTF-8 without control characters, and not empty", f.Name)
 	}
 	if f.Kind < Counter || f.Kind > Untyped {
-		return fmt.Errorf("%w: %s: unknown %v", ErrFamily, f.Name, f.Kind)
+		return invalid("%s: unknown %v", f.Name, f.Kind)
 	}
 	if !f.hasMode() {
-		return fmt.Errorf("%w: %s: a %v has no mode %v", ErrFamily, f.Name, f.Kind, f.Mode)
+		return invalid("%s: a %v has no mode %v", f.Name, f.Kind, f.Mode)
 	}
 	if f.Kind == Info && !strings.HasSuffix(f.Name, "_info") {
-		return fmt.Errorf("%w: %s: the name of an info must end in _info", ErrFamily, f.Name)
+		return invalid("%s: the name of an info must end in _info", f.Name)
 	}
 	if f.Kind == Counter && f.Name == "_total" || f.Kind == Info && f.Name == "_info" {
 		// OpenMetrics and some parsers of the text format remove the suffix.
-		return fmt.Errorf("%w: %s: the name of a %[4]v must have something before %[3]s", ErrFamily, f.Name, f.Name, f.Kind)
+		return invalid("%[1]s: the name of a %[2]v must have something before %[1]s", f.Name, f.Kind)
 	}
 	if err := f.checkStates(); err != nil {
 		return err
 	}
 	if !utf8.ValidString(f.Help) {
-		return fmt.Errorf("%w: %s: help %q is not UTF-8", ErrFamily, f.Name, f.Help)
+		return invalid("%s: help %q is not UTF-8", f.Name, f.Help)
 	}
 	if f.Unit != "" {
 		base := strings.TrimSuffix(f.Name, "_total")
 		if !classicName(f.Unit, true) || !strings.HasSuffix(base, "_"+f.Unit) {
-			return fmt.Errorf("%w: %s: unit %q must be a suffix of the name, as in %s_%s", ErrFamily, f.Name, f.Unit, base, f.Unit)
+			return invalid("%s: unit %q must be a suffix of the name, as in %s_%s", f.Name, f.Unit, base, f.Unit)
 		}
 	}
 	for i, l := range f.Labels {
@@ -156,9 +167,9 @@ func (f *Family) Check() error {
 		}
 		if i > 0 && f.Labels[i-1] >= l {
 			if slices.Contains(f.Labels[:i], l) {
-				return fmt.Errorf("%w: %s: label %q is given twice", ErrFamily, f.Name, l)
+				return invalid("%s: label %q is given twice", f.Name, l)
 			}
-			return fmt.Errorf("%w: %s: labels %q are not in ascending order", ErrFamily, f.Name, f.Labels)
+			return invalid("%s: labels %q are not in ascending order", f.Name, f.Labels)
 		}
 	}
 	switch {
@@ -167,7 +178,7 @@ func (f *Family) Check() error {
 			return err
 		}
 	case f.Kind != Histogram && f.Buckets != nil:
-		return fmt.Errorf("%w: %s: a %v has no buckets", ErrFamily, f.Name, f.Kind)
+		return invalid("%s: a %v has no buckets", f.Name, f.Kind)
 	}
 	if err := f.checkBuckets(); err != nil {
 		return err
@@ -199,20 +210,20 @@ func (f *Family) hasMode() bool {
 func (f *Family) checkStates() error {
 	switch n := len(f.States); {
 	case f.Kind != StateSet && n > 0:
-		return fmt.Errorf("%w: %s: a %v has no states", ErrFamily, f.Name, f.Kind)
+		return invalid("%s: a %v has no states", f.Name, f.Kind)
 	case f.Kind == StateSet && n == 0:
-		return fmt.Errorf("%w: %s: a state set needs states", ErrFamily, f.Name)
+		return invalid("%s: a state set needs states", f.Name)
 	case n > MaxStates:
-		return fmt.Errorf("%w: %s: %d states: there can be %d", ErrFamily, f.Name, n, MaxStates)
+		return invalid("%s: %d states: there can be %d", f.Name, n, MaxStates)
 	case f.Kind == StateSet && strings.Contains(f.Name, ":"):
-		return fmt.Errorf("%w: %s: the name of a state set is a label, too, and must not have a colon", ErrFamily, f.Name)
+		return invalid("%s: the name of a state set is a label, too, and must not have a colon", f.Name)
 	}
 	for i, s := range f.States {
 		switch {
 		case s == "" || !utf8.ValidString(s):
-			return fmt.Errorf("%w: %s: state %q must be UTF-8 and not empty", ErrFamily, f.Name, s)
+			return invalid("%s: state %q must be UTF-8 and not empty", f.Name, s)
 		case slices.Contains(f.States[:i], s):
-			return fmt.Errorf("%w: %s: state %q is given twice", ErrFamily, f.Name, s)
+			return invalid("%s: state %q is given twice", f.Name, s)
 		}
 	}
 	return nil
@@ -222,7 +233,7 @@ func (f *Family) checkStates() error {
 func (f *Family) CheckQuantiles(list []float64) error {
 	for i, q := range list {
 		if !(q >= 0 && q <= 1) || i > 0 && list[i-1] >= q {
-			return fmt.Errorf("%w: %s: quantiles %v must be ascending and from 0 to 1", ErrFamily, f.Name, list)
+			return invalid("%s: quantiles %v must be ascending and from 0 to 1", f.Name, list)
 		}
 	}
 	return nil
@@ -232,15 +243,15 @@ func (f *Family) checkBuckets() error {
 	for i, b := range f.Buckets {
 		switch {
 		case math.IsNaN(b):
-			return fmt.Errorf("%w: %s: bucket %d is NaN", ErrFamily, f.Name, i)
+			return invalid("%s: bucket %d is NaN", f.Name, i)
 		case math.IsInf(b, 1):
-			return fmt.Errorf("%w: %s: bucket %d is +Inf, which is always there: leave it out", ErrFamily, f.Name, i)
+			return invalid("%s: bucket %d is +Inf, which is always there: leave it out", f.Name, i)
 		case math.IsInf(b, -1):
-			return fmt.Errorf("%w: %s: bucket %d is -Inf", ErrFamily, f.Name, i)
+			return invalid("%s: bucket %d is -Inf", f.Name, i)
 		case i > 0 && f.Buckets[i-1] == b:
-			return fmt.Errorf("%w: %s: bucket %v is given twice", ErrFamily, f.Name, b)
+			return invalid("%s: bucket %v is given twice", f.Name, b)
 		case i > 0 && f.Buckets[i-1] > b:
-			return fmt.Errorf("%w: %s: bucket %v comes after %v: bounds must be in ascending order", ErrFamily, f.Name, b, f.Buckets[i-1])
+			return invalid("%s: bucket %v comes after %v: bounds must be in ascending order", f.Name, b, f.Buckets[i-1])
 		}
 	}
 	return nil
@@ -250,13 +261,13 @@ func (f *Family) checkBuckets() error {
 func (f *Family) CheckLabelName(name string) error {
 	switch {
 	case !ValidName(name):
-		return fmt.Errorf("%w: %s: label %q: must be UTF-8 without control characters, and not empty", ErrFamily, f.Name, name)
+		return invalid("%s: label %q: must be UTF-8 without control characters, and not empty", f.Name, name)
 	case strings.HasPrefix(name, "__"):
-		return fmt.Errorf("%w: %s: label %q: names that begin with __ are reserved", ErrFamily, f.Name, name)
+		return invalid("%s: label %q: names that begin with __ are reserved", f.Name, name)
 	case name == InstanceLabel && f.Mode == PerInstance:
-		return fmt.Errorf("%w: %s: label %q is reserved in a %v per process", ErrFamily, f.Name, name, f.Kind)
+		return invalid("%s: label %q is reserved in a %v per process", f.Name, name, f.Kind)
 	case name == "le" && f.Kind == Histogram, name == "quantile" && f.Kind == Summary, name == f.Name && f.Kind == StateSet:
-		return fmt.Errorf("%w: %s: label %q is reserved in a %v", ErrFamily, f.Name, name, f.Kind)
+		return invalid("%s: label %q is reserved in a %v", f.Name, name, f.Kind)
 	}
 	return nil
 }
@@ -359,7 +370,7 @@ func ParseSchema(s string) (*Family, error) {
 		n, size := in[0], 0
 		length, size := binary.Uvarint([]byte(in[1:min(len(in), 1+binary.MaxVarintLen64)]))
 		if size <= 0 || length > uint64(len(in)-1-size) {
-			return nil, fmt.Errorf("%w: schema %q is cut short", ErrFamily, s)
+			return nil, invalid("schema %q is cut short", s)
 		}
 		content := in[1+size:][:length]
 		in = in[1+size+int(length):]
@@ -387,14 +398,14 @@ func ParseSchema(s string) (*Family, error) {
 		case n == fieldBucket && length == 8:
 			f.Buckets = append(f.Buckets, math.Float64frombits(binary.LittleEndian.Uint64([]byte(content))))
 		default:
-			return nil, fmt.Errorf("%w: schema %q: unknown field %d of %d bytes", ErrFamily, s, n, length)
+			return nil, invalid("schema %q: unknown field %d of %d bytes", s, n, length)
 		}
 	}
 	if err := f.Check(); err != nil {
 		return nil, err
 	}
 	if f.Schema() != s {
-		return nil, fmt.Errorf("%w: schema %q is not in canonical form", ErrFamily, s)
+		return nil, invalid("schema %q is not in canonical form", s)
 	}
 	return f, nil
 }

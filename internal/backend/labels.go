@@ -1,7 +1,6 @@
 package backend
 
 import (
-	"fmt"
 	"iter"
 	"slices"
 	"strings"
@@ -20,12 +19,12 @@ import (
 // f.Labels. It returns an error if their number differs or one is not UTF-8.
 func (f *Family) LabelText(values ...string) (string, error) {
 	if len(values) != len(f.Labels) {
-		return "", fmt.Errorf("%w: %s: %d values for labels %q", ErrFamily, f.Name, len(values), f.Labels)
+		return "", invalid("%s: %d values for labels %q", f.Name, len(values), f.Labels)
 	}
 	size := 0
 	for i, v := range values {
 		if !utf8.ValidString(v) {
-			return "", fmt.Errorf("%w: %s: value %q of label %q is not UTF-8", ErrFamily, f.Name, v, f.Labels[i])
+			return "", invalid("%s: value %q of label %q is not UTF-8", f.Name, v, f.Labels[i])
 		}
 		size += len(f.Labels[i]) + len(v) + len(`="",`)
 		if !classicName(f.Labels[i], false) {
@@ -76,7 +75,7 @@ func (f *Family) LabelValues(text string) ([]string, error) {
 	}
 	// ParseLabels is lenient: anything but a canonical text differs when it is written again.
 	if again, err := f.LabelText(values...); err != nil || again != text {
-		return nil, fmt.Errorf("%w: %s: %q is not the text of labels %q", ErrFamily, f.Name, text, f.Labels)
+		return nil, invalid("%s: %q is not the text of labels %q", f.Name, text, f.Labels)
 	}
 	return values, nil
 }

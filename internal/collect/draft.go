@@ -7,7 +7,6 @@ import (
 	"maps"
 	"math"
 	"slices"
-	"strings"
 
 	"github.com/gotheus/gotheus/expo"
 	"github.com/gotheus/gotheus/internal/backend"
@@ -64,7 +63,7 @@ func Begin(r *Rules, t expo.Type, name, help string, more any, labels []string) 
 		if t == expo.Histogram || r.PerProcess {
 			d.Def.Buckets = d.Bounds
 		} else if err := d.Def.CheckQuantiles(d.Bounds); err != nil {
-			d.Fail("%w", err)
+			d.invalid(err)
 		}
 	}
 	constant := slices.Sorted(maps.Keys(r.Labels))
@@ -77,10 +76,10 @@ func Begin(r *Rules, t expo.Type, name, help string, more any, labels []string) 
 		d.open = append(d.open, p)
 	}
 	if err := d.Def.Check(); err != nil {
-		d.Fail("%w", err)
+		d.invalid(err)
 	}
-	if !r.Library && strings.HasPrefix(name, series.OwnPrefix) {
-		d.Fail("%w", series.Reserved(name))
+	if err := series.CheckName(name); err != nil && !r.Library {
+		d.invalid(err)
 	}
 	return d
 }
@@ -92,6 +91,13 @@ func (d *Draft) Err() error { return d.err }
 func (d *Draft) Fail(format string, args ...any) {
 	if d.err == nil {
 		d.err = &FamilyError{d.Name, fmt.Errorf("%w: %s: "+format, append([]any{series.ErrInvalid, d.Name}, args...)...)}
+	}
+}
+
+// invalid is Fail with an error that names the family.
+func (d *Draft) invalid(err error) {
+	if d.err == nil {
+		d.err = &FamilyError{d.Name, fmt.Errorf("%w: %w", series.ErrInvalid, err)}
 	}
 }
 
@@ -233,7 +239,7 @@ func (d *Draft) put(w page.Row, values []string) {
 	}
 	var err error
 	if w.Labels, err = d.Def.LabelText(all...); err != nil {
-		d.Fail("%w", err)
+		d.invalid(err)
 	}
 	d.Rows = append(d.Rows, w)
 }

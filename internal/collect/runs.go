@@ -28,9 +28,9 @@ type run[T any] struct {
 }
 
 // Join waits for a run of f, which is the same function in all calls, and returns its result, which
-// is shared. It gives up when ctx ends; the run's own context ends with the latest deadline of those
-// that wait for it, and when all of them have given up. If f panics, or ends its goroutine, Join
-// returns an error.
+// is shared. It gives up when ctx ends; the run's own context ends with the latest deadline of
+// those that wait for it, and when all of them have given up. If f panics, or ends its goroutine,
+// Join returns an error.
 func (r *Runs[T]) Join(ctx context.Context, f func(context.Context) (T, error)) (result T, err error) {
 	mine, err := r.join(ctx, f)
 	if err != nil {

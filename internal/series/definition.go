@@ -6,6 +6,7 @@ import (
 	"maps"
 	"math"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/gotheus/gotheus/internal/backend"
@@ -154,7 +155,10 @@ func describeSketch(s *backend.Sketch) string {
 	return fmt.Sprintf("%v over %v in %d slots, %d buckets per doubling", s.Quantiles, s.MaxAge, s.Slots, s.PerDoubling)
 }
 
-// Reserved returns the error about a name, without the registry's prefix, that users must not take.
-func Reserved(name string) error {
-	return fmt.Errorf("%w: name %q: %s is reserved for the library's own metrics", ErrInvalid, name, OwnPrefix)
+// CheckName returns an error about a name, without the registry's prefix, that users must not take.
+func CheckName(name string) error {
+	if strings.HasPrefix(name, OwnPrefix) {
+		return fmt.Errorf("name %q: %s is reserved for the library's own metrics", name, OwnPrefix)
+	}
+	return nil
 }

@@ -141,7 +141,7 @@ func TestScopeOwn(t *testing.T) {
 				}
 				rec := httptest.NewRecorder()
 				(&metrichttp.Handler{Registry: r, Scope: gotheus.ScopeOwn}).ServeHTTP(rec, httptest.NewRequest("GET", "/metrics", nil))
-				if rec.Code != http.StatusInternalServerError || !strings.Contains(rec.Body.String(), "same words") {
+				if rec.Code != http.StatusInternalServerError || !strings.Contains(rec.Body.String(), "one value for all processes") {
 					t.Errorf("%d %s", rec.Code, rec.Body)
 				}
 				return
@@ -239,7 +239,7 @@ func TestScopeOwnIsLikeHeap(t *testing.T) {
 	}
 }
 
-// In the scope Leader, only the leader shows collectors that are alike in all processes, and totals
+// With ScopeLeader, only the leader shows collectors that are alike in all processes, and totals
 // about the backend. Each process shows its own series.
 func TestScopeLeaderCollectors(t *testing.T) {
 	t.Parallel()
