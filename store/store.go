@@ -19,8 +19,14 @@ package store
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"time"
 )
+
+// ErrInvalid is wrapped by errors about arguments that can never work: a Config or Options with an
+// invalid value, a URL with wrong parameters, a driver that cannot be registered. Drivers should
+// wrap it, too, in their errors about a URL.
+var ErrInvalid = errors.New("invalid argument")
 
 // ErrConflict is wrapped by errors of Store.Commit if a condition does not hold and nothing was
 // changed.
@@ -63,6 +69,12 @@ type Store interface {
 	// Close releases the store's resources. It is called once, after all other methods have
 	// returned.
 	Close() error
+}
+
+// LoggerSetter is implemented by stores that log. SetLogger is called before all other methods when
+// the store is bound, with the logger of Options, or the registry's if that is nil. l is never nil.
+type LoggerSetter interface {
+	SetLogger(l *slog.Logger)
 }
 
 // Head is a head as returned by Store.Heads.
