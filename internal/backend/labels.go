@@ -20,7 +20,7 @@ import (
 // f.Labels. It returns an error if their number differs or one is not UTF-8.
 func (f *Family) LabelText(values ...string) (string, error) {
 	if len(values) != len(f.Labels) {
-		return "", fmt.Errorf("%w: %s: %d values for labels %q", ErrFamily, f.Name, len(values), f.Labels)
+		return "", fmt.Errorf("%w: %s: values %q for labels %q: there must be one for each", ErrFamily, f.Name, values, f.Labels)
 	}
 	size := 0
 	for i, v := range values {

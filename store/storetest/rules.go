@@ -77,7 +77,7 @@ func opened(t testing.TB, o Stores, place string) []store.Store {
 // testShards checks that each shard has its own records, the same for everyone who opens the place.
 func testShards(t *testing.T, a, b []store.Store) {
 	if len(a) != len(b) {
-		t.Fatalf("Open has returned %d shards, then %d", len(a), len(b))
+		t.Fatalf("Open has returned %d and then %d shards", len(a), len(b))
 	}
 	text := func(i int) []byte { return fmt.Append(nil, "shard ", i) }
 	for i, s := range a {
@@ -118,7 +118,7 @@ func expect(t *testing.T, s store.Store, heads map[string]string, parts map[stor
 	}
 	values, err := s.Get(t.Context(), keys)
 	if err != nil || len(values) != len(keys) {
-		t.Fatalf("Get of %d keys: %d parts, %v", len(keys), len(values), err)
+		t.Fatalf("Get: %v, and %d parts, want %d", err, len(values), len(keys))
 	}
 	for i, k := range keys {
 		if want := parts[k]; !bytes.Equal(values[i], want) || (values[i] == nil) != (want == nil) {
@@ -391,7 +391,7 @@ func testTotals(t *testing.T, a, b store.Store) {
 	}
 	for _, g := range p.Walk() {
 		if len(g.Series) != 10 {
-			t.Errorf("%d series", len(g.Series))
+			t.Errorf("%d series, want 10", len(g.Series))
 		}
 		for _, s := range g.Series {
 			if n := s.Words[backend.CounterInt].Load(); n != workers*each/10 {
