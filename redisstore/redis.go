@@ -65,7 +65,8 @@ func init() {
 	}
 }
 
-// Options are the options of New. The zero value and nil stand for the defaults.
+// Options are the options of New. The zero value and nil stand for the defaults. Interval, Alive,
+// Timeout and ServeStale are as in store.Options.
 type Options struct {
 	// Namespace separates deployments that share a server; "": "default". It may contain
 	// letters, digits and any of . _ : -
@@ -79,10 +80,10 @@ type Options struct {
 	// be at least an hour, and no less than Alive.
 	Expire time.Duration
 
-	Interval   time.Duration // between publications; see store.Options
-	Alive      time.Duration // how long a silent process counts as alive; see store.Options
-	Timeout    time.Duration // of each contact with the server; see store.Options
-	ServeStale bool          // serve the last known values without the server; see store.Options
+	Interval   time.Duration // time between publications; 0: store.DefaultInterval
+	Alive      time.Duration // how long a silent process counts as alive; 0: store.DefaultAlive
+	Timeout    time.Duration // limit for each contact with the server; 0: store.DefaultTimeout
+	ServeStale bool          // serve the last known values while the server is unreachable
 	// Logger receives messages about the server, at most one line a minute, and one warning if
 	// the server evicts keys; nil: the logger of the bound registry.
 	Logger *slog.Logger

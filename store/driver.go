@@ -21,8 +21,9 @@ type DriverOptions struct {
 // called again after it has failed. It should not wait for a server: counting works while the
 // server is unreachable. ctx is only for the duration of the call.
 //
-// The caller owns the returned Config and closes its stores. Errors are logged: they must quote the
-// URL with u.Redacted() only, and must not contain any secret.
+// The caller owns the returned Config and closes its stores. Errors about the URL should wrap
+// ErrInvalid. Errors are logged: they must quote the URL with u.Redacted() only, and must not
+// contain any secret.
 type Driver func(ctx context.Context, u *url.URL, o DriverOptions) (*Config, error)
 
 var drivers struct {

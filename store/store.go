@@ -2,8 +2,8 @@
 // anything else that can change several records atomically under conditions.
 //
 // Implement the four methods of [Store], which stores bytes and knows nothing of metrics. The
-// library does the rest: it numbers changes, retries, finds out whether a request was done if the
-// answer is lost, merges the counts of many processes, takes over those of dead processes, and
+// library does the rest: it numbers changes, retries, finds out whether a request took effect when
+// its answer is lost, merges the counts of many processes, takes over those of dead processes, and
 // repairs a store that has lost data. Test the store with package storetest, which also runs many
 // processes on it.
 //
@@ -48,8 +48,8 @@ var ErrShards = errors.New("store: different number of shards")
 // that begins after a Commit has returned must see its changes: no replicas, no caches.
 //
 // The library tolerates a store that loses data, goes back to an older state, or returns an error
-// for a commit that was done: it notices and restores what is missing. So a method need not retry,
-// nor wait for a disk.
+// for a commit that was applied: it notices and restores what is missing. So a method need not
+// retry, nor wait for a disk.
 //
 // Arguments, and what they refer to, belong to the caller: a method must not modify them, or keep
 // them after it returns. Results belong to the caller, too.

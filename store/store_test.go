@@ -86,7 +86,7 @@ func TestCheck(t *testing.T) {
 	}
 }
 
-// The store of the example is one.
+// The store of the example passes the conformance kit.
 func TestMapStore(t *testing.T) {
 	t.Parallel()
 	places := make(map[string]*mapStore)

@@ -36,7 +36,7 @@ func TestStore(t *testing.T, o Stores) {
 		{"Age", "the age of a head is the time since it was last put, even with the same value", testAge},
 		{"Context", "calls return when their context ends", testContext},
 		{"Ownership", "arguments are not kept, and results belong to the caller", testOwnership},
-		{"Totals", "backends on the store are exact, although calls or their answers get lost, are duplicated, or arrive late", testTotals},
+		{"Totals", "counts in the store are exact, although calls or their answers get lost, are duplicated, or arrive late", testTotals},
 		{"Loss", "live processes restore a store that loses everything", testLoss},
 		{"Replica", "live processes restore the last commits of a store that goes back to the state of a replica", testReplica},
 	} {
@@ -153,12 +153,12 @@ func testCommit(t *testing.T, a, b store.Store) {
 func testConditions(t *testing.T, a, b store.Store) {
 	commit(t, a, &store.Commit{If: map[string][]byte{"meta": nil}, Heads: map[string][]byte{"meta": []byte("1"), "base": []byte("2")}})
 	for name, cond := range map[string]map[string][]byte{
-		"a head that is another":       {"meta": []byte("2")},
-		"a head that is there":         {"meta": nil},
-		"a head that is not there":     {"x": []byte("1")},
-		"one of two":                   {"meta": []byte("1"), "base": []byte("1")},
-		"a head that begins like it":   {"meta": []byte("11")},
-		"an empty one that is missing": {"x": {}},
+		"another value":                    {"meta": []byte("2")},
+		"a head that exists":               {"meta": nil},
+		"a head that does not exist":       {"x": []byte("1")},
+		"one of two heads":                 {"meta": []byte("1"), "base": []byte("1")},
+		"a longer value":                   {"meta": []byte("11")},
+		"an empty value of a missing head": {"x": {}},
 	} {
 		err := b.Commit(t.Context(), &store.Commit{
 			If:    cond,
@@ -166,7 +166,7 @@ func testConditions(t *testing.T, a, b store.Store) {
 			Parts: map[store.Key][]byte{key1: []byte("9")},
 		})
 		if !errors.Is(err, store.ErrConflict) {
-			t.Errorf("If %s: %v", name, err)
+			t.Errorf("If with %s: error %v, want one that wraps ErrConflict", name, err)
 		}
 		expect(t, a, map[string]string{"meta": "1", "base": "2"}, map[store.Key][]byte{key1: nil})
 	}
@@ -454,7 +454,7 @@ func testHealing(t *testing.T, a, b store.Store, replica bool) {
 		for _, g := range s.Walk() {
 			for _, row := range g.Series {
 				if n := row.Words[backend.CounterInt].Load(); n != want {
-					t.Fatalf("a page shows %d instead of the acknowledged %d", n, want)
+					t.Fatalf("a page shows %d, and %d were acknowledged", n, want)
 				}
 			}
 		}
@@ -464,7 +464,7 @@ func testHealing(t *testing.T, a, b store.Store, replica bool) {
 		t.Helper()
 		for begun := time.Now(); !shows(p) || !shows(q); time.Sleep(5 * time.Millisecond) {
 			if time.Since(begun) > patience {
-				t.Fatal("pages do not come back")
+				t.Fatal("pages still fail")
 			}
 		}
 	}
@@ -478,7 +478,7 @@ func testHealing(t *testing.T, a, b store.Store, replica bool) {
 	defer r.Close(ctx)
 	for begun := time.Now(); !shows(r); time.Sleep(5 * time.Millisecond) {
 		if time.Since(begun) > patience {
-			t.Fatal("a new process gets no page")
+			t.Fatal("the pages of a new process still fail")
 		}
 	}
 }

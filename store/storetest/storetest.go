@@ -42,8 +42,8 @@ import (
 // patience limits the wait for background work, generously for slow machines.
 const patience = 2 * time.Minute
 
-// Stores tells the tests how to make and open stores. Fresh and Open are required: without them, the
-// tests fail.
+// Stores tells the tests how to make and open stores. Fresh and Open are required: without them,
+// the tests fail.
 type Stores struct {
 	// Fresh makes a new, empty place and returns its name for Open, such as a file name or a
 	// URL. It can register clean-up with t.Cleanup.
