@@ -50,8 +50,8 @@ func Register(scheme string, open Driver) {
 func TryRegister(scheme string, open Driver) error {
 	switch {
 	case !isScheme(scheme):
-		return fmt.Errorf("store: %w: Register: scheme %q: must begin with a lower-case letter, "+
-			"followed by lower-case letters, digits and any of + - .", ErrInvalid, scheme)
+		return fmt.Errorf("store: %w: Register: scheme %q: may have lower-case letters, digits "+
+			"and any of + - . and must begin with a lower-case letter", ErrInvalid, scheme)
 	case open == nil:
 		return fmt.Errorf("store: %w: Register: the driver for scheme %q is nil", ErrInvalid, scheme)
 	case slices.Contains(reserved, scheme):

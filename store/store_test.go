@@ -33,7 +33,7 @@ func TestRegister(t *testing.T) {
 		want   string
 	}{
 		{"", noDriver, `scheme ""`},
-		{"Upper", noDriver, `scheme "Upper": must begin with a lower-case letter`},
+		{"Upper", noDriver, `scheme "Upper": may have lower-case letters`},
 		{"1st", noDriver, `scheme "1st"`},
 		{"with space", noDriver, `scheme "with space"`},
 		{"colon:", noDriver, `scheme "colon:"`},
