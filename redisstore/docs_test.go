@@ -5,6 +5,9 @@ package redisstore_test
 import (
 	"context"
 	"net/http"
+	"time"
+
+	"github.com/redis/go-redis/v9"
 
 	"github.com/gotheus/gotheus"
 	"github.com/gotheus/gotheus/metrichttp"
@@ -19,6 +22,15 @@ var _ = func() {
 
 var _ = func(ctx context.Context) error {
 	err := gotheus.Bind(ctx, "redis://user:password@redis.internal:6379/0?ns=shop")
+	return err
+}
+
+var _ = func(ctx context.Context, client redis.UniversalClient) error {
+	config, err := redisstore.New(client, &redisstore.Options{Namespace: "shop", Interval: time.Second})
+	if err != nil {
+		return err
+	}
+	err = gotheus.BindStore(ctx, config)
 	return err
 }
 

@@ -18,7 +18,7 @@ import (
 
 func init() { children["replica"] = serveReplica }
 
-// serveReplica counts once, and answers each line with its page with ScopeLeader.
+// serveReplica counts once, and answers each line with its page in ScopeLeader.
 func serveReplica() {
 	r := newRegistry()
 	if err := r.Bind(context.Background(), os.Getenv("URL")); err != nil {

@@ -19,10 +19,10 @@ type Namespace struct {
 }
 
 // NewNamespace returns the namespace with a name; "" means "default". It uses client and does not
-// close it. It returns an error if client is nil or the name is invalid.
+// close it. The error wraps store.ErrInvalid: client is nil or the name is invalid.
 func NewNamespace(client redis.UniversalClient, name string) (*Namespace, error) {
 	if isNil(client) {
-		return nil, errNoClient
+		return nil, noClient("NewNamespace")
 	}
 	if err := checkNamespace(name); err != nil {
 		return nil, err
@@ -31,7 +31,8 @@ func NewNamespace(client redis.UniversalClient, name string) (*Namespace, error)
 }
 
 // OpenNamespace returns the namespace of a URL, see the package documentation. It does not wait for
-// the server: an error is about the URL. Close closes its connections.
+// the server. The error wraps store.ErrInvalid: it is about the URL, whose passwords it does not
+// contain. Close closes its connections.
 func OpenNamespace(rawURL string) (*Namespace, error) {
 	client, o, err := parse(rawURL)
 	if err != nil {

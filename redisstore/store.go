@@ -38,6 +38,7 @@ type shard struct {
 	prefix    string
 	expire    time.Duration
 	owner     *owner                   // nil: the client is the user's
+	first     bool                     // the shard that logs, for all of them
 	logger    *slog.Logger             // nil: nothing is logged
 	checked   atomic.Bool              // the eviction policy was checked
 	bases     atomic.Pointer[[]string] // groups of the base as of the last Heads
@@ -58,12 +59,13 @@ func (o *owner) close() error {
 
 // newConfig returns the stores of all shards of a namespace.
 func newConfig(client redis.UniversalClient, o *Options, owner *owner) *store.Config {
-	c := &store.Config{Options: o.Options}
+	c := &store.Config{Options: store.Options{
+		Interval: o.Interval, Alive: o.Alive, Timeout: o.Timeout, ServeStale: o.ServeStale, Logger: o.Logger,
+	}}
 	ns, n := cmp.Or(o.Namespace, defaultNamespace), max(o.Shards, 1)
 	for i := range n {
-		c.Shards = append(c.Shards, &shard{client: client, namespace: ns, prefix: prefixOf(ns, i), expire: o.Expire, owner: owner})
+		c.Shards = append(c.Shards, &shard{client: client, namespace: ns, prefix: prefixOf(ns, i), expire: o.Expire, owner: owner, first: i == 0})
 	}
-	c.Shards[0].(*shard).logger = cmp.Or(o.Logger, slog.Default()) // one line for all shards
 	if owner != nil {
 		owner.users.Store(int32(n))
 	}
@@ -84,13 +86,20 @@ func prefixOf(namespace string, shard int) string {
 
 func checkNamespace(ns string) error {
 	if i := strings.IndexFunc(ns, badInNamespace); i >= 0 {
-		return fmt.Errorf("redis: namespace %q: only letters, digits and . _ : - are allowed", ns)
+		return invalid("namespace %q: only letters, digits and . _ : - are allowed", ns)
 	}
 	return nil
 }
 
 func badInNamespace(r rune) bool {
 	return (r|0x20 < 'a' || r|0x20 > 'z') && (r < '0' || r > '9') && !strings.ContainsRune("._:-", r)
+}
+
+// SetLogger implements store.LoggerSetter.
+func (s *shard) SetLogger(l *slog.Logger) {
+	if s.first {
+		s.logger = l
+	}
 }
 
 func (s *shard) headsKey() string { return s.prefix + "heads" }
@@ -105,22 +114,22 @@ func (s *shard) Heads(ctx context.Context) (map[string]store.Head, error) {
 		s.checkEviction(ctx)
 	}
 	if len(reply)%2 != 1 {
-		return nil, fmt.Errorf("redis: %s: not in the format of this package", s.headsKey())
+		return nil, fmt.Errorf("redisstore: %s: not in the format of this package", s.headsKey())
 	}
 	now, err := strconv.ParseInt(reply[0], 10, 64)
 	if err != nil {
-		return nil, fmt.Errorf("redis: the server's time: %w", err)
+		return nil, fmt.Errorf("redisstore: the server's time: %w", err)
 	}
 	heads := make(map[string]store.Head, len(reply)/2)
 	bases := []string{"b"}
 	for i := 1; i < len(reply); i += 2 {
 		v := reply[i+1]
 		if len(v) < stampSize {
-			return nil, fmt.Errorf("redis: %s: field %s: not in the format of this package", s.headsKey(), reply[i])
+			return nil, fmt.Errorf("redisstore: %s: field %s: not in the format of this package", s.headsKey(), reply[i])
 		}
 		put, err := strconv.ParseInt(v[:stampSize], 10, 64)
 		if err != nil {
-			return nil, fmt.Errorf("redis: %s: field %s: %w", s.headsKey(), reply[i], err)
+			return nil, fmt.Errorf("redisstore: %s: field %s: %w", s.headsKey(), reply[i], err)
 		}
 		if strings.HasPrefix(reply[i], "g") {
 			bases = append(bases, baseOf(reply[i]))
@@ -222,7 +231,7 @@ func (s *shard) Commit(ctx context.Context, c *store.Commit) error {
 		return s.failed(ctx, err)
 	}
 	if done != "" {
-		return fmt.Errorf("redis: head %s: %w", done, store.ErrConflict)
+		return fmt.Errorf("redisstore: head %s: %w", done, store.ErrConflict)
 	}
 	return nil
 }
@@ -236,8 +245,8 @@ func (s *shard) checkEviction(ctx context.Context) {
 	_, rest, _ := strings.Cut(info, "\nmaxmemory_policy:")
 	policy, _, _ := strings.Cut(rest, "\r")
 	if strings.HasPrefix(policy, "allkeys-") || strings.HasPrefix(policy, "volatile-") && s.expire > 0 {
-		s.logger.Warn("gotheus: the server evicts keys when its memory is used up, which can lose the counts of dead processes; "+
-			"set maxmemory-policy to noeviction, or to a volatile policy and do not use the option expire", "namespace", s.namespace, "maxmemory-policy", policy)
+		s.logger.Warn("gotheus: the server evicts keys when it runs out of memory, which can lose the counts of dead processes; "+
+			"set maxmemory-policy to noeviction, or to a volatile policy without the option expire", "namespace", s.namespace, "maxmemory-policy", policy)
 	}
 }
 

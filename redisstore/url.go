@@ -3,7 +3,6 @@ package redisstore
 import (
 	"context"
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"net"
 	"net/url"
@@ -25,7 +24,7 @@ type params struct {
 
 func (p *params) fail(format string, args ...any) {
 	if p.err == nil {
-		p.err = fmt.Errorf("redis: "+format, args...)
+		p.err = invalid(format, args...)
 	}
 }
 
@@ -82,14 +81,14 @@ var replicaReads = []string{"read_only", "route_by_latency", "route_randomly", "
 func parse(rawURL string) (redis.UniversalClient, *Options, error) {
 	u, err := url.Parse(rawURL)
 	if err != nil { // not shown: it may contain a part of the password
-		return nil, nil, errors.New("redis: invalid URL: special characters in a password must be escaped, such as # as %23")
+		return nil, nil, invalid("this is not a URL: special characters in a password must be escaped, such as # as %%23")
 	}
 	if u.Scheme != "redis" && u.Scheme != "rediss" {
-		return nil, nil, fmt.Errorf("redis: scheme %q: must be redis or rediss", u.Scheme)
+		return nil, nil, invalid("scheme %q: must be redis or rediss, as in redis://host:6379?ns=shop", u.Scheme)
 	}
 	q, err := url.ParseQuery(u.RawQuery)
 	if err != nil {
-		return nil, nil, fmt.Errorf("redis: the parameters of the URL for %s: %w", u.Host, err)
+		return nil, nil, invalid("the parameters of the URL for %s: %w", u.Host, err)
 	}
 	p, o := &params{q: q}, new(Options)
 	o.Namespace = p.take("ns")
@@ -155,7 +154,7 @@ func parse(rawURL string) (redis.UniversalClient, *Options, error) {
 		client, err = singleClient(u, skipVerify)
 	}
 	if err != nil {
-		return nil, nil, fmt.Errorf("redis: the URL for %s: %w", u.Host, err)
+		return nil, nil, invalid("the URL for %s: %w", u.Host, err)
 	}
 	return client, o, nil
 }
@@ -231,7 +230,7 @@ func dialer(timeout time.Duration, t *tls.Config) func(ctx context.Context, netw
 	return func(ctx context.Context, network, addr string) (net.Conn, error) {
 		c, err := dial(ctx, network, addr)
 		if err != nil {
-			return brokenConn{fmt.Errorf("redis: %w", err)}, nil
+			return brokenConn{fmt.Errorf("redisstore: %w", err)}, nil
 		}
 		return c, nil
 	}

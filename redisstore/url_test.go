@@ -81,9 +81,12 @@ func TestURLs(t *testing.T) {
 		"redis://h?master=m&sentinel_password=":   "sentinel_password is empty",
 		"redis://h?cluster=true&ns=a&shards=4&x=": "x",
 	} {
-		_, err := redisstore.Open(url)
-		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "secret") {
-			t.Errorf("%s: %v, not %s", url, err, want)
+		_, openErr := redisstore.Open(url)
+		_, namespaceErr := redisstore.OpenNamespace(url)
+		for _, err := range []error{openErr, namespaceErr} {
+			if !errors.Is(err, store.ErrInvalid) || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "secret") {
+				t.Errorf("%s: error %v, want an ErrInvalid: %s", url, err, want)
+			}
 		}
 	}
 	for _, url := range []string{
@@ -221,13 +224,56 @@ func TestOptions(t *testing.T) {
 		t.Error("another namespace has the same counts")
 	}
 	r.Close(t.Context())
-	for _, o := range []*redisstore.Options{
-		{Shards: 65}, {Namespace: "a{b}"}, {Expire: time.Minute},
-		{Options: store.Options{Interval: 6 * time.Second}}, {Options: store.Options{Timeout: -1}}, {Expire: time.Hour, Options: store.Options{Alive: 2 * time.Hour}},
+}
+
+// Arguments that can never work are refused at once, with the value and what to do.
+func TestInvalidArguments(t *testing.T) {
+	t.Parallel()
+	client := redis.NewClient(new(redis.Options))
+	defer client.Close()
+	for want, o := range map[string]*redisstore.Options{
+		"shards=65: must be from 1 to 64":                          {Shards: 65},
+		"shards=-1: must be from 1 to 64":                          {Shards: -1},
+		`namespace "a{b}": only letters`:                           {Namespace: "a{b}"},
+		"expire=1m0s: must be at least an hour":                    {Expire: time.Minute},
+		"expire=-1ns: must be a time above zero":                   {Expire: -1},
+		"interval=6s with alive=10s: alive must":                   {Interval: 6 * time.Second},
+		"interval=-1ns: must be a time above zero":                 {Interval: -1},
+		"alive=-1ns: must be a time above zero":                    {Alive: -1},
+		"timeout=-1ns: must be a time above zero":                  {Timeout: -1},
+		"expire=1h0m0s with alive=2h0m0s: expire must be at least": {Expire: time.Hour, Alive: 2 * time.Hour},
 	} {
-		if _, err := redisstore.New(client, o); err == nil {
-			t.Errorf("%+v: no error", o)
+		if c, err := redisstore.New(client, o); c != nil || !errors.Is(err, store.ErrInvalid) || !strings.Contains(err.Error(), want) {
+			t.Errorf("%+v: error %v, want an ErrInvalid: %s", o, err, want)
 		}
+	}
+	for _, none := range []redis.UniversalClient{nil, (*redis.Client)(nil)} {
+		if _, err := redisstore.New(none, nil); !errors.Is(err, store.ErrInvalid) || !strings.Contains(err.Error(), "New: the client is nil: make one with redis.NewClient of go-redis, or use Open with") {
+			t.Errorf("New(%#v): %v", none, err)
+		}
+		if _, err := redisstore.NewNamespace(none, ""); !errors.Is(err, store.ErrInvalid) || !strings.Contains(err.Error(), "NewNamespace: the client is nil: make one with redis.NewClient of go-redis, or use OpenNamespace with") {
+			t.Errorf("NewNamespace(%#v): %v", none, err)
+		}
+	}
+	if _, err := redisstore.NewNamespace(client, "a b"); !errors.Is(err, store.ErrInvalid) || !strings.Contains(err.Error(), `namespace "a b"`) {
+		t.Errorf("NewNamespace with an invalid name: %v", err)
+	}
+}
+
+// New passes all options on.
+func TestOptionsOfConfig(t *testing.T) {
+	t.Parallel()
+	client := redis.NewClient(new(redis.Options))
+	defer client.Close()
+	c, err := redisstore.New(client, &redisstore.Options{
+		Shards: 3, Interval: time.Second, Alive: time.Minute, Timeout: 2 * time.Second, ServeStale: true, Logger: quiet,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := store.Options{Interval: time.Second, Alive: time.Minute, Timeout: 2 * time.Second, ServeStale: true, Logger: quiet}
+	if len(c.Shards) != 3 || c.Options != want {
+		t.Errorf("%d shards, %+v", len(c.Shards), c.Options)
 	}
 }
 
@@ -246,8 +292,7 @@ func TestEviction(t *testing.T) {
 			log := new(lockedBuilder)
 			client := redis.NewClient(&redis.Options{Addr: s.addr(), ContextTimeoutEnabled: true})
 			defer client.Close()
-			o := &redisstore.Options{Shards: 2}
-			o.Logger = slog.New(slog.NewTextHandler(log, nil))
+			o := &redisstore.Options{Shards: 2, Logger: slog.New(slog.NewTextHandler(log, nil))}
 			if c.query != "" {
 				o.Expire = time.Hour
 			}
@@ -270,19 +315,39 @@ func TestEviction(t *testing.T) {
 	}
 }
 
-// Stores opened by URL log to the registry's logger.
+// Stores without a logger of their own log to the registry's, however they are bound.
 func TestRegistryLogger(t *testing.T) {
 	t.Parallel()
 	s := startServer(t, "--maxmemory-policy", "allkeys-lru")
-	log := new(lockedBuilder)
-	r := gotheus.NewRegistry(&gotheus.RegistryOptions{Logger: slog.New(slog.NewTextHandler(log, nil))})
-	defer r.Close(context.Background())
-	if err := r.Bind(t.Context(), s.url("")); err != nil {
-		t.Fatal(err)
-	}
-	page(t, r)
-	if n := strings.Count(log.String(), "evicts keys"); n != 1 {
-		t.Errorf("logged: %s", log)
+	client := redis.NewClient(&redis.Options{Addr: s.addr(), ContextTimeoutEnabled: true})
+	defer client.Close()
+	for name, bind := range map[string]func(r *gotheus.Registry) error{
+		"by URL": func(r *gotheus.Registry) error { return r.Bind(t.Context(), s.url("ns=url&shards=2")) },
+		"with New": func(r *gotheus.Registry) error {
+			c, err := redisstore.New(client, &redisstore.Options{Namespace: "new", Shards: 2})
+			if err != nil {
+				return err
+			}
+			return r.BindStore(t.Context(), c)
+		},
+		"with Open": func(r *gotheus.Registry) error {
+			c, err := redisstore.Open(s.url("ns=open&shards=2"))
+			if err != nil {
+				return err
+			}
+			return r.BindStore(t.Context(), c)
+		},
+	} {
+		log := new(lockedBuilder)
+		r := gotheus.NewRegistry(&gotheus.RegistryOptions{Logger: slog.New(slog.NewTextHandler(log, nil))})
+		if err := bind(r); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		page(t, r)
+		r.Close(context.Background())
+		if n := strings.Count(log.String(), "evicts keys"); n != 1 {
+			t.Errorf("%s: logged: %s", name, log)
+		}
 	}
 }
 

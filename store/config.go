@@ -2,7 +2,6 @@ package store
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"log/slog"
 	"time"
@@ -29,20 +28,20 @@ type Config struct {
 	Options Options
 }
 
-// Check returns an error if c cannot be used: c is nil, it has no shards or more than MaxShards, a
-// shard is nil, or the options are invalid.
+// Check returns an error that wraps ErrInvalid if c cannot be used: c is nil, it has no shards or
+// more than MaxShards, a shard is nil, or the options are invalid.
 func (c *Config) Check() error {
 	switch {
 	case c == nil:
-		return errors.New("store: the Config is nil")
+		return fmt.Errorf("store: %w: the Config is nil", ErrInvalid)
 	case len(c.Shards) == 0:
-		return errors.New("store: Config.Shards is empty: it must have at least one store")
+		return fmt.Errorf("store: %w: Config.Shards is empty: it must have at least one store", ErrInvalid)
 	case len(c.Shards) > MaxShards:
-		return fmt.Errorf("store: Config.Shards has %d stores: it must have 1 to %d", len(c.Shards), MaxShards)
+		return fmt.Errorf("store: %w: Config.Shards has %d stores: it must have at most %d", ErrInvalid, len(c.Shards), MaxShards)
 	}
 	for i, s := range c.Shards {
 		if s == nil {
-			return fmt.Errorf("store: Config.Shards[%d] is nil", i)
+			return fmt.Errorf("store: %w: Config.Shards[%d] is nil", ErrInvalid, i)
 		}
 	}
 	return c.Options.Check()
@@ -67,20 +66,21 @@ type Options struct {
 	Logger *slog.Logger
 }
 
-// Check returns an error if a duration is negative, or if Alive is too short for Interval.
+// Check returns an error that wraps ErrInvalid if a duration is negative, or if Alive is too short
+// for Interval.
 func (o *Options) Check() error {
 	for _, t := range []struct {
 		name string
 		d    time.Duration
 	}{{"Interval", o.Interval}, {"Alive", o.Alive}, {"Timeout", o.Timeout}} {
 		if t.d < 0 {
-			return fmt.Errorf("store: %s=%v: must be a time above zero, or 0 for the default", t.name, t.d)
+			return fmt.Errorf("store: %w: %s=%v: must be a time above zero, or 0 for the default", ErrInvalid, t.name, t.d)
 		}
 	}
 	interval, alive := cmp.Or(o.Interval, DefaultInterval), cmp.Or(o.Alive, DefaultAlive)
 	if alive < 2*interval {
-		return fmt.Errorf("store: Interval=%v with Alive=%v: Alive must be at least twice as long, "+
-			"or a process looks dead between two publications", interval, alive)
+		return fmt.Errorf("store: %w: Interval=%v with Alive=%v: Alive must be at least twice as long, "+
+			"or a process looks dead between two publications", ErrInvalid, interval, alive)
 	}
 	return nil
 }

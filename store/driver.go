@@ -21,8 +21,9 @@ type DriverOptions struct {
 // called again after it has failed. It should not wait for a server: counting works while the
 // server is unreachable. ctx is only for the duration of the call.
 //
-// The caller owns the returned Config and closes its stores. Errors are logged: they must quote the
-// URL with u.Redacted() only, and must not contain any secret.
+// The caller owns the returned Config and closes its stores. Errors about the URL should wrap
+// ErrInvalid. Errors are logged: they must quote the URL with u.Redacted() only, and must not
+// contain any secret.
 type Driver func(ctx context.Context, u *url.URL, o DriverOptions) (*Config, error)
 
 var drivers struct {
@@ -33,28 +34,39 @@ var drivers struct {
 // reserved are the schemes that need no driver.
 var reserved = []string{"heap", "shm"}
 
-// Register registers a driver for a URL scheme, such as "sqlite", so that gotheus.Bind and
-// GOTHEUS_BACKEND accept it. Call it from an init function. It panics if open is nil, and if the
-// scheme is already registered, reserved or invalid: a scheme starts with a lower-case letter,
-// followed by lower-case letters, digits and any of + - .
+// Register is TryRegister, but panics on an error. Call it from an init function.
 func Register(scheme string, open Driver) {
+	if err := TryRegister(scheme, open); err != nil {
+		panic(err)
+	}
+}
+
+// TryRegister registers a driver for a URL scheme, such as "sqlite", so that gotheus.Bind and
+// GOTHEUS_BACKEND accept it. A scheme begins with a lower-case letter, followed by lower-case
+// letters, digits and any of + - .
+//
+// The error wraps ErrInvalid if open is nil, or if the scheme is invalid, reserved or already
+// registered.
+func TryRegister(scheme string, open Driver) error {
 	switch {
 	case !isScheme(scheme):
-		panic(fmt.Sprintf("store: Register: scheme %q: must begin with a lower-case letter, followed by lower-case letters, digits and any of + - .", scheme))
+		return fmt.Errorf("store: %w: Register: scheme %q: may have lower-case letters, digits "+
+			"and any of + - . and must begin with a lower-case letter", ErrInvalid, scheme)
 	case open == nil:
-		panic(fmt.Sprintf("store: Register: the driver for scheme %q is nil", scheme))
+		return fmt.Errorf("store: %w: Register: the driver for scheme %q is nil", ErrInvalid, scheme)
 	case slices.Contains(reserved, scheme):
-		panic(fmt.Sprintf("store: Register: scheme %q is reserved", scheme))
+		return fmt.Errorf("store: %w: Register: scheme %q is reserved for gotheus itself", ErrInvalid, scheme)
 	}
 	drivers.Lock()
 	defer drivers.Unlock()
 	if drivers.m[scheme] != nil {
-		panic(fmt.Sprintf("store: Register: scheme %q is registered twice", scheme))
+		return fmt.Errorf("store: %w: Register: scheme %q already has a driver", ErrInvalid, scheme)
 	}
 	if drivers.m == nil {
 		drivers.m = make(map[string]Driver)
 	}
 	drivers.m[scheme] = open
+	return nil
 }
 
 func isScheme(s string) bool {

@@ -3,8 +3,10 @@ package store_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
+	"net/url"
 	"os"
 	"slices"
 	"sync"
@@ -72,6 +74,46 @@ func (s *mapStore) Commit(ctx context.Context, c *store.Commit) error {
 }
 
 func (s *mapStore) Close() error { return nil }
+
+// A driver makes a store available by a URL, here as "map:shop". Each name is one store.
+func ExampleRegister() {
+	var mu sync.Mutex
+	byName := make(map[string]*mapStore)
+	store.Register("map", func(_ context.Context, u *url.URL, _ store.DriverOptions) (*store.Config, error) {
+		if u.Opaque == "" || u.RawQuery != "" {
+			return nil, fmt.Errorf("mapstore: %w: URL %q: must be map: and a name, as in map:shop", store.ErrInvalid, u.Redacted())
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		if byName[u.Opaque] == nil {
+			byName[u.Opaque] = newMapStore()
+		}
+		return &store.Config{Shards: []store.Store{byName[u.Opaque]}}, nil
+	})
+
+	ctx := context.Background()
+	r := gotheus.NewRegistry(&gotheus.RegistryOptions{NoSelfMetrics: true})
+	if err := r.Bind(ctx, "map:shop"); err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer r.Close(ctx)
+	r.NewCounter("jobs_done_total", "Jobs that are done.", nil).Add(2)
+	r.WriteText(os.Stdout)
+	// Output:
+	// # HELP jobs_done_total Jobs that are done.
+	// # TYPE jobs_done_total counter
+	// jobs_done_total 2
+}
+
+// Scheme names that come from a configuration may be wrong.
+func ExampleTryRegister() {
+	err := store.TryRegister("My Store", func(context.Context, *url.URL, store.DriverOptions) (*store.Config, error) {
+		return &store.Config{Shards: []store.Store{newMapStore()}}, nil
+	})
+	fmt.Println(errors.Is(err, store.ErrInvalid))
+	// Output: true
+}
 
 // Two registries keep their metrics in one store, as two processes would.
 func Example() {

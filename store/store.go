@@ -2,8 +2,8 @@
 // anything else that can change several records atomically under conditions.
 //
 // Implement the four methods of [Store], which stores bytes and knows nothing of metrics. The
-// library does the rest: it numbers changes, retries, finds out whether a request was done if the
-// answer is lost, merges the counts of many processes, takes over those of dead processes, and
+// library does the rest: it numbers changes, retries, finds out whether a request took effect when
+// its answer is lost, merges the counts of many processes, takes over those of dead processes, and
 // repairs a store that has lost data. Test the store with package storetest, which also runs many
 // processes on it.
 //
@@ -19,8 +19,14 @@ package store
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"time"
 )
+
+// ErrInvalid is wrapped by errors about arguments that can never work: a Config or Options with an
+// invalid value, a URL with wrong parameters, a driver that cannot be registered. Drivers should
+// wrap it, too, in their errors about a URL.
+var ErrInvalid = errors.New("invalid argument")
 
 // ErrConflict is wrapped by errors of Store.Commit if a condition does not hold and nothing was
 // changed.
@@ -42,8 +48,8 @@ var ErrShards = errors.New("store: different number of shards")
 // that begins after a Commit has returned must see its changes: no replicas, no caches.
 //
 // The library tolerates a store that loses data, goes back to an older state, or returns an error
-// for a commit that was done: it notices and restores what is missing. So a method need not retry,
-// nor wait for a disk.
+// for a commit that was applied: it notices and restores what is missing. So a method need not
+// retry, nor wait for a disk.
 //
 // Arguments, and what they refer to, belong to the caller: a method must not modify them, or keep
 // them after it returns. Results belong to the caller, too.
@@ -63,6 +69,12 @@ type Store interface {
 	// Close releases the store's resources. It is called once, after all other methods have
 	// returned.
 	Close() error
+}
+
+// LoggerSetter is implemented by stores that log. SetLogger is called before all other methods when
+// the store is bound, with the logger of Options, or the registry's if that is nil. l is never nil.
+type LoggerSetter interface {
+	SetLogger(l *slog.Logger)
 }
 
 // Head is a head as returned by Store.Heads.

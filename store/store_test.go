@@ -33,22 +33,26 @@ func TestRegister(t *testing.T) {
 		want   string
 	}{
 		{"", noDriver, `scheme ""`},
-		{"Upper", noDriver, `scheme "Upper": must begin with a lower-case letter`},
+		{"Upper", noDriver, `scheme "Upper": may have lower-case letters`},
 		{"1st", noDriver, `scheme "1st"`},
 		{"with space", noDriver, `scheme "with space"`},
 		{"colon:", noDriver, `scheme "colon:"`},
 		{"ümlaut", noDriver, "must begin with a lower-case letter"},
-		{"heap", noDriver, `scheme "heap" is reserved`},
-		{"shm", noDriver, `scheme "shm" is reserved`},
+		{"heap", noDriver, `scheme "heap" is reserved for gotheus itself`},
+		{"shm", noDriver, `scheme "shm" is reserved for gotheus itself`},
 		{"test-b", nil, `the driver for scheme "test-b" is nil`},
-		{"test-a.1+x", noDriver, `scheme "test-a.1+x" is registered twice`},
+		{"test-a.1+x", noDriver, `scheme "test-a.1+x" already has a driver`},
 	} {
 		func() {
 			defer func() {
-				if got := fmt.Sprint(recover()); !strings.Contains(got, c.want) {
-					t.Errorf("scheme %q: panics with %s, not %s", c.scheme, got, c.want)
+				got := recover()
+				if err, ok := got.(error); !ok || !errors.Is(err, store.ErrInvalid) || !strings.Contains(err.Error(), c.want) {
+					t.Errorf("scheme %q: panics with %v, want an ErrInvalid: %s", c.scheme, got, c.want)
 				}
 			}()
+			if err := store.TryRegister(c.scheme, c.open); !errors.Is(err, store.ErrInvalid) || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("scheme %q: error %v, want an ErrInvalid: %s", c.scheme, err, c.want)
+			}
 			store.Register(c.scheme, c.open)
 		}()
 	}
@@ -70,8 +74,8 @@ func TestCheck(t *testing.T) {
 		"Timeout=-1s":                  {Shards: one, Options: store.Options{Timeout: -time.Second}},
 		"Alive must be at least twice": {Shards: one, Options: store.Options{Interval: 6 * time.Second}},
 	} {
-		if err := c.Check(); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("error %v, not %s", err, want)
+		if err := c.Check(); !errors.Is(err, store.ErrInvalid) || !strings.Contains(err.Error(), want) {
+			t.Errorf("error %v, want an ErrInvalid: %s", err, want)
 		}
 	}
 	for _, o := range []store.Options{{}, {Interval: time.Second, Alive: 2 * time.Second, Timeout: 1}} {
@@ -82,7 +86,7 @@ func TestCheck(t *testing.T) {
 	}
 }
 
-// The store of the example is one.
+// The store of the example passes the conformance kit.
 func TestMapStore(t *testing.T) {
 	t.Parallel()
 	places := make(map[string]*mapStore)

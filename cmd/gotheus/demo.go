@@ -102,7 +102,7 @@ func (d *demo) check(extra []string) error {
 	case d.length < 0:
 		return fmt.Errorf("-for %v: must not be negative", d.length)
 	case err != nil:
-		return fmt.Errorf("-backend: %w", err)
+		return errors.New("-backend: this is not a URL: special characters in a password must be escaped, such as # as %23")
 	case d.backend != "" && u.Scheme == "":
 		return fmt.Errorf("-backend %q: must be a URL, such as shm:///dev/shm/shop", u.Redacted())
 	}

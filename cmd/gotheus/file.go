@@ -33,7 +33,7 @@ func fileArgs(name, usage, text string, args []string, least, most int, stderr i
 		return nil, exitUsage, false
 	}
 	if n := flags.NArg(); n < least || n > most {
-		fmt.Fprintf(stderr, "gotheus %s: %d arguments given\n", name, n)
+		fmt.Fprintf(stderr, "gotheus %s: %s given\n", name, numbered(n, "argument", "arguments"))
 		flags.Usage()
 		return nil, exitUsage, false
 	}
@@ -74,14 +74,14 @@ or the file cannot be read.`, args, 1, 1, stderr)
 		fmt.Fprintln(stdout, p)
 	}
 	if n := len(r.Problems); n > 0 {
-		fmt.Fprintf(stdout, "%s: %d problems\n", name, n)
+		fmt.Fprintf(stdout, "%s: %s\n", name, numbered(n, "problem", "problems"))
 		return exitFailed
 	}
 	series := 0
 	for _, f := range r.Families {
 		series += len(f.Series)
 	}
-	fmt.Fprintf(stdout, "%s: all is well: %d families, %d series, %d of %d bytes used\n", name, len(r.Families), series, r.Used, r.Limit)
+	fmt.Fprintf(stdout, "%s: all is well: %s, %d series, %d of %d bytes used\n", name, numbered(len(r.Families), "family", "families"), series, r.Used, r.Limit)
 	return exitOK
 }
 
@@ -109,7 +109,7 @@ on with its values or begins from zero.`, args, 1, 1, stderr)
 	}
 	printReport(stdout, r)
 	if len(r.Problems) > 0 {
-		fmt.Fprintf(stdout, "\n%d problems, see gotheus check\n", len(r.Problems))
+		fmt.Fprintf(stdout, "\n%s: see gotheus check\n", numbered(len(r.Problems), "problem", "problems"))
 	}
 	return exitOK
 }

@@ -72,7 +72,7 @@ func TestFileCommands(t *testing.T) {
 	broken := filepath.Join(t.TempDir(), "broken")
 	os.WriteFile(broken, p, 0o600)
 	expect(exitFailed, "check "+broken, "wrong checksum", "problem")
-	expect(exitOK, "inspect "+broken, "problems, see gotheus check")
+	expect(exitOK, "inspect "+broken, "problems: see gotheus check")
 	os.WriteFile(name, []byte("something else"), 0o600)
 	expect(exitFailed, "inspect "+url, "it is set aside", "does not begin with")
 	expect(exitUsage, "check", "0 arguments given")

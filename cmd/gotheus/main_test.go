@@ -38,12 +38,19 @@ func TestUsage(t *testing.T) {
 		{"demo now", exitUsage, `unexpected argument "now"`},
 		{"demo -backend /dev/shm/shop", exitUsage, "must be a URL"},
 		{"demo -backend %zz:", exitUsage, "-backend"},
+		{"demo -backend redis://u:secret#@h:", exitUsage, "-backend: this is not a URL"},
+		{"check", exitUsage, "0 arguments given"},
+		{"inspect a b", exitUsage, "2 arguments given"},
+		{"forget a", exitUsage, "1 argument given"},
 	} {
 		var stdout, stderr bytes.Buffer
 		status := run(strings.Fields(tt.args), &stdout, &stderr)
 		out := &stdout
 		if tt.status != exitOK {
 			out = &stderr
+		}
+		if strings.Contains(stderr.String(), "secret") {
+			t.Errorf("gotheus %s: the password is shown: %s", tt.args, &stderr)
 		}
 		if status != tt.status || !strings.Contains(out.String(), tt.text) {
 			t.Errorf("gotheus %s: status %d, stdout %q, stderr %q; want status %d and %q", tt.args, status, &stdout, &stderr, tt.status, tt.text)

@@ -11,6 +11,14 @@ import (
 // stderrKept is how much of what a worker says before it is ready is kept.
 const stderrKept = 8 << 10
 
+// numbered returns a number with its noun, such as "1 family" or "2 families".
+func numbered(n int, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprint(n, " ", many)
+}
+
 // printer writes whole lines of several goroutines.
 type printer struct {
 	mu sync.Mutex

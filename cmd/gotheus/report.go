@@ -72,9 +72,9 @@ func (r *result) write(w io.Writer) {
 	writeTable(w, table)
 	fmt.Fprintln(w)
 	for _, worker := range r.Workers {
-		fmt.Fprintf(w, "pid %d answered %d requests\n", worker.PID, worker.Answers)
+		fmt.Fprintf(w, "pid %d answered %s\n", worker.PID, numbered(int(worker.Answers), "request", "requests"))
 	}
-	fmt.Fprintf(w, "pid %d answered %d requests before it was killed\n", r.Killed, r.KilledAnswers)
+	fmt.Fprintf(w, "pid %d answered %s before it was killed\n", r.Killed, numbered(int(r.KilledAnswers), "request", "requests"))
 	for _, p := range r.Problems {
 		fmt.Fprintf(w, "problem: %s\n", p)
 	}

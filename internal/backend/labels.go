@@ -19,7 +19,7 @@ import (
 // f.Labels. It returns an error if their number differs or one is not UTF-8.
 func (f *Family) LabelText(values ...string) (string, error) {
 	if len(values) != len(f.Labels) {
-		return "", invalid("%s: %d values for labels %q", f.Name, len(values), f.Labels)
+		return "", invalid("%s: values %q for labels %q: there must be one for each", f.Name, values, f.Labels)
 	}
 	size := 0
 	for i, v := range values {

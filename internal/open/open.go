@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"maps"
 	"net/url"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -33,7 +34,7 @@ var openers = struct {
 
 func openHeap(_ context.Context, u *url.URL) (backend.Backend, error) {
 	if u.String() != "heap:" {
-		return nil, fmt.Errorf("heap: URL %q is not exactly \"heap:\"", backend.Redact(u.String()))
+		return nil, fmt.Errorf("heap: %w: URL %q: must be exactly \"heap:\"", store.ErrInvalid, backend.Redact(u.String()))
 	}
 	return heap.New(), nil
 }
@@ -52,18 +53,24 @@ func Register(scheme string, open Opener) {
 	openers.Lock()
 	defer openers.Unlock()
 	if openers.m[scheme] != nil {
-		panic("open: scheme " + scheme + " is registered twice")
+		panic(fmt.Errorf("open: %w: scheme %q already has an opener", store.ErrInvalid, scheme))
 	}
 	openers.m[scheme] = open
 }
 
+// modules are modules of this project that register schemes when they are imported.
+var modules = map[string]string{
+	"redis":  "github.com/gotheus/gotheus/redisstore",
+	"rediss": "github.com/gotheus/gotheus/redisstore",
+}
+
 // URL opens the backend that rawURL names, such as "heap:" or "shm:///dev/shm/shop". Drivers of
 // stores receive logger. If no driver is registered for the URL's scheme, the error wraps
-// ErrScheme.
+// ErrScheme; if the URL itself is wrong, it wraps store.ErrInvalid.
 func URL(ctx context.Context, rawURL string, logger *slog.Logger) (backend.Backend, error) {
 	u, err := url.Parse(rawURL)
 	if err != nil { // err is not wrapped: it may quote a part of a password
-		return nil, errors.New("gotheus: this is not a URL: special characters in a password must be escaped, as %23 for #")
+		return nil, fmt.Errorf("gotheus: %w: this is not a URL: special characters in a password must be escaped, such as # as %%23", store.ErrInvalid)
 	}
 	openers.RLock()
 	open := openers.m[u.Scheme]
@@ -79,11 +86,14 @@ func URL(ctx context.Context, rawURL string, logger *slog.Logger) (backend.Backe
 		}
 		return b, nil
 	}
-	hint := "import the package that registers it"
+	name := backend.Redact(rawURL)
 	if u.Scheme == "" {
-		hint = "a URL begins with a scheme, as in shm:///dev/shm/shop"
+		return nil, fmt.Errorf("%w: %q has none: a URL begins with one, as in shm:///dev/shm/shop (known: %s)", ErrScheme, name, strings.Join(known(), " "))
 	}
-	return nil, fmt.Errorf("%w %q in %q (known: %s): %s", ErrScheme, u.Scheme, backend.Redact(rawURL), strings.Join(known(), " "), hint)
+	if module := modules[u.Scheme]; module != "" {
+		return nil, fmt.Errorf("%w %q in %q: the program must import _ %q (go get %s)", ErrScheme, u.Scheme, name, module, module)
+	}
+	return nil, fmt.Errorf("%w %q in %q: the program must import the package that registers it (known: %s)", ErrScheme, u.Scheme, name, strings.Join(known(), " "))
 }
 
 // known returns all schemes, each with a colon.
@@ -104,7 +114,7 @@ func drive(ctx context.Context, driver store.Driver, u *url.URL, logger *slog.Lo
 	v := *u // a copy, which the driver may change
 	c, err := driver(ctx, &v, store.DriverOptions{Logger: cmp.Or(logger, slog.Default())})
 	if err == nil && c == nil {
-		err = fmt.Errorf("store: the driver for %s: returned neither stores nor an error", u.Scheme)
+		err = fmt.Errorf("store: the driver for %q returned neither stores nor an error", u.Scheme+":")
 	}
 	if err != nil {
 		return nil, err
@@ -112,7 +122,7 @@ func drive(ctx context.Context, driver store.Driver, u *url.URL, logger *slog.Lo
 	b, err := Stores(c, logger)
 	if err != nil {
 		for _, s := range c.Shards {
-			if s != nil {
+			if !isNil(s) {
 				err = errors.Join(err, s.Close())
 			}
 		}
@@ -121,16 +131,37 @@ func drive(ctx context.Context, driver store.Driver, u *url.URL, logger *slog.Lo
 	return b, nil
 }
 
-// Stores returns a backend on stores, which the backend owns and closes. It does not wait for them.
-// It uses logger unless the options have one. If Config.Check fails, Stores returns its error, and
-// the stores still belong to the caller.
-func Stores(c *store.Config, logger *slog.Logger) (backend.Backend, error) {
+// Check is c.Check, and also finds shards that are nil pointers.
+func Check(c *store.Config) error {
 	if err := c.Check(); err != nil {
+		return err
+	}
+	for i, s := range c.Shards {
+		if isNil(s) {
+			return fmt.Errorf("store: %w: Config.Shards[%d] is a nil %T", store.ErrInvalid, i, s)
+		}
+	}
+	return nil
+}
+
+func isNil(s store.Store) bool {
+	v := reflect.ValueOf(s)
+	return s == nil || v.Kind() == reflect.Pointer && v.IsNil()
+}
+
+// Stores returns a backend on stores, which the backend owns and closes. It does not wait for them.
+// It uses logger unless the options have one, and gives the one it uses to each LoggerSetter. If
+// Check fails, Stores returns its error, and the stores still belong to the caller.
+func Stores(c *store.Config, logger *slog.Logger) (backend.Backend, error) {
+	if err := Check(c); err != nil {
 		return nil, err
 	}
 	o := c.Options
-	if o.Logger == nil {
-		o.Logger = logger
+	o.Logger = cmp.Or(o.Logger, logger, slog.Default())
+	for _, s := range c.Shards {
+		if s, ok := s.(store.LoggerSetter); ok {
+			s.SetLogger(o.Logger)
+		}
 	}
 	if len(c.Shards) == 1 {
 		b, err := syncer.New(c.Shards[0], &o)

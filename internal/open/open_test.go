@@ -23,7 +23,10 @@ var quiet = slog.New(slog.DiscardHandler)
 type memory struct {
 	backendtest.Memory
 	closed int
+	logger *slog.Logger
 }
+
+func (m *memory) SetLogger(l *slog.Logger) { m.logger = l }
 
 func (m *memory) Close() error { m.closed++; return nil }
 
@@ -42,6 +45,9 @@ func init() {
 	store.Register("test-nothing", func(context.Context, *url.URL, store.DriverOptions) (*store.Config, error) { return nil, nil })
 	store.Register("test-bad", func(context.Context, *url.URL, store.DriverOptions) (*store.Config, error) {
 		return &store.Config{Shards: []store.Store{leftOpen, nil}}, nil
+	})
+	store.Register("test-typed-nil", func(context.Context, *url.URL, store.DriverOptions) (*store.Config, error) {
+		return &store.Config{Shards: []store.Store{(*memory)(nil)}}, nil
 	})
 	open.Register("test-opener", func(context.Context, *url.URL) (backend.Backend, error) { return opened, nil })
 }
@@ -85,18 +91,21 @@ func TestURL(t *testing.T) {
 func TestErrors(t *testing.T) {
 	t.Parallel()
 	for rawURL, want := range map[string]string{
-		"nosuch://u:secret@h/":                   `unknown scheme "nosuch" in "nosuch://u:xxxxx@h/" (known: heap: shm: test-`,
-		"/dev/shm/x":                             "a URL begins with a scheme",
-		"":                                       "a URL begins with a scheme",
+		"nosuch://u:secret@h/":                   `unknown scheme "nosuch" in "nosuch://u:xxxxx@h/": the program must import the package that registers it (known: heap: shm: test-`,
+		"redis://u:secret@h/":                    `unknown scheme "redis" in "redis://u:xxxxx@h/": the program must import _ "github.com/gotheus/gotheus/redisstore" (go get github.com`,
+		"rediss://u:secret@h/":                   `import _ "github.com/gotheus/gotheus/redisstore"`,
+		"/dev/shm/x":                             "unknown scheme: ",
+		"":                                       "a URL begins with one, as in shm:",
 		"::secret":                               "this is not a URL",
-		"heap://u:secret@h":                      "not exactly",
-		"heap:?password=secret":                  "not exactly",
+		"heap://u:secret@h":                      "must be exactly",
+		"heap:?password=secret":                  "must be exactly",
 		"shm://u:secret@h/x":                     "the absolute path of a file",
 		"test-fails://u:secret@h/x":              `cannot open "test-fails://u:xxxxx@h/x": no server`,
 		"test-fails://u:sec%2Fret@h/x":           `"test-fails://u:xxxxx@h/x": no server`,
 		"test-fails://u@h?db_password=sec%26ret": `"test-fails://u@h?db_password=xxxxx": no server`,
-		"test-nothing:":                          "the driver for test-nothing: returned neither stores nor an error",
+		"test-nothing:":                          `the driver for "test-nothing:" returned neither stores nor an error`,
 		"test-bad:":                              "Config.Shards[1] is nil",
+		"test-typed-nil:":                        "Config.Shards[0] is a nil *open_test.memory",
 		"test-stores:":                           "Config.Shards is empty",
 	} {
 		b, err := open.URL(t.Context(), rawURL, quiet)
@@ -106,7 +115,10 @@ func TestErrors(t *testing.T) {
 		if b != nil {
 			t.Errorf("%s: got a backend and the error %v", rawURL, err)
 		}
-		if unknown := strings.Contains(want, "scheme"); unknown != errors.Is(err, open.ErrScheme) {
+		if fails := strings.HasPrefix(rawURL, "test-fails") || rawURL == "test-nothing:"; errors.Is(err, store.ErrInvalid) == (fails || errors.Is(err, open.ErrScheme)) {
+			t.Errorf("%s: ErrInvalid is wrapped: %v: %v", rawURL, fails, err)
+		}
+		if unknown := strings.Contains(err.Error(), "unknown scheme"); unknown != errors.Is(err, open.ErrScheme) {
 			t.Errorf("%s: %v", rawURL, err)
 		}
 		if strings.HasPrefix(rawURL, "test-fails") && !errors.Is(err, errNoServer) {
@@ -122,8 +134,8 @@ func TestErrors(t *testing.T) {
 func TestStores(t *testing.T) {
 	t.Parallel()
 	m := new(memory)
-	for _, c := range []*store.Config{nil, {}, {Shards: []store.Store{m, nil}}, {Shards: []store.Store{m}, Options: store.Options{Alive: 1}}} {
-		if b, err := open.Stores(c, quiet); err == nil || b != nil {
+	for _, c := range []*store.Config{nil, {}, {Shards: []store.Store{m, nil}}, {Shards: []store.Store{m, (*memory)(nil)}}, {Shards: []store.Store{m}, Options: store.Options{Alive: 1}}} {
+		if b, err := open.Stores(c, quiet); !errors.Is(err, store.ErrInvalid) || b != nil {
 			t.Errorf("%+v: %v, %v", c, b, err)
 		}
 	}
@@ -133,6 +145,18 @@ func TestStores(t *testing.T) {
 	b, err := open.Stores(&store.Config{Shards: []store.Store{m}}, quiet)
 	if err != nil {
 		t.Fatal(err)
+	}
+	if m.logger != quiet {
+		t.Error("the store does not have the registry's logger")
+	}
+	own, other := slog.New(slog.DiscardHandler), new(memory)
+	withOwn, err := open.Stores(&store.Config{Shards: []store.Store{other}, Options: store.Options{Logger: own}}, quiet)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer withOwn.Close(t.Context())
+	if other.logger != own {
+		t.Error("the store does not have the logger of the options")
 	}
 	if err := b.Close(t.Context()); err != nil || m.closed != 1 {
 		t.Errorf("%v; the store was closed %d times", err, m.closed)

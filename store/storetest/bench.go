@@ -11,7 +11,8 @@ import (
 // each of 10 processes with 100,000 series each, and parts of 2 KB.
 func BenchmarkStore(b *testing.B, o Stores) {
 	ctx := b.Context()
-	s := open(b, o, o.Fresh(b)).Shards[0]
+	o.check(b)
+	s := opened(b, o, o.Fresh(b))[0]
 	const heads, parts = 10, 256
 	value := func(n int) []byte {
 		v := make([]byte, n)

@@ -60,8 +60,8 @@ func (p *past) state(ctx context.Context, s store.Store) (*store.Commit, error) 
 	return c, nil
 }
 
-// lose removes everything from a store, and then puts back the state in but, if any.
-func (p *past) lose(ctx context.Context, s store.Store, but *store.Commit) error {
+// lose removes everything from a store, and then puts back the state kept, if any.
+func (p *past) lose(ctx context.Context, s store.Store, kept *store.Commit) error {
 	now, err := p.state(ctx, s)
 	if err != nil {
 		return err
@@ -75,8 +75,8 @@ func (p *past) lose(ctx context.Context, s store.Store, but *store.Commit) error
 		groups[k.Group] = true
 	}
 	nothing.Drop = slices.Collect(maps.Keys(groups))
-	if err := s.Commit(ctx, nothing); err != nil || but == nil {
+	if err := s.Commit(ctx, nothing); err != nil || kept == nil {
 		return err
 	}
-	return s.Commit(ctx, but)
+	return s.Commit(ctx, kept)
 }

@@ -22,6 +22,7 @@ import (
 // loses data. The rules are checked on the first shard; if there are several, their records must be
 // separate.
 func TestStore(t *testing.T, o Stores) {
+	o.check(t)
 	for _, c := range []struct {
 		name, rule string
 		run        func(t *testing.T, a, b store.Store)
@@ -35,7 +36,7 @@ func TestStore(t *testing.T, o Stores) {
 		{"Age", "the age of a head is the time since it was last put, even with the same value", testAge},
 		{"Context", "calls return when their context ends", testContext},
 		{"Ownership", "arguments are not kept, and results belong to the caller", testOwnership},
-		{"Totals", "backends on the store are exact, although calls or their answers get lost, are duplicated, or arrive late", testTotals},
+		{"Totals", "counts in the store are exact, although calls or their answers get lost, are duplicated, or arrive late", testTotals},
 		{"Loss", "live processes restore a store that loses everything", testLoss},
 		{"Replica", "live processes restore the last commits of a store that goes back to the state of a replica", testReplica},
 	} {
@@ -46,40 +47,37 @@ func TestStore(t *testing.T, o Stores) {
 				}
 			})
 			place := o.Fresh(t)
-			a, b := open(t, o, place), open(t, o, place)
-			c.run(t, a.Shards[0], b.Shards[0])
+			a, b := opened(t, o, place), opened(t, o, place)
+			c.run(t, a[0], b[0])
 		})
 	}
 	t.Run("Shards", func(t *testing.T) {
 		place := o.Fresh(t)
-		testShards(t, open(t, o, place).Shards, open(t, o, place).Shards)
+		testShards(t, opened(t, o, place), opened(t, o, place))
 	})
 }
 
-// open opens a place, and closes its stores at the end of the test.
-func open(t testing.TB, o Stores, place string) *store.Config {
+// opened opens the stores in a place, and closes them at the end of the test.
+func opened(t testing.TB, o Stores, place string) []store.Store {
 	t.Helper()
-	c, err := o.Open(place)
-	if err == nil {
-		err = c.Check()
-	}
+	shards, err := o.in(place)
 	if err != nil {
 		t.Fatalf("Open: %v", err)
 	}
 	t.Cleanup(func() {
-		for _, s := range c.Shards {
+		for _, s := range shards {
 			if err := s.Close(); err != nil {
 				t.Errorf("Close: %v", err)
 			}
 		}
 	})
-	return c
+	return shards
 }
 
 // testShards checks that each shard has its own records, the same for everyone who opens the place.
 func testShards(t *testing.T, a, b []store.Store) {
 	if len(a) != len(b) {
-		t.Fatalf("Open has returned %d shards, then %d", len(a), len(b))
+		t.Fatalf("Open has returned %d and then %d shards", len(a), len(b))
 	}
 	text := func(i int) []byte { return fmt.Append(nil, "shard ", i) }
 	for i, s := range a {
@@ -120,7 +118,7 @@ func expect(t *testing.T, s store.Store, heads map[string]string, parts map[stor
 	}
 	values, err := s.Get(t.Context(), keys)
 	if err != nil || len(values) != len(keys) {
-		t.Fatalf("Get of %d keys: %d parts, %v", len(keys), len(values), err)
+		t.Fatalf("Get: %v, and %d parts, want %d", err, len(values), len(keys))
 	}
 	for i, k := range keys {
 		if want := parts[k]; !bytes.Equal(values[i], want) || (values[i] == nil) != (want == nil) {
@@ -155,12 +153,12 @@ func testCommit(t *testing.T, a, b store.Store) {
 func testConditions(t *testing.T, a, b store.Store) {
 	commit(t, a, &store.Commit{If: map[string][]byte{"meta": nil}, Heads: map[string][]byte{"meta": []byte("1"), "base": []byte("2")}})
 	for name, cond := range map[string]map[string][]byte{
-		"a head that is another":       {"meta": []byte("2")},
-		"a head that is there":         {"meta": nil},
-		"a head that is not there":     {"x": []byte("1")},
-		"one of two":                   {"meta": []byte("1"), "base": []byte("1")},
-		"a head that begins like it":   {"meta": []byte("11")},
-		"an empty one that is missing": {"x": {}},
+		"another value":                    {"meta": []byte("2")},
+		"a head that exists":               {"meta": nil},
+		"a head that does not exist":       {"x": []byte("1")},
+		"one of two heads":                 {"meta": []byte("1"), "base": []byte("1")},
+		"a longer value":                   {"meta": []byte("11")},
+		"an empty value of a missing head": {"x": {}},
 	} {
 		err := b.Commit(t.Context(), &store.Commit{
 			If:    cond,
@@ -168,7 +166,7 @@ func testConditions(t *testing.T, a, b store.Store) {
 			Parts: map[store.Key][]byte{key1: []byte("9")},
 		})
 		if !errors.Is(err, store.ErrConflict) {
-			t.Errorf("If %s: %v", name, err)
+			t.Errorf("If with %s: error %v, want one that wraps ErrConflict", name, err)
 		}
 		expect(t, a, map[string]string{"meta": "1", "base": "2"}, map[store.Key][]byte{key1: nil})
 	}
@@ -252,6 +250,10 @@ func testOneByOne(t *testing.T, a, b store.Store) {
 					t.Error(err)
 					return
 				}
+				if len(heads["meta"].Value) != 1 {
+					t.Errorf("Heads has meta = %q, want one byte", heads["meta"].Value)
+					return
+				}
 				n := heads["meta"].Value[0]
 				err = s.Commit(t.Context(), &store.Commit{
 					If:    map[string][]byte{"meta": {n}},
@@ -270,7 +272,7 @@ func testOneByOne(t *testing.T, a, b store.Store) {
 	}
 	wg.Wait()
 	heads, err := a.Heads(t.Context())
-	if err != nil || heads["meta"].Value[0] != workers*rounds {
+	if err != nil || !bytes.Equal(heads["meta"].Value, []byte{workers * rounds}) {
 		t.Errorf("%d commits have counted to %d, %v", workers*rounds, heads["meta"].Value, err)
 	}
 }
@@ -319,6 +321,9 @@ func testOwnership(t *testing.T, a, b store.Store) {
 	value[0] = 'x'
 	for range 2 {
 		expect(t, b, map[string]string{"meta": "abc"}, map[store.Key][]byte{key1: []byte("abc")})
+		if t.Failed() {
+			return
+		}
 		heads, _ := b.Heads(t.Context())
 		parts, _ := b.Get(t.Context(), []store.Key{key1})
 		heads["meta"].Value[0], parts[0][0] = 'y', 'y'
@@ -386,7 +391,7 @@ func testTotals(t *testing.T, a, b store.Store) {
 	}
 	for _, g := range p.Walk() {
 		if len(g.Series) != 10 {
-			t.Errorf("%d series", len(g.Series))
+			t.Errorf("%d series, want 10", len(g.Series))
 		}
 		for _, s := range g.Series {
 			if n := s.Words[backend.CounterInt].Load(); n != workers*each/10 {
@@ -449,7 +454,7 @@ func testHealing(t *testing.T, a, b store.Store, replica bool) {
 		for _, g := range s.Walk() {
 			for _, row := range g.Series {
 				if n := row.Words[backend.CounterInt].Load(); n != want {
-					t.Fatalf("a page shows %d instead of the acknowledged %d", n, want)
+					t.Fatalf("a page shows %d, and %d were acknowledged", n, want)
 				}
 			}
 		}
@@ -459,7 +464,7 @@ func testHealing(t *testing.T, a, b store.Store, replica bool) {
 		t.Helper()
 		for begun := time.Now(); !shows(p) || !shows(q); time.Sleep(5 * time.Millisecond) {
 			if time.Since(begun) > patience {
-				t.Fatal("pages do not come back")
+				t.Fatal("pages still fail")
 			}
 		}
 	}
@@ -473,7 +478,7 @@ func testHealing(t *testing.T, a, b store.Store, replica bool) {
 	defer r.Close(ctx)
 	for begun := time.Now(); !shows(r); time.Sleep(5 * time.Millisecond) {
 		if time.Since(begun) > patience {
-			t.Fatal("a new process gets no page")
+			t.Fatal("the pages of a new process still fail")
 		}
 	}
 }

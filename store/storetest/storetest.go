@@ -28,18 +28,22 @@
 package storetest
 
 import (
+	"fmt"
+	"log/slog"
 	"testing"
 	"time"
 
 	"github.com/gotheus/gotheus/internal/backend"
 	"github.com/gotheus/gotheus/internal/backend/backendtest"
+	"github.com/gotheus/gotheus/internal/open"
 	"github.com/gotheus/gotheus/store"
 )
 
 // patience limits the wait for background work, generously for slow machines.
 const patience = 2 * time.Minute
 
-// Stores tells the tests how to make and open stores.
+// Stores tells the tests how to make and open stores. Fresh and Open are required: without them,
+// the tests fail.
 type Stores struct {
 	// Fresh makes a new, empty place and returns its name for Open, such as a file name or a
 	// URL. It can register clean-up with t.Cleanup.
@@ -52,6 +56,34 @@ type Stores struct {
 	Processes bool
 }
 
+// check fails the test if o cannot be used.
+func (o *Stores) check(t testing.TB) {
+	t.Helper()
+	switch {
+	case o.Fresh == nil:
+		t.Fatal("storetest: Stores.Fresh is nil: it must make a new, empty place and return its name")
+	case o.Open == nil:
+		t.Fatal("storetest: Stores.Open is nil: it must open the stores in a place")
+	}
+}
+
+// in opens the stores in a place, and checks that they can be used.
+func (o *Stores) in(place string) ([]store.Store, error) {
+	c, err := o.Open(place)
+	if err == nil {
+		err = open.Check(c)
+	}
+	if err != nil {
+		return nil, err
+	}
+	for _, s := range c.Shards {
+		if s, ok := s.(store.LoggerSetter); ok {
+			s.SetLogger(slog.New(slog.DiscardHandler))
+		}
+	}
+	return c.Shards, nil
+}
+
 // TestBackend checks metrics in the stores as programs see them: in random histories, processes
 // start, count, set, delete, and close or are killed, and each must show the values of a model. One
 // store call in twenty gets lost, loses its answer or arrives twice. All kinds of metrics are
@@ -60,19 +92,20 @@ type Stores struct {
 // The histories have fixed seeds: go test -kit.histories 100 runs more of them, and -kit.seed 7
 // repeats one.
 func TestBackend(t *testing.T, o Stores) {
+	o.check(t)
 	backendtest.TestBackend(t, backendtest.Backends{Fresh: o.Fresh, Open: o.backend(), Processes: o.Processes})
 }
 
 // Worker runs the test binary as a process of TestBackend if it was started as one, and then does
-// not return. TestMain must call it first.
-func Worker(o Stores) { backendtest.Worker(o.backend()) }
+// not return. TestMain must call it first. It panics with an error that wraps store.ErrInvalid if
+// o.Open is nil.
+func Worker(o Stores) {
+	if o.Open == nil {
+		panic(fmt.Errorf("storetest: %w: Worker: Stores.Open is nil: it must open the stores in a place", store.ErrInvalid))
+	}
+	backendtest.Worker(o.backend())
+}
 
 func (o *Stores) backend() func(place string) (backend.Backend, error) {
-	return backendtest.OnStores(func(place string) ([]store.Store, error) {
-		c, err := o.Open(place)
-		if err != nil {
-			return nil, err
-		}
-		return c.Shards, c.Check()
-	}, 20)
+	return backendtest.OnStores(o.in, 20)
 }

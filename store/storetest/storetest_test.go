@@ -2,6 +2,7 @@ package storetest_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -162,12 +163,105 @@ func TestBroken(t *testing.T) {
 	for name, b := range broken {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run", "^TestShardedStore$/^"+b.rule+"$")
-			cmd.Env = append(os.Environ(), brokenEnv+"="+name)
-			out, err := cmd.CombinedOutput()
-			if err == nil || !strings.Contains(string(out), "--- FAIL: TestShardedStore/"+b.rule) || strings.Contains(string(out), "panic:") {
+			out, err := again(t, "^TestShardedStore$/^"+b.rule+"$", brokenEnv+"="+name)
+			if err == nil || !strings.Contains(out, "--- FAIL: TestShardedStore/"+b.rule) || strings.Contains(out, "panic:") {
 				t.Errorf("%v\n%s", err, out)
 			}
 		})
 	}
+}
+
+// misused are Stores that cannot be used, and how the tests fail for them.
+var misused = map[string]struct {
+	want string
+	o    storetest.Stores
+}{
+	"nothing":  {"Stores.Fresh is nil: it must make a new, empty place", storetest.Stores{}},
+	"no Fresh": {"Stores.Fresh is nil: it must make a new, empty place", storetest.Stores{Open: inMemory(1).Open}},
+	"no Open":  {"Stores.Open is nil: it must open the stores", storetest.Stores{Fresh: inMemory(1).Fresh}},
+	"nil Config": {"Open: store: invalid argument: the Config is nil", opens(func(string) (*store.Config, error) {
+		return nil, nil
+	})},
+	"no shards": {"Open: store: invalid argument: Config.Shards is empty", opens(func(string) (*store.Config, error) {
+		return new(store.Config), nil
+	})},
+	"nil shard": {"Open: store: invalid argument: Config.Shards[0] is nil", opens(func(string) (*store.Config, error) {
+		return &store.Config{Shards: []store.Store{nil}}, nil
+	})},
+	"nil pointer": {"Open: store: invalid argument: Config.Shards[0] is a nil *storetest_test.keeping", opens(func(string) (*store.Config, error) {
+		return &store.Config{Shards: []store.Store{(*keeping)(nil)}}, nil
+	})},
+	"an error": {"Open: no such place", opens(func(string) (*store.Config, error) {
+		return nil, errors.New("no such place")
+	})},
+}
+
+func opens(open func(string) (*store.Config, error)) storetest.Stores {
+	return storetest.Stores{Fresh: inMemory(1).Fresh, Open: open}
+}
+
+const misusedEnv = "STORETEST_MISUSED"
+
+// The tests fail, and do not panic, with Stores that cannot be used.
+func TestMisused(t *testing.T) {
+	t.Parallel()
+	if name := os.Getenv(misusedEnv); name != "" {
+		o := misused[name].o
+		t.Run("Store", func(t *testing.T) { storetest.TestStore(t, o) })
+		t.Run("Backend", func(t *testing.T) { storetest.TestBackend(t, o) })
+		return
+	}
+	for name, c := range misused {
+		for test, args := range map[string][]string{
+			"TestMisused/Store":   nil,
+			"TestMisused/Backend": nil,
+			"BenchmarkMisused":    {"-test.bench", "^BenchmarkMisused$", "-test.benchtime", "1x"},
+		} {
+			out, err := again(t, "^"+strings.ReplaceAll(test, "/", "$/^")+"$", misusedEnv+"="+name, args...)
+			if err == nil || strings.Contains(out, "panic:") || !strings.Contains(out, c.want) || !strings.Contains(out, "--- FAIL: "+test) {
+				t.Errorf("%s: %s: %v, no %s in\n%s", name, test, err, c.want, out)
+			}
+		}
+	}
+}
+
+func BenchmarkMisused(b *testing.B) {
+	name := os.Getenv(misusedEnv)
+	if name == "" {
+		b.Skip("it fails; TestMisused runs it")
+	}
+	storetest.BenchmarkStore(b, misused[name].o)
+}
+
+// This test binary has no TestMain that calls Worker, so it must not become a child process.
+func TestNoWorker(t *testing.T) {
+	t.Parallel()
+	o := inMemory(1)
+	if os.Getenv(misusedEnv) != "" {
+		o.Processes = true
+		storetest.TestBackend(t, o)
+		return
+	}
+	out, err := again(t, "^TestNoWorker$", misusedEnv+"=no worker")
+	if err == nil || !strings.Contains(out, "TestMain has not called Worker") {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+func TestWorkerWithoutOpen(t *testing.T) {
+	t.Parallel()
+	defer func() {
+		if err, ok := recover().(error); !ok || !errors.Is(err, store.ErrInvalid) || !strings.Contains(err.Error(), "Worker: Stores.Open is nil") {
+			t.Errorf("panics with %v", err)
+		}
+	}()
+	storetest.Worker(storetest.Stores{})
+}
+
+// again runs a test in a process of its own, which may fail.
+func again(t *testing.T, test, env string, args ...string) (string, error) {
+	cmd := exec.CommandContext(t.Context(), os.Args[0], append([]string{"-test.run", test}, args...)...)
+	cmd.Env = append(os.Environ(), env)
+	out, err := cmd.CombinedOutput()
+	return string(out), err
 }

@@ -89,6 +89,9 @@ func OnStores(open func(place string) ([]store.Store, error), faults int) func(p
 // and with random histories of several instances, some of them in child processes, that are
 // compared with a model. The histories have fixed seeds; -kit.histories runs more of them.
 func TestBackend(t *testing.T, o Backends) {
+	if o.Processes && !workers.Load() {
+		t.Fatal("Processes is set, but TestMain has not called Worker, so that there can be no child processes")
+	}
 	for _, c := range []struct {
 		name, rule string
 		run        func(t *testing.T, o *Backends)

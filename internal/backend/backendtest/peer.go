@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -25,6 +26,7 @@ const patience = 2 * time.Minute
 //		os.Exit(m.Run())
 //	}
 func Worker(open func(place string) (backend.Backend, error)) {
+	workers.Store(true)
 	place := os.Getenv(workerEnv)
 	if place == "" {
 		return
@@ -40,6 +42,10 @@ func Worker(open func(place string) (backend.Backend, error)) {
 }
 
 const workerEnv = "GOTHEUS_BACKENDTEST_PLACE"
+
+// workers tells that TestMain has called Worker. Without it, a child process would run all tests
+// and start children of its own.
+var workers atomic.Bool
 
 func serve(i *instance, in io.Reader, out io.Writer) {
 	requests, replies := json.NewDecoder(in), json.NewEncoder(out)
@@ -118,7 +124,7 @@ func (p *peer) answer() (a reply) {
 		err = json.Unmarshal(line, &a)
 	}
 	if err != nil {
-		p.t.Fatalf("%s: the child process answered %q, %v: does TestMain call backendtest.Worker first?", p.name, line, err)
+		p.t.Fatalf("%s: the child process answered %q, %v: does TestMain call Worker first?", p.name, line, err)
 	}
 	return a
 }

@@ -28,6 +28,7 @@ import (
 	"time"
 
 	"github.com/gotheus/gotheus/internal/backend"
+	"github.com/gotheus/gotheus/store"
 )
 
 // Suffix is appended to the path given to Open to form the file's name.
@@ -133,25 +134,26 @@ func Open(path string, o *Options) (*Backend, error) {
 }
 
 // ParseURL returns the path and the options of a URL such as shm:///dev/shm/shop. Its query may
-// contain limit=64MiB, start=fresh, start=resume, share=group and fs=any.
+// contain limit=64MiB, start=fresh, start=resume, share=group and fs=any. The error wraps
+// store.ErrInvalid.
 func ParseURL(rawURL string) (path string, o *Options, err error) {
 	u, err := url.Parse(rawURL)
 	if err != nil {
-		return "", nil, fmt.Errorf("shm: %w", err)
+		return "", nil, fmt.Errorf("shm: %w: %w", store.ErrInvalid, err)
 	}
 	if u.Scheme != "shm" {
-		return "", nil, fmt.Errorf("shm: URL %q: the scheme must be shm", u.Redacted())
+		return "", nil, fmt.Errorf("shm: %w: URL %q: the scheme must be shm", store.ErrInvalid, u.Redacted())
 	}
 	return parseURL(u)
 }
 
 func parseURL(u *url.URL) (string, *Options, error) {
 	if u.Host != "" || u.Opaque != "" || !strings.HasPrefix(u.Path, "/") || strings.HasSuffix(u.Path, "/") || u.User != nil || u.Fragment != "" {
-		return "", nil, fmt.Errorf("shm: URL %q: must be shm:// and the absolute path of a file, as in shm:///dev/shm/shop", u.Redacted())
+		return "", nil, fmt.Errorf("shm: %w: URL %q: must be shm:// and the absolute path of a file, as in shm:///dev/shm/shop", store.ErrInvalid, u.Redacted())
 	}
 	query, err := url.ParseQuery(u.RawQuery)
 	if err != nil {
-		return "", nil, fmt.Errorf("shm: URL %q: %w", u.Redacted(), err)
+		return "", nil, fmt.Errorf("shm: %w: URL %q: %w", store.ErrInvalid, u.Redacted(), err)
 	}
 	o := new(Options)
 	for key, values := range query {
@@ -160,7 +162,7 @@ func parseURL(u *url.URL) (string, *Options, error) {
 		case key == "limit":
 			n, err := parseSize(v)
 			if err != nil {
-				return "", nil, fmt.Errorf("shm: URL %q: %w", u.Redacted(), err)
+				return "", nil, fmt.Errorf("shm: %w: URL %q: %w", store.ErrInvalid, u.Redacted(), err)
 			}
 			o.Limit = n
 		case key == "fs" && v == "any":
@@ -170,7 +172,7 @@ func parseURL(u *url.URL) (string, *Options, error) {
 		case key == "share" && v == "group":
 			o.Group = true
 		default:
-			return "", nil, fmt.Errorf("shm: URL %q: unknown option %s=%s (known: limit=64MiB, start=fresh, start=resume, share=group, fs=any)", u.Redacted(), key, v)
+			return "", nil, fmt.Errorf("shm: %w: URL %q: unknown option %s=%s (known: limit=64MiB, start=fresh, start=resume, share=group, fs=any)", store.ErrInvalid, u.Redacted(), key, v)
 		}
 	}
 	return u.Path, o, nil

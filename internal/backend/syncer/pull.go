@@ -127,7 +127,7 @@ func (s *Syncer) startGet(ctx context.Context, all *[]fetched) *request {
 func (q *request) wait() ([][]byte, error) {
 	<-q.done
 	if q.err == nil && len(q.parts) != len(q.wanted) {
-		return nil, fmt.Errorf("syncer: the store returned %d parts for %d keys", len(q.parts), len(q.wanted))
+		return nil, fmt.Errorf("syncer: Get of the store returned %d parts, and must return %d", len(q.parts), len(q.wanted))
 	}
 	return q.parts, q.err
 }

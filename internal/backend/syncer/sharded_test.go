@@ -218,7 +218,7 @@ func TestOptions(t *testing.T) {
 	for i := range many {
 		many[i] = new(closes)
 	}
-	if _, err := syncer.NewSharded(many, nil); err == nil || !strings.Contains(err.Error(), "1 to 64") {
+	if _, err := syncer.NewSharded(many, nil); err == nil || !strings.Contains(err.Error(), "at most 64") {
 		t.Errorf("too many stores: %v", err)
 	}
 }
