@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"reflect"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -75,9 +74,10 @@ type bindRequest struct {
 //
 // If the backend cannot be opened, the error is returned and logged, counting goes on in the heap,
 // gotheus_backend_up is 0, and r retries in the background until it succeeds or Bind or Close is
-// called. A URL with an unknown scheme is not retried. If r is already bound, the error wraps
-// ErrBound; this includes the default registry after GOTHEUS_BACKEND has bound it, so call Bind
-// early in main.
+// called. A URL that can never work is not retried: one with an unknown scheme, where the error
+// wraps ErrScheme, or one that is malformed, where it wraps [store.ErrInvalid]. If r is already
+// bound, the error wraps ErrBound; this includes the default registry after GOTHEUS_BACKEND has
+// bound it, so call Bind early in main.
 func (r *Registry) Bind(ctx context.Context, rawURL string) error {
 	r = r.base()
 	r.bind.envDone.Store(true) // an explicit Bind wins
@@ -102,7 +102,7 @@ func (r *Registry) bindURL(ctx context.Context, rawURL string, env bool) error {
 	err := r.openAndInstall(ctx, rawURL)
 	if err != nil {
 		request.err.Store(&err)
-		if !errors.Is(err, ErrScheme) {
+		if !errors.Is(err, ErrScheme) && !errors.Is(err, store.ErrInvalid) {
 			r.bind.reopen.Add(func(ctx context.Context) error { return r.openAgain(ctx, rawURL, request) }, err, reopenFirst, reopenLast)
 		}
 	}
@@ -160,20 +160,6 @@ func (r *Registry) openAgain(ctx context.Context, rawURL string, request *bindRe
 	return err
 }
 
-// Backend is what BindBackend takes. Packages of this module make them; its methods are internal
-// and may change in any release. To keep metrics in a place of your own, implement store.Store.
-type Backend = backend.Backend
-
-// BindBackend is like Bind for a backend that is already open. From then on r owns it, and Close
-// closes it. If ctx ends while scrapes are in progress, nothing has changed. The error wraps
-// ErrInvalid if b is nil.
-func (r *Registry) BindBackend(ctx context.Context, b Backend) error {
-	if isNil(b) {
-		return fmt.Errorf("%w: BindBackend: the backend is nil", ErrInvalid)
-	}
-	return r.bindMade(ctx, fmt.Sprintf("%T", b), func() (backend.Backend, error) { return b, nil })
-}
-
 // BindStore is like Bind for stores that are already open. From then on r owns them, and Close
 // closes them. It does not wait for the stores: while they cannot be reached, metrics go on
 // counting in memory. If c.Options has no logger, r's is used.
@@ -183,17 +169,22 @@ func (r *Registry) BindBackend(ctx context.Context, b Backend) error {
 // already bound, and is that of ctx if ctx ends while scrapes, or another Bind or Close, are in
 // progress.
 func (r *Registry) BindStore(ctx context.Context, c *store.Config) error {
-	if err := c.Check(); err != nil {
-		return fmt.Errorf("%w: BindStore: %w", ErrInvalid, err)
-	}
-	for i, s := range c.Shards {
-		if isNil(s) {
-			return fmt.Errorf("%w: BindStore: Config.Shards[%d] is a nil %T", ErrInvalid, i, s)
-		}
+	if err := open.Check(c); err != nil {
+		return fmt.Errorf("gotheus: BindStore: %w", invalidStore{err})
 	}
 	return r.bindMade(ctx, fmt.Sprintf("%T", c.Shards[0]), func() (backend.Backend, error) {
 		return open.Stores(c, r.base().home.Log.Forward())
 	})
+}
+
+// invalidStore is an error about an argument that wraps ErrInvalid, besides store.ErrInvalid.
+type invalidStore struct{ error }
+
+func (e invalidStore) Unwrap() []error { return []error{e.error, ErrInvalid} }
+
+// bindBackend binds r to a backend that is already open, which r owns from then on.
+func (r *Registry) bindBackend(ctx context.Context, b backend.Backend) error {
+	return r.bindMade(ctx, fmt.Sprintf("%T", b), func() (backend.Backend, error) { return b, nil })
 }
 
 // bindMade binds r to the backend that create returns. It calls create last, when nothing else can
@@ -362,10 +353,4 @@ func (r *Registry) Close(ctx context.Context) (err error) {
 	r.leader.Stop() // not earlier: it is a candidate in the current backend only
 	r.stopSelf()
 	return errors.Join(err, b.Close(ctx))
-}
-
-// isNil reports whether v is nil, or a nil pointer.
-func isNil(v any) bool {
-	p := reflect.ValueOf(v)
-	return v == nil || p.Kind() == reflect.Pointer && p.IsNil()
 }

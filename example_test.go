@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/gotheus/gotheus"
-	"github.com/gotheus/gotheus/internal/backend/heap"
 )
 
 func ExampleNewCounterVec() {
@@ -60,18 +59,6 @@ func ExampleRegistry_Bind_error() {
 	fmt.Println(errors.Is(err, gotheus.ErrScheme))
 	r.NewCounter("c_total", "Counts all the same.", nil).Inc()
 	// Output: true
-}
-
-func ExampleRegistry_BindBackend() {
-	b := heap.New()
-	r := new(gotheus.Registry)
-	c := r.NewCounter("c_total", "C.", nil)
-	c.Inc()
-	if err := r.BindBackend(context.Background(), b); err != nil {
-		fmt.Println(err)
-	}
-	fmt.Println(b.Walk()[0].Family.Name, c.Value())
-	// Output: c_total 1
 }
 
 func ExampleNewRegistry() {
@@ -137,7 +124,7 @@ func ExampleVec_TryWith() {
 	jobs := r.NewGaugeVec("jobs", "Jobs by queue and state.", nil, "queue", "state")
 	_, err := jobs.TryWith("mail")
 	fmt.Println(err)
-	// Output: gotheus: wrong labels: jobs has labels ["queue" "state"]: 1 values given ["mail"]
+	// Output: gotheus: wrong labels: jobs has labels ["queue" "state"], but the values given are ["mail"]
 }
 
 func ExampleHistogram_ObserveSince() {

@@ -62,6 +62,7 @@ func NewRegistry(o *RegistryOptions) *Registry { return Must(TryNewRegistry(o)) 
 
 func init() {
 	inside.Home = func(r any) *series.Home { return &r.(*Registry).base().home }
+	inside.Bind = func(ctx context.Context, r any, b backend.Backend) error { return r.(*Registry).bindBackend(ctx, b) }
 }
 
 // TryNewRegistry is like NewRegistry, but returns the error instead of panicking.

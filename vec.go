@@ -233,7 +233,7 @@ func (v *Vec[M]) wrongNumber(values []string) error {
 	if len(v.open) < len(v.names) {
 		which = fmt.Sprintf(", of which With takes %q", v.openNames())
 	}
-	return fmt.Errorf("%w: %s has labels %q%s: %d values given %q", ErrLabels, v.fam.Def.Name, v.names, which, len(values), cloneAll(values))
+	return fmt.Errorf("%w: %s has labels %q%s, but the values given are %q", ErrLabels, v.fam.Def.Name, v.names, which, cloneAll(values))
 }
 
 func (v *Vec[M]) wrongNames(l Labels) error {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/base64"
 	"errors"
+	"github.com/gotheus/gotheus/internal/inside"
 	"io"
 	"net"
 	"net/http"
@@ -175,7 +176,7 @@ func TestHandlerStrict(t *testing.T) {
 		return nil
 	}))
 	backend := newRegistry()
-	if err := backend.BindBackend(t.Context(), failing{heap.New()}); err != nil {
+	if err := inside.Bind(t.Context(), backend, failing{heap.New()}); err != nil {
 		t.Fatal(err)
 	}
 	for why, r := range map[string]*gotheus.Registry{"out of order": collector, "x clashes with": family, "damaged": backend} {

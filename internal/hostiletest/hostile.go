@@ -5,6 +5,7 @@ package hostiletest
 import (
 	"context"
 	"fmt"
+	"github.com/gotheus/gotheus/internal/inside"
 	"log/slog"
 	"math/rand/v2"
 	"strings"
@@ -164,7 +165,7 @@ func Registries(t testing.TB) map[string]*gotheus.Registry {
 	}))
 	neighbour := registry("neighbour's texts", &gotheus.RegistryOptions{NoSelfMetrics: true})
 	b := heap.New()
-	if err := neighbour.BindBackend(context.Background(), b); err != nil {
+	if err := inside.Bind(context.Background(), neighbour, b); err != nil {
 		t.Fatal(err)
 	}
 	for i, x := range texts {
@@ -183,7 +184,7 @@ func Registries(t testing.TB) map[string]*gotheus.Registry {
 	for seed := range uint64(40) {
 		r := registry(fmt.Sprint("neighbour's words ", seed), &gotheus.RegistryOptions{NoSelfMetrics: true})
 		b := heap.New()
-		if err := r.BindBackend(context.Background(), b); err != nil {
+		if err := inside.Bind(context.Background(), r, b); err != nil {
 			t.Fatal(err)
 		}
 		wild(b, rand.New(rand.NewPCG(seed, 3)))

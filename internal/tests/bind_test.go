@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"github.com/gotheus/gotheus/internal/inside"
 	"os"
 	"path/filepath"
 	"strings"
@@ -91,7 +92,7 @@ func TestLateBindingOfSetGauge(t *testing.T) {
 	for range 300 {
 		b := heap.New()
 		shared := gotheus.NewRegistry(nil)
-		if err := shared.BindBackend(t.Context(), b); err != nil {
+		if err := inside.Bind(t.Context(), shared, b); err != nil {
 			t.Fatal(err)
 		}
 		before := shared.NewGauge("g", "G.", nil)
@@ -111,7 +112,7 @@ func TestLateBindingOfSetGauge(t *testing.T) {
 			}
 		}()
 		<-set
-		if err := r.BindBackend(t.Context(), b); err != nil {
+		if err := inside.Bind(t.Context(), r, b); err != nil {
 			t.Fatal(err)
 		}
 		<-finished
@@ -127,7 +128,7 @@ func TestBindGauge(t *testing.T) {
 	t.Parallel()
 	b := heap.New()
 	shared := gotheus.NewRegistry(nil)
-	shared.BindBackend(t.Context(), b)
+	inside.Bind(t.Context(), shared, b)
 	shared.NewGauge("added", "A.", nil).Set(10)
 	shared.NewGauge("set", "S.", nil).Set(10)
 	shared.NewGauge("untouched", "U.", nil).Set(10)
@@ -135,7 +136,7 @@ func TestBindGauge(t *testing.T) {
 	r.NewGauge("added", "A.", nil).Add(-3)
 	r.NewGauge("set", "S.", nil).Set(0)
 	r.NewGauge("untouched", "U.", nil)
-	r.BindBackend(t.Context(), b)
+	inside.Bind(t.Context(), r, b)
 	pageHas(t, shared, "added 7", "set 0", "untouched 10")
 }
 
@@ -153,7 +154,7 @@ func TestCloseAndBindAgain(t *testing.T) {
 	if err := r.Bind(t.Context(), url); !errors.Is(err, gotheus.ErrBound) || !strings.Contains(err.Error(), url) {
 		t.Errorf("second bind: %v", err)
 	}
-	if err := r.BindBackend(t.Context(), heap.New()); !errors.Is(err, gotheus.ErrBound) {
+	if err := inside.Bind(t.Context(), r, heap.New()); !errors.Is(err, gotheus.ErrBound) {
 		t.Errorf("second bind: %v", err)
 	}
 	if err := errors.Join(r.Flush(t.Context()), r.Close(t.Context()), r.Close(t.Context())); err != nil {
@@ -215,7 +216,7 @@ func TestPostponed(t *testing.T) {
 	r, log := newRegistry(t, nil)
 	early := r.NewCounter("early_total", "E.", nil)
 	early.Inc()
-	if err := r.BindBackend(t.Context(), b); err != nil {
+	if err := inside.Bind(t.Context(), r, b); err != nil {
 		t.Fatal(err)
 	}
 	late := r.NewCounterVec("late_total", "L.", nil, "x").With("y")
@@ -269,7 +270,7 @@ func TestDamagedWords(t *testing.T) {
 	t.Parallel()
 	b := heap.New()
 	r, _ := newRegistry(t, nil)
-	r.BindBackend(t.Context(), b)
+	inside.Bind(t.Context(), r, b)
 	c, g, h, s := r.NewCounter("c_total", "C.", nil), r.NewGauge("g", "G.", nil), r.NewHistogram("h", "H.", nil), r.NewSummary("s", "S.", nil)
 	fine := r.NewCounter("fine_total", "F.", nil)
 	update := func() {

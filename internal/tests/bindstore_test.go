@@ -11,7 +11,6 @@ import (
 
 	"github.com/gotheus/gotheus"
 	"github.com/gotheus/gotheus/internal/backend/backendtest"
-	"github.com/gotheus/gotheus/internal/backend/heap"
 	"github.com/gotheus/gotheus/store"
 )
 
@@ -72,11 +71,6 @@ func TestBindNothing(t *testing.T) {
 			t.Errorf("got error %v, want %s", err, want)
 		}
 	}
-	for _, b := range []gotheus.Backend{nil, (*heap.Backend)(nil)} {
-		if err := r.BindBackend(t.Context(), b); !errors.Is(err, gotheus.ErrInvalid) || !strings.Contains(err.Error(), "the backend is nil") {
-			t.Errorf("BindBackend(%#v): %v", b, err)
-		}
-	}
 	if s.closed.Load() != 0 {
 		t.Error("a store was closed that was not taken")
 	}
@@ -124,7 +118,7 @@ func TestBindDefault(t *testing.T) { // not parallel: there is one default regis
 		"BindStore": func() error {
 			return gotheus.BindStore(t.Context(), &store.Config{Shards: []store.Store{new(closable)}})
 		},
-		"BindBackend": func() error { return gotheus.BindBackend(t.Context(), heap.New()) },
+		"Bind": func() error { return gotheus.Bind(t.Context(), shmURL(t)) },
 	} {
 		if err := bind(); err != nil {
 			t.Errorf("%s: %v", what, err)

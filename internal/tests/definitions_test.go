@@ -219,7 +219,6 @@ func TestNilArguments(t *testing.T) {
 		"the collector is nil, of type gotheus.CollectorFunc":     func() { r.Register(gotheus.CollectorFunc(nil)) },
 		"the collector is nil, of type gotheus.ProcessCollectorF": func() { gotheus.Register(gotheus.ProcessCollectorFunc(nil)) },
 		"the registry is nil":                                     func() { gotheus.SetDefault(nil) },
-		"the backend is nil":                                      func() { panic(r.BindBackend(t.Context(), nil)) },
 		"p_c_total: the function is nil":                          func() { r.NewCounterFunc("c_total", "C.", nil, nil) },
 		"p_g: the function is nil":                                func() { r.NewGaugeFunc("g", "G.", nil, nil) },
 		"p_u: the function is nil":                                func() { r.NewUntypedFunc("u", "U.", nil, nil) },

@@ -3,6 +3,7 @@ package tests_test
 import (
 	"errors"
 	"fmt"
+	"github.com/gotheus/gotheus/internal/inside"
 	"slices"
 	"strings"
 	"sync"
@@ -90,7 +91,7 @@ func TestDeleteForgets(t *testing.T) {
 		c.DeleteAll()
 	}
 	kept.Add(3) // after it was deleted
-	if err := r.BindBackend(t.Context(), b); err != nil {
+	if err := inside.Bind(t.Context(), r, b); err != nil {
 		t.Fatal(err)
 	}
 	kept.Add(4)
@@ -109,8 +110,8 @@ func TestDeleteErrors(t *testing.T) {
 	b := heap.New()
 	eu, _ := newRegistry(t, &gotheus.RegistryOptions{Labels: gotheus.Labels{"region": "eu"}})
 	us, _ := newRegistry(t, &gotheus.RegistryOptions{Labels: gotheus.Labels{"region": "us"}})
-	eu.BindBackend(t.Context(), b)
-	us.BindBackend(t.Context(), b)
+	inside.Bind(t.Context(), eu, b)
+	inside.Bind(t.Context(), us, b)
 	v := eu.NewCounterVec("c_total", "C.", nil, "l")
 	v.With("a\n\"")
 	us.NewCounterVec("c_total", "C.", nil, "l").With("a\n\"")
@@ -224,16 +225,16 @@ func TestDeleteOneSomeAll(t *testing.T) {
 
 	fill()
 	for want, err := range map[string]error{
-		`of which With takes ["path" "method"]: 1 values given ["/a"]`: second(v.TryDelete("/a")),
-		`value "\xff" of label "path" is not UTF-8`:                    second(v.TryDelete("\xff", "get")),
-		`value "\xfe" of label "path" is not UTF-8`:                    second(of.TryDelete(request{"\xfe", "get", ""})),
-		`which would delete all series: use DeleteAll`:                 second(v.TryDeleteMatching(nil)),
-		`all series: use DeleteAll`:                                    second(of.TryDeleteMatching(gotheus.Labels{})),
-		`"verb" is not one of them`:                                    second(part.TryDeleteMatching(gotheus.Labels{"verb": "GET"})),
+		`of which With takes ["path" "method"], but the values given are ["/a"]`: second(v.TryDelete("/a")),
+		`value "\xff" of label "path" is not UTF-8`:                              second(v.TryDelete("\xff", "get")),
+		`value "\xfe" of label "path" is not UTF-8`:                              second(of.TryDelete(request{"\xfe", "get", ""})),
+		`which would delete all series: use DeleteAll`:                           second(v.TryDeleteMatching(nil)),
+		`all series: use DeleteAll`:                                              second(of.TryDeleteMatching(gotheus.Labels{})),
+		`"verb" is not one of them`:                                              second(part.TryDeleteMatching(gotheus.Labels{"verb": "GET"})),
 	} {
 		isErr(t, err, gotheus.ErrLabels, "c_total", want)
 	}
-	isErr(t, panicOf(func() { v.Delete() }), gotheus.ErrLabels, "0 values given")
+	isErr(t, panicOf(func() { v.Delete() }), gotheus.ErrLabels, "the values given are []")
 	isErr(t, panicOf(func() { of.DeleteMatching(nil) }), gotheus.ErrLabels, "use DeleteAll")
 	left(t, all...)
 }

@@ -3,6 +3,7 @@ package tests_test
 import (
 	"context"
 	"fmt"
+	"github.com/gotheus/gotheus/internal/inside"
 	"math/rand/v2"
 	"strings"
 	"sync"
@@ -207,7 +208,7 @@ func TestExemplarsWithoutRoom(t *testing.T) {
 	b := &faulty{Backend: heap.New()}
 	now := time.Unix(1e9, 0)
 	r, log := newRegistry(t, &gotheus.RegistryOptions{Now: func() time.Time { return now }})
-	r.BindBackend(t.Context(), b)
+	inside.Bind(t.Context(), r, b)
 	c := r.NewCounter("c_total", "C.", nil)
 	b.set(fmt.Errorf("%w: for the test", backend.ErrFull))
 	c.AddExemplar(1, gotheus.Labels{"a": "b"})

@@ -3,6 +3,7 @@ package tests_test
 import (
 	"context"
 	"errors"
+	"github.com/gotheus/gotheus/internal/inside"
 	"log/slog"
 	"strings"
 	"sync/atomic"
@@ -141,7 +142,7 @@ func TestAddDuringClose(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, _ := newRegistry(t, nil)
 		var calls atomic.Int32
-		if err := r.BindBackend(t.Context(), &adding{heap.New(), func() {
+		if err := inside.Bind(t.Context(), r, &adding{heap.New(), func() {
 			r.Register(gotheus.ProcessCollectorFunc(func(context.Context, *gotheus.Sink) error {
 				calls.Add(1)
 				return nil

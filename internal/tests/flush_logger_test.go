@@ -3,6 +3,7 @@ package tests_test
 import (
 	"context"
 	"errors"
+	"github.com/gotheus/gotheus/internal/inside"
 	"log/slog"
 	"net/url"
 	"sync/atomic"
@@ -31,7 +32,7 @@ func TestLoggerThatFlushes(t *testing.T) {
 			t.Errorf("Flush in the logger: %v", err)
 		}
 	}
-	if err := r.BindBackend(t.Context(), b); err != nil {
+	if err := inside.Bind(t.Context(), r, b); err != nil {
 		t.Fatal(err)
 	}
 	if d := time.Since(begun); during != 1 || d > 9*time.Second { // Flush waits that long

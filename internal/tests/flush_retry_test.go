@@ -3,6 +3,7 @@ package tests_test
 import (
 	"context"
 	"errors"
+	"github.com/gotheus/gotheus/internal/inside"
 	"os"
 	"path/filepath"
 	"strings"
@@ -27,7 +28,7 @@ func TestEnvironmentHangs(t *testing.T) {
 	first := make(chan error, 1)
 	go func() { first <- r.Flush(t.Context()) }()
 	<-g.entered
-	for what, err := range map[string]error{"Flush": r.Flush(soon(t)), "Close": r.Close(soon(t)), "Bind": r.Bind(soon(t), "heap:"), "BindBackend": r.BindBackend(soon(t), heap.New())} {
+	for what, err := range map[string]error{"Flush": r.Flush(soon(t)), "Close": r.Close(soon(t)), "Bind": r.Bind(soon(t), "heap:"), "bind to a backend": inside.Bind(soon(t), r, heap.New())} {
 		if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "test-gated://env") {
 			t.Errorf("%s: %v", what, err)
 		}
@@ -41,9 +42,9 @@ func TestEnvironmentHangs(t *testing.T) {
 	}
 }
 
-// A failed BindBackend changes nothing: the backend requested before is still missing, and still
-// retried.
-func TestBindBackendFails(t *testing.T) {
+// A bind to a backend that fails changes nothing: the backend requested before is still missing,
+// and still retried.
+func TestBindToOpenBackendFails(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "later")
 	r := countTen(t)
@@ -51,7 +52,7 @@ func TestBindBackendFails(t *testing.T) {
 		t.Fatal("bound")
 	}
 	for range r.Families(t.Context()) {
-		if err := r.BindBackend(soon(t), heap.New()); !errors.Is(err, context.DeadlineExceeded) {
+		if err := inside.Bind(soon(t), r, heap.New()); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("bound during a scrape: %v", err)
 		}
 		break
@@ -86,7 +87,7 @@ func TestRetriesSurvive(t *testing.T) {
 	cancel()
 	for range r.Families(t.Context()) { // holds off the bind whose turn it is
 		for range 2000 {
-			if r.BindBackend(ended, heap.New()) == nil {
+			if inside.Bind(ended, r, heap.New()) == nil {
 				t.Fatal("bound")
 			}
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"github.com/gotheus/gotheus/internal/inside"
 	"reflect"
 	"slices"
 	"strings"
@@ -93,7 +94,7 @@ func TestCounterFunc(t *testing.T) {
 		if i == 1 { // its value is not zero when it is bound
 			pageHas(t, rs[i], "hits_total 10")
 		}
-		if err := rs[i].BindBackend(t.Context(), shared); err != nil {
+		if err := inside.Bind(t.Context(), rs[i], shared); err != nil {
 			t.Fatal(err)
 		}
 		if err := rs[i].Flush(t.Context()); err != nil {
@@ -288,7 +289,7 @@ func TestSelfMetrics(t *testing.T) {
 	}
 	// If there is no room, the metrics that say so are still on this process's page.
 	full := &faulty{Backend: heap.New(), err: backend.ErrFull}
-	r.BindBackend(t.Context(), full)
+	inside.Bind(t.Context(), r, full)
 	if p := own(); !strings.Contains(p, "\ngotheus_backend_up 1\n") {
 		t.Errorf("when the backend is full: %s", p)
 	}
@@ -308,7 +309,7 @@ func (slow) Unpublished() (int, time.Duration) { return 7, 1500 * time.Milliseco
 func TestPublisher(t *testing.T) {
 	t.Parallel()
 	r, _ := newRegistry(t, nil)
-	if err := r.BindBackend(t.Context(), slow{heap.New()}); err != nil {
+	if err := inside.Bind(t.Context(), r, slow{heap.New()}); err != nil {
 		t.Fatal(err)
 	}
 	pageHas(t, r, "gotheus_publish_pending_words 7", "gotheus_publish_lag_seconds 1.5")

@@ -175,7 +175,7 @@ func TestTooFewValues(t *testing.T) {
 	p := v.Partial(gotheus.Labels{"a": "1"})
 	for name, values := range map[string][]string{"none": nil, "one": {"x"}, "three": {"x", "y", "z"}, "four": {"w", "x", "y", "z"}} {
 		_, err := p.TryWith(values...)
-		isErr(t, err, gotheus.ErrLabels, `v_total has labels ["a" "b" "c" "d"], of which With takes ["b" "c"]: `, "values given")
+		isErr(t, err, gotheus.ErrLabels, `v_total has labels ["a" "b" "c" "d"], of which With takes ["b" "c"], but`, "the values given are")
 		isErr(t, panicOf(func() { p.With(values...) }), gotheus.ErrLabels, `["b" "c"]`)
 		if err == nil {
 			t.Error(name)

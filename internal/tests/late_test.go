@@ -3,6 +3,7 @@ package tests_test
 import (
 	"context"
 	"errors"
+	"github.com/gotheus/gotheus/internal/inside"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -65,7 +66,7 @@ func TestLateSync(t *testing.T) {
 				release := make(chan struct{})
 				r := gotheus.NewRegistry(&gotheus.RegistryOptions{Logger: quiet})
 				r.NewCounter("c_total", "C.", nil).Inc()
-				r.BindBackend(t.Context(), c.open(&hang, release))
+				inside.Bind(t.Context(), r, c.open(&hang, release))
 				hang.Store(true)
 				for range 2 {
 					ctx, cancel := context.WithTimeout(t.Context(), deadline)

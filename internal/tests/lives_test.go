@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"github.com/gotheus/gotheus/internal/inside"
 	"os"
 	"runtime"
 	"strings"
@@ -69,7 +70,7 @@ func TestPostponedAndDeleted(t *testing.T) {
 	t.Parallel()
 	b := &faulty{Backend: heap.New(), err: fmt.Errorf("%w: for the test", backend.ErrFull)}
 	r, _ := newRegistry(t, nil)
-	r.BindBackend(t.Context(), b)
+	inside.Bind(t.Context(), r, b)
 	v := r.NewCounterVec("c_total", "C.", nil, "l")
 	kept := v.With("a")
 	for range 1000 {
@@ -263,7 +264,7 @@ func TestManyBringBackAtOnce(t *testing.T) {
 	t.Parallel()
 	b := &faulty{Backend: heap.New()}
 	r, _ := newRegistry(t, nil)
-	r.BindBackend(t.Context(), b)
+	inside.Bind(t.Context(), r, b)
 	v := r.NewCounterVec("c_total", "C.", nil, "l")
 	g := r.NewGaugeVec("g", "G.", nil, "l")
 	const goroutines, updates = 8, 20
@@ -309,7 +310,7 @@ func TestDeletedWhileWaiting(t *testing.T) {
 	t.Parallel()
 	b := &faulty{Backend: heap.New(), err: fmt.Errorf("%w: for the test", backend.ErrFull)}
 	r, _ := newRegistry(t, nil)
-	r.BindBackend(t.Context(), b)
+	inside.Bind(t.Context(), r, b)
 	v := r.NewCounterVec("c_total", "C.", nil, "l")
 	kept := v.With("a")
 	v.DeleteAll()
@@ -317,7 +318,7 @@ func TestDeletedWhileWaiting(t *testing.T) {
 	cancel()
 	r.Close(over)
 	again := &faulty{Backend: heap.New(), err: fmt.Errorf("%w: for the test", backend.ErrFull)}
-	r.BindBackend(t.Context(), again)
+	inside.Bind(t.Context(), r, again)
 	kept.Inc()
 	again.set(nil)
 	if err := r.Flush(t.Context()); err != nil {
@@ -334,7 +335,7 @@ func TestLeftBackendIsCollected(t *testing.T) {
 	early.With("a").Inc()
 	left := func() weak.Pointer[heap.Backend] {
 		b := heap.New()
-		r.BindBackend(t.Context(), b)
+		inside.Bind(t.Context(), r, b)
 		early.With("b").Inc()
 		r.NewHistogramVec("late", "L.", nil, "l").With("a").Observe(1)
 		r.Close(t.Context())

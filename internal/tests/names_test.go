@@ -3,6 +3,7 @@ package tests_test
 import (
 	"context"
 	"errors"
+	"github.com/gotheus/gotheus/internal/inside"
 	"strings"
 	"testing"
 
@@ -47,7 +48,7 @@ func TestEscapedPages(t *testing.T) {
 	one, log := newRegistry(t, nil)
 	two, _ := newRegistry(t, nil)
 	for _, r := range []*gotheus.Registry{one, two} {
-		if err := r.BindBackend(t.Context(), b); err != nil {
+		if err := inside.Bind(t.Context(), r, b); err != nil {
 			t.Fatal(err)
 		}
 	}

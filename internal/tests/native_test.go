@@ -3,6 +3,7 @@ package tests_test
 import (
 	"errors"
 	"fmt"
+	"github.com/gotheus/gotheus/internal/inside"
 	"maps"
 	"math"
 	"math/rand/v2"
@@ -192,7 +193,7 @@ func TestNativeWithoutRoom(t *testing.T) {
 	t.Parallel()
 	b := &faulty{Backend: heap.New()}
 	r, _ := newRegistry(t, nil)
-	r.BindBackend(t.Context(), b)
+	inside.Bind(t.Context(), r, b)
 	h := r.NewHistogramVec("h", "H.", &gotheus.HistogramOptions{Native: new(gotheus.NativeOptions)}, "l").With("a")
 	b.set(fmt.Errorf("%w: for the test", backend.ErrFull))
 	var values []float64
@@ -221,7 +222,7 @@ func TestNativeInPrivateWords(t *testing.T) {
 	t.Parallel()
 	b := &faulty{Backend: heap.New(), err: fmt.Errorf("%w: for the test", backend.ErrFull)}
 	r, _ := newRegistry(t, nil)
-	r.BindBackend(t.Context(), b)
+	inside.Bind(t.Context(), r, b)
 	v := r.NewHistogramVec("h", "H.", &gotheus.HistogramOptions{Native: new(gotheus.NativeOptions)}, "l")
 	var values []float64
 	observe := func() {

@@ -2,6 +2,7 @@ package tests_test
 
 import (
 	"fmt"
+	"github.com/gotheus/gotheus/internal/inside"
 	"math"
 	"math/rand/v2"
 	"strings"
@@ -154,7 +155,7 @@ func TestBindFullWords(t *testing.T) {
 			h.ObserveN(1, 1<<53-1)
 			h.ObserveN(2, 1<<53-1)
 		}
-		r.BindBackend(t.Context(), b)
+		inside.Bind(t.Context(), r, b)
 		if s.Count() > 1<<62+5 || s.Count() < 1<<62-1<<53 || h.Count() > 1<<62 || h.Count() < 1<<62-1<<54 {
 			t.Errorf("counts %d and %d", s.Count(), h.Count())
 		}
@@ -181,7 +182,7 @@ func TestLateBindingObserveN(t *testing.T) {
 		h, s := r.NewHistogram("h", "H.", nil), r.NewSummary("s", "S.", nil)
 		move := func(r *gotheus.Registry) error {
 			if run%2 == 0 {
-				return r.BindBackend(t.Context(), b)
+				return inside.Bind(t.Context(), r, b)
 			}
 			return r.Bind(t.Context(), url)
 		}
@@ -243,7 +244,7 @@ func TestObserveNSealedWords(t *testing.T) {
 	t.Parallel()
 	b := heap.New()
 	r, _ := newRegistry(t, nil)
-	r.BindBackend(t.Context(), b)
+	inside.Bind(t.Context(), r, b)
 	h, s := r.NewHistogram("h", "H.", nil), r.NewSummary("s", "S.", nil)
 	for _, n := range []uint64{1, 1 << 40} {
 		h.ObserveN(1, n)

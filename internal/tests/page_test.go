@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"github.com/gotheus/gotheus/internal/inside"
 	"io"
 	"reflect"
 	"strconv"
@@ -27,7 +28,7 @@ func TestSchemas(t *testing.T) {
 	builds := make([]*gotheus.Registry, 4)
 	for i := range builds {
 		builds[i], _ = newRegistry(t, nil)
-		if err := builds[i].BindBackend(t.Context(), b); err != nil {
+		if err := inside.Bind(t.Context(), builds[i], b); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -140,7 +141,7 @@ func TestWriteErrors(t *testing.T) {
 		// error.
 		b := &faulty{Backend: heap.New()}
 		r2, log := newRegistry(t, nil)
-		r2.BindBackend(t.Context(), b)
+		inside.Bind(t.Context(), r2, b)
 		r2.NewCounter("c_total", "C.", nil).Inc()
 		b.set(backend.ErrClosed)
 		var p strings.Builder

@@ -3,6 +3,7 @@ package tests_test
 import (
 	"errors"
 	"fmt"
+	"github.com/gotheus/gotheus/internal/inside"
 	"math"
 	"math/rand/v2"
 	"strings"
@@ -171,7 +172,7 @@ func TestStripesTTL(t *testing.T) {
 	t.Parallel()
 	r, _ := newRegistry(t, nil)
 	b := heap.New()
-	if err := r.BindBackend(t.Context(), b); err != nil {
+	if err := inside.Bind(t.Context(), r, b); err != nil {
 		t.Fatal(err)
 	}
 	v := r.NewHistogramVec("h", "H.", &gotheus.HistogramOptions{Stripes: 3, TTL: time.Hour}, "l")
@@ -204,7 +205,7 @@ func TestStripesLimit(t *testing.T) {
 	t.Parallel()
 	r, _ := newRegistry(t, &gotheus.RegistryOptions{NoSelfMetrics: true})
 	b := heap.New()
-	if err := r.BindBackend(t.Context(), b); err != nil {
+	if err := inside.Bind(t.Context(), r, b); err != nil {
 		t.Fatal(err)
 	}
 	const stripes = 64

@@ -28,13 +28,13 @@ func TestLookUp(t *testing.T) {
 		}
 	}
 	for want, err := range map[string]error{
-		`["method" "code" "a"]: 2 values given ["GET" "200"]`: second(v.TryWith("GET", "200")),
-		`0 values given []`:                         second(v.TryWith()),
-		`4 values given`:                            second(v.TryWith("GET", "200", "x", "y")),
-		`value "\xff" of label "code" is not UTF-8`: second(v.TryWith("GET", "\xff", "x")),
-		`"a" is missing, "b" is not one of them`:    second(v.TryWithLabels(gotheus.Labels{"b": "x", "code": "200", "method": "GET"})),
-		`"a" is missing`:                            second(v.TryWithLabels(gotheus.Labels{"code": "200", "method": "GET"})),
-		`"b" is not one of them`:                    second(v.TryWithLabels(gotheus.Labels{"a": "", "b": "x", "code": "200", "method": "GET"})),
+		`["method" "code" "a"], but the values given are ["GET" "200"]`: second(v.TryWith("GET", "200")),
+		`the values given are []`:                    second(v.TryWith()),
+		`the values given are ["GET" "200" "x" "y"]`: second(v.TryWith("GET", "200", "x", "y")),
+		`value "\xff" of label "code" is not UTF-8`:  second(v.TryWith("GET", "\xff", "x")),
+		`"a" is missing, "b" is not one of them`:     second(v.TryWithLabels(gotheus.Labels{"b": "x", "code": "200", "method": "GET"})),
+		`"a" is missing`:                             second(v.TryWithLabels(gotheus.Labels{"code": "200", "method": "GET"})),
+		`"b" is not one of them`:                     second(v.TryWithLabels(gotheus.Labels{"a": "", "b": "x", "code": "200", "method": "GET"})),
 	} {
 		if !errors.Is(err, gotheus.ErrLabels) || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "v_total") {
 			t.Errorf("got %v, want %q", err, want)

@@ -3,6 +3,7 @@ package tests_test
 import (
 	"context"
 	"errors"
+	"github.com/gotheus/gotheus/internal/inside"
 	"os"
 	"path/filepath"
 	"testing"
@@ -53,7 +54,7 @@ func TestWriteFile(t *testing.T) {
 	}
 	b := &faulty{Backend: heap.New()}
 	r2, _ := newRegistry(t, nil)
-	if err := r2.BindBackend(t.Context(), b); err != nil {
+	if err := inside.Bind(t.Context(), r2, b); err != nil {
 		t.Fatal(err)
 	}
 	b.set(backend.ErrClosed)

@@ -5,6 +5,7 @@ package shm_test
 import (
 	"context"
 	"fmt"
+	"github.com/gotheus/gotheus/internal/inside"
 	"os"
 	"path/filepath"
 
@@ -61,7 +62,7 @@ func ExampleOptions() {
 		return
 	}
 	r := new(gotheus.Registry)
-	if err := r.BindBackend(context.Background(), b); err != nil {
+	if err := inside.Bind(context.Background(), r, b); err != nil {
 		fmt.Println(err)
 		return
 	}

@@ -3,6 +3,7 @@ package syncer_test
 import (
 	"context"
 	"errors"
+	"github.com/gotheus/gotheus/internal/inside"
 	"log/slog"
 	"math"
 	"sync/atomic"
@@ -125,7 +126,7 @@ func TestCollectors(t *testing.T) {
 			s.Histogram("pause_seconds", "P.", []float64{1}).Put(3, v, []uint64{2})
 			return nil
 		}))
-		if err := r.BindBackend(t.Context(), s); err != nil {
+		if err := inside.Bind(t.Context(), r, s); err != nil {
 			t.Fatal(err)
 		}
 		rs, ss = append(rs, r), append(ss, s)
