@@ -24,7 +24,7 @@ func TestLateBinding(t *testing.T) {
 	const runs, goroutines, updates = 300, 8, 200
 	dir := t.TempDir()
 	for run := range runs {
-		url := fmt.Sprintf("shm://%s/%d?fs=any&limit=1MiB", dir, run)
+		url := fmt.Sprintf("shm://%s/%d?fs=any&limit=200KiB", dir, run)
 		r := gotheus.NewRegistry(nil)
 		c := r.NewCounter("c_total", "C.", nil)
 		f := r.NewCounter("f_total", "F.", nil)
