@@ -201,23 +201,11 @@ func TestExec(t *testing.T) {
 			t.Fatal(line, err)
 		}
 	}
-	busy := func() (n int) {
-		got := walk(t, b)
-		if got[1] != `requests_total{code="200",method="GET"} 3` {
+	busy := func() int {
+		if got := walk(t, b); got[1] != `requests_total{code="200",method="GET"} 3` {
 			t.Errorf("got %q", got)
 		}
-		for _, g := range b.Walk() {
-			for i := range g.Series {
-				if g.Parts != nil {
-					for _, p := range g.Parts[i].List() {
-						if p.Live() {
-							n++
-						}
-					}
-				}
-			}
-		}
-		return n
+		return liveParts(t, b)
 	}
 	if n := busy(); n != 2 {
 		t.Errorf("%d live parts, want that of the new program and that of the child", n)
