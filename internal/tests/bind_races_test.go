@@ -14,6 +14,7 @@ import (
 
 	"github.com/gotheus/gotheus"
 	"github.com/gotheus/gotheus/internal/backend"
+	"github.com/gotheus/gotheus/internal/backend/backendtest"
 	"github.com/gotheus/gotheus/internal/backend/heap"
 	"github.com/gotheus/gotheus/internal/open"
 )
@@ -69,7 +70,7 @@ func TestCountingLogger(t *testing.T) {
 	r.BindBackend(t.Context(), b)
 	h.lines.With("other").Inc()
 	b.set(nil)
-	eventually(t, "the line is counted", func() bool { return strings.Contains(page(t, r), `log_lines_total{level="WARN"} 1`) })
+	backendtest.Eventually(t, "the line is counted", func() bool { return strings.Contains(page(t, r), `log_lines_total{level="WARN"} 1`) })
 }
 
 type countingHandler struct {

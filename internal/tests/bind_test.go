@@ -14,6 +14,7 @@ import (
 
 	"github.com/gotheus/gotheus"
 	"github.com/gotheus/gotheus/internal/backend"
+	"github.com/gotheus/gotheus/internal/backend/backendtest"
 	"github.com/gotheus/gotheus/internal/backend/heap"
 )
 
@@ -190,7 +191,7 @@ func TestBindFails(t *testing.T) {
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the backend is opened", func() bool { return strings.Contains(log.String(), "the backend is now open") })
+	backendtest.Eventually(t, "the backend is opened", func() bool { return strings.Contains(log.String(), "the backend is now open") })
 	c.Inc()
 	pageHas(t, r, `gotheus_backend_up{process="0"} 1`, "c_total 3")
 
@@ -240,7 +241,7 @@ func TestPostponed(t *testing.T) {
 		t.Errorf("Flush: %v", err)
 	}
 	b.set(nil)
-	eventually(t, "the series arrive", func() bool { return strings.Contains(page(t, r), `late_total{x="y"} 2.5`) })
+	backendtest.Eventually(t, "the series arrive", func() bool { return strings.Contains(page(t, r), `late_total{x="y"} 2.5`) })
 	if err := r.Flush(t.Context()); err != nil {
 		t.Error(err)
 	}
@@ -326,7 +327,7 @@ func TestEnvironment(t *testing.T) {
 	pageHas(t, other, "c_total 3")
 	// It is bound in the background if the process is never scraped.
 	use().NewCounter("c_total", "C.", nil).Inc()
-	eventually(t, "bound in the background", func() bool { return strings.Contains(page(t, other), "c_total 4\n") })
+	backendtest.Eventually(t, "bound in the background", func() bool { return strings.Contains(page(t, other), "c_total 4\n") })
 
 	// An explicit Bind wins if it comes first, and otherwise is too late.
 	use()

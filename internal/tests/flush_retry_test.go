@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/gotheus/gotheus"
+	"github.com/gotheus/gotheus/internal/backend/backendtest"
 	"github.com/gotheus/gotheus/internal/backend/heap"
 )
 
@@ -62,7 +63,7 @@ func TestBindBackendFails(t *testing.T) {
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "it is tried again", func() bool { return r.Flush(t.Context()) == nil })
+	backendtest.Eventually(t, "it is tried again", func() bool { return r.Flush(t.Context()) == nil })
 }
 
 // Callers that stop waiting for their turn do not end the retries.
@@ -97,5 +98,5 @@ func TestRetriesSurvive(t *testing.T) {
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "it is tried again", func() bool { return r.Flush(t.Context()) == nil })
+	backendtest.Eventually(t, "it is tried again", func() bool { return r.Flush(t.Context()) == nil })
 }

@@ -18,6 +18,7 @@ import (
 
 	"github.com/gotheus/gotheus"
 	"github.com/gotheus/gotheus/internal/backend"
+	"github.com/gotheus/gotheus/internal/backend/backendtest"
 	"github.com/gotheus/gotheus/internal/backend/heap"
 	"github.com/gotheus/gotheus/internal/open"
 )
@@ -272,7 +273,7 @@ func TestFlushMeetsClose(t *testing.T) {
 			})
 		}
 		// More often than the retries try in a minute.
-		eventually(t, "a Flush is waiting", func() bool { return b.asked.Load() > 30 })
+		backendtest.Eventually(t, "a Flush is waiting", func() bool { return b.asked.Load() > 30 })
 		if err := r.Close(soon(t)); !errors.Is(err, backend.ErrFull) {
 			t.Errorf("Close: %v", err)
 		}

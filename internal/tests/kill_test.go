@@ -128,7 +128,7 @@ func (c *campaign) start(slot int) {
 func (c *campaign) kill(slot int) {
 	c.Helper()
 	target := c.acks[slot].total() + rand.Uint64N(3000)
-	eventually(c, fmt.Sprintf("worker %d makes progress", slot), func() bool { return c.acks[slot].total() > target })
+	backendtest.Eventually(c, fmt.Sprintf("worker %d makes progress", slot), func() bool { return c.acks[slot].total() > target })
 	c.running[slot].Process.Kill()
 	c.running[slot].Wait()
 }

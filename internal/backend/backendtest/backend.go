@@ -138,17 +138,21 @@ func (p *peer) page() []group {
 // instances are alive.
 func (m *model) expect(p *peer, dying bool) {
 	p.t.Helper()
-	begun := time.Now()
-	for {
-		diff := difference(m.want(), got(p.page()))
-		if diff == "" {
-			return
-		}
-		if !dying || time.Since(begun) > patience {
-			p.t.Fatalf("%s shows something else than was done:%s", p.name, diff)
-		}
-		time.Sleep(10 * time.Millisecond) // the backend uses real time
+	problem := func() string { return p.wrong(m.want(), got(p.page())) }
+	if dying {
+		until(p.t, problem)
+	} else if found := problem(); found != "" {
+		p.t.Fatal(found)
 	}
+}
+
+// wrong says how what p shows differs from what it should show, or returns "".
+func (p *peer) wrong(want, got []string) string {
+	diff := difference(want, got)
+	if diff == "" {
+		return ""
+	}
+	return p.name + " shows something else than was done:" + diff
 }
 
 // do lets p make a random update of a series, and flush.
@@ -284,17 +288,7 @@ func (m *model) expectBut(p *peer, line string) {
 	but := func(lines []string) []string {
 		return slices.DeleteFunc(lines, func(l string) bool { return strings.HasPrefix(l, line) })
 	}
-	begun := time.Now()
-	for {
-		diff := difference(but(m.want()), but(got(p.page())))
-		if diff == "" {
-			return
-		}
-		if time.Since(begun) > patience {
-			p.t.Fatalf("%s shows something else than was done:%s", p.name, diff)
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
+	until(p.t, func() string { return p.wrong(but(m.want()), but(got(p.page()))) })
 }
 
 func testSharing(t *testing.T, o *Backends) {
@@ -357,14 +351,17 @@ func testOrder(t *testing.T, o *Backends) {
 	after := &backend.Family{Name: "order", Help: "A.", Kind: backend.Counter}
 	first := func(p *peer, want *backend.Family, when string, dying bool) {
 		t.Helper()
-		for begun := time.Now(); ; time.Sleep(10 * time.Millisecond) {
+		problem := func() string {
 			groups := p.page()
 			if len(groups) == 2 && fromJSON(groups[0].Schema) == want.Schema() {
-				return
+				return ""
 			}
-			if !dying || time.Since(begun) > patience {
-				t.Fatalf("%s, %s lists the wrong one of two schemas first: pages would show a family that no live program declares", when, p.name)
-			}
+			return fmt.Sprintf("%s, %s lists the wrong one of two schemas first: pages would show a family that no live program declares", when, p.name)
+		}
+		if dying {
+			until(t, problem)
+		} else if found := problem(); found != "" {
+			t.Fatal(found)
 		}
 	}
 	declare := func(p *peer, f *backend.Family) {

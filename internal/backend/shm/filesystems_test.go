@@ -14,9 +14,9 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/gotheus/gotheus/internal/backend"
+	"github.com/gotheus/gotheus/internal/backend/backendtest"
 	"github.com/gotheus/gotheus/internal/needs"
 )
 
@@ -118,18 +118,13 @@ func free(t *testing.T, name string) {
 	}
 	os.Remove(name)
 	// Other processes may take some of it at once.
-	for deadline := time.Now().Add(2 * time.Minute); ; time.Sleep(time.Millisecond) {
+	backendtest.Eventually(t, "the space of the removed file is free", func() bool {
+		exec.Command("sync", "-f", dir).Run()
 		if err := syscall.Statfs(dir, &now); err != nil {
 			t.Fatal(err)
 		}
-		if int64(now.Bfree-before.Bfree)*int64(now.Bsize) >= st.Size()/2 {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("%s was removed, but its space is not free", name)
-		}
-		exec.Command("sync", "-f", dir).Run()
-	}
+		return int64(now.Bfree-before.Bfree)*int64(now.Bsize) >= st.Size()/2
+	})
 }
 
 // On file systems where a full disk could kill a process, files are refused unless fs=any is set.

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/gotheus/gotheus/internal/backend"
+	"github.com/gotheus/gotheus/internal/backend/backendtest"
 )
 
 var lives = flag.Int("lives", 100, "how many short-lived processes TestShortLives starts")
@@ -185,7 +186,7 @@ func execWorker(string) {
 	}
 	fmt.Println("ready")
 	for {
-		time.Sleep(time.Hour)
+		time.Sleep(time.Hour) // until it is killed
 	}
 }
 
@@ -216,12 +217,8 @@ func TestExec(t *testing.T) {
 	}
 	cmd.Process.Kill()
 	cmd.Wait()
-	for deadline := time.Now().Add(2 * time.Minute); busy() != 0; time.Sleep(time.Millisecond) {
-		// the child's end follows its parent's
-		if time.Now().After(deadline) {
-			t.Fatal("parts of dead processes count")
-		}
-	}
+	// the child's end follows its parent's
+	backendtest.Eventually(t, "no part of a dead process counts", func() bool { return busy() == 0 })
 }
 
 // The lock of an instance that was found dead is not queried again, but that of its successor is.
