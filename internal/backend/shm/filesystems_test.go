@@ -30,15 +30,20 @@ func init() {
 func mount(t *testing.T, kind string) string {
 	t.Helper()
 	needRoot(t)
-	if known, err := os.ReadFile("/proc/filesystems"); err == nil && !slices.Contains(strings.Fields(string(known)), kind) {
+	known := func() bool {
+		list, err := os.ReadFile("/proc/filesystems")
+		return err != nil || slices.Contains(strings.Fields(string(list)), kind)
+	}
+	var err error
+	if !known() {
 		exec.Command("modprobe", kind).Run()
-		if known, err = os.ReadFile("/proc/filesystems"); err == nil && !slices.Contains(strings.Fields(string(known)), kind) {
-			t.Skipf("this machine's kernel has no %s", kind)
+		if !known() {
+			err = errors.New("this machine's kernel has none")
 		}
 	}
+	needs.Check(t, kind, err, "modprobe "+kind)
 	dir := t.TempDir()
 	image := filepath.Join(t.TempDir(), "image")
-	var err error
 	switch kind {
 	case "tmpfs":
 		err = syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=1m")
