@@ -91,3 +91,63 @@ func TestCandidateBeats(t *testing.T) {
 		}
 	})
 }
+
+// Of two candidates that have stood for equally long, all processes agree that the one with the
+// lower id leads.
+func TestEqualCandidates(t *testing.T) {
+	t.Parallel()
+	var two [2]Candidate
+	parts := new(backend.Parts)
+	for i := range two {
+		if err := two[i].Stand(heap.New(), func() bool { return true }); err != nil {
+			t.Fatal(err)
+		}
+		defer two[i].Stop()
+		two[i].words[backend.GaugeValue].Store(two[0].words[backend.GaugeValue].Load())
+		instance := &backend.Instance{Number: i}
+		instance.ID.Store(uint64(i + 1))
+		parts.Add(backend.Part{Words: two[i].words, Instance: instance})
+	}
+	groups := []backend.Group{{Family: candidateFamily, Series: []*backend.Series{{}}, Parts: []*backend.Parts{parts}}}
+	for i := range two {
+		leads, self, err := two[i].Leads(groups)
+		if want := two[i].id < two[1-i].id; leads != want || self == nil || self.Number != i || err != nil {
+			t.Errorf("candidate %d: leads %v, want %v; instance %v, error %v", i, leads, want, self, err)
+		}
+	}
+}
+
+// A store knows itself which processes are live, so candidates there need no heartbeats.
+func TestRemoteCandidatesAreNotSilent(t *testing.T) {
+	t.Parallel()
+	var c Candidate
+	if err := c.Stand(remote{heap.New()}, func() bool { return true }); err != nil {
+		t.Fatal(err)
+	}
+	defer c.Stop()
+	now := time.Now()
+	if c.silent(7, 1, now) || c.silent(7, 1, now.Add(time.Hour)) {
+		t.Error("a candidate without heartbeats is silent")
+	}
+}
+
+// remote is a backend that passes for a store.
+type remote struct{ backend.Backend }
+
+func (remote) Remote() {}
+
+// What a process remembers of candidates that come and go does not grow forever.
+func TestManyCandidates(t *testing.T) {
+	t.Parallel()
+	var c Candidate
+	if err := c.Stand(heap.New(), func() bool { return true }); err != nil {
+		t.Fatal(err)
+	}
+	defer c.Stop()
+	for id := range uint64(10_000) {
+		c.silent(id+1, 1, time.Now())
+	}
+	if n := len(c.seen); n > 1001 {
+		t.Errorf("%d candidates are remembered", n)
+	}
+}

@@ -366,3 +366,17 @@ func TestFuncModeAsItIs(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A function that was removed makes room for another one, also if its family was hidden meanwhile.
+// There is never room for two.
+func TestFuncAfterHiding(t *testing.T) {
+	t.Parallel()
+	r := gotheus.NewRegistry(&gotheus.RegistryOptions{Logger: quiet})
+	one := func() (float64, error) { return 1, nil }
+	r.NewGaugeFunc("g", "G.", nil, one)()
+	r.HideFamily("g")
+	r.NewGaugeFunc("g", "G.", nil, one)
+	if _, err := gotheus.TryNewFunc(r, "g", "G.", (*gotheus.GaugeOptions)(nil), one); !errors.Is(err, gotheus.ErrConflict) {
+		t.Errorf("a second function: %v", err)
+	}
+}
