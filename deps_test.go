@@ -36,9 +36,9 @@ var heavy = map[string][]string{
 	"net/http": {"metrichttp", "metrictest", "examples/service"},
 	// Structs with labels, nil pointers.
 	"reflect": {"", "internal/labelstruct", "internal/open"},
-	// For mapped memory, for strings in structs, and for go:linkname. The last two have
-	// variants without it.
-	"unsafe": {"internal/backend/shm", "internal/labelstruct", "internal/spread"},
+	// For mapped memory, in two packages, for strings in structs, and for go:linkname. The
+	// last two have variants without it.
+	"unsafe": {"internal/backend/shm", "internal/backend/backendtest", "internal/labelstruct", "internal/spread"},
 	"C":      {},
 }
 

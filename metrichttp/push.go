@@ -16,8 +16,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/gotheus/gotheus"
-	"github.com/gotheus/gotheus/expo"
 	"github.com/gotheus/gotheus/internal/inside"
+	"github.com/gotheus/gotheus/expo"
 	"github.com/gotheus/gotheus/internal/report"
 )
 

@@ -5,7 +5,6 @@ package hostiletest
 import (
 	"context"
 	"fmt"
-	"github.com/gotheus/gotheus/internal/inside"
 	"log/slog"
 	"math/rand/v2"
 	"strings"
@@ -13,6 +12,7 @@ import (
 	"time"
 
 	"github.com/gotheus/gotheus"
+	"github.com/gotheus/gotheus/internal/inside"
 	"github.com/gotheus/gotheus/expo"
 	"github.com/gotheus/gotheus/internal/backend"
 	"github.com/gotheus/gotheus/internal/backend/heap"

@@ -4,6 +4,7 @@
 //
 //	root redis-server prometheus prometheus-pushgateway python3 python3-prometheus-client
 //	e2fsprogs xfsprogs btrfs-progs mount (with root)
+//	ext4 xfs btrfs overlay (with root; file systems of the kernel)
 package needs
 
 import (

@@ -65,8 +65,8 @@ func (d *directory) enter(f *Family) (_ *Family, isNew bool, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	old, wrong := f.match(d.byName[def.Name])
-	if old != nil && wrong == "" && f.Called && old.Called {
-		wrong = "another function already provides its value: remove that one first, or choose another name"
+	if old != nil && wrong == "" {
+		wrong = f.calledTwice(old)
 	}
 	switch {
 	case wrong != "":
@@ -87,7 +87,10 @@ func (d *directory) enter(f *Family) (_ *Family, isNew bool, err error) {
 		if f.Given.MaxSeries {
 			old.SetMax(f.Max())
 		}
-		old.Called = f.Called
+		if wrong := f.calledTwice(old); wrong != "" {
+			return nil, false, fmt.Errorf("%w: %s: %s", ErrConflict, def.Name, wrong)
+		}
+		old.Called = old.Called || f.Called
 		f = old
 	}
 	taken := names.Taken(def)
@@ -109,6 +112,14 @@ func (d *directory) enter(f *Family) (_ *Family, isNew bool, err error) {
 		d.hidden[schema] = slices.Delete(d.hidden[schema], again, again+1)
 	}
 	return f, true, nil
+}
+
+// calledTwice says what is wrong if functions provide the values of f and of old.
+func (f *Family) calledTwice(old *Family) string {
+	if f.Called && old.Called {
+		return "another function already provides its value: remove that one first, or choose another name"
+	}
+	return ""
 }
 
 // Hide removes the families with this full name from pages and frees their names. It reports

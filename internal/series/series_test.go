@@ -97,3 +97,22 @@ func TestMoveAndDelete(t *testing.T) {
 		t.Errorf("the value is %d after the series came back, exists %v, want 1", n, exists)
 	}
 }
+
+// An integer word never reaches its seal: what would take it there moves to the float word.
+func TestCarryBeyondTheLimit(t *testing.T) {
+	t.Parallel()
+	f, _ := testFamily(new(Home), backend.Counter, "large_total")
+	for n, float := range map[uint64]float64{4: 0, 5: 5, 6: 6} {
+		from, to := make(backend.Words, f.Def.Words()), make(backend.Words, f.Def.Words())
+		from[backend.CounterInt].Store(n)
+		to[backend.CounterInt].Store(backend.IntLimit - 5)
+		f.CarryCounter(to, from)
+		integer := backend.IntLimit - 5
+		if float == 0 {
+			integer += n
+		}
+		if i, v := to[backend.CounterInt].Load(), word.Float(&to[backend.CounterFloat]); i != integer || v != float {
+			t.Errorf("%d added: integer word %d, float word %v, want %d and %v", n, i, v, integer, float)
+		}
+	}
+}

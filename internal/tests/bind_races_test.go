@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"github.com/gotheus/gotheus/internal/inside"
 	"io"
 	"log/slog"
 	"net/url"
@@ -15,7 +14,9 @@ import (
 
 	"github.com/gotheus/gotheus"
 	"github.com/gotheus/gotheus/internal/backend"
+	"github.com/gotheus/gotheus/internal/backend/backendtest"
 	"github.com/gotheus/gotheus/internal/backend/heap"
+	"github.com/gotheus/gotheus/internal/inside"
 	"github.com/gotheus/gotheus/internal/open"
 )
 
@@ -70,7 +71,7 @@ func TestCountingLogger(t *testing.T) {
 	inside.Bind(t.Context(), r, b)
 	h.lines.With("other").Inc()
 	b.set(nil)
-	eventually(t, "the line is counted", func() bool { return strings.Contains(page(t, r), `log_lines_total{level="WARN"} 1`) })
+	backendtest.Eventually(t, "the line is counted", func() bool { return strings.Contains(page(t, r), `log_lines_total{level="WARN"} 1`) })
 }
 
 type countingHandler struct {

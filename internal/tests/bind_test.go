@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"github.com/gotheus/gotheus/internal/inside"
 	"os"
 	"path/filepath"
 	"strings"
@@ -15,7 +14,9 @@ import (
 
 	"github.com/gotheus/gotheus"
 	"github.com/gotheus/gotheus/internal/backend"
+	"github.com/gotheus/gotheus/internal/backend/backendtest"
 	"github.com/gotheus/gotheus/internal/backend/heap"
+	"github.com/gotheus/gotheus/internal/inside"
 )
 
 // Metrics are bound while eight goroutines update them. A second registry on the same file shows
@@ -25,7 +26,7 @@ func TestLateBinding(t *testing.T) {
 	const runs, goroutines, updates = 300, 8, 200
 	dir := t.TempDir()
 	for run := range runs {
-		url := fmt.Sprintf("shm://%s/%d?fs=any&limit=1MiB", dir, run)
+		url := fmt.Sprintf("shm://%s/%d?fs=any&limit=200KiB", dir, run)
 		r := gotheus.NewRegistry(nil)
 		c := r.NewCounter("c_total", "C.", nil)
 		f := r.NewCounter("f_total", "F.", nil)
@@ -191,7 +192,7 @@ func TestBindFails(t *testing.T) {
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the backend is opened", func() bool { return strings.Contains(log.String(), "the backend is now open") })
+	backendtest.Eventually(t, "the backend is opened", func() bool { return strings.Contains(log.String(), "the backend is now open") })
 	c.Inc()
 	pageHas(t, r, `gotheus_backend_up{process="0"} 1`, "c_total 3")
 
@@ -241,7 +242,7 @@ func TestPostponed(t *testing.T) {
 		t.Errorf("Flush: %v", err)
 	}
 	b.set(nil)
-	eventually(t, "the series arrive", func() bool { return strings.Contains(page(t, r), `late_total{x="y"} 2.5`) })
+	backendtest.Eventually(t, "the series arrive", func() bool { return strings.Contains(page(t, r), `late_total{x="y"} 2.5`) })
 	if err := r.Flush(t.Context()); err != nil {
 		t.Error(err)
 	}
@@ -327,7 +328,7 @@ func TestEnvironment(t *testing.T) {
 	pageHas(t, other, "c_total 3")
 	// It is bound in the background if the process is never scraped.
 	use().NewCounter("c_total", "C.", nil).Inc()
-	eventually(t, "bound in the background", func() bool { return strings.Contains(page(t, other), "c_total 4\n") })
+	backendtest.Eventually(t, "bound in the background", func() bool { return strings.Contains(page(t, other), "c_total 4\n") })
 
 	// An explicit Bind wins if it comes first, and otherwise is too late.
 	use()

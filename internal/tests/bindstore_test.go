@@ -186,7 +186,7 @@ func TestStoreLogger(t *testing.T) {
 		if err := r.BindStore(t.Context(), c); err != nil {
 			t.Fatal(err)
 		}
-		eventually(t, "what fails is logged", func() bool { return strings.Contains(log.String(), "the network is down") })
+		backendtest.Eventually(t, "what fails is logged", func() bool { return strings.Contains(log.String(), "the network is down") })
 		if strings.Contains(other.String(), "the network is down") {
 			t.Errorf("own logger %v: the line went to the other one", own)
 		}

@@ -3,7 +3,6 @@ package tests_test
 import (
 	"errors"
 	"fmt"
-	"github.com/gotheus/gotheus/internal/inside"
 	"slices"
 	"strings"
 	"sync"
@@ -13,7 +12,9 @@ import (
 
 	"github.com/gotheus/gotheus"
 	"github.com/gotheus/gotheus/internal/backend"
+	"github.com/gotheus/gotheus/internal/backend/backendtest"
 	"github.com/gotheus/gotheus/internal/backend/heap"
+	"github.com/gotheus/gotheus/internal/inside"
 )
 
 // Series are deleted while goroutines update them through retained instruments and look-ups. No
@@ -246,10 +247,10 @@ func TestTTLTimer(t *testing.T) {
 	r.NewCounterVec("a_total", "A.", nil, "l").With("x").Inc()
 	r.NewCounterVec("b_total", "B.", &gotheus.CounterOptions{TTL: -1}, "l").With("x").Inc()
 	r.NewCounter("c_total", "C.", nil).Inc() // has no labels: stays
-	eventually(t, "the series vanishes", func() bool { return !strings.Contains(page(t, r), `a_total{l="x"}`) })
+	backendtest.Eventually(t, "the series vanishes", func() bool { return !strings.Contains(page(t, r), `a_total{l="x"}`) })
 	pageHas(t, r, `b_total{l="x"} 1`, "c_total 1")
 	r.NewCounterVec("a_total", "A.", nil, "l").With("x").Add(2)
-	eventually(t, "it vanishes again", func() bool { return !strings.Contains(page(t, r), `a_total{l="x"}`) })
+	backendtest.Eventually(t, "it vanishes again", func() bool { return !strings.Contains(page(t, r), `a_total{l="x"}`) })
 }
 
 // Gauges of modes other than ModeShared belong to the process, even when it leaves a backend.

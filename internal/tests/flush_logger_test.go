@@ -3,7 +3,6 @@ package tests_test
 import (
 	"context"
 	"errors"
-	"github.com/gotheus/gotheus/internal/inside"
 	"log/slog"
 	"net/url"
 	"sync/atomic"
@@ -12,7 +11,9 @@ import (
 
 	"github.com/gotheus/gotheus"
 	"github.com/gotheus/gotheus/internal/backend"
+	"github.com/gotheus/gotheus/internal/backend/backendtest"
 	"github.com/gotheus/gotheus/internal/backend/heap"
+	"github.com/gotheus/gotheus/internal/inside"
 	"github.com/gotheus/gotheus/internal/open"
 )
 
@@ -40,7 +41,7 @@ func TestLoggerThatFlushes(t *testing.T) {
 	}
 	// Nor is there room for exemplars.
 	b.set(nil)
-	eventually(t, "the series arrives", func() bool { return r.Flush(t.Context()) == nil })
+	backendtest.Eventually(t, "the series arrives", func() bool { return r.Flush(t.Context()) == nil })
 	b.set(backend.ErrFull)
 	h.lines.Store(0)
 	h.flush = func() { lines.With("a").AddExemplar(1, gotheus.Labels{"a": "b"}) }

@@ -3,7 +3,6 @@ package tests_test
 import (
 	"context"
 	"errors"
-	"github.com/gotheus/gotheus/internal/inside"
 	"os"
 	"path/filepath"
 	"strings"
@@ -12,7 +11,9 @@ import (
 	"testing"
 
 	"github.com/gotheus/gotheus"
+	"github.com/gotheus/gotheus/internal/backend/backendtest"
 	"github.com/gotheus/gotheus/internal/backend/heap"
+	"github.com/gotheus/gotheus/internal/inside"
 )
 
 // If the driver of GOTHEUS_BACKEND hangs, no call waits longer than its context, and none reports
@@ -63,7 +64,7 @@ func TestBindToOpenBackendFails(t *testing.T) {
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "it is tried again", func() bool { return r.Flush(t.Context()) == nil })
+	backendtest.Eventually(t, "it is tried again", func() bool { return r.Flush(t.Context()) == nil })
 }
 
 // Callers that stop waiting for their turn do not end the retries.
@@ -98,5 +99,5 @@ func TestRetriesSurvive(t *testing.T) {
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "it is tried again", func() bool { return r.Flush(t.Context()) == nil })
+	backendtest.Eventually(t, "it is tried again", func() bool { return r.Flush(t.Context()) == nil })
 }

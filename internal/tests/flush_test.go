@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"github.com/gotheus/gotheus/internal/inside"
 	"log/slog"
 	"net/url"
 	"os"
@@ -19,7 +18,9 @@ import (
 
 	"github.com/gotheus/gotheus"
 	"github.com/gotheus/gotheus/internal/backend"
+	"github.com/gotheus/gotheus/internal/backend/backendtest"
 	"github.com/gotheus/gotheus/internal/backend/heap"
+	"github.com/gotheus/gotheus/internal/inside"
 	"github.com/gotheus/gotheus/internal/open"
 )
 
@@ -273,7 +274,7 @@ func TestFlushMeetsClose(t *testing.T) {
 			})
 		}
 		// More often than the retries try in a minute.
-		eventually(t, "a Flush is waiting", func() bool { return b.asked.Load() > 30 })
+		backendtest.Eventually(t, "a Flush is waiting", func() bool { return b.asked.Load() > 30 })
 		if err := r.Close(soon(t)); !errors.Is(err, backend.ErrFull) {
 			t.Errorf("Close: %v", err)
 		}

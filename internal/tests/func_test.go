@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"github.com/gotheus/gotheus/internal/inside"
 	"reflect"
 	"slices"
 	"strings"
@@ -17,6 +16,7 @@ import (
 	"github.com/gotheus/gotheus/expo"
 	"github.com/gotheus/gotheus/internal/backend"
 	"github.com/gotheus/gotheus/internal/backend/heap"
+	"github.com/gotheus/gotheus/internal/inside"
 	"github.com/gotheus/gotheus/metrictest"
 )
 
@@ -365,5 +365,23 @@ func TestFuncModeAsItIs(t *testing.T) {
 	r.NewGaugeFunc("g", "G.", &gotheus.GaugeOptions{Mode: gotheus.ModeMax}, one)()
 	if _, err := gotheus.TryNewFunc(r, "g", "G.", (*gotheus.GaugeOptions)(nil), one); err != nil {
 		t.Error(err)
+	}
+}
+
+// A function that was removed makes room for another one, also if its family was hidden meanwhile.
+// There is never room for two.
+func TestFuncAfterHiding(t *testing.T) {
+	t.Parallel()
+	r := gotheus.NewRegistry(&gotheus.RegistryOptions{Logger: quiet})
+	one := func() (float64, error) { return 1, nil }
+	r.NewGaugeFunc("g", "G.", nil, one)()
+	r.HideFamily("g")
+	r.NewGaugeFunc("g", "G.", nil, one)
+	if _, err := gotheus.TryNewFunc(r, "g", "G.", (*gotheus.GaugeOptions)(nil), one); !errors.Is(err, gotheus.ErrConflict) {
+		t.Errorf("a second function: %v", err)
+	}
+	r.HideFamily("g")
+	if _, err := gotheus.TryNewFunc(r, "g", "G.", (*gotheus.GaugeOptions)(nil), one); !errors.Is(err, gotheus.ErrConflict) {
+		t.Errorf("a second function, while the first one of a hidden family is called: %v", err)
 	}
 }

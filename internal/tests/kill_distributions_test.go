@@ -8,13 +8,8 @@ import (
 	"math"
 	"math/rand/v2"
 	"os"
-	"os/exec"
-	"path/filepath"
-	"runtime"
 	"slices"
-	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -38,11 +33,7 @@ func killDistributions(r *gotheus.Registry) (*gotheus.Histogram, *gotheus.Summar
 }
 
 func killDistributionsWorker() {
-	acks, err := mapAcks(os.Getenv("ACKS"))
-	if err != nil {
-		panic(err)
-	}
-	slot, _ := strconv.Atoi(os.Getenv("SLOT"))
+	_, acks := killJob()
 	r := gotheus.NewRegistry(&gotheus.RegistryOptions{NoSelfMetrics: true})
 	h, s := killDistributions(r)
 	if err := r.Bind(context.Background(), os.Getenv("FILE")); err != nil {
@@ -60,7 +51,7 @@ func killDistributionsWorker() {
 					h.Observe(v)
 				}
 				s.Observe(v)
-				acks[slot][g].updates.Add(1)
+				acks[g].updates.Add(1)
 			}
 		}()
 	}
@@ -69,35 +60,10 @@ func killDistributionsWorker() {
 
 func TestKillWhileObserving(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
-	url := "shm://" + filepath.Join(dir, "shop") + "?fs=any&limit=8MiB"
-	acks, err := mapAcks(filepath.Join(dir, "acks"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	start := func(slot int) *exec.Cmd {
-		cmd := exec.Command(os.Args[0])
-		cmd.Env = append(os.Environ(), "GOTHEUS_TEST_WORKER=kill distributions", "FILE="+url, "ACKS="+filepath.Join(dir, "acks"), "SLOT="+fmt.Sprint(slot))
-		cmd.Stderr = os.Stderr
-		cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		return cmd
-	}
-	acked := func() (n uint64) {
-		for slot := range acks {
-			for g := range acks[slot] {
-				n += acks[slot][g].updates.Load()
-			}
-		}
-		return n
-	}
+	c := newCampaign(t, "kill distributions")
 	r, _ := newRegistry(t, &gotheus.RegistryOptions{NoSelfMetrics: true})
 	killDistributions(r)
-	bind(t, r, url)
+	bind(t, r, c.url)
 	exemplars, quantiles := 0, 0
 	check := func(least uint64) (count uint64) {
 		d := distributions(r, "h")[""]
@@ -128,31 +94,12 @@ func TestKillWhileObserving(t *testing.T) {
 		}
 		return d.Count
 	}
-	var running [killWorkers]*exec.Cmd
-	for slot := range running {
-		running[slot] = start(slot)
-	}
-	for n := range *kills/2 + killWorkers {
-		slot := n % killWorkers
-		target := acked() + rand.Uint64N(3000)
-		for deadline := time.Now().Add(2 * time.Minute); acked() <= target; runtime.Gosched() {
-			if time.Now().After(deadline) {
-				t.Fatal("no worker makes progress")
-			}
-		}
-		running[slot].Process.Kill()
-		running[slot].Wait()
-		check(acked())
-		if n < *kills/2 {
-			running[slot] = start(slot)
-		}
-	}
-	deaths := uint64(*kills/2 + killWorkers)
-	if got := check(acked()); got > acked()+deaths*killGoroutines {
-		t.Errorf("count %d, acknowledged %d, possible %d more", got, acked(), deaths*killGoroutines)
+	deaths := uint64(c.run(*kills/2, func(int) { check(c.acks.total()) }))
+	if got, acked := check(c.acks.total()), c.acks.total(); got > acked+deaths*killGoroutines {
+		t.Errorf("count %d, acknowledged %d, possible %d more", got, acked, deaths*killGoroutines)
 	}
 	if exemplars == 0 || quantiles == 0 {
 		t.Errorf("%d exemplars and %d quantiles seen: nothing was tested", exemplars, quantiles)
 	}
-	t.Logf("%d kills, %d observations, %d exemplars seen", deaths, acked(), exemplars)
+	t.Logf("%d kills, %d observations, %d exemplars seen", deaths, c.acks.total(), exemplars)
 }

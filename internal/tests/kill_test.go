@@ -15,19 +15,18 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
-	"time"
-	"unsafe"
 
 	"github.com/gotheus/gotheus"
+	"github.com/gotheus/gotheus/internal/backend/backendtest"
 )
 
 var kills = flag.Int("kills", 50, "how many workers TestKill kills")
 
-// The kill campaign. Workers update a shared counter, histogram and gauge and create new series as
-// fast as they can. Each of their goroutines acknowledges an update, after the call has returned,
-// in a word of a separate file. The parent kills workers with SIGKILL at random moments and starts
-// others. In the end, no acknowledged update may be missing, and each killed goroutine may have
-// made at most one more, between the call and its acknowledgement.
+// The kill campaigns. Workers update metrics of one file as fast as they can. Each of their
+// goroutines acknowledges an update, after the call has returned, in a word of a separate file. The
+// parent kills workers with SIGKILL at random moments and starts others. In the end, no
+// acknowledged update may be missing, and each killed goroutine may have made at most one more,
+// between the call and its acknowledgement.
 //
 // The long run: go test -run TestKill -kills 1000 -timeout 30m .
 
@@ -38,36 +37,104 @@ const (
 )
 
 // killAcks is the layout of the file of acknowledgements.
-type killAcks [killWorkers][killGoroutines]struct {
+type killAcks [killWorkers]workerAcks
+
+type workerAcks [killGoroutines]struct {
 	updates atomic.Uint64
 	series  [killSeries]atomic.Uint64
 }
 
-func mapAcks(path string) (*killAcks, error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return nil, err
+// total returns the acknowledged updates of a worker.
+func (a *workerAcks) total() (n uint64) {
+	for g := range a {
+		n += a[g].updates.Load()
 	}
-	defer f.Close()
-	size := int(unsafe.Sizeof(killAcks{}))
-	if err := f.Truncate(int64(size)); err != nil {
-		return nil, err
-	}
-	m, err := syscall.Mmap(int(f.Fd()), 0, size, syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_SHARED)
-	if err != nil {
-		return nil, err
-	}
-	return (*killAcks)(unsafe.Pointer(unsafe.SliceData(m))), nil
+	return n
 }
 
-func init() { workers["kill"] = killWorker }
+// total returns the acknowledged updates of all workers.
+func (a *killAcks) total() (n uint64) {
+	for slot := range a {
+		n += a[slot].total()
+	}
+	return n
+}
 
-func killWorker() {
-	acks, err := mapAcks(os.Getenv("ACKS"))
+// killJob returns what a worker has to know: its number, and where its goroutines acknowledge.
+func killJob() (slot int, acks *workerAcks) {
+	all, err := backendtest.MapFile[killAcks](os.Getenv("ACKS"))
 	if err != nil {
 		panic(err)
 	}
-	slot, _ := strconv.Atoi(os.Getenv("SLOT"))
+	slot, _ = strconv.Atoi(os.Getenv("SLOT"))
+	return slot, &all[slot]
+}
+func init() { workers["kill"] = killWorker }
+
+// campaign is what a parent knows of the workers.
+type campaign struct {
+	*testing.T
+	job, dir, url string
+	acks          *killAcks
+	running       [killWorkers]*exec.Cmd
+}
+
+func newCampaign(t *testing.T, job string) *campaign {
+	t.Helper()
+	c := &campaign{T: t, job: job, dir: t.TempDir()}
+	c.url = "shm://" + filepath.Join(c.dir, "shop") + "?fs=any&limit=16MiB"
+	var err error
+	if c.acks, err = backendtest.MapFile[killAcks](filepath.Join(c.dir, "acks")); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// run starts all workers, kills them in turn, and starts others, until the given number was killed
+// and replaced. In the end it kills the rest. It calls after, with the number of deaths so far,
+// after each death, and returns how many there were.
+func (c *campaign) run(replaced int, after func(deaths int)) (deaths int) {
+	c.Helper()
+	runtime.LockOSThread() // Pdeathsig refers to the thread that started the child
+	defer runtime.UnlockOSThread()
+	for slot := range c.running {
+		c.start(slot)
+	}
+	for deaths < replaced+killWorkers {
+		slot := deaths % killWorkers
+		c.kill(slot)
+		deaths++
+		if deaths <= replaced {
+			c.start(slot)
+		}
+		after(deaths)
+	}
+	return deaths
+}
+
+func (c *campaign) start(slot int) {
+	c.Helper()
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), "GOTHEUS_TEST_WORKER="+c.job, "FILE="+c.url, "ACKS="+filepath.Join(c.dir, "acks"), "SLOT="+fmt.Sprint(slot))
+	cmd.Stderr = os.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := cmd.Start(); err != nil {
+		c.Fatal(err)
+	}
+	c.running[slot] = cmd
+}
+
+// kill kills a worker at a random moment of its work, once it has begun.
+func (c *campaign) kill(slot int) {
+	c.Helper()
+	target := c.acks[slot].total() + rand.Uint64N(3000)
+	backendtest.Eventually(c, fmt.Sprintf("worker %d makes progress", slot), func() bool { return c.acks[slot].total() > target })
+	c.running[slot].Process.Kill()
+	c.running[slot].Wait()
+}
+
+func killWorker() {
+	slot, acks := killJob()
 	c := gotheus.NewCounter("updates_total", "Updates.", nil)
 	f := gotheus.NewCounter("halves_total", "Halves.", nil)
 	h := gotheus.NewHistogram("observed", "Observations.", &gotheus.HistogramOptions{Buckets: []float64{1, 2}})
@@ -77,7 +144,7 @@ func killWorker() {
 	}
 	for g := range killGoroutines {
 		go func() {
-			mine := &acks[slot][g]
+			mine := &acks[g]
 			name := fmt.Sprint(slot, "-", g)
 			for i := 0; ; i++ {
 				c.Inc()
@@ -95,65 +162,22 @@ func killWorker() {
 	select {}
 }
 
+// What is updated are a counter, by integers and by fractions, a histogram, and series that are
+// created meanwhile.
 func TestKill(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
-	url := "shm://" + filepath.Join(dir, "shop") + "?fs=any&limit=16MiB"
-	acks, err := mapAcks(filepath.Join(dir, "acks"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	start := func(slot int) *exec.Cmd {
-		cmd := exec.Command(os.Args[0])
-		cmd.Env = append(os.Environ(), "GOTHEUS_TEST_WORKER=kill", "FILE="+url, "ACKS="+filepath.Join(dir, "acks"), "SLOT="+fmt.Sprint(slot))
-		cmd.Stderr = os.Stderr
-		cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		return cmd
-	}
-	acked := func(slot int) (n uint64) {
-		for g := range acks[slot] {
-			n += acks[slot][g].updates.Load()
-		}
-		return n
-	}
-	var running [killWorkers]*exec.Cmd
-	runtime.LockOSThread() // Pdeathsig refers to the thread that started the child
-	defer runtime.UnlockOSThread()
-	for slot := range running {
-		running[slot] = start(slot)
-	}
+	c := newCampaign(t, "kill")
 	r, _ := newRegistry(t, nil)
-	for n := range *kills + killWorkers {
-		slot := n % killWorkers
-		// Once it has begun, at a random moment of its work.
-		target := acked(slot) + rand.Uint64N(3000)
-		for deadline := time.Now().Add(2 * time.Minute); acked(slot) <= target; runtime.Gosched() {
-			if time.Now().After(deadline) {
-				t.Fatalf("worker %d makes no progress", slot)
-			}
+	deaths := uint64(c.run(*kills, func(deaths int) {
+		if deaths == 1 {
+			bind(t, r, c.url)
 		}
-		running[slot].Process.Kill()
-		running[slot].Wait()
-		if n < *kills {
-			running[slot] = start(slot)
-		}
-		if n == 0 {
-			bind(t, r, url)
-		}
-		if n%10 == 0 {
+		if deaths%10 == 1 {
 			page(t, r) // incomplete operations do not prevent reading
 		}
-	}
-
-	var updates uint64
-	for slot := range acks {
-		updates += acked(slot)
-	}
+	}))
+	acks, updates := c.acks, c.acks.total()
 	// Each of the killed goroutines may have been between an update and its acknowledgement.
-	deaths := uint64(*kills + killWorkers)
 	within := func(what string, got float64, each float64) {
 		t.Helper()
 		if least, most := float64(updates)*each, float64(updates+deaths*killGoroutines)*each; got < least || got > most {

@@ -118,16 +118,6 @@ func pageHas(t testing.TB, r *gotheus.Registry, lines ...string) {
 	}
 }
 
-// eventually waits for a condition that a background goroutine of the library makes true.
-func eventually(t testing.TB, what string, ok func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(2 * time.Minute); !ok(); runtime.Gosched() {
-		if time.Now().After(deadline) {
-			t.Fatalf("timed out waiting until %s", what)
-		}
-	}
-}
-
 // faulty is a heap that refuses calls with a given error.
 type faulty struct {
 	*heap.Backend

@@ -3,13 +3,13 @@ package tests_test
 import (
 	"context"
 	"errors"
-	"github.com/gotheus/gotheus/internal/inside"
 	"strings"
 	"testing"
 
 	"github.com/gotheus/gotheus"
 	"github.com/gotheus/gotheus/expo"
 	"github.com/gotheus/gotheus/internal/backend/heap"
+	"github.com/gotheus/gotheus/internal/inside"
 )
 
 func pageIn(t *testing.T, r *gotheus.Registry, f expo.Format) string {

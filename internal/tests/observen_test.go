@@ -2,7 +2,6 @@ package tests_test
 
 import (
 	"fmt"
-	"github.com/gotheus/gotheus/internal/inside"
 	"math"
 	"math/rand/v2"
 	"strings"
@@ -12,6 +11,7 @@ import (
 
 	"github.com/gotheus/gotheus"
 	"github.com/gotheus/gotheus/internal/backend/heap"
+	"github.com/gotheus/gotheus/internal/inside"
 )
 
 func TestObserveN(t *testing.T) {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"github.com/gotheus/gotheus/internal/inside"
 	"io"
 	"reflect"
 	"strconv"
@@ -18,6 +17,7 @@ import (
 	"github.com/gotheus/gotheus/expo"
 	"github.com/gotheus/gotheus/internal/backend"
 	"github.com/gotheus/gotheus/internal/backend/heap"
+	"github.com/gotheus/gotheus/internal/inside"
 )
 
 // Processes of different builds declare the same name differently. Compatible definitions are shown

@@ -16,6 +16,7 @@ import (
 
 	"github.com/gotheus/gotheus"
 	"github.com/gotheus/gotheus/expo"
+	"github.com/gotheus/gotheus/internal/backend/backendtest"
 	"github.com/gotheus/gotheus/metrictest"
 )
 
@@ -117,9 +118,9 @@ func TestProcessCollectors(t *testing.T) {
 	}
 	// Numbers are assigned in this order, since each process answered before the next one
 	// started.
-	eventually(t, "all three are there", func() bool { return want(map[int]float64{1: 10, 2: 11, 3: 12}) })
+	backendtest.Eventually(t, "all three are there", func() bool { return want(map[int]float64{1: 10, 2: 11, 3: 12}) })
 	fmt.Fprintln(ins[1], 99)
-	eventually(t, "a value changes without a scrape there", func() bool { return want(map[int]float64{1: 10, 2: 99, 3: 12}) })
+	backendtest.Eventually(t, "a value changes without a scrape there", func() bool { return want(map[int]float64{1: 10, 2: 99, 3: 12}) })
 	cmds[0].Process.Kill()
 	cmds[0].Wait()
 	if !want(map[int]float64{2: 99, 3: 12}) {

@@ -2,10 +2,15 @@ package tests_test
 
 import (
 	"errors"
+	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/gotheus/gotheus"
+	"github.com/gotheus/gotheus/internal/backend"
+	"github.com/gotheus/gotheus/internal/backend/heap"
+	"github.com/gotheus/gotheus/internal/inside"
 )
 
 func TestInvalid(t *testing.T) {
@@ -176,5 +181,48 @@ func TestDefault(t *testing.T) {
 	pageHas(t, r, "c_total 1", "g 0", "h_count 0", "s_count 0", `cv_total{x="1"} 0`, `gv{x="1"} 0`, `hv_count{x="1"} 0`, `sv_count{x="1"} 0`)
 	if gotheus.Default() != r {
 		t.Error("Default is another one")
+	}
+}
+
+// ordered records in which order families are first declared.
+type ordered struct {
+	faulty
+	names []string // guarded by mu
+}
+
+func (o *ordered) Declare(f *backend.Family) error {
+	o.mu.Lock()
+	if !slices.Contains(o.names, f.Name) { // else it is tried again
+		o.names = append(o.names, f.Name)
+	}
+	o.mu.Unlock()
+	return o.faulty.Declare(f)
+}
+
+// The library's own families move to a backend first: if there is no room for all, they must be
+// able to say so. The log says in one line that there was no room for them.
+func TestOwnFamiliesComeFirst(t *testing.T) {
+	t.Parallel()
+	r, log := newRegistry(t, nil)
+	for i := range 20 {
+		r.NewCounter(fmt.Sprintf("c%d_total", i), "C.", nil)
+	}
+	b := &ordered{faulty: faulty{Backend: heap.New(), err: fmt.Errorf("%w: for the test", backend.ErrFull)}}
+	inside.Bind(t.Context(), r, b)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	own := 0
+	for i, name := range b.names {
+		if strings.HasPrefix(name, "gotheus_") {
+			if own++; own != i+1 {
+				t.Errorf("%s comes after others: %q", name, b.names)
+			}
+		}
+	}
+	if own < 2 {
+		t.Errorf("%d own families: %q", own, b.names)
+	}
+	if n := strings.Count(log.String(), "metric=gotheus_"); n != 1 {
+		t.Errorf("%d lines about own families:\n%s", n, log)
 	}
 }

@@ -3,7 +3,6 @@ package tests_test
 import (
 	"errors"
 	"fmt"
-	"github.com/gotheus/gotheus/internal/inside"
 	"math"
 	"math/rand/v2"
 	"strings"
@@ -14,6 +13,7 @@ import (
 	"github.com/gotheus/gotheus"
 	"github.com/gotheus/gotheus/internal/backend"
 	"github.com/gotheus/gotheus/internal/backend/heap"
+	"github.com/gotheus/gotheus/internal/inside"
 )
 
 // A striped counter counts like any other, across binding, deletion and processes.

@@ -4,6 +4,8 @@ import (
 	"runtime"
 	"syscall"
 	"testing"
+
+	"github.com/gotheus/gotheus/internal/backend/backendtest"
 )
 
 // With the system clock, quantiles stay right long after MaxAge has passed, even in processes that
@@ -28,7 +30,7 @@ func TestWindowInRealTime(t *testing.T) {
 			// quantiles waits until b's page has these quantiles.
 			quantiles := func(what string, ok func(float64) bool) {
 				t.Helper()
-				eventually(t, what, func() bool { return ok(quantilesOf(t, b, "s", `l="a"`)[2]) })
+				backendtest.Eventually(t, what, func() bool { return ok(quantilesOf(t, b, "s", `l="a"`)[2]) })
 			}
 			observe := func(v float64) { a.do(command{Do: "observe", Name: "s", Values: values("a"), V: v}) }
 			isNaN := func(v float64) bool { return v != v }

@@ -3,7 +3,6 @@ package tests_test
 import (
 	"context"
 	"errors"
-	"github.com/gotheus/gotheus/internal/inside"
 	"os"
 	"path/filepath"
 	"testing"
@@ -12,6 +11,7 @@ import (
 	"github.com/gotheus/gotheus/expo"
 	"github.com/gotheus/gotheus/internal/backend"
 	"github.com/gotheus/gotheus/internal/backend/heap"
+	"github.com/gotheus/gotheus/internal/inside"
 )
 
 func TestWriteFile(t *testing.T) {

@@ -153,7 +153,7 @@ func (i *instance) sync(ctx context.Context) error {
 		if err == nil || errors.Is(err, backend.ErrClosed) || ctx.Err() != nil {
 			return err
 		}
-		time.Sleep(time.Millisecond) // let the network make progress
+		time.Sleep(time.Millisecond) // between attempts; ctx is the deadline
 	}
 }
 

@@ -10,13 +10,9 @@ import (
 	"os/exec"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/gotheus/gotheus/internal/backend"
 )
-
-// patience is how long a test waits for background work of a backend; machines can be slow.
-const patience = 2 * time.Minute
 
 // Worker runs the test binary as a process with an open backend, if TestBackend has started it as
 // one; otherwise it does nothing. TestMain must call it first, with the Open of its [Backends]:

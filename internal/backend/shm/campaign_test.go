@@ -20,6 +20,7 @@ import (
 	"unsafe"
 
 	"github.com/gotheus/gotheus/internal/backend"
+	"github.com/gotheus/gotheus/internal/backend/backendtest"
 )
 
 var kills = flag.Int("kills", 60, "how many processes TestCrashCampaign kills")
@@ -47,23 +48,6 @@ type campaignAcks [campaignSlots]struct {
 		updates atomic.Uint64
 		series  [campaignSeries]atomic.Uint64
 	}
-}
-
-func mapCampaign(path string) (*campaignAcks, error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	size := int(unsafe.Sizeof(campaignAcks{}))
-	if err := f.Truncate(int64(size)); err != nil {
-		return nil, err
-	}
-	m, err := syscall.Mmap(int(f.Fd()), 0, size, syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_SHARED)
-	if err != nil {
-		return nil, err
-	}
-	return (*campaignAcks)(unsafe.Pointer(unsafe.SliceData(m))), nil
 }
 
 var (
@@ -142,7 +126,7 @@ func programs(t *testing.T, dir string) []string {
 
 func TestCrashCampaign(t *testing.T) {
 	dir := t.TempDir()
-	acks, err := mapCampaign(filepath.Join(dir, "acks"))
+	acks, err := backendtest.MapFile[campaignAcks](filepath.Join(dir, "acks"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -174,19 +158,8 @@ func TestCrashCampaign(t *testing.T) {
 		died[kinds[slot]]++
 		if kinds[slot] == "folder" {
 			// Every process sees that it is gone, and nobody takes its place.
-			if err := b.Sync(t.Context()); err != nil {
-				t.Fatal(err)
-			}
-			for _, g := range b.Walk() {
-				for i := range g.Series {
-					if g.Parts != nil {
-						for _, p := range g.Parts[i].List() {
-							if p.Live() {
-								t.Fatalf("a dead process's gauge counts: slot %d", p.Instance.Number)
-							}
-						}
-					}
-				}
+			if n := liveParts(t, b); n != 0 {
+				t.Fatalf("the gauges of %d dead processes count", n)
 			}
 		}
 		checkFileNow(t, b.Path())

@@ -52,7 +52,7 @@ var workers = map[string]func(kind string){
 
 // campaignWorker is the main function of the campaign's processes.
 func campaignWorker(kind string) {
-	acks, err := mapCampaign(os.Getenv("ACKS"))
+	acks, err := backendtest.MapFile[campaignAcks](os.Getenv("ACKS"))
 	if err != nil {
 		fmt.Println(err)
 		os.Exit(3)

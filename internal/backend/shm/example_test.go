@@ -5,11 +5,11 @@ package shm_test
 import (
 	"context"
 	"fmt"
-	"github.com/gotheus/gotheus/internal/inside"
 	"os"
 	"path/filepath"
 
 	"github.com/gotheus/gotheus"
+	"github.com/gotheus/gotheus/internal/inside"
 	"github.com/gotheus/gotheus/internal/backend"
 	"github.com/gotheus/gotheus/internal/backend/shm"
 )

@@ -14,9 +14,9 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/gotheus/gotheus/internal/backend"
+	"github.com/gotheus/gotheus/internal/backend/backendtest"
 	"github.com/gotheus/gotheus/internal/needs"
 )
 
@@ -30,15 +30,20 @@ func init() {
 func mount(t *testing.T, kind string) string {
 	t.Helper()
 	needRoot(t)
-	if known, err := os.ReadFile("/proc/filesystems"); err == nil && !slices.Contains(strings.Fields(string(known)), kind) {
+	known := func() bool {
+		list, err := os.ReadFile("/proc/filesystems")
+		return err != nil || slices.Contains(strings.Fields(string(list)), kind)
+	}
+	var err error
+	if !known() {
 		exec.Command("modprobe", kind).Run()
-		if known, err = os.ReadFile("/proc/filesystems"); err == nil && !slices.Contains(strings.Fields(string(known)), kind) {
-			t.Skipf("this machine's kernel has no %s", kind)
+		if !known() {
+			err = errors.New("this machine's kernel has none")
 		}
 	}
+	needs.Check(t, kind, err, "modprobe "+kind)
 	dir := t.TempDir()
 	image := filepath.Join(t.TempDir(), "image")
-	var err error
 	switch kind {
 	case "tmpfs":
 		err = syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=1m")
@@ -118,18 +123,13 @@ func free(t *testing.T, name string) {
 	}
 	os.Remove(name)
 	// Other processes may take some of it at once.
-	for deadline := time.Now().Add(2 * time.Minute); ; time.Sleep(time.Millisecond) {
+	backendtest.Eventually(t, "the space of the removed file is free", func() bool {
+		exec.Command("sync", "-f", dir).Run()
 		if err := syscall.Statfs(dir, &now); err != nil {
 			t.Fatal(err)
 		}
-		if int64(now.Bfree-before.Bfree)*int64(now.Bsize) >= st.Size()/2 {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("%s was removed, but its space is not free", name)
-		}
-		exec.Command("sync", "-f", dir).Run()
-	}
+		return int64(now.Bfree-before.Bfree)*int64(now.Bsize) >= st.Size()/2
+	})
 }
 
 // On file systems where a full disk could kill a process, files are refused unless fs=any is set.

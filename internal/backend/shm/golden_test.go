@@ -45,9 +45,6 @@ took_seconds{job="x"} [7 4609434218613702656 1700000000000000000]
 // a little-endian machine.
 func TestGolden(t *testing.T) {
 	t.Parallel()
-	if order.Uint16([]byte{1, 0}) != 1 {
-		t.Skip("the golden file is from a machine with the other byte order")
-	}
 	if *golden {
 		makeGolden(t)
 	}

@@ -3,7 +3,6 @@ package syncer_test
 import (
 	"context"
 	"errors"
-	"github.com/gotheus/gotheus/internal/inside"
 	"log/slog"
 	"math"
 	"sync/atomic"
@@ -11,6 +10,7 @@ import (
 	"time"
 
 	"github.com/gotheus/gotheus"
+	"github.com/gotheus/gotheus/internal/inside"
 	"github.com/gotheus/gotheus/internal/backend"
 	"github.com/gotheus/gotheus/internal/backend/backendtest"
 	"github.com/gotheus/gotheus/internal/backend/syncer"

@@ -1,0 +1,111 @@
+package tests_test
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/gotheus/gotheus"
+)
+
+// The gauge is right even if functions that the probe calls panic.
+func TestProbeFieldsPanic(t *testing.T) {
+	t.Parallel()
+	for name, spoil := range map[string]func(p *probed){
+		"Seconds": func(p *probed) { p.Seconds = func(float64) { panic("oops") } },
+		"Match":   func(p *probed) { p.Match = func(error) bool { panic("oops") } },
+		"Now":     func(p *probed) { p.Now = func() time.Time { panic("oops") } },
+		"Now later": func(p *probed) {
+			calls := 0
+			p.Now = func() time.Time {
+				if calls++; calls == 2 {
+					panic("oops")
+				}
+				return time.Time{}
+			}
+		},
+	} {
+		p := newProbed(t)
+		spoil(p)
+		if got := apart(func() { p.Do(func() error { return errTest }) }); got != "oops" {
+			t.Errorf("%s: panic %v", name, got)
+		}
+		if v := p.InFlight.Value(); v != 0 {
+			t.Errorf("%s: %v in flight", name, v)
+		}
+	}
+}
+
+func TestMatchErrors(t *testing.T) {
+	t.Parallel()
+	targets := []error{io.EOF, fs.ErrNotExist}
+	match := gotheus.MatchErrors(targets...)
+	targets[0] = errTest // too late
+	_, missing := os.Open("/nonexistent")
+	for name, c := range map[string]struct {
+		err  error
+		want bool
+	}{
+		"same":       {io.EOF, true},
+		"wrapped":    {fmt.Errorf("reading: %w", io.EOF), true},
+		"joined":     {errors.Join(errTest, io.EOF), true},
+		"by method":  {missing, true},
+		"other":      {errTest, false},
+		"other text": {errors.New("EOF"), false},
+		"nil":        {nil, false},
+	} {
+		if got := match(c.err); got != c.want {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+	if none := gotheus.MatchErrors(); none(io.EOF) {
+		t.Error("no targets match something")
+	}
+
+	p := newProbed(t)
+	p.Match = match
+	for _, err := range []error{nil, io.EOF, errTest, missing} {
+		if got := p.Do(func() error { return err }); got != err {
+			t.Errorf("got %v, want %v", got, err)
+		}
+	}
+	apart(func() { p.Do(func() error { panic(io.EOF) }) })
+	p.check(t, "match", 5, 0, 2, 1)
+	// Without Panics, a panic counts as an error whether or not it matches.
+	p.Panics = nil
+	p.Match = gotheus.MatchErrors()
+	apart(func() { p.Do(func() error { panic(io.EOF) }) })
+	p.check(t, "match without panics", 6, 0, 3, 0)
+}
+
+func init() {
+	workers["probe"] = func() {
+		p := gotheus.Probe{Errors: gotheus.NewCounter("errors_total", "E.", nil), InFlight: gotheus.NewGauge("in_flight", "I.", nil)}
+		p.Do(crashHere)
+	}
+}
+
+//go:noinline
+func crashHere() error { panic("crashed here") }
+
+// A crash report is the same as without a probe: the trace begins at the panic, which was not
+// recovered on the way.
+func TestProbeCrashReport(t *testing.T) {
+	t.Parallel()
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), "GOTHEUS_TEST_WORKER=probe")
+	out, err := cmd.CombinedOutput()
+	report := string(out)
+	if err == nil || !strings.Contains(report, "panic: crashed here\n\ngoroutine ") || strings.Contains(report, "recovered") {
+		t.Errorf("%v: %s", err, report)
+	}
+	if at, caller := strings.Index(report, "crashHere("), strings.Index(report, "(*Probe).Do("); at < 0 || caller < at {
+		t.Errorf("the stack is not that of the panic: %s", report)
+	}
+}
