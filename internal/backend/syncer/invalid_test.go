@@ -2,6 +2,7 @@ package syncer_test
 
 import (
 	"bytes"
+	"context"
 	"log/slog"
 	"strings"
 	"testing"
@@ -70,4 +71,32 @@ func TestStrange(t *testing.T) {
 			}
 		}
 	}
+}
+
+// forgetful is a store that breaks the contract: it returns no parts.
+type forgetful struct{ *backendtest.Memory }
+
+func (forgetful) Get(context.Context, []store.Key) ([][]byte, error) { return nil, nil }
+
+// A store that does not return a part for each key makes reading fail, instead of going on for
+// ever.
+func TestStoreWithoutParts(t *testing.T) {
+	t.Parallel()
+	var mem backendtest.Memory
+	now := func() time.Time { return time.Unix(1e9, 0) }
+	neighbour := syncer.NewManual(&mem, store.Options{}, now)
+	if err := neighbour.Declare(&backend.Family{Name: "c_total", Help: "C.", Kind: backend.Counter}); err != nil {
+		t.Fatal(err)
+	}
+	if err := neighbour.Publish(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	defer neighbour.Close(t.Context())
+	s := syncer.NewManual(forgetful{&mem}, store.Options{Logger: slog.New(slog.DiscardHandler)}, now)
+	if err := s.Sync(t.Context()); err == nil || !strings.Contains(err.Error(), "0 parts for 1 key") {
+		t.Errorf("got error %v", err)
+	}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	s.Close(ended)
 }

@@ -59,7 +59,7 @@ func (s *Syncer) readList(ctx context.Context, list int, from, to uint64) error 
 		for p := from / perPart; p*perPart < to && len(keys) < batch; p++ {
 			keys = append(keys, partKey(group, first+uint32(p)))
 		}
-		parts, err := s.store.Get(ctx, keys)
+		parts, err := s.get(ctx, keys)
 		if err != nil {
 			return err
 		}

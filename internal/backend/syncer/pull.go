@@ -119,17 +119,23 @@ func (s *Syncer) startGet(ctx context.Context, all *[]fetched) *request {
 	}
 	go func() {
 		defer close(q.done)
-		q.parts, q.err = s.store.Get(ctx, keys)
+		q.parts, q.err = s.get(ctx, keys)
 	}()
 	return q
 }
 
 func (q *request) wait() ([][]byte, error) {
 	<-q.done
-	if q.err == nil && len(q.parts) != len(q.wanted) {
-		return nil, fmt.Errorf("syncer: Get of the store returned %d parts, and must return %d", len(q.parts), len(q.wanted))
-	}
 	return q.parts, q.err
+}
+
+// get reads parts from the store.
+func (s *Syncer) get(ctx context.Context, keys []store.Key) ([][]byte, error) {
+	parts, err := s.store.Get(ctx, keys)
+	if err == nil && len(parts) != len(keys) {
+		err = fmt.Errorf("syncer: Get of the store returned %d parts for %d keys: it must return one for each", len(parts), len(keys))
+	}
+	return parts, err
 }
 
 // match returns the parts that have the wanted version, and ErrConflict unless all do.
