@@ -19,13 +19,14 @@ import (
 // gotheus_collector_errors_total and logged.
 //
 // For a counter, f returns a count of this process that never goes down. The metric is the total
-// over all processes, including those that have ended: what f has gained since its last call is
+// over all processes, including those that have ended: the increase of f since its last call is
 // added to it. If f returns less than before, it is assumed to have started again from zero, and so
 // is a new function under a name that was removed. Flush and Close call f once more; what it counts
 // in the last seconds before its process is killed is lost.
 //
 // For a gauge, f returns the value of this process. The gauge has mode [ModePerProcess], unless the
-// options have one other than [ModeShared]. While f fails, the gauge has no value of this process.
+// options have one other than [ModeShared]. While f fails, the gauge has no value from this
+// process.
 //
 // The error wraps ErrInvalid, for instance if f is nil, or ErrConflict if the name is taken.
 func TryNewFunc[M Counter | Gauge](r *Registry, name, help string, o OptionsFor[M], f func() (float64, error)) (remove func(), err error) {
@@ -76,7 +77,7 @@ type function[M Instrument] struct {
 	vec   *Vec[M]
 	f     func() (float64, error)
 	known *M
-	got   float64 // what f has returned, for the store that follows
+	got   float64 // the last result of f, for the call of store that follows
 	last  float64 // how much of a counter's value has been added
 }
 

@@ -132,7 +132,7 @@ func (g *Gauge) SetToCurrentTime() {
 //
 //	defer lastRun.SetSince(time.Now())
 //
-// A start that cannot be right is treated as [Histogram.ObserveSince] does.
+// An invalid start is treated as in [Histogram.ObserveSince].
 func (g *Gauge) SetSince(start time.Time) { g.Set(g.series.Family().Since("Gauge.SetSince", start)) }
 
 // Value returns the value: in ModeShared that of all processes, in other modes that of this one.

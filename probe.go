@@ -19,8 +19,8 @@ import (
 // Measuring a call takes no lock and allocates nothing. Keep a Probe, as you would an instrument:
 // making one for each call allocates a method value such as latency.Observe.
 type Probe struct {
-	// Seconds gets the duration of each call, in seconds: it is Observe of a Histogram, Set of
-	// a Gauge or Add of a Counter.
+	// Seconds gets the duration of each call, in seconds. It is Observe of a Histogram, Set of
+	// a Gauge or Add of a Counter, for instance.
 	Seconds  func(float64)
 	InFlight *Gauge   // calls in progress
 	Errors   *Counter // calls that returned a matching error; and panics, if Panics is nil

@@ -295,8 +295,8 @@ func (v *VecOf[L, M]) lookUp(l L) (*M, error) {
 	r := v.read(l)
 	m, err := v.vec.lookUp(r.full)
 	v.giveBack(r)
-	// Not for the overflow series: it has any number of structs, and Declare may give them
-	// series.
+	// Not the overflow series: any number of structs map to it, and Declare may later create
+	// their series.
 	if err == nil && v.direct.N == 0 && !v.vec.table.IsOverflow(m) {
 		v.remember(l, m, age)
 	}

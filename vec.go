@@ -21,7 +21,7 @@ var ErrLabels = errors.New("gotheus: wrong labels")
 // instrument can also be kept. A series exists, at zero, from its first look-up on, or from when it
 // is declared. All methods may be called concurrently, and none keeps the strings it is given.
 //
-// A label is open if look-ups have to give its value. A label with a default
+// A label is open if look-ups have to provide its value. A label with a default
 // (CounterOptions.Defaults) or a value from Partial is not open, but WithLabels can still set it.
 // Values go through the label's normaliser (CounterOptions.Normalize) first. Equal sets of values
 // are the same series, however they came about.
@@ -128,7 +128,7 @@ func (v *Vec[M]) with(values []string) (*M, error) {
 }
 
 // stackLabels is the number of labels up to which look-ups off the fast path do not allocate. They
-// use an array because escape analysis would have a slice keep the arguments of With.
+// use an array because escape analysis would assume that a slice keeps the arguments of With.
 const stackLabels = 8
 
 func (v *Vec[M]) withMany(values []string) (*M, error) {
