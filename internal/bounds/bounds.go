@@ -18,11 +18,11 @@ type Buckets struct {
 	least  int64  // the shifted bits of values in the first cell, or below it
 }
 
-// cell covers the values with the same shifted bits. Those up to bound belong to bucket at, and
+// cell covers the values with the same shifted bits. Those up to bound belong to the bucket, and
 // those above it to the next one.
 type cell struct {
-	bound float64
-	at    int
+	bound  float64
+	bucket int
 }
 
 // maxCells keeps the table small: a cell takes 16 bytes.
@@ -94,5 +94,5 @@ func (b *Buckets) Find(v float64) int {
 // rounded to zero or to the other sign, so its sign bit says whether v is above the bound.
 func (b *Buckets) Quick(v float64) int {
 	c := &b.cells[min(max(int64(math.Float64bits(v))>>b.shift-b.least, 0), int64(len(b.cells)-1))]
-	return c.at + int(math.Float64bits(c.bound-v)>>63)
+	return c.bucket + int(math.Float64bits(c.bound-v)>>63)
 }

@@ -68,13 +68,13 @@ func (c *Candidate) Stand(b backend.Backend, inUse func() bool) error {
 	if err != nil {
 		return fmt.Errorf("the leader is unknown: %w", err)
 	}
-	c.step(false)
+	c.resign(false)
 	c.home, c.words, c.since = b, words, c.asked
 	c.id = rand.Uint64()>>1 | 1
 	c.seen = make(map[uint64]sighting)
 	c.words[backend.GaugeTicket].Store(c.id)
 	c.words[backend.GaugeValue].Store(math.Float64bits(float64(c.since.UnixMicro()) / 1e6))
-	c.sign() // last: once the flags are set, other processes read the id and the time
+	c.sendBeat() // last: once the flags are set, other processes read the id and the time
 	every := patience
 	if !backend.IsRemote(b) { // a store itself tracks which processes are live
 		every = beatInterval
@@ -83,8 +83,8 @@ func (c *Candidate) Stand(b backend.Backend, inUse func() bool) error {
 	return nil
 }
 
-// sign sends a heartbeat. The caller holds mu.
-func (c *Candidate) sign() {
+// sendBeat sends a heartbeat. The caller holds mu.
+func (c *Candidate) sendBeat() {
 	c.beat++
 	c.words[backend.GaugeFlags].Store(backend.GaugeIsSet | backend.GaugeJoined | c.beat*backend.GaugeTouch)
 }
@@ -95,9 +95,9 @@ func (c *Candidate) tick(b backend.Backend, every time.Duration) {
 	switch {
 	case c.home != b:
 	case time.Since(c.asked) >= patience:
-		c.step(true)
+		c.resign(true)
 	default:
-		c.sign()
+		c.sendBeat()
 		c.timer.Reset(every)
 	}
 }
@@ -106,11 +106,11 @@ func (c *Candidate) tick(b backend.Backend, every time.Duration) {
 func (c *Candidate) Stop() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.step(true)
+	c.resign(true)
 }
 
-// step ends the candidacy, and with seal also deletes its words. The caller holds mu.
-func (c *Candidate) step(seal bool) {
+// resign ends the candidacy, and with seal also deletes its words. The caller holds mu.
+func (c *Candidate) resign(seal bool) {
 	if c.timer != nil {
 		c.timer.Stop()
 	}

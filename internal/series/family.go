@@ -41,7 +41,7 @@ type Family struct {
 	mu            sync.Mutex            // held while series are made, moved or deleted
 	returned      []Instrument          // deleted series brought back by a retained instrument
 	unplaced      *Placement            // of series that are being made
-	usual         *Placement            // of most others, see share
+	shared        *Placement            // of most other series, see share
 	idle          map[string]*idleState // of series that may expire
 	pinned        map[string]bool       // label texts of series that are exempt from the TTL
 	exemplarSlots [len(exemplarSizes)]*backend.Family
@@ -128,7 +128,7 @@ func (f *Family) place(m Instrument) {
 		// Queued before put publishes the words: Flush must know of a series that may have
 		// counts.
 		if err != nil && !old.waiting {
-			f.postpone(err, func() error { return h.settle(m) })
+			f.postpone(err, func() error { return h.moveToCurrent(m) })
 			f.postponedBy = err
 		}
 		at := Placement{listed: true, waiting: old.waiting || err != nil, refused: refused, backend: b}
