@@ -41,7 +41,7 @@ type Go struct {
 	mu      sync.Mutex // guards samples and the memory of their histograms
 }
 
-// further is a metric of runtime/metrics whose name is derived from the runtime's.
+// further is a metric of runtime/metrics whose name here is derived from the runtime's.
 type further struct {
 	metrics.Description
 	name string
@@ -81,7 +81,7 @@ const (
 )
 
 var memstats = []memstat{
-	{"alloc_bytes", "Bytes in objects on the heap, those included that are not yet freed.", false, []string{heapObjects}},
+	{"alloc_bytes", "Bytes in objects on the heap, including those not yet freed.", false, []string{heapObjects}},
 	{"sys_bytes", "Bytes obtained from the system.", false, []string{"/memory/classes/total:bytes"}},
 	{"mallocs_total", "Objects ever allocated on the heap.", true, []string{allocObjects, tinyObjects}},
 	{"frees_total", "Objects ever freed.", true, []string{freeObjects, tinyObjects}},

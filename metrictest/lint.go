@@ -65,12 +65,12 @@ func lintCounter(f *family) []string {
 	case f.typ == "counter" && !total:
 		return []string{"the name of a counter should end in _total"}
 	case f.typ != "counter" && f.typ != "untyped" && f.typ != "" && total:
-		return []string{"the name of what is no counter should not end in _total"}
+		return []string{"only the name of a counter should end in _total"}
 	}
 	return nil
 }
 
-// lintSuffix checks for name suffixes that are used by the samples of other types.
+// lintSuffix checks for name suffixes that the samples of other types use.
 func lintSuffix(f *family) (list []string) {
 	for _, suffix := range []string{"_bucket", "_count", "_sum", "_created"} {
 		if f.typ != "untyped" && strings.HasSuffix(f.name, suffix) {
@@ -121,7 +121,7 @@ func lintCase(f *family) (list []string) {
 		list = append(list, "write the name in snake_case, not in camelCase")
 	}
 	if strings.Contains(f.name, ":") {
-		list = append(list, "the name should have no colon, which is for recording rules")
+		list = append(list, "the name should not contain a colon, which is for recording rules")
 	}
 	return list
 }

@@ -9,9 +9,9 @@ import (
 	"time"
 )
 
-// Runs shares the runs of a function among concurrent scrapes. A scrape takes part only in a run
-// that begins after the scrape has arrived, so that it does not show an older state: scrapes that
-// arrive during a run share the next one. The zero value is ready to use.
+// Runs shares the runs of a function among concurrent scrapes. A scrape joins only a run that
+// begins after it, so that it does not show an older state: scrapes that arrive during a run share
+// the next one. The zero value is ready to use.
 type Runs[T any] struct {
 	mu      sync.Mutex
 	current *run[T]

@@ -103,8 +103,8 @@ func (x *Index) Add(g *Family, s backend.Series) {
 	x.stale = true
 }
 
-// Replace gives the series of g with the labels of s other words, from the next snapshot on, or
-// adds it if there is none. Earlier snapshots keep the old words.
+// Replace replaces the words of the series of g with the labels of s from the next snapshot on, or
+// adds s if there is none. Earlier snapshots keep the old words.
 func (x *Index) Replace(g *Family, s backend.Series) {
 	x.mu.Lock()
 	defer x.mu.Unlock()

@@ -20,13 +20,13 @@ import (
 // Source is the groups of a backend, in ascending order of name, and how to show them.
 type Source struct {
 	Groups []backend.Group
-	Hidden func(*backend.Family) bool // says which families are not to be shown; nil: none
-	// Whose parts are shown where each process has some; nil: those of all.
+	Hidden func(*backend.Family) bool // selects families to leave out; nil: none
+	// The instance whose parts are shown; nil: those of all.
 	Only  *backend.Instance
-	Clock interface{ Now() time.Time } // of the windows of quantiles
+	Clock interface{ Now() time.Time } // for the windows of quantiles
 
-	// Quiet is a prefix of names. Families with such names are left out of the page without a
-	// word if they clash; "": none are.
+	// Quiet is a prefix of names. Families with such names are not logged when they are left
+	// out because they clash; "": all are.
 	Quiet string
 }
 

@@ -16,7 +16,7 @@ type Queue struct {
 	trying  sync.Mutex // held during a round; a function that runs is not in the queue
 	mu      sync.Mutex
 	queue   []func(context.Context) error
-	running bool               // a function runs, which counts as queued
+	running bool               // a function is running; it counts as queued
 	last    error              // of the last failure
 	stop    context.CancelFunc // of the goroutine; nil: there is none
 	cut     context.CancelFunc // of the goroutine's current round
