@@ -40,12 +40,12 @@ type Exponents struct {
 
 // exponentsRest holds what updates do not need.
 type exponentsRest struct {
-	blocks []index.Block // further blocks of the series; guarded by Home.Moves
-	left   []leftBuckets // to be carried over; guarded by the family's lock
+	blocks  []index.Block   // further blocks of the series; guarded by Home.Moves
+	toCarry []blockContents // to be carried over; guarded by the family's lock
 }
 
-// leftBuckets are the contents of a block in words that the series has left.
-type leftBuckets struct {
+// blockContents are the contents of a block in words that the series has left.
+type blockContents struct {
 	list   []sparse.Bucket
 	zeros  uint64
 	coarse uint64
@@ -197,21 +197,21 @@ func (e *Exponents) Move(s *Series, to, from backend.Words) {
 				since = s.Oldest(now)
 			}
 		}
-		e.leave(f.Def, from, since)
+		e.empty(f.Def, from, since)
 		for _, b := range e.rest.blocks {
-			e.leave(b.Family, b.Words, since)
+			e.empty(b.Family, b.Words, since)
 		}
 	}
 	e.rest.blocks = nil
 }
 
-func (e *Exponents) leave(def *backend.Family, w backend.Words, since uint64) {
+func (e *Exponents) empty(def *backend.Family, w backend.Words, since uint64) {
 	b := def.View(w)
-	var left leftBuckets
-	left.coarse = b.Coarse()
-	left.list, left.zeros = b.Take(since)
-	if left.zeros > 0 || len(left.list) > 0 {
-		e.rest.left = append(e.rest.left, left)
+	var contents blockContents
+	contents.coarse = b.Coarse()
+	contents.list, contents.zeros = b.Take(since)
+	if contents.zeros > 0 || len(contents.list) > 0 {
+		e.rest.toCarry = append(e.rest.toCarry, contents)
 	}
 }
 
@@ -221,15 +221,15 @@ func (e *Exponents) carry(m Instrument) {
 	if e.rest == nil {
 		return
 	}
-	for _, left := range e.rest.left {
-		if left.zeros > 0 {
-			e.carryOne(m, left.coarse, nil, left.zeros)
+	for _, contents := range e.rest.toCarry {
+		if contents.zeros > 0 {
+			e.carryOne(m, contents.coarse, nil, contents.zeros)
 		}
-		for i := range left.list {
-			e.carryOne(m, left.coarse, &left.list[i], left.list[i].Count)
+		for i := range contents.list {
+			e.carryOne(m, contents.coarse, &contents.list[i], contents.list[i].Count)
 		}
 	}
-	e.rest.left = nil
+	e.rest.toCarry = nil
 }
 
 // carryOne counts n observations of bucket b, or of zero if b is nil. If the series is deleted in

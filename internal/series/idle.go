@@ -66,12 +66,12 @@ func (h *Home) Expire(ctx context.Context, now time.Time) {
 	var joiner index.Joiner
 	for _, f := range families {
 		// Drops the instruments of series that other processes have deleted.
-		f.drop(func(*Series) bool { return true })
+		f.dropDeleted(func(*Series) bool { return true })
 		schema := f.Def.Schema()
 		groups := index.Named(groups, f.Def.Name)
 		for i := range groups {
 			if groups[i].Family.Schema() == schema {
-				idle, lost := f.look(joiner.Join(groups[i], groups), now)
+				idle, lost := f.findIdle(joiner.Join(groups[i], groups), now)
 				if len(idle) > 0 {
 					f.expire(idle)
 				}
@@ -83,9 +83,9 @@ func (h *Home) Expire(ctx context.Context, now time.Time) {
 	}
 }
 
-// look records which series have changed. It returns those that have been idle for the TTL, and
+// findIdle records which series have changed. It returns those that have been idle for the TTL, and
 // pinned ones that another process has deleted, perhaps because it has not pinned them.
-func (f *Family) look(g index.Joined, now time.Time) (idle map[string]bool, lost []string) {
+func (f *Family) findIdle(g index.Joined, now time.Time) (idle map[string]bool, lost []string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	idle = make(map[string]bool)

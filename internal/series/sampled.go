@@ -131,6 +131,6 @@ func (f *Family) Vanish(which func(Instrument) bool) {
 	}
 	f.mu.Unlock()
 	if some {
-		f.drop(func(*Series) bool { return true })
+		f.dropDeleted(func(*Series) bool { return true })
 	}
 }
