@@ -115,7 +115,7 @@ func (p *Page) AddGroups(s *Source) (hidden int) {
 		for ; j < len(groups) && groups[j].Family.Name == groups[i].Family.Name; j++ {
 			g := groups[j].Family
 			switch {
-			case g.Block.Role != 0 || s.Hidden != nil && s.Hidden(g) || !p.wants(names.TypeOf(g.Kind), g.Name):
+			case g.Block.Role != 0 || s.Hidden != nil && s.Hidden(g) || !p.selects(names.TypeOf(g.Kind), g.Name):
 			case p.labelsClash(p.joined[first:], g):
 				hidden += existingSeries(&groups[j])
 			case len(p.joined) == first || p.joined[first].Family.Alike(g):
@@ -168,7 +168,7 @@ func (p *Page) AddCollected(list []*Collected) (leftOut int) {
 		f := Family{Family: c.Family, collected: c}
 		f.ClassicLabels = names.Classic(c.Def.Labels)
 		switch {
-		case !p.wants(f.Type, f.Name):
+		case !p.selects(f.Type, f.Name):
 		case p.leaveOut(&f, false):
 			leftOut++
 		default:
@@ -183,7 +183,7 @@ func (p *Page) Sort() {
 	slices.SortFunc(p.Families, func(a, b Family) int { return strings.Compare(a.Name, b.Name) })
 }
 
-func (p *Page) wants(t expo.Type, name string) bool {
+func (p *Page) selects(t expo.Type, name string) bool {
 	return names.Selects(p.o.Names, p.o.Format.NameEscaping(), t, name)
 }
 
