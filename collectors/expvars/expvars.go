@@ -41,7 +41,7 @@ func (c *Collector) PerProcess() {}
 // Collect implements gotheus.Collector.
 func (c *Collector) Collect(_ context.Context, s *gotheus.Sink) error {
 	if c.Vars == nil {
-		c.all(s)
+		c.collectAll(s)
 		return nil
 	}
 	for name, v := range c.Vars {
@@ -73,7 +73,7 @@ func (c *Collector) Collect(_ context.Context, s *gotheus.Sink) error {
 	return nil
 }
 
-func (c *Collector) all(s *gotheus.Sink) {
+func (c *Collector) collectAll(s *gotheus.Sink) {
 	taken := make(map[string]bool)
 	var list []expvar.KeyValue
 	// a variable that hangs must not block Publish
