@@ -171,13 +171,13 @@ func (r *Registry) collect(ctx context.Context, which kinds) (families []*page.C
 			if err != nil {
 				// If ctx was cancelled, nobody wants the page.
 				if errs[i] = err; !errors.Is(ctx.Err(), context.Canceled) {
-					r.leftOut(c, err)
+					r.reportLeftOut(c, err)
 					c.fail(stored)
 				}
 				return
 			}
 			for _, err := range s.errs {
-				r.leftOut(c, err)
+				r.reportLeftOut(c, err)
 			}
 			sinks[i], errs[i] = s, errors.Join(s.errs...)
 		}()
@@ -190,7 +190,7 @@ func (r *Registry) collect(ctx context.Context, which kinds) (families []*page.C
 		}
 		for _, f := range s.families {
 			if err := all.Add(f); err != nil {
-				r.leftOut(list[i], err)
+				r.reportLeftOut(list[i], err)
 				errs = append(errs, err)
 			}
 		}
@@ -210,8 +210,8 @@ func (c *collector) fail(since uint64) {
 
 func (c *collector) cause() string { return fmt.Sprintf("collect %p", c) }
 
-// leftOut counts and logs something that is not on the page because of a collector.
-func (r *Registry) leftOut(c *collector, err error) {
+// reportLeftOut counts and logs something that is not on the page because of a collector.
+func (r *Registry) reportLeftOut(c *collector, err error) {
 	if !c.own {
 		r.home.CountCollectorError()
 	}

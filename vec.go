@@ -118,12 +118,12 @@ func (v *Vec[M]) with(values []string) (*M, error) {
 		}
 		return v.lookUp(buf[:n])
 	}
-	a := borrow()
+	a := borrowArena()
 	for i, at := range v.open {
 		buf[at] = v.normalize(a, at, values[i])
 	}
 	m, err := v.lookUp(buf[:n])
-	giveBack(a)
+	returnArena(a)
 	return m, err
 }
 
@@ -154,7 +154,7 @@ func (v *Vec[M]) TryWithLabels(l Labels) (*M, error) {
 	}
 	var a *arena
 	if v.normal != nil {
-		a = borrow()
+		a = borrowArena()
 	}
 	var buf [stackLabels]string
 	found := 0
@@ -174,7 +174,7 @@ func (v *Vec[M]) TryWithLabels(l Labels) (*M, error) {
 	}
 	m, err := v.lookUp(buf[:len(v.names)])
 	if a != nil {
-		giveBack(a)
+		returnArena(a)
 	}
 	return m, err
 }
