@@ -14,7 +14,7 @@ var compared = []string{
 	"shop_delivery_seconds_count",
 }
 
-const problemsShown = 3 // of each sort
+const problemsShown = 3 // of each kind
 
 // reading is the page of one worker.
 type reading struct {

@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// columnsMost is up to how many workers each have a column in the table.
+// columnsMost is the largest number of workers that have a column each in the table.
 const columnsMost = 8
 
 // result is what -json shows of a run with load.
@@ -22,7 +22,7 @@ type result struct {
 	Cut      uint64  `json:"cut"`      // of these, without a whole answer
 	Killed   int     `json:"killed_pid"`
 	Replaced int     `json:"replacement_pid"`
-	Deaths   []int   `json:"dead_pids"` // the killed one's among them
+	Deaths   []int   `json:"dead_pids"` // including the killed one's
 
 	KilledAnswers uint64 `json:"killed_answers"`
 
