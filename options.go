@@ -67,7 +67,7 @@ type CounterOptions struct {
 	Defaults Labels
 
 	// Normalize has a function for each label, by name, that every value goes through before it
-	// is used: those given to look-ups, Partial and Declare, and defaults. OneOf and
+	// is used: those passed to look-ups, Partial and Declare, and defaults. OneOf and
 	// strings.ToLower are examples. The functions are called on each look-up, concurrently.
 	// They must be fast and always return the same for the same value. Like Defaults, they
 	// belong to the Vec.

@@ -12,9 +12,9 @@ import (
 	"github.com/gotheus/gotheus/internal/lookup"
 )
 
-// VecOf is a Vec whose label values are given as a struct, so that a label that does not exist does
-// not compile, and none can be mistaken for another. The fields of the struct are the labels, in
-// this order:
+// VecOf is a Vec whose label values are passed as a struct, so that a label that does not exist
+// does not compile, and none can be mistaken for another. The fields of the struct are the labels,
+// in this order:
 //
 //	type request struct {
 //		Method string // label method

@@ -29,9 +29,9 @@ import (
 type Go struct {
 	perProcess
 
-	// Choose selects families by name, like go_sched_latencies_seconds, given whether a family
-	// is one of the default ones. Nil selects the default ones. It must not be changed after
-	// the first scrape.
+	// Choose selects families by name, like go_sched_latencies_seconds. byDefault says whether
+	// a family is one of the default ones. Nil selects the default ones. It must not be changed
+	// after the first scrape.
 	Choose func(name string, byDefault bool) bool
 
 	once    sync.Once

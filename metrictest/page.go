@@ -5,7 +5,7 @@
 // registry, an http.Handler or a URL. It returns values, counts series, compares itself with
 // expected text, and checks naming conventions with [Page.Lint].
 //
-// Nothing here is global. A test gives the code under test its own registry, and a clock of its own
+// Nothing here is global. A test passes its own registry to the code under test, with its own clock
 // if times matter:
 //
 //	r := gotheus.NewRegistry(&gotheus.RegistryOptions{Now: clock.Now})

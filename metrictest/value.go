@@ -100,7 +100,7 @@ func (p *Page) list(name string) string {
 }
 
 // Series returns the number of series of the families with these names, or of all families if none
-// is given. A histogram or summary counts once for each label set.
+// is named. A histogram or summary counts once for each label set.
 func (p *Page) Series(families ...string) int {
 	n := 0
 	for _, f := range p.families {

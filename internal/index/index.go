@@ -36,8 +36,8 @@ type Family struct {
 }
 
 // Declare returns the entry of the family with f's schema, which it creates if necessary. Of
-// families with the same name, the one with the highest order is the newest. The first f given for
-// a schema is the one that snapshots show.
+// families with the same name, the one with the highest order is the newest. Snapshots show the
+// first f declared with a schema.
 func (x *Index) Declare(f *backend.Family, order uint64) *Family {
 	schema := f.Schema()
 	x.mu.Lock()

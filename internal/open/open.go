@@ -150,7 +150,7 @@ func isNil(s store.Store) bool {
 }
 
 // Stores returns a backend on stores, which the backend owns and closes. It does not wait for them.
-// It uses logger unless the options have one, and gives the one it uses to each LoggerSetter. If
+// It uses logger unless the options have one, and passes the one it uses to each LoggerSetter. If
 // Check fails, Stores returns its error, and the stores still belong to the caller.
 func Stores(c *store.Config, logger *slog.Logger) (backend.Backend, error) {
 	if err := Check(c); err != nil {

@@ -20,7 +20,7 @@ type Timer struct {
 	cancel context.CancelFunc // of the call in progress
 	inCall bool
 	kept   bool // started again during the call in progress
-	now    bool // and is to be called at once
+	now    bool // and must be called at once
 
 	calling sync.Mutex // held during a call
 }
