@@ -105,7 +105,7 @@ type scrape struct {
 	parts    []*part  // own, and those of the registries that are included
 	only     [1]*part // backs parts if nothing is included
 	deadline time.Time
-	early    time.Time // limit for collectors and backends; the rest is for writing
+	gatherBy time.Time // limit for collectors and backends; the rest is for writing
 }
 
 // part is what one registry has on a page.
@@ -142,7 +142,7 @@ func (r *Registry) scrape(ctx context.Context, o *WriteOptions) (s *scrape, err 
 	if s.deadline, ok = ctx.Deadline(); !ok {
 		s.deadline = time.Now().Add(series.Timeout)
 	}
-	s.early = s.deadline.Add(-time.Until(s.deadline) / 5)
+	s.gatherBy = s.deadline.Add(-time.Until(s.deadline) / 5)
 	s.each(ctx, (*part).begin)
 	for _, p := range inLockOrder(s.parts) {
 		if err := p.lock(ctx); err != nil {
@@ -260,7 +260,7 @@ func (p *part) choose(ctx context.Context) {
 	}
 	// Followers leave these collectors to the leader.
 	if o.Scope == ScopeLeader && !p.follows && !errors.Is(p.err, ErrStale) {
-		late, cancel := context.WithDeadline(ctx, p.early)
+		late, cancel := context.WithDeadline(ctx, p.gatherBy)
 		p.collectLate(late)
 		cancel()
 	}
@@ -312,10 +312,10 @@ func (p *part) collectLate(ctx context.Context) {
 	p.omitted = errors.Join(p.omitted, omitted)
 }
 
-// gather runs the backend's Sync and the collectors, concurrently, until p.early.
+// gather runs the backend's Sync and the collectors, concurrently, until p.gatherBy.
 func (p *part) gather(ctx context.Context) {
 	r, o, b := p.r, p.o, p.binding
-	early, cancel := context.WithDeadline(ctx, p.early)
+	early, cancel := context.WithDeadline(ctx, p.gatherBy)
 	defer cancel()
 	collect := func(ctx context.Context, which kinds) []*page.Collected {
 		collected, omitted := r.collect(ctx, which)

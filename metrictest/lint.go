@@ -112,8 +112,8 @@ func lintType(f *family) []string {
 
 var (
 	camel = regexp.MustCompile(`[a-z][A-Z]`)
-	// usual are labels whose spelling is established.
-	usual = []string{"le", "quantile"}
+	// distributionLabels are reserved for histograms and summaries.
+	distributionLabels = []string{"le", "quantile"}
 )
 
 func lintCase(f *family) (list []string) {
@@ -130,14 +130,14 @@ func lintLabels(f *family) (list []string) {
 	seen := make(map[string]bool)
 	for _, s := range f.samples {
 		for name := range s.label {
-			if seen[name] || slices.Contains(usual, name) && (f.typ == "histogram" || f.typ == "summary") {
+			if seen[name] || slices.Contains(distributionLabels, name) && (f.typ == "histogram" || f.typ == "summary") {
 				continue
 			}
 			seen[name] = true
 			switch {
 			case camel.MatchString(name):
 				list = append(list, fmt.Sprintf("write the label %s in snake_case", name))
-			case slices.Contains(usual, name):
+			case slices.Contains(distributionLabels, name):
 				list = append(list, fmt.Sprintf("the label %s is for histograms and summaries", name))
 			case slices.Contains([]string{"instance", "job"}, name):
 				list = append(list, fmt.Sprintf("the label %s is set by the scraper", name))

@@ -34,7 +34,7 @@ var givenAll = Given{
 }
 
 // match returns the family that f is to be, among families of f's name. It is nil if none of them
-// has f's constant labels. If f cannot be defined besides them, wrong says why, and what to do
+// has f's constant labels. If f cannot be defined alongside them, wrong says why, and what to do
 // about it.
 func (f *Family) match(families []*Family) (old *Family, wrong string) {
 	for _, other := range families {
@@ -57,8 +57,8 @@ func (f *Family) match(families []*Family) (old *Family, wrong string) {
 	return nil, f.clashes(families[0])
 }
 
-// clashes says what keeps f from being defined besides a family with the same name and other values
-// of constant labels: they must not differ otherwise, since they are one family on a page.
+// clashes says what keeps f from being defined alongside a family with the same name and other
+// values of constant labels: they must not differ otherwise, since they are one family on a page.
 func (f *Family) clashes(other *Family) string {
 	theirs, ours := slices.Sorted(maps.Keys(other.Constant)), slices.Sorted(maps.Keys(f.Constant))
 	if !slices.Equal(theirs, ours) && f.Def.Kind == other.Def.Kind && f.Source == other.Source {
