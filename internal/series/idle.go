@@ -17,7 +17,7 @@ import (
 
 // idleState records when a series was last seen to change.
 type idleState struct {
-	print uint64 // fingerprint of its words
+	hash  uint64 // fingerprint of its words
 	since time.Time
 }
 
@@ -93,10 +93,10 @@ func (f *Family) findIdle(g index.Joined, now time.Time) (idle map[string]bool, 
 	var further []index.Block
 	for i := range g.Series {
 		s := g.Series[i]
-		print, exists := fingerprint(f.Def, &g.Group, i)
+		hash, exists := fingerprint(f.Def, &g.Group, i)
 		further = g.Blocks(further[:0], s.Labels)
 		for i := range further {
-			print = mix(print, further[i].Family, further[i].Words)
+			hash = mix(hash, further[i].Family, further[i].Words)
 		}
 		switch {
 		case f.pinned[s.Labels]:
@@ -108,8 +108,8 @@ func (f *Family) findIdle(g index.Joined, now time.Time) (idle map[string]bool, 
 			continue
 		}
 		st := f.idle[s.Labels]
-		if st == nil || st.print != print || inProgress(f.Def, &g.Group, i) {
-			st = &idleState{print, now}
+		if st == nil || st.hash != hash || inProgress(f.Def, &g.Group, i) {
+			st = &idleState{hash, now}
 		}
 		if now.Sub(st.since) >= f.TTL {
 			idle[s.Labels] = true
@@ -133,25 +133,25 @@ func inProgress(f *backend.Family, g *backend.Group, i int) bool {
 }
 
 // fingerprint hashes the words of the series that updates change, without its auxiliary blocks.
-func fingerprint(f *backend.Family, g *backend.Group, i int) (print uint64, exists bool) {
+func fingerprint(f *backend.Family, g *backend.Group, i int) (hash uint64, exists bool) {
 	if g.Parts == nil {
 		words := g.Series[i].Words
-		return mix(print, f, words), !f.Sealed(words)
+		return mix(hash, f, words), !f.Sealed(words)
 	}
 	for _, p := range g.Parts[i].List() {
 		exists = exists || !f.Sealed(p.Words)
-		print = mix(print, f, p.Words)
+		hash = mix(hash, f, p.Words)
 	}
-	return print, exists
+	return hash, exists
 }
 
-func mix(print uint64, f *backend.Family, w backend.Words) uint64 {
+func mix(hash uint64, f *backend.Family, w backend.Words) uint64 {
 	for i := range w {
 		if f.Snapshot(i, len(w)) { // windows advance without updates
 			continue
 		}
-		print = (print ^ w[i].Load()) * 0x9e3779b97f4a7c15
-		print ^= print >> 29
+		hash = (hash ^ w[i].Load()) * 0x9e3779b97f4a7c15
+		hash ^= hash >> 29
 	}
-	return print
+	return hash
 }
