@@ -184,7 +184,7 @@ func (d *demo) measure(ctx context.Context, f *fleet, r *result) error {
 	if err != nil {
 		return err
 	}
-	clients := min(max(clientsLeast, 2*d.workers), clientsMost)
+	clients := min(max(minClients, 2*d.workers), clientsMost)
 	d.progress.printf("%d clients send requests for %v\n", clients, d.length)
 	began := time.Now()
 	loadCtx, stopLoad := context.WithCancel(ctx)

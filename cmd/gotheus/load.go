@@ -16,7 +16,7 @@ import (
 )
 
 const (
-	clientsLeast = 8 // otherwise two for each worker
+	minClients   = 8 // otherwise two for each worker
 	clientsMost  = 64
 	requestLimit = 30 * time.Second
 	redial       = 20 * time.Millisecond

@@ -9,8 +9,8 @@ import (
 	"strings"
 )
 
-// columnsMost is the largest number of workers that have a column each in the table.
-const columnsMost = 8
+// maxColumns is the largest number of workers that have a column each in the table.
+const maxColumns = 8
 
 // result is what -json shows of a run with load.
 type result struct {
@@ -96,7 +96,7 @@ type column struct {
 }
 
 func (r *result) columns() []column {
-	if len(r.Workers) > columnsMost {
+	if len(r.Workers) > maxColumns {
 		return []column{{"least of all workers", slices.Min[[]float64]}, {"most", slices.Max[[]float64]}}
 	}
 	var list []column
