@@ -79,7 +79,7 @@ type collector struct {
 	perProcess bool      // it also runs at intervals, and its values are stored in the backend
 	collect    func(ctx context.Context, s *Sink) error
 	store      func(s *Sink) []error // stores the values of a run; storeMu is held
-	lost       func()                // undoes store after a failure; storeMu is held
+	undo       func()                // undoes store after a failure; storeMu is held
 	runs       collect.Runs[*Sink]
 
 	storeMu sync.Mutex
@@ -124,8 +124,8 @@ func (r *Registry) remove(entry *collector) {
 	r.home.Log.Forget(entry.cause())
 	entry.storeMu.Lock()
 	defer entry.storeMu.Unlock()
-	if !entry.removed && entry.lost != nil {
-		entry.lost()
+	if !entry.removed && entry.undo != nil {
+		entry.undo()
 	}
 	entry.removed = true
 }
@@ -203,8 +203,8 @@ func (r *Registry) collect(ctx context.Context, which kinds) (families []*page.C
 func (c *collector) fail(since uint64) {
 	c.storeMu.Lock()
 	defer c.storeMu.Unlock()
-	if c.lost != nil && c.stores.Load() == since {
-		c.lost()
+	if c.undo != nil && c.stores.Load() == since {
+		c.undo()
 	}
 }
 
@@ -271,7 +271,7 @@ func (r *Registry) sampleNow(ctx context.Context) {
 // to this process: at its own scrapes and, for scrapes of other processes, periodically.
 func newSamples(r *Registry, c *collector) {
 	s := &collect.Samples{Home: &r.base().home, Labels: series.Labels(r.opts.Labels)}
-	c.perProcess, c.lost = true, s.Drop
+	c.perProcess, c.undo = true, s.Drop
 	c.store = func(sink *Sink) []error {
 		isNew, errs := s.Store(sink.families)
 		r.base().sampledNew.Add(isNew)

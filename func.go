@@ -62,7 +62,7 @@ func newFunc[M Counter | Gauge](r *Registry, name, help string, o OptionsFor[M],
 	fn := &function[M]{reg: r, vec: &Vec[M]{fam: fam, table: fam.Table().(*series.Table[M])}, f: f}
 	entry := &collector{what: "the function of " + fam.Def.Name, perProcess: true, collect: fn.call, store: fn.store, reg: r}
 	if fam.Def.Kind != backend.Counter {
-		entry.lost = func() { fam.Vanish(func(series.Instrument) bool { return true }) }
+		entry.undo = func() { fam.Vanish(func(series.Instrument) bool { return true }) }
 	}
 	stop := r.base().add(entry)
 	return sync.OnceFunc(func() { // once: later, the name may belong to another function
@@ -73,12 +73,12 @@ func newFunc[M Counter | Gauge](r *Registry, name, help string, o OptionsFor[M],
 
 // function is a metric whose value a function returns.
 type function[M Instrument] struct {
-	reg   *Registry
-	vec   *Vec[M]
-	f     func() (float64, error)
-	known *M
-	got   float64 // the last result of f, for the call of store that follows
-	last  float64 // how much of a counter's value has been added
+	reg    *Registry
+	vec    *Vec[M]
+	f      func() (float64, error)
+	known  *M
+	result float64 // the last result of f, for the call of store that follows
+	last   float64 // how much of a counter's value has been added
 }
 
 func (fn *function[M]) call(context.Context, *Sink) error {
@@ -90,7 +90,7 @@ func (fn *function[M]) call(context.Context, *Sink) error {
 	if err != nil {
 		return &collect.FamilyError{Name: name, Err: err}
 	}
-	fn.got = v
+	fn.result = v
 	return nil
 }
 
@@ -105,13 +105,13 @@ func (fn *function[M]) store(*Sink) []error {
 	}
 	switch m := any(m).(type) {
 	case *Gauge:
-		m.Set(fn.got)
+		m.Set(fn.result)
 	case *Counter:
-		if fn.got < fn.last {
+		if fn.result < fn.last {
 			fn.last = 0
 		}
-		m.Add(fn.got - fn.last)
-		fn.last = fn.got
+		m.Add(fn.result - fn.last)
+		fn.last = fn.result
 	}
 	return nil
 }

@@ -18,7 +18,7 @@ import (
 
 const (
 	backendUpName = "gotheus_backend_up"
-	backendUpHelp = "Whether the backend that this process is to use is open."
+	backendUpHelp = "Whether the backend requested for this process is open."
 
 	postponedName = "gotheus_postponed_series"
 	postponedHelp = "Series of this process that wait for room in the backend."

@@ -52,7 +52,7 @@ var rules = []func(*family) []string{lintHelp, lintCounter, lintSuffix, lintUnit
 func lintHelp(f *family) []string {
 	switch {
 	case strings.TrimSpace(f.help) == "":
-		return []string{"say in a help text what it counts or measures"}
+		return []string{"add a help text that says what it counts or measures"}
 	case f.typ == "" || f.typ == "untyped":
 		return []string{"give it a type"}
 	}

@@ -316,7 +316,7 @@ requests_by_code_total{code="1"} 1
 		got = append(got, problem.String())
 	}
 	want := []string{
-		"no_help: say in a help text what it counts or measures",
+		"no_help: add a help text that says what it counts or measures",
 		"no_type: give it a type",
 		"errors: the name of a counter should end in _total",
 		"depth_total: only the name of a counter should end in _total",

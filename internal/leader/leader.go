@@ -17,7 +17,7 @@ import (
 const Name = "gotheus_candidate_start_time_seconds"
 
 const (
-	help = "When this process was first asked for a page of ScopeLeader. The first live one leads."
+	help = "When this process first served a page of ScopeLeader. The first live one leads."
 
 	// patience is how long a process stays a candidate after its last scrape. Prometheus
 	// forgets a target that it cannot scrape after the same time.
