@@ -165,11 +165,11 @@ func (r *Registry) collect(ctx context.Context, which kinds) (families []*page.C
 			stored := c.stores.Load()
 			s, err := c.runs.Join(ctx, c.run)
 			if err != nil && ctx.Err() == context.Canceled {
-				errs[i] = err // nobody waits for it any more
+				errs[i] = err // no scrape waits for it any more
 				return
 			}
 			if err != nil {
-				// If ctx was cancelled, nobody wants the page.
+				// If ctx was cancelled, the page is not needed.
 				if errs[i] = err; !errors.Is(ctx.Err(), context.Canceled) {
 					r.reportLeftOut(c, err)
 					c.fail(stored)

@@ -236,8 +236,8 @@ func (h *Histogram) read() *expo.Distribution {
 	return d
 }
 
-// limit is the most that a bucket can hold. With exponential buckets, reserve has limited all of
-// them together.
+// limit returns the largest count that a bucket can hold. With exponential buckets, reserve has
+// limited all of them together.
 func (h *Histogram) limit() uint64 {
 	if h.series.Family().Def.Native != nil {
 		return backend.IntLimit

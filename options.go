@@ -345,7 +345,7 @@ func (o *HistogramOptions) invalid() error {
 }
 
 // withExistingObjectives returns o, with the objectives of the existing summary of this name if o
-// only has options that go with them.
+// has only options that need objectives.
 func withExistingObjectives[M Instrument](r *Registry, name string, o OptionsFor[M]) OptionsFor[M] {
 	s, ok := any(o).(*SummaryOptions)
 	if !ok || s.invalid() != errNoObjectives {

@@ -90,9 +90,9 @@ func (p *Probe) begin() (start time.Time) {
 	return start
 }
 
-// end is deferred. A flag set after the call says whether it returned: to recover and panic again
-// would change what debuggers, crash reports and runtime.Goexit see. The gauge comes first, since
-// the user's functions may panic.
+// end is deferred. A flag set after the call says whether it returned: recovering and panicking
+// again would change what debuggers, crash reports and runtime.Goexit see. The gauge comes first,
+// since the user's functions may panic.
 func (p *Probe) end(start time.Time, returned *bool, err *error) {
 	if p == nil {
 		return

@@ -188,7 +188,7 @@ func (r *Registry) selfFamilies(p *part, hidden int) []*page.Collected {
 		s.Gauge(seriesName, seriesHelp).Put(float64(count))
 		s.Gauge(hiddenName, hiddenHelp).Put(float64(hidden))
 	}
-	r.backendState(s, groups) // if there is no room for it in the backend
+	r.backendState(s, groups) // shown here if the backend has no room for it
 	s.check()
 	return s.collected()
 }

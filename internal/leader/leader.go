@@ -120,7 +120,7 @@ func (c *Candidate) resign(seal bool) {
 	c.home, c.words, c.timer, c.seen = nil, nil, nil, nil
 }
 
-// Leads reports whether this process leads, and which instance it is, according to the groups that
+// Leads reports whether this process leads, and returns its instance, according to the groups that
 // the backend returned after its last Sync. The live candidate that has stood for longest leads.
 func (c *Candidate) Leads(groups []backend.Group) (leads bool, self *backend.Instance, err error) {
 	c.mu.Lock()
