@@ -44,7 +44,7 @@ const (
 type bindState struct {
 	turn       sync.Mutex                  // held by one bind, retry or Close at a time
 	inProgress atomic.Bool                 // a bind is waiting for scrapes to end
-	requested  atomic.Pointer[bindRequest] // the backend asked for, even if it is not open yet
+	requested  atomic.Pointer[bindRequest] // the requested backend, even if it is not open yet
 	unsaved    atomic.Pointer[error]       // why the last Close could not save all
 	reopen     retry.Queue                 // retries of opening a backend
 
@@ -57,7 +57,7 @@ type bindState struct {
 type bindRequest struct {
 	name string
 	url  bool                  // name is a URL
-	err  atomic.Pointer[error] // why it could not be opened at once
+	err  atomic.Pointer[error] // why it is not open yet
 }
 
 // Bind moves all metrics of r, existing and future ones, to the backend that the URL names:
@@ -84,8 +84,8 @@ func (r *Registry) Bind(ctx context.Context, rawURL string) error {
 	return r.bindURL(ctx, rawURL, false)
 }
 
-// bindURL binds r to a URL. With env, which marks the URL as that of the environment, it does
-// nothing if the environment was applied, or overridden, in the meantime.
+// bindURL binds r to a URL. If env is set, the URL is that of the environment, and bindURL does
+// nothing if it was applied or overridden in the meantime.
 func (r *Registry) bindURL(ctx context.Context, rawURL string, env bool) error {
 	name := backend.Redact(rawURL)
 	if err := r.beginBind(ctx, name); err != nil {
@@ -172,7 +172,7 @@ func (r *Registry) BindStore(ctx context.Context, c *store.Config) error {
 	if err := open.Check(c); err != nil {
 		return fmt.Errorf("gotheus: BindStore: %w", invalidStore{err})
 	}
-	return r.bindMade(ctx, fmt.Sprintf("%T", c.Shards[0]), func() (backend.Backend, error) {
+	return r.bindNew(ctx, fmt.Sprintf("%T", c.Shards[0]), func() (backend.Backend, error) {
 		return open.Stores(c, r.base().home.Log.Forward())
 	})
 }
@@ -184,12 +184,12 @@ func (e invalidStore) Unwrap() []error { return []error{e.error, ErrInvalid} }
 
 // bindBackend binds r to a backend that is already open, which r owns from then on.
 func (r *Registry) bindBackend(ctx context.Context, b backend.Backend) error {
-	return r.bindMade(ctx, fmt.Sprintf("%T", b), func() (backend.Backend, error) { return b, nil })
+	return r.bindNew(ctx, fmt.Sprintf("%T", b), func() (backend.Backend, error) { return b, nil })
 }
 
-// bindMade binds r to the backend that create returns. It calls create last, when nothing else can
+// bindNew binds r to the backend that create returns. It calls create last, when nothing else can
 // fail.
-func (r *Registry) bindMade(ctx context.Context, name string, create func() (backend.Backend, error)) error {
+func (r *Registry) bindNew(ctx context.Context, name string, create func() (backend.Backend, error)) error {
 	r = r.base()
 	r.bind.envDone.Store(true)
 	if err := r.beginBind(ctx, name); err != nil {
@@ -278,7 +278,7 @@ func (r *Registry) Flush(ctx context.Context) error {
 }
 
 // settled returns the backend that all series are in, except those that are postponed, and the
-// error of notThere. It waits for a bind or Close in progress, during which r already has the new
+// error of whyMissing. It waits for a bind or Close in progress, during which r already has the new
 // backend while series may still be in the old one.
 func (r *Registry) settled(ctx context.Context) (b *series.Binding, missing, err error) {
 	ctx, cancel := context.WithTimeout(ctx, turnWait)
@@ -287,18 +287,18 @@ func (r *Registry) settled(ctx context.Context) (b *series.Binding, missing, err
 		return nil, nil, err
 	}
 	defer r.endTurn()
-	return r.home.Current(), r.notThere(), nil
+	return r.home.Current(), r.whyMissing(), nil
 }
 
-// notThere returns why values are not in the backend that was asked for: it could not be opened
-// yet, or the last Close failed to save everything.
-func (r *Registry) notThere() error {
+// whyMissing returns why values are not in the requested backend: it is not open yet, or the last
+// Close failed to save everything.
+func (r *Registry) whyMissing() error {
 	if !r.home.Current().Local {
 		return nil
 	}
 	if request := r.bind.requested.Load(); request != nil {
 		if err := request.err.Load(); err != nil {
-			return fmt.Errorf("gotheus: nothing is in %s: %w", request.name, *err)
+			return fmt.Errorf("gotheus: no values are in %s: %w", request.name, *err)
 		}
 	}
 	if err := r.bind.unsaved.Load(); err != nil {
@@ -335,7 +335,7 @@ func (r *Registry) Close(ctx context.Context) (err error) {
 	r.home.StopWatching(limited)
 	b := r.home.Current()
 	if b.Local {
-		err = r.notThere()
+		err = r.whyMissing()
 		r.bind.requested.Store(nil)
 		r.stopSelf()
 		return err

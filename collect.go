@@ -16,14 +16,14 @@ import (
 	"github.com/gotheus/gotheus/internal/series"
 )
 
-// Collector makes families from facts that live elsewhere, such as the length of a queue in a
-// database: facts that any process would report alike. It is asked at scrape time, in the process
-// that is scraped; facts about the process itself are for a [ProcessCollector].
+// Collector exposes values that live elsewhere, such as the length of a queue in a database, and
+// that are the same in every process. It runs at scrape time, in the process that is scraped. For
+// values of the process itself, use a [ProcessCollector].
 //
-// If Collect returns an error or panics, or has not returned when ctx ends, the page goes without
-// its families; that is counted in gotheus_collector_errors_total and logged. Collect is never
-// called again before it has returned: scrapes that come meanwhile share the next call. ctx also
-// ends when nobody waits any more.
+// If Collect returns an error or panics, or has not returned when ctx ends, its families are left
+// out of the page; that is counted in gotheus_collector_errors_total and logged. Collect is never
+// called again before it has returned: scrapes that arrive meanwhile share the next call. ctx also
+// ends when no scrape waits any more.
 type Collector interface {
 	Collect(ctx context.Context, s *Sink) error
 }
@@ -34,13 +34,14 @@ type CollectorFunc func(ctx context.Context, s *Sink) error
 // Collect calls f.
 func (f CollectorFunc) Collect(ctx context.Context, s *Sink) error { return f(ctx, s) }
 
-// ProcessCollector is a Collector of facts about the process that it runs in, such as its memory.
-// Where processes share a backend, every process asks its own every few seconds
-// ([RegistryOptions.SampleInterval]) and when it is scraped, and what they say is on the page of
-// all, told apart by the label "process". When a process ends, however it ends, its series are gone
-// at the next scrape, and so are those of a collector that has failed or no longer gives them.
+// ProcessCollector is a Collector for values of the process that it runs in, such as its memory.
+// Where processes share a backend, each process runs its own every few seconds
+// ([RegistryOptions.SampleInterval]) and when it is scraped, and every page shows the series of
+// all, distinguished by the label "process". When a process ends, however it ends, its series
+// disappear at the next scrape, and so do those of a collector that fails or no longer reports
+// them.
 //
-// What it gives must have neither times nor exemplars nor exponential buckets.
+// Its series must not have timestamps, exemplars or exponential buckets.
 type ProcessCollector interface {
 	Collector
 	PerProcess() // does nothing
@@ -55,8 +56,8 @@ func (f ProcessCollectorFunc) Collect(ctx context.Context, s *Sink) error { retu
 // PerProcess implements ProcessCollector.
 func (ProcessCollectorFunc) PerProcess() {}
 
-// Register asks c from now on, until remove is called. Several collectors may give series of one
-// family if they agree about it. It panics with an error that wraps ErrInvalid if c is nil, or a
+// Register adds c to r's pages until remove is called. Several collectors may add series to one
+// family if they define it alike. It panics with an error that wraps ErrInvalid if c is nil, or a
 // nil pointer or function.
 func (r *Registry) Register(c Collector) (remove func()) {
 	switch v := reflect.ValueOf(c); {
@@ -78,7 +79,7 @@ type collector struct {
 	perProcess bool      // it also runs at intervals, and its values are stored in the backend
 	collect    func(ctx context.Context, s *Sink) error
 	store      func(s *Sink) []error // stores the values of a run; storeMu is held
-	lost       func()                // undoes store after a failure; storeMu is held
+	undo       func()                // undoes store after a failure; storeMu is held
 	runs       collect.Runs[*Sink]
 
 	storeMu sync.Mutex
@@ -123,8 +124,8 @@ func (r *Registry) remove(entry *collector) {
 	r.home.Log.Forget(entry.cause())
 	entry.storeMu.Lock()
 	defer entry.storeMu.Unlock()
-	if !entry.removed && entry.lost != nil {
-		entry.lost()
+	if !entry.removed && entry.undo != nil {
+		entry.undo()
 	}
 	entry.removed = true
 }
@@ -140,8 +141,8 @@ type kinds int
 
 const (
 	allKinds      kinds = iota
-	perProcess          // facts about this process
-	notPerProcess       // facts that are alike in all processes
+	perProcess          // values of this process
+	notPerProcess       // values that are the same in all processes
 )
 
 // collect runs the selected collectors concurrently. It returns the families of those that finish
@@ -164,19 +165,19 @@ func (r *Registry) collect(ctx context.Context, which kinds) (families []*page.C
 			stored := c.stores.Load()
 			s, err := c.runs.Join(ctx, c.run)
 			if err != nil && ctx.Err() == context.Canceled {
-				errs[i] = err // nobody waits for it any more
+				errs[i] = err // no scrape waits for it any more
 				return
 			}
 			if err != nil {
-				// If ctx was cancelled, nobody wants the page.
+				// If ctx was cancelled, the page is not needed.
 				if errs[i] = err; !errors.Is(ctx.Err(), context.Canceled) {
-					r.leftOut(c, err)
+					r.reportLeftOut(c, err)
 					c.fail(stored)
 				}
 				return
 			}
 			for _, err := range s.errs {
-				r.leftOut(c, err)
+				r.reportLeftOut(c, err)
 			}
 			sinks[i], errs[i] = s, errors.Join(s.errs...)
 		}()
@@ -189,7 +190,7 @@ func (r *Registry) collect(ctx context.Context, which kinds) (families []*page.C
 		}
 		for _, f := range s.families {
 			if err := all.Add(f); err != nil {
-				r.leftOut(list[i], err)
+				r.reportLeftOut(list[i], err)
 				errs = append(errs, err)
 			}
 		}
@@ -202,15 +203,15 @@ func (r *Registry) collect(ctx context.Context, which kinds) (families []*page.C
 func (c *collector) fail(since uint64) {
 	c.storeMu.Lock()
 	defer c.storeMu.Unlock()
-	if c.lost != nil && c.stores.Load() == since {
-		c.lost()
+	if c.undo != nil && c.stores.Load() == since {
+		c.undo()
 	}
 }
 
 func (c *collector) cause() string { return fmt.Sprintf("collect %p", c) }
 
-// leftOut counts and logs something that is not on the page because of a collector.
-func (r *Registry) leftOut(c *collector, err error) {
+// reportLeftOut counts and logs something that is not on the page because of a collector.
+func (r *Registry) reportLeftOut(c *collector, err error) {
 	if !c.own {
 		r.home.CountCollectorError()
 	}
@@ -266,11 +267,11 @@ func (r *Registry) sampleNow(ctx context.Context) {
 	r.collect(ctx, perProcess)
 }
 
-// newSamples makes c a process collector. What it gives is written, as a whole, to words that
-// belong to this process, at its own scrapes and, for scrapes of others, from time to time.
+// newSamples makes c a process collector. Its values are written, as a whole, to words that belong
+// to this process: at its own scrapes and, for scrapes of other processes, periodically.
 func newSamples(r *Registry, c *collector) {
 	s := &collect.Samples{Home: &r.base().home, Labels: series.Labels(r.opts.Labels)}
-	c.perProcess, c.lost = true, s.Drop
+	c.perProcess, c.undo = true, s.Drop
 	c.store = func(sink *Sink) []error {
 		isNew, errs := s.Store(sink.families)
 		r.base().sampledNew.Add(isNew)

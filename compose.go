@@ -97,9 +97,9 @@ func (r *Registry) allIncluded() (all []*Registry) {
 	return all
 }
 
-// isShown reports whether another part has all that the i-th one has: their registries are bound to
-// the same place. Of two, the first is shown or, with ScopeLeader, the one that leads.
-func (s *scrape) isShown(i int) bool {
+// isDuplicate reports whether another part shows the groups of the i-th one, since their registries
+// share a backend. Of two, the first is shown or, with ScopeLeader, the one that leads.
+func (s *scrape) isDuplicate(i int) bool {
 	p := s.parts[i]
 	for j, q := range s.parts {
 		if j != i && p.shares(q) && (p.follows && !q.follows || p.follows == q.follows && j < i) {
@@ -109,7 +109,7 @@ func (s *scrape) isShown(i int) bool {
 	return false
 }
 
-// shares reports whether two registries are bound to the same place.
+// shares reports whether two registries are bound to the same backend.
 func (p *part) shares(q *part) bool {
 	a, b := p.r.bind.requested.Load(), q.r.bind.requested.Load()
 	switch {
@@ -118,16 +118,16 @@ func (p *part) shares(q *part) bool {
 	case p.binding.Backend == q.binding.Backend:
 		return true
 	}
-	// Two heaps have the same URL, and nothing in common; and what each has counted itself
-	// differs.
+	// All heaps have the same URL but share nothing, and with ScopeOwn, each registry has
+	// counts of its own.
 	return p.o.Scope != ScopeOwn && a != nil && b != nil && a.url && b.url && a.name == b.name && !strings.HasPrefix(a.name, "heap:")
 }
 
 // lockNumbers counts registries, for the order in which scrapes lock them.
 var lockNumbers atomic.Uint64
 
-// inLockOrder returns parts in an order that all scrapes agree about: else two registries that
-// include each other, and are being bound, could wait for each other's scrapes.
+// inLockOrder returns parts in an order that is the same for all scrapes: otherwise, two registries
+// that include each other, and are being bound, could wait for each other's scrapes.
 func inLockOrder(parts []*part) []*part {
 	if len(parts) == 1 {
 		return parts

@@ -82,8 +82,8 @@ func (c *Counter) Add(v float64) {
 }
 
 // addInt adds n < 2^53 to the integer word. A word at its limit takes no more, so that it never
-// reaches the seal: large numbers are added by compare-and-swap, and with small ones it would take
-// 2^30 goroutines that are all between the check and the addition.
+// reaches the seal: large numbers are added by compare-and-swap, and with small ones, 2^30
+// goroutines would all have to be between the check and the addition.
 func (c *Counter) addInt(n uint64) {
 	for {
 		w := c.integer()
@@ -116,7 +116,7 @@ func (c *Counter) addFloat(v float64) {
 	}
 }
 
-// AddExemplar adds v as Add does, with an exemplar. Its labels are free to choose and do not
+// AddExemplar adds v as Add does, with an exemplar. Its labels can be chosen freely and do not
 // identify the series. The names and values together may have at most 128 code points; names must
 // not be empty, contain control characters or begin with __; values must not contain NUL bytes; all
 // must be UTF-8. If the labels break these rules, or the backend has no room, v is added without
@@ -140,7 +140,7 @@ func (c *Counter) AddContext(ctx context.Context, v float64) {
 //
 //	defer busySeconds.AddSince(time.Now())
 //
-// A start that cannot be right is treated as [Histogram.ObserveSince] does.
+// An invalid start is treated as in [Histogram.ObserveSince].
 func (c *Counter) AddSince(start time.Time) {
 	c.Add(c.series.Family().Since("Counter.AddSince", start))
 }

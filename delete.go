@@ -7,10 +7,10 @@ import (
 	"github.com/gotheus/gotheus/internal/series"
 )
 
-// Delete deletes the series of one label set, given as for With, and reports whether there was one.
-// It does so for all processes that share the backend. The next update of an instrument that was
-// kept brings the series back, from zero. An update that races with Delete may count before or
-// after it.
+// Delete deletes the series of one label set, with values as for With, and reports whether there
+// was one. It does so for all processes that share the backend. The next update of an instrument
+// that was kept brings the series back, from zero. An update that races with Delete may count
+// before or after it.
 //
 // It panics with an error that wraps ErrLabels if the number of values is wrong or one is not
 // UTF-8; see TryDelete. An error of the backend is logged; the series may then still exist.
@@ -45,7 +45,7 @@ func (v *Vec[M]) deleteOne(full []string) (bool, error) {
 
 // DeleteMatching deletes all series that have the label values in match, whatever their other
 // labels, for all processes that share the backend, and returns how many there were. On a Vec made
-// by Partial, series must have the values given there, too. Values go through the labels'
+// by Partial, series must have the values passed there, too. Values go through the labels'
 // normalisers; defaults do not matter. Kept instruments and concurrent updates behave as with
 // Delete.
 //
@@ -71,7 +71,7 @@ func (v *Vec[M]) TryDeleteMatching(match Labels) (int, error) {
 	return v.deleteMatching(all)
 }
 
-// DeleteAll deletes all series, or on a Vec made by Partial all that have the values given there,
+// DeleteAll deletes all series, or on a Vec made by Partial all that have the values passed there,
 // for all processes that share the backend, and returns how many there were. Kept instruments and
 // concurrent updates behave as with Delete. An error of the backend is logged, and some series may
 // then still exist; see TryDeleteAll.

@@ -1,4 +1,4 @@
-// Package gotheus is Prometheus metrics for programs that run as more than one process.
+// Package gotheus provides Prometheus metrics for programs that run as more than one process.
 //
 // Code declares metrics and updates them:
 //
@@ -11,9 +11,9 @@
 //
 // Where the values live is chosen elsewhere, by [Bind] or the environment variable GOTHEUS_BACKEND:
 // in the memory of the process, in a file that all processes of a host map, in Redis or Valkey for
-// processes on any hosts (module redisstore), or in a store of your own. The metrics, their cost
-// and their behaviour are the same everywhere. The page of any process is the exact total of all of
-// them.
+// processes on any number of hosts (module redisstore), or in a store of your own. The metrics,
+// their cost and their behaviour are the same everywhere. The page of any process is the exact
+// total of all of them.
 //
 // # Concepts
 //
@@ -33,7 +33,7 @@
 // and the registry retries.
 //
 // In shared memory, all processes see an update when the call returns, and it survives the death of
-// the process, however sudden. A store, such as Redis, has it half a second later. Counters,
+// the process, however sudden. A store, such as Redis, receives it half a second later. Counters,
 // histograms and summaries add up over processes. A gauge is one value for all, unless its
 // [GaugeOptions] have another mode, such as the sum over live processes for what is in progress.
 //
@@ -67,11 +67,11 @@
 // Definitions are checked when they are made. NewCounter and the like, and [Vec.With], panic with
 // an error that names the metric and the value; [TryNew], [TryNewVec] and [Vec.TryWith] return it.
 // This is the rule for all names: X panics where TryX returns the error, and the error wraps
-// [ErrInvalid], [ErrConflict] or [ErrLabels]. Asking again for an existing metric returns it;
-// options that are zero then take its settings. Updates never fail: a value that makes no sense,
-// such as a negative addition to a counter, is ignored, counted in gotheus_rejected_updates_total
-// and logged. The environment (disk, other processes) never causes a panic. The library logs
-// through log/slog, at most once a minute for the same cause.
+// [ErrInvalid], [ErrConflict] or [ErrLabels]. Defining an existing metric again returns it; zero
+// options then take its settings. Updates never fail: a value that makes no sense, such as a
+// negative addition to a counter, is ignored, counted in gotheus_rejected_updates_total and logged.
+// The environment (disk, other processes) never causes a panic. The library logs through log/slog,
+// at most once a minute for the same cause.
 //
 // # Pages
 //

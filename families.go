@@ -68,7 +68,7 @@ func (r *Registry) Families(ctx context.Context) iter.Seq2[*Family, error] {
 	return r.FamiliesIn(ctx, ScopeAll)
 }
 
-// FamiliesIn is Families in another scope, for exporters of which there is one in each process.
+// FamiliesIn is Families in another scope, for exporters that run in every process.
 func (r *Registry) FamiliesIn(ctx context.Context, scope Scope) iter.Seq2[*Family, error] {
 	return func(yield func(*Family, error) bool) {
 		s, err := r.scrape(ctx, &WriteOptions{Format: expo.Format{Syntax: expo.Text1, Escaping: expo.AllowUTF8}, Scope: scope})

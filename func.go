@@ -19,13 +19,14 @@ import (
 // gotheus_collector_errors_total and logged.
 //
 // For a counter, f returns a count of this process that never goes down. The metric is the total
-// over all processes, including those that have ended: what f has gained since its last call is
+// over all processes, including those that have ended: the increase of f since its last call is
 // added to it. If f returns less than before, it is assumed to have started again from zero, and so
 // is a new function under a name that was removed. Flush and Close call f once more; what it counts
 // in the last seconds before its process is killed is lost.
 //
 // For a gauge, f returns the value of this process. The gauge has mode [ModePerProcess], unless the
-// options have one other than [ModeShared]. While f fails, the gauge has no value of this process.
+// options have one other than [ModeShared]. While f fails, the gauge has no value from this
+// process.
 //
 // The error wraps ErrInvalid, for instance if f is nil, or ErrConflict if the name is taken.
 func TryNewFunc[M Counter | Gauge](r *Registry, name, help string, o OptionsFor[M], f func() (float64, error)) (remove func(), err error) {
@@ -61,7 +62,7 @@ func newFunc[M Counter | Gauge](r *Registry, name, help string, o OptionsFor[M],
 	fn := &function[M]{reg: r, vec: &Vec[M]{fam: fam, table: fam.Table().(*series.Table[M])}, f: f}
 	entry := &collector{what: "the function of " + fam.Def.Name, perProcess: true, collect: fn.call, store: fn.store, reg: r}
 	if fam.Def.Kind != backend.Counter {
-		entry.lost = func() { fam.Vanish(func(series.Instrument) bool { return true }) }
+		entry.undo = func() { fam.Vanish(func(series.Instrument) bool { return true }) }
 	}
 	stop := r.base().add(entry)
 	return sync.OnceFunc(func() { // once: later, the name may belong to another function
@@ -72,12 +73,12 @@ func newFunc[M Counter | Gauge](r *Registry, name, help string, o OptionsFor[M],
 
 // function is a metric whose value a function returns.
 type function[M Instrument] struct {
-	reg   *Registry
-	vec   *Vec[M]
-	f     func() (float64, error)
-	known *M
-	got   float64 // what f has returned, for the store that follows
-	last  float64 // how much of a counter's value has been added
+	reg    *Registry
+	vec    *Vec[M]
+	f      func() (float64, error)
+	known  *M
+	result float64 // the last result of f, for the call of store that follows
+	last   float64 // how much of a counter's value has been added
 }
 
 func (fn *function[M]) call(context.Context, *Sink) error {
@@ -89,7 +90,7 @@ func (fn *function[M]) call(context.Context, *Sink) error {
 	if err != nil {
 		return &collect.FamilyError{Name: name, Err: err}
 	}
-	fn.got = v
+	fn.result = v
 	return nil
 }
 
@@ -104,13 +105,13 @@ func (fn *function[M]) store(*Sink) []error {
 	}
 	switch m := any(m).(type) {
 	case *Gauge:
-		m.Set(fn.got)
+		m.Set(fn.result)
 	case *Counter:
-		if fn.got < fn.last {
+		if fn.result < fn.last {
 			fn.last = 0
 		}
-		m.Add(fn.got - fn.last)
-		fn.last = fn.got
+		m.Add(fn.result - fn.last)
+		fn.last = fn.result
 	}
 	return nil
 }

@@ -47,7 +47,7 @@ func (g *Gauge) Set(v float64) {
 	bits := word.Bits(v)
 	for {
 		c := g.cells.Load()
-		c.note(backend.GaugeIsSet)
+		c.setFlags(backend.GaugeIsSet)
 		// Not a plain store, which could overwrite a seal and be lost with it.
 		w := &c.words[backend.GaugeValue]
 		old := w.Load()
@@ -60,9 +60,9 @@ func (g *Gauge) Set(v float64) {
 	}
 }
 
-// note sets flags before the value changes: code that carries the value over must know whether it
-// was set or added to.
-func (c *gaugeCells) note(flags uint64) {
+// setFlags sets flags before the value changes: code that carries the value over must know whether
+// it was set or added to.
+func (c *gaugeCells) setFlags(flags uint64) {
 	w := &c.words[backend.GaugeFlags]
 	if w.Load()&flags != flags {
 		w.Or(flags)
@@ -94,7 +94,7 @@ func (g *Gauge) Add(v float64) {
 	for {
 		c := g.cells.Load()
 		if c.touch {
-			c.note(0)
+			c.setFlags(0)
 		}
 		w := &c.words[backend.GaugeValue]
 		if word.AddFloat(w, v) {
@@ -132,7 +132,7 @@ func (g *Gauge) SetToCurrentTime() {
 //
 //	defer lastRun.SetSince(time.Now())
 //
-// A start that cannot be right is treated as [Histogram.ObserveSince] does.
+// An invalid start is treated as in [Histogram.ObserveSince].
 func (g *Gauge) SetSince(start time.Time) { g.Set(g.series.Family().Since("Gauge.SetSince", start)) }
 
 // Value returns the value: in ModeShared that of all processes, in other modes that of this one.

@@ -24,10 +24,10 @@ type Histogram struct {
 	series    series.Series
 }
 
-// observing says how the histograms of a family take observations. They share it.
+// observing says how the histograms of a family, which share it, count observations.
 type observing struct {
 	buckets bounds.Buckets // the classic ones
-	classic bool           // there are classic buckets, with given bounds
+	classic bool           // there are classic buckets, with bounds
 	native  bool           // there are exponential buckets
 	striped bool
 	plain   bool // nothing but classic buckets, and these have a table
@@ -99,9 +99,9 @@ func (h *Histogram) pick(c *backend.Series) backend.Words {
 	return c.Words
 }
 
-// observeNative counts v in its exponential bucket. That comes before the classic buckets, which
-// must never add up to more. Without classic buckets, it also adds v to the sum and returns true:
-// the observation is complete.
+// observeNative counts v in its exponential bucket. It does so before v is counted in the classic
+// buckets, which must never add up to more. Without classic buckets, it also adds v to the sum and
+// returns true: the observation is complete.
 func (h *Histogram) observeNative(c *backend.Series, v float64) bool {
 	if w := h.exponents.Quick(v); w == nil || int64(w.Add(1)) < 0 {
 		h.exponents.Add((*histogramCore)(h), v, 1)
@@ -236,8 +236,8 @@ func (h *Histogram) read() *expo.Distribution {
 	return d
 }
 
-// limit is the most that a bucket can hold. With exponential buckets, reserve has limited all of
-// them together.
+// limit returns the largest count that a bucket can hold. With exponential buckets, reserve has
+// limited all of them together.
 func (h *Histogram) limit() uint64 {
 	if h.series.Family().Def.Native != nil {
 		return backend.IntLimit

@@ -9,8 +9,8 @@ import (
 )
 
 // Info exposes facts about the program, such as its version, as label values of a series whose
-// value is 1. The page shows it as long as a live process has set it: while two versions run, both
-// are there. All methods may be called concurrently.
+// value is 1. The page shows it as long as a live process has set it: while two versions run, it
+// shows both. All methods may be called concurrently.
 type Info struct {
 	vec *Vec[Gauge]
 

@@ -49,7 +49,7 @@ type Mode = backend.Mode
 // CounterOptions are the options of a counter. The zero value and nil stand for the defaults.
 //
 // If the family exists already, an option that is zero, here and in the options of all other
-// metrics, takes the existing setting, so that asking for it again without options returns it. A
+// metrics, takes the existing setting, so that defining it again without options returns it. A
 // setting that differs from the existing one is a conflict.
 type CounterOptions struct {
 	// Unit is the base unit, such as "seconds" or "bytes". If set, the name must end in it
@@ -67,7 +67,7 @@ type CounterOptions struct {
 	Defaults Labels
 
 	// Normalize has a function for each label, by name, that every value goes through before it
-	// is used: those given to look-ups, Partial and Declare, and defaults. OneOf and
+	// is used: those passed to look-ups, Partial and Declare, and defaults. OneOf and
 	// strings.ToLower are examples. The functions are called on each look-up, concurrently.
 	// They must be fast and always return the same for the same value. Like Defaults, they
 	// belong to the Vec.
@@ -75,15 +75,15 @@ type CounterOptions struct {
 
 	// MaxSeries limits how many series look-ups of this process can create in the family; see
 	// Vec for what happens beyond that. 0: RegistryOptions.MaxSeries; negative: no limit. It
-	// belongs to the family: asking for it again with another limit is a conflict. It means
-	// nothing without labels.
+	// belongs to the family: defining it again with another limit is a conflict. It has no
+	// effect without labels.
 	MaxSeries int
 
 	// Stripes keeps that many copies of a series' value, from 2 to 64, on separate cache lines,
 	// so that goroutines and processes that update it all the time do not slow each other down;
 	// pages show the sum. The number of processors that update the series is a good choice. It
 	// multiplies the memory, and makes an update without contention a few nanoseconds slower.
-	// Processes must agree about it: a family with other Stripes is another one.
+	// All processes must use the same number: families that differ in it are different ones.
 	// Histograms can have stripes, too, unless they have exponential buckets.
 	Stripes int
 
@@ -103,7 +103,7 @@ type GaugeOptions struct {
 	Normalize map[string]func(string) string // functions for values, by label
 	MaxSeries int                            // from look-ups; negative: no limit
 	Mode      Mode                           // with several processes; zero: ModeShared
-	Labels    Labels                         // constant ones, beside the registry's
+	Labels    Labels                         // constant ones, besides the registry's
 }
 
 // HistogramOptions are the options of a histogram. The zero value and nil stand for the defaults.
@@ -115,11 +115,11 @@ type HistogramOptions struct {
 	Normalize map[string]func(string) string // functions for values, by label
 	MaxSeries int                            // from look-ups; negative: no limit
 	Stripes   int                            // see CounterOptions; not with Native
-	Labels    Labels                         // constant ones, beside the registry's
+	Labels    Labels                         // constant ones, besides the registry's
 
-	// Buckets are the inclusive upper bounds, in ascending order. The +Inf bucket is always
-	// there and must not be given. Nil means DefaultBuckets, or no classic buckets if Native is
-	// set; an empty slice means the +Inf bucket alone.
+	// Buckets are the inclusive upper bounds, in ascending order. The +Inf bucket always exists
+	// and must not be listed. Nil means DefaultBuckets, or no classic buckets if Native is set;
+	// an empty slice means the +Inf bucket alone.
 	Buckets []float64
 	// Native gives the histogram exponential buckets: alone, or in addition to Buckets if these
 	// are set, too.
@@ -134,12 +134,12 @@ type SummaryOptions struct {
 	Defaults  Labels                         // values of labels that With does not take
 	Normalize map[string]func(string) string // functions for values, by label
 	MaxSeries int                            // from look-ups; negative: no limit
-	Labels    Labels                         // constant ones, beside the registry's
+	Labels    Labels                         // constant ones, besides the registry's
 
 	// Objectives are the quantiles to show, in ascending order and from 0 to 1, such as .5, .9
-	// and .99. They are taken over the recent observations, see MaxAge, of all processes that
-	// share the summary; without any, they are NaN. The quantile q of n observations is the one
-	// with rank q·n, rounded up, in ascending order.
+	// and .99. They are computed from the recent observations, see MaxAge, of all processes
+	// that share the summary; if there are none, they are NaN. The quantile q of n observations
+	// is the one with rank q·n, rounded up, in ascending order.
 	Objectives []float64
 	// RelativeError is how far a quantile may be from the exact one, from 0.005 to 0.5; 0:
 	// 0.01, that is 1 %. It holds unless the observations of a series spread over too many
@@ -161,14 +161,14 @@ type StateSetOptions struct {
 	Normalize map[string]func(string) string // functions for values, by label
 	MaxSeries int                            // from look-ups; negative: no limit
 	Mode      Mode                           // ModeShared or ModePerProcess
-	Labels    Labels                         // constant ones, beside the registry's
+	Labels    Labels                         // constant ones, besides the registry's
 }
 
 // UntypedOptions are the options of a metric of unknown type. The zero value and nil stand for the
 // defaults.
 type UntypedOptions struct {
 	Unit   string // a suffix of the name, such as "celsius"
-	Labels Labels // constant ones, beside the registry's
+	Labels Labels // constant ones, besides the registry's
 }
 
 // Instrument lists the types that a [Vec] can hold.
@@ -345,7 +345,7 @@ func (o *HistogramOptions) invalid() error {
 }
 
 // withExistingObjectives returns o, with the objectives of the existing summary of this name if o
-// only has options that go with them.
+// has only options that need objectives.
 func withExistingObjectives[M Instrument](r *Registry, name string, o OptionsFor[M]) OptionsFor[M] {
 	s, ok := any(o).(*SummaryOptions)
 	if !ok || s.invalid() != errNoObjectives {

@@ -175,9 +175,9 @@ const arenaSize = 8 << 10
 
 var arenas = sync.Pool{New: func() any { return new(arena) }}
 
-func borrow() *arena { return arenas.Get().(*arena) }
+func borrowArena() *arena { return arenas.Get().(*arena) }
 
-func giveBack(a *arena) { arenas.Put(a) }
+func returnArena(a *arena) { arenas.Put(a) }
 
 func (a *arena) clone(s string) string {
 	if len(s) > arenaSize/16 {

@@ -19,8 +19,8 @@ import (
 // Measuring a call takes no lock and allocates nothing. Keep a Probe, as you would an instrument:
 // making one for each call allocates a method value such as latency.Observe.
 type Probe struct {
-	// Seconds gets the duration of each call, in seconds: it is Observe of a Histogram, Set of
-	// a Gauge or Add of a Counter.
+	// Seconds gets the duration of each call, in seconds. It is Observe of a Histogram, Set of
+	// a Gauge or Add of a Counter, for instance.
 	Seconds  func(float64)
 	InFlight *Gauge   // calls in progress
 	Errors   *Counter // calls that returned a matching error; and panics, if Panics is nil
@@ -90,9 +90,9 @@ func (p *Probe) begin() (start time.Time) {
 	return start
 }
 
-// end is deferred. A flag set after the call says whether it returned: to recover and panic again
-// would change what debuggers, crash reports and runtime.Goexit see. The gauge comes first, since
-// the user's functions may panic.
+// end is deferred. A flag set after the call says whether it returned: recovering and panicking
+// again would change what debuggers, crash reports and runtime.Goexit see. The gauge comes first,
+// since the user's functions may panic.
 func (p *Probe) end(start time.Time, returned *bool, err *error) {
 	if p == nil {
 		return

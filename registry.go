@@ -54,8 +54,8 @@ type Registry struct {
 	lockNumber uint64 // see inLockOrder
 }
 
-// NewRegistry returns an empty registry. Registries that are bound to the same backend have one
-// page: to keep metrics apart, give each a backend, or a namespace of a store, of its own. It
+// NewRegistry returns an empty registry. Registries that are bound to the same backend share one
+// page: to keep metrics apart, bind each to its own backend, or to its own namespace in a store. It
 // panics with an error that wraps ErrInvalid if o's prefix or labels cannot be part of any metric;
 // see TryNewRegistry.
 func NewRegistry(o *RegistryOptions) *Registry { return Must(TryNewRegistry(o)) }
@@ -143,7 +143,7 @@ func prepare[M Instrument](r *Registry, name, help string, o OptionsFor[M], vec 
 		return nil, fmt.Errorf("%w: %s: a vec needs labels", ErrInvalid, def.Name)
 	}
 	if _, clash := names.Escaped(expo.Underscores, def.Labels); clash != "" {
-		return nil, fmt.Errorf("%w: %s: of labels %q, two are the same, or one is __name__, to scrapers that take no other names than [a-zA-Z_][a-zA-Z0-9_]*: rename %q",
+		return nil, fmt.Errorf("%w: %s: labels %q: two of them become equal, or one becomes __name__, when escaped for scrapers that accept only [a-zA-Z_][a-zA-Z0-9_]*: rename %q",
 			ErrInvalid, def.Name, def.Labels, clash)
 	}
 	if err := c.check(def.Name, labels); err != nil {
@@ -184,8 +184,7 @@ func (r *Registry) constantLabels(name string, metricLabels Labels, labels []str
 	return all, nil
 }
 
-// enter takes a family into the registry and returns it, or the one that is there if they do not
-// differ.
+// enter adds a family to the registry and returns it, or the existing one if they do not differ.
 func (r *Registry) enter(f *series.Family) (*series.Family, error) {
 	r = r.base()
 	f, err := r.home.Enter(f)
@@ -209,14 +208,14 @@ func maxSeries(r *Registry, c common, vec bool) int64 {
 	return int64(limit)
 }
 
-// OverflowValue is the value of all labels of the series that a look-up returns when its family has
-// as many series as it may have, see Vec.
+// OverflowValue is the value of all labels of the series that look-ups return once their family has
+// reached its limit of series, see Vec.
 const OverflowValue = series.OverflowValue
 
 // HideFamily takes the family of that name (without the registry's prefix) off this process's pages
-// and reports whether there was one. Its instruments can be used on, unseen; its values stay in the
-// backend, and other processes go on showing them. Defining the same family again brings it back,
-// with its values and the help text it had; another definition of the name is allowed.
+// and reports whether there was one. Its instruments still work; its values stay in the backend,
+// and other processes still expose them. Defining the same family again brings it back, with its
+// values and the help text it had; another definition of the name is allowed.
 func (r *Registry) HideFamily(name string) bool {
 	return r.base().home.Hide(r.opts.Prefix + name)
 }

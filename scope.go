@@ -51,7 +51,7 @@ func (s Scope) String() string {
 
 // ErrScope is wrapped by the error of a page whose scope the backend does not support. Nothing was
 // written.
-var ErrScope = errors.New("gotheus: the backend has no pages of this scope")
+var ErrScope = errors.New("gotheus: the backend does not support this scope")
 
 const (
 	leaderName = "gotheus_leader"

@@ -24,43 +24,44 @@ import (
 // may be behind what another process has shown. Nothing was written.
 var ErrStale = backend.ErrStale
 
-// ErrPartial is wrapped by errors of strict pages that something would have been left out of.
+// ErrPartial is wrapped by the error of a strict page that would not have been complete.
 var ErrPartial = errors.New("gotheus: the page would not be complete")
 
 // WriteOptions are for Write. The zero value is the whole page in the text format 0.0.4.
 type WriteOptions struct {
 	Format expo.Format
 	// Names selects families by the names of families or samples, with the prefix. Collectors
-	// are asked only if the backend does not have all of them. Nil: all families.
+	// run only if the backend does not have all of them. Nil: all families.
 	Names []string
-	// Strict makes it an error that wraps ErrPartial, before anything is written, if the
-	// backend cannot say what other processes did, or a collector or family would be left out.
+	// Strict makes Write fail with an error that wraps ErrPartial, before anything is written,
+	// if the other processes' values cannot be read, or if a collector or family would be left
+	// out.
 	Strict bool
 	// Scope says whose counts the page shows.
 	Scope Scope
 }
 
-// wholePage are the default options, which nobody changes.
+// wholePage has the default options. It is never changed.
 var wholePage WriteOptions
 
 // WriteText writes the page in the text format 0.0.4. Collectors and the backend have ten seconds.
 func (r *Registry) WriteText(w io.Writer) error { return r.Write(context.Background(), w, nil) }
 
-// Write writes the page: all families of the backend, whichever process made them, and those of the
-// collectors, by name, each with its series by their labels. Nil options are the default. It writes
-// in pieces while it encodes. Collectors have until shortly before ctx's deadline. When the backend
-// cannot say what other processes did, the page shows what is known and Write returns the backend's
-// error, but for one that wraps [ErrStale], with which nothing is written; otherwise the error is
-// the writer's or ctx's, and the page ends where it happened. Families that would make a page that
-// parsers reject are left out, logged, and counted in gotheus_hidden_series or
+// Write writes the page: all families of the backend, whichever process defined them, and those of
+// the collectors, ordered by name, with series ordered by labels. Nil options stand for the
+// defaults. The page is written in pieces while it is encoded. Collectors have until shortly before
+// ctx's deadline. If the other processes' values cannot be read, Write writes what is known and
+// returns the backend's error; if that wraps [ErrStale], nothing is written. Any other error is the
+// writer's or ctx's, and the page ends where it occurred. Families that would make parsers reject
+// the page are left out, logged, and counted in gotheus_hidden_series or
 // gotheus_collector_errors_total.
 func (r *Registry) Write(ctx context.Context, w io.Writer, o *WriteOptions) error {
 	syncErr, err := r.write(ctx, w, o)
 	return cmp.Or(err, syncErr)
 }
 
-// write writes the page. syncErr says why the page is only what is known; with another error, it
-// is not complete.
+// write writes the page. syncErr says why the page may be out of date; after any other error, it is
+// incomplete.
 func (r *Registry) write(ctx context.Context, w io.Writer, o *WriteOptions) (syncErr, err error) {
 	r = r.base()
 	start, size := time.Now(), 0
@@ -102,9 +103,9 @@ type scrape struct {
 	page     *page.Page
 	own      part
 	parts    []*part  // own, and those of the registries that are included
-	few      [1]*part // room for parts, if nothing is included
+	only     [1]*part // backs parts if nothing is included
 	deadline time.Time
-	early    time.Time // limit for collectors and backends; the rest is for writing
+	gatherBy time.Time // limit for collectors and backends; the rest is for writing
 }
 
 // part is what one registry has on a page.
@@ -118,7 +119,7 @@ type part struct {
 	err        error  // why the groups may be out of date
 	sampledNew uint64 // r.sampledNew before the backend was read
 	source     page.Source
-	follows    bool // another process shows what is not its own
+	follows    bool // another process leads
 }
 
 // scrape gathers what a page is made of, and decides which families are on it. No registry on the
@@ -133,7 +134,7 @@ func (r *Registry) scrape(ctx context.Context, o *WriteOptions) (s *scrape, err 
 	}
 	s.o, s.own.r = o, r
 	s.page = page.New(page.Options{Format: o.Format, Names: o.Names, Log: &r.home.Log})
-	s.parts = append(s.few[:0], &s.own)
+	s.parts = append(s.only[:0], &s.own)
 	for _, other := range r.included() {
 		s.parts = append(s.parts, &part{r: other})
 	}
@@ -141,14 +142,14 @@ func (r *Registry) scrape(ctx context.Context, o *WriteOptions) (s *scrape, err 
 	if s.deadline, ok = ctx.Deadline(); !ok {
 		s.deadline = time.Now().Add(series.Timeout)
 	}
-	s.early = s.deadline.Add(-time.Until(s.deadline) / 5)
+	s.gatherBy = s.deadline.Add(-time.Until(s.deadline) / 5)
 	s.each(ctx, (*part).begin)
 	for _, p := range inLockOrder(s.parts) {
 		if err := p.lock(ctx); err != nil {
 			return s, err
 		}
 	}
-	s.each(ctx, (*part).settle)
+	s.each(ctx, (*part).choose)
 	for _, p := range s.parts {
 		if errors.Is(p.err, ErrScope) || errors.Is(p.err, ErrStale) {
 			return s, p.err
@@ -159,10 +160,10 @@ func (r *Registry) scrape(ctx context.Context, o *WriteOptions) (s *scrape, err 
 	return s, err
 }
 
-// scrapes are used again, so that a page of the heap allocates nothing.
+// scrapes are reused, so that a page of the heap allocates nothing.
 var scrapes = sync.Pool{New: func() any { return new(scrape) }}
 
-// each calls f for all parts, at once if there are several.
+// each calls f for all parts, concurrently if there are several.
 func (s *scrape) each(ctx context.Context, f func(*part, context.Context)) {
 	for _, p := range s.parts {
 		p.scrape = s
@@ -178,23 +179,24 @@ func (s *scrape) each(ctx context.Context, f func(*part, context.Context)) {
 	wait.Wait()
 }
 
-// begin gathers what can be had while the registry may still be bound to another backend.
+// begin gathers what does not need the lock, which keeps the registry from being bound to another
+// backend.
 func (p *part) begin(ctx context.Context) {
 	p.r.applyEnv(ctx)
 	p.binding, p.sampledNew = p.r.home.Current(), p.r.sampledNew.Load()
 	// Waiting costs most of the time that a small page takes, so it is skipped in the heap.
 	if !p.binding.Local || p.r.hasCollectors() {
-		p.ask(ctx)
+		p.gather(ctx)
 	}
 }
 
-// compose puts the page together. The backend's families are the same on every page, so they win
-// over those that are made here.
+// compose puts the page together. The backend's families are the same on every page, so they take
+// precedence over those that this process collects.
 func (s *scrape) compose() {
 	hidden := 0
 	for i, p := range s.parts {
 		s.page.Omit(p.omitted)
-		if !s.isShown(i) {
+		if !s.isDuplicate(i) {
 			hidden += s.page.AddGroups(&p.source)
 		}
 		for range s.page.AddCollected(p.collected) {
@@ -207,7 +209,7 @@ func (s *scrape) compose() {
 	s.page.Sort()
 }
 
-// end releases what the scrape has held.
+// end releases the locks and the page.
 func (s *scrape) end() {
 	for _, p := range s.parts {
 		if p.locked {
@@ -230,19 +232,19 @@ func (p *part) lock(ctx context.Context) (err error) {
 	return err
 }
 
-// settle decides what the registry shows.
-func (p *part) settle(ctx context.Context) {
+// choose decides what the registry shows. The lock is held.
+func (p *part) choose(ctx context.Context) {
 	r, o := p.r, p.o
 	now := r.home.Current()
-	// Bound or closed meanwhile; or there are series that were not there when others' were
-	// looked for.
+	// The registry was bound or closed meanwhile, or has sampled series that are newer than the
+	// Sync.
 	if now != p.binding || p.err == nil && r.sampledNew.Load() != p.sampledNew && !now.Local {
 		rest, cancel := context.WithTimeout(ctx, time.Until(p.deadline)/2)
 		p.binding, p.err = now, r.sync(rest, now, o.Scope)
 		cancel()
 	}
 	p.source.Hidden, p.source.Clock = r.home.IsHidden(), &r.home
-	if p != &p.own { // the page has such facts of the registry that it belongs to
+	if p != &p.own { // the page has the library's own families of s.own
 		p.source.Quiet = r.home.Prefix + series.OwnPrefix
 	}
 	p.source.Groups, p.err = p.groups()
@@ -256,15 +258,15 @@ func (p *part) settle(ctx context.Context) {
 		r.home.Log.Log(slog.LevelError, "sync",
 			"the backend cannot be read; the page shows what was read last", "error", p.err)
 	}
-	// What followers collect is on the leader's page.
+	// Followers leave these collectors to the leader.
 	if o.Scope == ScopeLeader && !p.follows && !errors.Is(p.err, ErrStale) {
-		late, cancel := context.WithDeadline(ctx, p.early)
-		p.askLate(late)
+		late, cancel := context.WithDeadline(ctx, p.gatherBy)
+		p.collectLate(late)
 		cancel()
 	}
 }
 
-// groups returns what the backend has for a page of the scope.
+// groups returns the backend's groups for the page's scope.
 func (p *part) groups() ([]backend.Group, error) {
 	err := p.err
 	switch {
@@ -279,12 +281,12 @@ func (p *part) groups() ([]backend.Group, error) {
 		}
 	}
 	if !errors.Is(err, ErrStale) {
-		err = fmt.Errorf("%w: %w", ErrStale, err) // there may be another leader
+		err = fmt.Errorf("%w: %w", ErrStale, err) // another process may lead
 	}
 	return nil, err
 }
 
-// sync brings what is known up to date, as far as a page of this scope needs it.
+// sync reads what other processes have counted, if a page of this scope needs it.
 func (r *Registry) sync(ctx context.Context, b *series.Binding, s Scope) error {
 	switch {
 	case s == ScopeOwn:
@@ -297,9 +299,9 @@ func (r *Registry) sync(ctx context.Context, b *series.Binding, s Scope) error {
 	return b.Sync(ctx)
 }
 
-// askLate asks collectors of what is alike in all processes, when it is known that this one shows
-// it.
-func (p *part) askLate(ctx context.Context) {
+// collectLate runs the collectors other than process collectors once it is known that this process
+// leads.
+func (p *part) collectLate(ctx context.Context) {
 	var omitted error
 	switch {
 	case len(p.o.Names) == 0:
@@ -310,11 +312,10 @@ func (p *part) askLate(ctx context.Context) {
 	p.omitted = errors.Join(p.omitted, omitted)
 }
 
-// ask lets the backend see what other processes did, and collectors make their families, side by
-// side, until some time.
-func (p *part) ask(ctx context.Context) {
+// gather runs the backend's Sync and the collectors, concurrently, until p.gatherBy.
+func (p *part) gather(ctx context.Context) {
 	r, o, b := p.r, p.o, p.binding
-	early, cancel := context.WithDeadline(ctx, p.early)
+	early, cancel := context.WithDeadline(ctx, p.gatherBy)
 	defer cancel()
 	collect := func(ctx context.Context, which kinds) []*page.Collected {
 		collected, omitted := r.collect(ctx, which)
@@ -323,8 +324,8 @@ func (p *part) ask(ctx context.Context) {
 	}
 	which := allKinds
 	if remote := backend.IsRemote(b.Backend); len(o.Names) == 0 && (remote && o.Scope != ScopeOwn || o.Scope == ScopeLeader) {
-		// What they store is on the page when Sync has published it. Half of the time is
-		// for Sync.
+		// What process collectors store is on the page once Sync has published it. Half of
+		// the time is for Sync.
 		first, cancel := context.WithDeadline(early, p.deadline.Add(-time.Until(p.deadline)*3/5))
 		collect(first, perProcess)
 		cancel()
@@ -349,8 +350,8 @@ func (p *part) ask(ctx context.Context) {
 	}
 }
 
-// lateSync gives a Sync that has been told to end a twentieth of the time that is left to say what
-// its end means.
+// lateSync waits for the error of a Sync whose context has ended, for at most a twentieth of the
+// time that is left: that error says whether the page would be stale.
 func (r *Registry) lateSync(ctx context.Context, synced <-chan error) error {
 	left := series.Timeout / 5
 	if d, ok := ctx.Deadline(); ok {
@@ -370,7 +371,7 @@ func (r *Registry) lateSync(ctx context.Context, synced <-chan error) error {
 	}
 }
 
-// foundIn reports whether the backend has all names that are asked for.
+// foundIn reports whether the backend has families for all of o.Names.
 func (o *WriteOptions) foundIn(b backend.Backend) bool {
 	if len(o.Names) == 0 {
 		return true

@@ -18,7 +18,7 @@ import (
 
 const (
 	backendUpName = "gotheus_backend_up"
-	backendUpHelp = "Whether the backend that this process is to use is open."
+	backendUpHelp = "Whether the backend requested for this process is open."
 
 	postponedName = "gotheus_postponed_series"
 	postponedHelp = "Series of this process that wait for room in the backend."
@@ -188,7 +188,7 @@ func (r *Registry) selfFamilies(p *part, hidden int) []*page.Collected {
 		s.Gauge(seriesName, seriesHelp).Put(float64(count))
 		s.Gauge(hiddenName, hiddenHelp).Put(float64(hidden))
 	}
-	r.backendState(s, groups) // if there is no room for it in the backend
+	r.backendState(s, groups) // shown here if the backend has no room for it
 	s.check()
 	return s.collected()
 }

@@ -51,7 +51,7 @@ func (s *Sink) Info(name, help string, labels ...string) *InfoWriter {
 	return &InfoWriter{s.begin(expo.Info, name, help, nil, labels)}
 }
 
-// StateSet begins a family of state sets with these states, of which there may be 53 at most.
+// StateSet begins a family of state sets with these states, at most 53.
 func (s *Sink) StateSet(name, help string, states []string, labels ...string) *StateSetWriter {
 	return &StateSetWriter{s.begin(expo.StateSet, name, help, states, labels)}
 }
@@ -112,8 +112,8 @@ type SummaryWriter struct{ draft *collect.Draft }
 
 // Put adds a series with the count and sum of all observations, the value of each quantile, and one
 // value for each label.
-func (p *SummaryWriter) Put(count uint64, sum float64, at []float64, values ...string) {
-	p.PutDistribution(expo.Distribution{Count: count, Sum: sum, Quantiles: at}, values...)
+func (p *SummaryWriter) Put(count uint64, sum float64, quantiles []float64, values ...string) {
+	p.PutDistribution(expo.Distribution{Count: count, Sum: sum, Quantiles: quantiles}, values...)
 }
 
 // PutDistribution is Put for summaries with a timestamp or a start time.

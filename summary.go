@@ -85,7 +85,7 @@ func (s *Summary) ObserveN(v float64, n uint64) {
 //
 //	defer latency.ObserveSince(time.Now())
 //
-// A start that cannot be right is treated as [Histogram.ObserveSince] does.
+// An invalid start is treated as in [Histogram.ObserveSince].
 func (s *Summary) ObserveSince(start time.Time) {
 	s.Observe(s.series.Family().Since("Summary.ObserveSince", start))
 }

@@ -12,9 +12,9 @@ import (
 	"github.com/gotheus/gotheus/internal/lookup"
 )
 
-// VecOf is a Vec whose label values are given as a struct, so that a label that does not exist does
-// not compile, and none can be mistaken for another. The fields of the struct are the labels, in
-// this order:
+// VecOf is a Vec whose label values are passed as a struct, so that a label that does not exist
+// does not compile, and none can be mistaken for another. The fields of the struct are the labels,
+// in this order:
 //
 //	type request struct {
 //		Method string // label method
@@ -263,7 +263,7 @@ func (v *VecOf[L, M]) read(l L) *reading[L] {
 	return r
 }
 
-func (v *VecOf[L, M]) giveBack(r *reading[L]) {
+func (v *VecOf[L, M]) release(r *reading[L]) {
 	r.l = *new(L)
 	clear(r.full)
 	v.reads.Put(r)
@@ -294,9 +294,9 @@ func (v *VecOf[L, M]) lookUp(l L) (*M, error) {
 	age := v.vec.fam.Age()
 	r := v.read(l)
 	m, err := v.vec.lookUp(r.full)
-	v.giveBack(r)
-	// Not for the overflow series: it has any number of structs, and Declare may give them
-	// series.
+	v.release(r)
+	// Not the overflow series: any number of structs map to it, and Declare may later create
+	// their series.
 	if err == nil && v.direct.N == 0 && !v.vec.table.IsOverflow(m) {
 		v.remember(l, m, age)
 	}
@@ -308,7 +308,7 @@ func (v *VecOf[L, M]) valuesOf(l L) ([]string, error) {
 		return v.values(l)
 	}
 	r := v.read(l)
-	defer v.giveBack(r)
+	defer v.release(r)
 	if err := v.vec.checkValues(r.full); err != nil {
 		return nil, err
 	}

@@ -19,9 +19,9 @@ var ErrLabels = errors.New("gotheus: wrong labels")
 // Vec is a family with labels. It is not updated itself: With returns the instrument for a set of
 // label values. Looking up a set that was seen before takes no lock and allocates nothing; the
 // instrument can also be kept. A series exists, at zero, from its first look-up on, or from when it
-// is declared. All methods may be called concurrently, and none keeps the strings it is given.
+// is declared. All methods may be called concurrently, and none keeps the strings passed to it.
 //
-// A label is open if look-ups have to give its value. A label with a default
+// A label is open if look-ups have to provide its value. A label with a default
 // (CounterOptions.Defaults) or a value from Partial is not open, but WithLabels can still set it.
 // Values go through the label's normaliser (CounterOptions.Normalize) first. Equal sets of values
 // are the same series, however they came about.
@@ -118,17 +118,17 @@ func (v *Vec[M]) with(values []string) (*M, error) {
 		}
 		return v.lookUp(buf[:n])
 	}
-	a := borrow()
+	a := borrowArena()
 	for i, at := range v.open {
 		buf[at] = v.normalize(a, at, values[i])
 	}
 	m, err := v.lookUp(buf[:n])
-	giveBack(a)
+	returnArena(a)
 	return m, err
 }
 
 // stackLabels is the number of labels up to which look-ups off the fast path do not allocate. They
-// use an array because escape analysis would have a slice keep the arguments of With.
+// use an array because escape analysis would assume that a slice keeps the arguments of With.
 const stackLabels = 8
 
 func (v *Vec[M]) withMany(values []string) (*M, error) {
@@ -139,9 +139,9 @@ func (v *Vec[M]) withMany(values []string) (*M, error) {
 	return v.lookUp(full)
 }
 
-// WithLabels returns the instrument for label values given by name, which may include labels that
-// are not open. It panics with an error that wraps ErrLabels if an open label is missing, a name is
-// not a label of v, or a value is not UTF-8; see TryWithLabels.
+// WithLabels returns the instrument for label values by name, which may include labels that are not
+// open. It panics with an error that wraps ErrLabels if an open label is missing, a name is not a
+// label of v, or a value is not UTF-8; see TryWithLabels.
 func (v *Vec[M]) WithLabels(l Labels) *M { return Must(v.TryWithLabels(l)) }
 
 // TryWithLabels is like WithLabels, but returns the error instead of panicking.
@@ -154,7 +154,7 @@ func (v *Vec[M]) TryWithLabels(l Labels) (*M, error) {
 	}
 	var a *arena
 	if v.normal != nil {
-		a = borrow()
+		a = borrowArena()
 	}
 	var buf [stackLabels]string
 	found := 0
@@ -174,14 +174,14 @@ func (v *Vec[M]) TryWithLabels(l Labels) (*M, error) {
 	}
 	m, err := v.lookUp(buf[:len(v.names)])
 	if a != nil {
-		giveBack(a)
+		returnArena(a)
 	}
 	return m, err
 }
 
-// Declare creates the series for these label sets, given as for WithLabels, so that they are
-// exposed at zero before anything happens. They do not count towards MaxSeries, and a time to live
-// does not remove them. It returns v. It panics as WithLabels does, before it has created any; see
+// Declare creates the series for these label sets, each as for WithLabels, so that they are exposed
+// at zero before anything happens. They do not count towards MaxSeries, and a time to live does not
+// remove them. It returns v. It panics as WithLabels does, before it has created any; see
 // TryDeclare.
 func (v *Vec[M]) Declare(sets ...Labels) *Vec[M] {
 	if err := v.TryDeclare(sets...); err != nil {

@@ -1,4 +1,4 @@
-// Package collectors provides collectors for what Go programs have in common: the Go runtime, the
+// Package collectors provides collectors that most Go programs can use: for the Go runtime, the
 // process, the build and database connections. Package collectors/expvars is for the variables of
 // package expvar.
 //
@@ -47,7 +47,7 @@ func (BuildInfo) Collect(_ context.Context, s *gotheus.Sink) error {
 }
 
 // DB collects go_sql_*, the statistics of a connection pool, see [sql.DBStats]. Several with
-// different names may be added.
+// different names may be registered.
 type DB struct {
 	perProcess
 	DB   interface{ Stats() sql.DBStats } // a *sql.DB; required
@@ -74,7 +74,7 @@ func (d *DB) Collect(_ context.Context, s *gotheus.Sink) error {
 	return nil
 }
 
-// perProcess makes a collector one of facts about its process.
+// perProcess makes a collector a gotheus.ProcessCollector.
 type perProcess struct{}
 
 // PerProcess implements gotheus.ProcessCollector.

@@ -29,9 +29,9 @@ import (
 type Go struct {
 	perProcess
 
-	// Choose selects families by name, like go_sched_latencies_seconds, given whether a family
-	// is one of the default ones. Nil selects the default ones. It must not be changed after
-	// the first scrape.
+	// Choose selects families by name, like go_sched_latencies_seconds. byDefault says whether
+	// a family is one of the default ones. Nil selects the default ones. It must not be changed
+	// after the first scrape.
 	Choose func(name string, byDefault bool) bool
 
 	once    sync.Once
@@ -41,7 +41,7 @@ type Go struct {
 	mu      sync.Mutex // guards samples and the memory of their histograms
 }
 
-// further is a metric of runtime/metrics whose name is derived from the runtime's.
+// further is a metric of runtime/metrics whose name here is derived from the runtime's.
 type further struct {
 	metrics.Description
 	name string
@@ -81,7 +81,7 @@ const (
 )
 
 var memstats = []memstat{
-	{"alloc_bytes", "Bytes in objects on the heap, those included that are not yet freed.", false, []string{heapObjects}},
+	{"alloc_bytes", "Bytes in objects on the heap, including those not yet freed.", false, []string{heapObjects}},
 	{"sys_bytes", "Bytes obtained from the system.", false, []string{"/memory/classes/total:bytes"}},
 	{"mallocs_total", "Objects ever allocated on the heap.", true, []string{allocObjects, tinyObjects}},
 	{"frees_total", "Objects ever freed.", true, []string{freeObjects, tinyObjects}},
@@ -113,7 +113,7 @@ var furtherByDefault = map[string]bool{
 // exactSums are the metrics with the sums of histograms, where the runtime provides them.
 var exactSums = map[string]string{allocsBySize: allocBytes, freesBySize: freeBytes}
 
-func (g *Go) wants(name string, byDefault bool) bool {
+func (g *Go) chooses(name string, byDefault bool) bool {
 	if g.Choose != nil {
 		return g.Choose(name, byDefault)
 	}
@@ -135,18 +135,18 @@ func (g *Go) prepare() {
 		known[d.Name] = true
 	}
 	for _, m := range memstats {
-		if g.wants(memstatsPrefix+m.name, true) {
+		if g.chooses(memstatsPrefix+m.name, true) {
 			for _, name := range m.of {
 				read(name)
 			}
 		}
 	}
-	if g.wants(allocTotal, true) {
+	if g.chooses(allocTotal, true) {
 		read(allocBytes)
 	}
 	for _, d := range all {
 		name, ok := runtimeName(&d)
-		if !ok || !g.wants(name, furtherByDefault[d.Name]) {
+		if !ok || !g.chooses(name, furtherByDefault[d.Name]) {
 			continue
 		}
 		g.further = append(g.further, further{d, name})
@@ -175,13 +175,13 @@ func runtimeName(d *metrics.Description) (string, bool) {
 // Collect implements gotheus.Collector.
 func (g *Go) Collect(_ context.Context, s *gotheus.Sink) error {
 	g.once.Do(g.prepare)
-	if g.wants("go_info", true) {
+	if g.chooses("go_info", true) {
 		s.Info("go_info", "Version of Go that the program was built with.", "version").Put(runtime.Version())
 	}
-	if g.wants("go_goroutines", true) {
+	if g.chooses("go_goroutines", true) {
 		s.Gauge("go_goroutines", "Goroutines.").Put(float64(runtime.NumGoroutine()))
 	}
-	if g.wants("go_threads", true) {
+	if g.chooses("go_threads", true) {
 		n, _ := runtime.ThreadCreateProfile(nil)
 		s.Gauge("go_threads", "Operating system threads that were created.").Put(float64(n))
 	}
@@ -190,7 +190,7 @@ func (g *Go) Collect(_ context.Context, s *gotheus.Sink) error {
 	defer g.mu.Unlock()
 	metrics.Read(g.samples)
 	for _, m := range memstats {
-		if name := memstatsPrefix + m.name; g.wants(name, true) {
+		if name := memstatsPrefix + m.name; g.chooses(name, true) {
 			if v, ok := g.sum(m.of); ok && m.counter {
 				s.Counter(name, m.help).Put(v)
 			} else if ok {
@@ -198,7 +198,7 @@ func (g *Go) Collect(_ context.Context, s *gotheus.Sink) error {
 			}
 		}
 	}
-	if v, ok := g.sum([]string{allocBytes}); ok && g.wants(allocTotal, true) {
+	if v, ok := g.sum([]string{allocBytes}); ok && g.chooses(allocTotal, true) {
 		s.Untyped(allocTotal, "Bytes ever allocated on the heap.").Put(v)
 	}
 	for _, f := range g.further {
@@ -209,7 +209,7 @@ func (g *Go) Collect(_ context.Context, s *gotheus.Sink) error {
 
 // pauses emits what package runtime/debug knows about garbage collections.
 func (g *Go) pauses(s *gotheus.Sink) {
-	summary, last := g.wants("go_gc_duration_seconds", true), g.wants("go_memstats_last_gc_time_seconds", true)
+	summary, last := g.chooses("go_gc_duration_seconds", true), g.chooses("go_memstats_last_gc_time_seconds", true)
 	if !summary && !last {
 		return
 	}

@@ -28,12 +28,12 @@ import (
 // size. Responses to HEAD have size 0. A handler that panics is counted with status 500, whatever
 // it has sent, and the panic is not recovered.
 //
-// The route is the pattern of the [http.ServeMux] that matched, which the mux notes in the request
-// it is given. Pass the wrapped handler to the server and the mux, or any mux within it, to Wrap. A
+// The route is the pattern of the [http.ServeMux] that matched, which the mux sets in the request
+// it receives. Pass the wrapped handler to the server and the mux, or any mux within it, to Wrap. A
 // handler between the two that passes on a copy of the request hides the pattern:
 // [http.TimeoutHandler], [http.StripPrefix] and all that use [http.Request.WithContext]. The route
 // is then the pattern of a mux before it, or "404". Put such handlers outside of the middleware, or
-// give a Route, which can ask a mux with [http.ServeMux.Handler]. It is also possible to wrap each
+// set Route, which can ask a mux with [http.ServeMux.Handler]. It is also possible to wrap each
 // handler that is registered with a mux; requests that match none are then not measured. The zero
 // value is ready to use. Wrapped handlers may be called concurrently. A Middleware may wrap several
 // handlers, which then share the histograms.
@@ -48,7 +48,7 @@ type Middleware struct {
 	Size *gotheus.HistogramOptions
 
 	// Route returns the route of a request. It is called when the handler has returned, or
-	// panicked, with the request that the handler was given. It must return a small set of
+	// panicked, with the request that the handler received. It must return a small set of
 	// values: for each of them there are three histograms per method and status code, which are
 	// kept. Nil means the pattern that matched, with its host and without its method ("GET
 	// example.com/items/{id}" is "example.com/items/{id}"), and "404" if none did, which
@@ -66,7 +66,8 @@ type Middleware struct {
 // effect.
 //
 // The ResponseWriter that next gets can be flushed, hijacked and used to push if the server's can,
-// and unwrapped by [http.ResponseController]. It may replace the Body of the request it is given.
+// and unwrapped by [http.ResponseController]. The returned handler may replace the Body of a
+// request.
 func (m *Middleware) Wrap(next http.Handler) http.Handler {
 	if next == nil {
 		panic(fmt.Errorf("%w: Middleware.Wrap: the handler is nil", gotheus.ErrInvalid))

@@ -29,9 +29,9 @@ type response struct {
 	size   int64 // of the body, as accepted by the ResponseWriter
 }
 
-// The types below are pointers to a response for the server, so that making an interface of one
-// allocates nothing. Handlers find out by type assertions what the server can do, so a response
-// must not claim more than the ResponseWriter it stands for.
+// The types below are pointers to a response for the server, so that converting one to an interface
+// allocates nothing. Handlers use type assertions to find out what the server can do, so a response
+// must not implement more than the ResponseWriter it wraps.
 type (
 	flushing struct{ *response }
 	hijacked struct{ flushing } // HTTP/1
@@ -113,7 +113,7 @@ func (w *response) ReadFrom(src io.Reader) (n int64, err error) {
 	} else {
 		n, err = io.Copy(writerOnly{w.ResponseWriter}, src)
 	}
-	if n > 0 { // else the header has not been sent
+	if n > 0 { // otherwise the header has not been sent
 		w.sent(http.StatusOK)
 	}
 	w.size += n

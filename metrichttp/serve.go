@@ -11,7 +11,7 @@ import (
 	"github.com/gotheus/gotheus"
 )
 
-// ListenAndServe serves h (nil for the zero Handler) at /metrics of a TCP address like
+// ListenAndServe serves h (nil for the zero Handler) at /metrics on a TCP address like
 // "localhost:9100" until ctx ends. It then shuts down gracefully: it waits for scrapes in flight
 // for at most five seconds. It is for programs without an HTTP server. It returns nil after ctx has
 // ended, and an error at once if it cannot listen; the error wraps gotheus.ErrInvalid if ctx is
@@ -44,7 +44,7 @@ func Serve(ctx context.Context, listener net.Listener, h *Handler) error {
 	server := &http.Server{
 		Handler:           mux,
 		ReadHeaderTimeout: 5 * time.Second,
-		ReadTimeout:       10 * time.Second, // nobody sends a body
+		ReadTimeout:       10 * time.Second, // requests have no body
 		WriteTimeout:      max(h.Timeout, 10*time.Second) + 5*time.Second,
 		IdleTimeout:       5 * time.Minute, // longer than the usual scrape interval
 		MaxHeaderBytes:    64 << 10,

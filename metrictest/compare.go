@@ -8,10 +8,10 @@ import (
 	"github.com/gotheus/gotheus"
 )
 
-// Compare fails the test if r's page is not the expected one, and shows the difference. If families
-// are given by name, it compares only these; otherwise all but the library's own (gotheus_*), which
-// vary from page to page. What is expected is in the text format. Blank lines, indentation, and the
-// order of families, series and labels do not matter; HELP and TYPE may be omitted.
+// Compare fails the test if r's page is not the expected one, and shows the difference. If names of
+// families are passed, it compares only these; otherwise all but the library's own (gotheus_*),
+// which vary from page to page. The expected page is in the text format. Blank lines, indentation,
+// and the order of families, series and labels do not matter; HELP and TYPE may be omitted.
 func Compare(t TB, r *gotheus.Registry, expected string, families ...string) {
 	t.Helper()
 	p, err := Read(r)
@@ -28,9 +28,9 @@ func Compare(t TB, r *gotheus.Registry, expected string, families ...string) {
 	}
 }
 
-// Diff returns in what the page differs from the expected text, line by line, see [Compare]: "-" is
-// before lines that were expected and are not there, "+" before those that are there and were not
-// expected. It is empty if nothing differs. The error says what is wrong with the expected text.
+// Diff returns the difference between the page and the expected text, line by line, see [Compare]:
+// "-" marks expected lines that are missing, "+" those that were not expected. It is empty if
+// nothing differs. The error says what is wrong with the expected text.
 func (p *Page) Diff(expected string, families ...string) (string, error) {
 	var lines []string
 	for line := range strings.Lines(expected) {
@@ -46,11 +46,11 @@ func (p *Page) Diff(expected string, families ...string) (string, error) {
 		}
 		return !strings.Contains(f.name, "gotheus_")
 	}
-	// What is expected without HELP or TYPE is compared without it; without TYPE, a histogram's
-	// lines are families of their own.
+	// Families expected without HELP or TYPE are compared without it; without TYPE, a
+	// histogram's lines are families of their own.
 	var d []string
-	byName := make(map[string]*family) // what is expected
-	plain := make(map[string]bool)     // lines that are expected
+	byName := make(map[string]*family) // the expected families
+	plain := make(map[string]bool)     // expected lines
 	for _, f := range w.families {
 		byName[f.name] = f
 		for _, s := range f.samples {
@@ -100,7 +100,7 @@ func (p *Page) Diff(expected string, families ...string) (string, error) {
 	return strings.Join(d, "\n"), nil
 }
 
-// maybeOf reports whether the family, which may have no type, holds samples of the family with this
+// maybeOf reports whether the family, which may have no type, may be part of the family with this
 // name.
 func (f *family) maybeOf(name string) bool {
 	suffix, ok := strings.CutPrefix(f.name, name)

@@ -123,7 +123,7 @@ func ExampleParse() {
 	fmt.Println(err)
 	// Output:
 	// 1 true
-	// metrictest: line 2, "up 2": the series is there twice
+	// metrictest: line 2, "up 2": the series occurs twice
 }
 
 func ExamplePage_Value() {

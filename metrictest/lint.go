@@ -52,7 +52,7 @@ var rules = []func(*family) []string{lintHelp, lintCounter, lintSuffix, lintUnit
 func lintHelp(f *family) []string {
 	switch {
 	case strings.TrimSpace(f.help) == "":
-		return []string{"say in a help text what it counts or measures"}
+		return []string{"add a help text that says what it counts or measures"}
 	case f.typ == "" || f.typ == "untyped":
 		return []string{"give it a type"}
 	}
@@ -65,12 +65,12 @@ func lintCounter(f *family) []string {
 	case f.typ == "counter" && !total:
 		return []string{"the name of a counter should end in _total"}
 	case f.typ != "counter" && f.typ != "untyped" && f.typ != "" && total:
-		return []string{"the name of what is no counter should not end in _total"}
+		return []string{"only the name of a counter should end in _total"}
 	}
 	return nil
 }
 
-// lintSuffix checks for name suffixes that are used by the samples of other types.
+// lintSuffix checks for name suffixes that the samples of other types use.
 func lintSuffix(f *family) (list []string) {
 	for _, suffix := range []string{"_bucket", "_count", "_sum", "_created"} {
 		if f.typ != "untyped" && strings.HasSuffix(f.name, suffix) {
@@ -112,8 +112,8 @@ func lintType(f *family) []string {
 
 var (
 	camel = regexp.MustCompile(`[a-z][A-Z]`)
-	// usual are labels whose spelling is established.
-	usual = []string{"le", "quantile"}
+	// distributionLabels are reserved for histograms and summaries.
+	distributionLabels = []string{"le", "quantile"}
 )
 
 func lintCase(f *family) (list []string) {
@@ -121,7 +121,7 @@ func lintCase(f *family) (list []string) {
 		list = append(list, "write the name in snake_case, not in camelCase")
 	}
 	if strings.Contains(f.name, ":") {
-		list = append(list, "the name should have no colon, which is for recording rules")
+		list = append(list, "the name should not contain a colon, which is for recording rules")
 	}
 	return list
 }
@@ -130,14 +130,14 @@ func lintLabels(f *family) (list []string) {
 	seen := make(map[string]bool)
 	for _, s := range f.samples {
 		for name := range s.label {
-			if seen[name] || slices.Contains(usual, name) && (f.typ == "histogram" || f.typ == "summary") {
+			if seen[name] || slices.Contains(distributionLabels, name) && (f.typ == "histogram" || f.typ == "summary") {
 				continue
 			}
 			seen[name] = true
 			switch {
 			case camel.MatchString(name):
 				list = append(list, fmt.Sprintf("write the label %s in snake_case", name))
-			case slices.Contains(usual, name):
+			case slices.Contains(distributionLabels, name):
 				list = append(list, fmt.Sprintf("the label %s is for histograms and summaries", name))
 			case slices.Contains([]string{"instance", "job"}, name):
 				list = append(list, fmt.Sprintf("the label %s is set by the scraper", name))

@@ -170,25 +170,25 @@ func TestDiff(t *testing.T) {
 func TestParseErrors(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]string{
-		"a 1":                                "end of a line",
+		"a 1":                                "with a newline",
 		"a\n":                                "a value",
 		"a x\n":                              "the value",
 		"a 1 x\n":                            "the time",
 		"a 1 2 3\n":                          "a value",
-		"1a 1\n":                             "no name",
-		"a{b=\"c} 1\n":                       "no end",
+		"1a 1\n":                             "is not the name",
+		"a{b=\"c} 1\n":                       "not terminated",
 		"a{b=\"\\x\"} 1\n":                   "escape",
 		"a{b} 1\n":                           "cannot read",
 		"a{b=\"1\",b=\"2\"} 1\n":             "twice",
 		"a{b=\"1\" c=\"2\"} 1\n":             "cannot read",
 		"a 1\na 2\n":                         "twice",
-		"a 1\nb 2\na{c=\"d\"} 3\n":           "apart",
+		"a 1\nb 2\na{c=\"d\"} 3\n":           "separate",
 		"# TYPE a gauge\n# TYPE a gauge\n":   "second TYPE",
 		"# HELP a A.\n# HELP a A.\n":         "second HELP",
 		"# TYPE a thing\n":                   "unknown type",
-		"# TYPE a-b gauge\n":                 "no name",
+		"# TYPE a-b gauge\n":                 "is not the name",
 		"a 1\n# TYPE a gauge\n":              "after the family's samples",
-		"# TYPE a gauge\nb 1\n# HELP a A.\n": "begun before",
+		"# TYPE a gauge\nb 1\n# HELP a A.\n": "occurs twice",
 	} {
 		if _, err := metrictest.Parse(text); err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "metrictest: ") {
 			t.Errorf("%q: got %v, want %q", text, err, want)
@@ -231,8 +231,8 @@ func TestFailures(t *testing.T) {
 		{"wrong", func(t metrictest.TB) { metrictest.Want(t, r, "depth", 2) }, []string{"depth is -1.5, want 2"}, false},
 		{"absent", func(t metrictest.TB) { metrictest.Want(t, r, `orders_total{country="NO"}`, 2) },
 			[]string{"is not on the page", `orders_total{country="S\"E",paid_by="card"} 3`}, false},
-		{"unknown", func(t metrictest.TB) { metrictest.Want(t, r, "nosuch", 2) }, []string{"none of that name"}, false},
-		{"nonsense", func(t metrictest.TB) { metrictest.Want(t, r, "depth 7", 2) }, []string{"is no sample"}, true},
+		{"unknown", func(t metrictest.TB) { metrictest.Want(t, r, "nosuch", 2) }, []string{"none with that name"}, false},
+		{"nonsense", func(t metrictest.TB) { metrictest.Want(t, r, "depth 7", 2) }, []string{"is not a sample"}, true},
 		{"same", func(t metrictest.TB) { metrictest.Compare(t, r, page) }, nil, false},
 		{"different", func(t metrictest.TB) { metrictest.Compare(t, r, "depth 3", "depth") }, []string{"-depth 3\n+depth -1.5"}, false},
 		{"unreadable", func(t metrictest.TB) { metrictest.Compare(t, r, "depth x", "depth") }, []string{"line 1"}, true},
@@ -316,16 +316,16 @@ requests_by_code_total{code="1"} 1
 		got = append(got, problem.String())
 	}
 	want := []string{
-		"no_help: say in a help text what it counts or measures",
+		"no_help: add a help text that says what it counts or measures",
 		"no_type: give it a type",
 		"errors: the name of a counter should end in _total",
-		"depth_total: the name of what is no counter should not end in _total",
+		"depth_total: only the name of a counter should end in _total",
 		"size_count: the name should not end in _count, which is for samples of histograms and summaries",
 		"wait_milliseconds: use the base unit seconds instead of milliseconds",
 		`size_gauge: the name should not say "gauge"`,
 		"queueDepth: write the name in snake_case, not in camelCase",
 		"queueDepth: write the label shardID in snake_case",
-		"job:rate: the name should have no colon, which is for recording rules",
+		"job:rate: the name should not contain a colon, which is for recording rules",
 		"job:rate: the label job is set by the scraper",
 		"job:rate: the label le is for histograms and summaries",
 		"requests_by_code_total: the name should not repeat the label code",

@@ -5,7 +5,7 @@
 // registry, an http.Handler or a URL. It returns values, counts series, compares itself with
 // expected text, and checks naming conventions with [Page.Lint].
 //
-// Nothing here is global. A test gives the code under test its own registry, and a clock of its own
+// Nothing here is global. A test passes its own registry to the code under test, with its own clock
 // if times matter:
 //
 //	r := gotheus.NewRegistry(&gotheus.RegistryOptions{Now: clock.Now})
@@ -68,7 +68,7 @@ func Read(r *gotheus.Registry) (*Page, error) {
 	return Parse(b.String())
 }
 
-// ReadHandler reads the page with which a handler answers GET /metrics.
+// ReadHandler reads the page that a handler returns for GET /metrics.
 func ReadHandler(h http.Handler) (*Page, error) {
 	if h == nil {
 		return nil, errors.New("metrictest: the handler is nil")
@@ -103,10 +103,10 @@ func fromResponse(resp *http.Response) (*Page, error) {
 	case err != nil:
 		return nil, err
 	case resp.StatusCode != http.StatusOK:
-		return nil, fmt.Errorf("metrictest: the answer is %s: %.200s", resp.Status, text)
+		return nil, fmt.Errorf("metrictest: the response is %s: %.200s", resp.Status, text)
 	}
 	if t := resp.Header.Get("Content-Type"); !strings.HasPrefix(t, "text/plain") {
-		return nil, fmt.Errorf("metrictest: the answer is of type %q, not the text format's", t)
+		return nil, fmt.Errorf("metrictest: the response is of type %q, not the text format's", t)
 	}
 	return Parse(string(text))
 }
@@ -119,7 +119,7 @@ func Parse(text string) (*Page, error) { return parse(text, false) }
 func parse(text string, lenient bool) (*Page, error) {
 	p := &Page{samples: make(map[string]float64), lenient: lenient}
 	if text != "" && !strings.HasSuffix(text, "\n") {
-		return nil, errors.New("metrictest: the page does not end with the end of a line")
+		return nil, errors.New("metrictest: the page does not end with a newline")
 	}
 	n := 0
 	for line := range strings.Lines(text) {
@@ -139,13 +139,13 @@ func (p *Page) parseLine(line string) error {
 		}
 		name, text, _ := strings.Cut(rest, " ")
 		if !validName(name) {
-			return fmt.Errorf("%q is no name of a family", name)
+			return fmt.Errorf("%q is not the name of a family", name)
 		}
 		f := p.last()
 		if f == nil || f.name != name {
 			for _, old := range p.families {
 				if old.name == name {
-					return errors.New("the family has begun before")
+					return errors.New("the family occurs twice")
 				}
 			}
 			f = &family{name: name}
@@ -179,7 +179,7 @@ func (p *Page) parseLine(line string) error {
 		for _, old := range p.families {
 			if old.owns(s.name) {
 				if !p.lenient {
-					return fmt.Errorf("it is apart from the others of %s", old.name)
+					return fmt.Errorf("it is separate from the other samples of %s", old.name)
 				}
 				f = old
 			}
@@ -190,7 +190,7 @@ func (p *Page) parseLine(line string) error {
 		}
 	}
 	if _, twice := p.samples[s.key]; twice {
-		return errors.New("the series is there twice")
+		return errors.New("the series occurs twice")
 	}
 	p.samples[s.key] = s.value
 	f.samples = append(f.samples, s)
@@ -227,14 +227,14 @@ func parseSample(line string) (s sample, err error) {
 	s.key = key(name, labels)
 	fields := strings.Fields(rest)
 	if len(fields) == 0 || len(fields) > 2 {
-		return s, errors.New("a value, and perhaps a time, must follow the name and labels")
+		return s, errors.New("a value, and perhaps a timestamp, must follow the name and labels")
 	}
 	if s.value, err = strconv.ParseFloat(fields[0], 64); err != nil {
 		return s, fmt.Errorf("the value: %w", err)
 	}
 	if len(fields) == 2 {
 		if _, err := strconv.ParseInt(fields[1], 10, 64); err != nil {
-			return s, fmt.Errorf("the time: %w", err)
+			return s, fmt.Errorf("the timestamp: %w", err)
 		}
 		rest = " " + fields[1]
 	} else {
@@ -252,7 +252,7 @@ func splitSample(line string) (name string, labels gotheus.Labels, rest string, 
 	}
 	name, rest = line[:i], line[i:]
 	if !validName(name) {
-		return "", nil, "", fmt.Errorf("%q is no name of a sample", name)
+		return "", nil, "", fmt.Errorf("%q is not the name of a sample", name)
 	}
 	if !strings.HasPrefix(rest, "{") {
 		return name, nil, rest, nil
@@ -275,11 +275,11 @@ func parseLabels(text string) (labels gotheus.Labels, rest string, err error) {
 			return nil, "", fmt.Errorf("the labels: cannot read %q", text)
 		}
 		if _, twice := labels[name]; twice {
-			return nil, "", fmt.Errorf("the label %s is there twice", name)
+			return nil, "", fmt.Errorf("the label %s occurs twice", name)
 		}
 		value, after, ok := unquote(after[1:])
 		if !ok {
-			return nil, "", fmt.Errorf("the label %s: its value has no end, or an unknown escape", name)
+			return nil, "", fmt.Errorf("the label %s: its value is not terminated, or has an unknown escape", name)
 		}
 		labels[name] = value
 		text = strings.TrimLeft(after, " ")

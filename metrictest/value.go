@@ -64,7 +64,7 @@ func Want(t TB, r *gotheus.Registry, sample string, want float64) {
 	}
 	name, _, rest, err := splitSample(sample)
 	if err != nil || strings.TrimSpace(rest) != "" {
-		t.Fatalf("metrictest: %q is no sample such as name{label=\"value\"}", sample)
+		t.Fatalf("metrictest: %q is not a sample such as name{label=\"value\"}", sample)
 		return
 	}
 	got, ok := p.Value(sample)
@@ -92,7 +92,7 @@ func (p *Page) list(name string) string {
 	}
 	switch {
 	case n == 0:
-		return " none of that name"
+		return " none with that name"
 	case n > 10:
 		fmt.Fprintf(&b, "\n\tand %d more", n-10)
 	}
@@ -100,7 +100,7 @@ func (p *Page) list(name string) string {
 }
 
 // Series returns the number of series of the families with these names, or of all families if none
-// is given. A histogram or summary counts once for each label set.
+// is named. A histogram or summary counts once for each label set.
 func (p *Page) Series(families ...string) int {
 	n := 0
 	for _, f := range p.families {

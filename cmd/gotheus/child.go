@@ -19,11 +19,11 @@ import (
 //   - descriptor 3 is the listener that all workers share,
 //   - the worker's first line on stdout is wordReady with the address of its admin listener, or
 //     wordFailed with the quoted error,
-//   - it ends when its stdin does. If the last it read there is not wordStop, its parent died
-//     without a chance to clean up, and it removes the demo's directory.
+//   - the worker ends when its stdin does. If it has not read wordStop there, its parent died
+//     without a chance to clean up, and the worker removes the demo's directory.
 const (
 	workerCommand = "demo-worker"
-	envURL        = "GOTHEUS_DEMO_BACKEND" // not an argument, since everybody can read those
+	envURL        = "GOTHEUS_DEMO_BACKEND" // not an argument, since all users can read those
 	envDir        = "GOTHEUS_DEMO_DIR"
 	listenerFD    = 3
 
@@ -40,8 +40,8 @@ const (
 
 // runWorker is main of a worker process.
 func runWorker(stdout, stderr io.Writer) int {
-	// A terminal sends its signals to all processes; the parent decides what they mean. When it
-	// is dead, writing to it must not kill either.
+	// A terminal sends its signals to all processes; the parent decides what they mean. Writing
+	// to a dead parent must not kill the worker either.
 	signal.Ignore(os.Interrupt, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGPIPE)
 	f := os.NewFile(listenerFD, "listener")
 	public, err := net.FileListener(f)
@@ -71,14 +71,14 @@ func runWorker(stdout, stderr io.Writer) int {
 		fmt.Fprintln(stdout, wordReady, admin.Addr())
 	})
 	if err != nil {
-		fmt.Fprintln(stderr, err) // for one that was ready before
+		fmt.Fprintln(stderr, err) // the parent reads stdout only until the worker is ready
 		fmt.Fprintf(stdout, "%s %q\n", wordFailed, err.Error())
 		return exitFailed
 	}
 	return exitOK
 }
 
-// makeDir makes a private directory, in memory if there is one that is.
+// makeDir makes a private directory, on a file system in memory if there is one.
 func makeDir() (string, error) {
 	dir, err := os.MkdirTemp("/dev/shm", dirPrefix)
 	if err != nil {

@@ -14,7 +14,7 @@ var compared = []string{
 	"shop_delivery_seconds_count",
 }
 
-const problemsShown = 3 // of each sort
+const problemsShown = 3 // of each kind
 
 // reading is the page of one worker.
 type reading struct {
@@ -41,8 +41,8 @@ type verdict struct {
 }
 
 // compare compares what clients counted with the workers' pages, less the page from before. The
-// only tolerance is for requests that were cut, and of those there can be no more than mostCut.
-func compare(t *tally, before page, readings []reading, mostCut uint64) verdict {
+// only tolerance is for requests that were cut, and of those there can be no more than maxCut.
+func compare(t *tally, before page, readings []reading, maxCut uint64) verdict {
 	v := verdict{Problems: []string{}, WorkersAgree: len(readings) > 0, ClientsAgree: len(readings) > 0}
 	v.compareWorkers(readings)
 	samples := make(map[string]bool)
@@ -79,8 +79,8 @@ func compare(t *tally, before page, readings []reading, mostCut uint64) verdict 
 	if done == 0 {
 		general = append(general, "no request was answered")
 	}
-	if cut > mostCut {
-		general = append(general, fmt.Sprintf("%d requests were cut, but the workers that died can have cut %d at most", cut, mostCut))
+	if cut > maxCut {
+		general = append(general, fmt.Sprintf("%d requests were cut, but the workers that died can have cut %d at most", cut, maxCut))
 	}
 	if len(problems)+len(general) > 0 {
 		v.ClientsAgree = false

@@ -75,7 +75,7 @@ func TestReport(t *testing.T) {
 		WorkersAgree: true,
 		Problems:     []string{"something"},
 	}}
-	for _, workers := range []int{1, columnsMost, columnsMost + 1} {
+	for _, workers := range []int{1, maxColumns, maxColumns + 1} {
 		r.Workers = make([]workerResult, workers)
 		for i := range r.Rows {
 			r.Rows[i].Metrics = make([]float64, workers)

@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-// settleLimit is how long after the load the killed worker's replacement may take to be there, and
+// settleLimit is how long after the load the killed worker's replacement may take to be ready, and
 // all workers to answer.
 const settleLimit = time.Minute
 
@@ -46,7 +46,7 @@ func runDemo(args []string, stdout, stderr io.Writer) int {
 	flags.IntVar(&d.workers, "workers", 4, "number of processes")
 	flags.DurationVar(&d.length, "for", 10*time.Second, "how long requests are sent; 0: send none and serve until interrupted")
 	flags.StringVar(&d.listen, "listen", "127.0.0.1:0", "address to serve at")
-	flags.StringVar(&d.backend, "backend", "", "backend `URL`, such as shm:///dev/shm/shop, that nobody else uses meanwhile\n(default a file of the demo's own, removed at the end)")
+	flags.StringVar(&d.backend, "backend", "", "backend `URL`, such as shm:///dev/shm/shop, that nothing else uses meanwhile\n(default a file of the demo's own, removed at the end)")
 	flags.BoolVar(&d.json, "json", false, "write the result as JSON; progress goes to stderr")
 	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
 		return exitOK
@@ -67,11 +67,11 @@ func runDemo(args []string, stdout, stderr io.Writer) int {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), signals...)
 	defer stop()
-	// a second signal ends this process at once, and workers clean up
+	// a second signal ends this process at once, and the workers clean up
 	context.AfterFunc(ctx, stop)
 	r, err := d.run(ctx)
 	if r != nil && r.Workers != nil {
-		r.OK = r.OK && err == nil // it may be the cleaning up that failed
+		r.OK = r.OK && err == nil // cleaning up may have failed
 		err = errors.Join(err, d.report(r))
 	}
 	switch {
@@ -117,8 +117,8 @@ func (d *demo) run(ctx context.Context) (r *result, err error) {
 		return nil, err
 	}
 	defer l.Close()
-	// Workers accept on it; this process only keeps it open, so that nobody is refused while a
-	// worker is being replaced.
+	// Workers accept on it; this process only keeps it open, so that no connection is refused
+	// while a worker is being replaced.
 	file, err := inheritable(l.(*net.TCPListener))
 	if err != nil {
 		return nil, err
@@ -184,7 +184,7 @@ func (d *demo) measure(ctx context.Context, f *fleet, r *result) error {
 	if err != nil {
 		return err
 	}
-	clients := min(max(clientsLeast, 2*d.workers), clientsMost)
+	clients := min(max(minClients, 2*d.workers), clientsMost)
 	d.progress.printf("%d clients send requests for %v\n", clients, d.length)
 	began := time.Now()
 	loadCtx, stopLoad := context.WithCancel(ctx)
@@ -206,7 +206,7 @@ func (d *demo) measure(ctx context.Context, f *fleet, r *result) error {
 	settle, cancel := context.WithTimeout(ctx, settleLimit)
 	defer cancel()
 	if workers, err = f.wait(settle); err != nil {
-		return fmt.Errorf("waiting for all workers to be there again: %w", err)
+		return fmt.Errorf("waiting for all workers to be ready again: %w", err)
 	}
 	var readings []reading
 	for _, p := range workers {

@@ -16,8 +16,8 @@ import (
 	"github.com/gotheus/gotheus/internal/backend/shm"
 )
 
-// The commands for shared-memory files. Except for forget, they take no instance slot. All can run
-// while processes use the file.
+// The commands for shared-memory files. All but forget use no instance slot. All can run while
+// processes use the file.
 
 // fileArgs parses arguments of a command that takes a file and further ones.
 func fileArgs(name, usage, text string, args []string, least, most int, stderr io.Writer) (rest []string, status int, ok bool) {
@@ -47,7 +47,7 @@ func resolve(arg string) (path, name string, o *shm.Options, err error) {
 		if path, o, err = shm.ParseURL(arg); err != nil {
 			return "", "", nil, err
 		}
-	} else if _, err := os.Lstat(arg); err == nil { // also one that was set aside
+	} else if _, err := os.Lstat(arg); err == nil { // including one that was set aside
 		return strings.TrimSuffix(arg, shm.Suffix), arg, o, nil
 	}
 	path = strings.TrimSuffix(path, shm.Suffix)
@@ -128,8 +128,8 @@ func sayOutcome(w io.Writer, path string, o *shm.Options) {
 			continue
 		}
 		fmt.Fprintf(w, "%-28s %s\n", c.when+":", map[shm.Outcome]string{
-			shm.Resume:      "it goes on with its values (resume)",
-			shm.Create:      "it is made, from zero (create)",
+			shm.Resume:      "it continues with its values (resume)",
+			shm.Create:      "it is created, from zero (create)",
 			shm.StartAfresh: "it begins from zero, since no process has it open (start afresh)",
 			shm.Replace:     "it is set aside, since it is damaged, and a new one begins from zero (replace)",
 		}[outcome])

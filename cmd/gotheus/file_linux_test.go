@@ -35,7 +35,7 @@ func TestFileCommands(t *testing.T) {
 			}
 		}
 	}
-	expect(exitOK, "inspect "+url, "opened now:", "it is made, from zero (create)")
+	expect(exitOK, "inspect "+url, "opened now:", "it is created, from zero (create)")
 	expect(exitFailed, "check "+url, "no such file")
 	expect(exitFailed, "forget "+url+" orders_total", "no such file")
 	if _, err := os.Stat(name); err == nil {
@@ -55,7 +55,7 @@ func TestFileCommands(t *testing.T) {
 	for _, arg := range []string{name, path, url} {
 		expect(exitOK, "check "+arg, "all is well: 2 families, 2 series")
 	}
-	expect(exitOK, "inspect "+url, "start=fresh: it goes on with its values (resume)")
+	expect(exitOK, "inspect "+url, "start=fresh: it continues with its values (resume)")
 	expect(exitOK, "forget "+url+" orders_total", "orders_total: 0 series deleted")
 	r.Close(context.Background())
 

@@ -39,7 +39,7 @@ type fleet struct {
 	running  map[*process]bool
 	deaths   []int         // pids, of those that were not told to end
 	err      error         // why the fleet gave up
-	ends     []error       // of workers that did not end in good order when told to
+	ends     []error       // of workers that failed when told to end
 	changed  chan struct{} // closed, and replaced, when any of the above changes
 	stopping bool
 
@@ -64,7 +64,7 @@ func (p *process) String() string {
 	return fmt.Sprintf("worker %d is pid %d, its own page http://%s/metrics", p.place+1, p.pid, p.admin)
 }
 
-// server is how the worker calls itself in its answers.
+// server is the worker's Server header.
 func (p *process) server() string { return fmt.Sprintf("shop/%d", p.pid) }
 
 // startFleet starts n workers, which the listener is passed to.
@@ -84,7 +84,7 @@ func startFleet(n int, listener *os.File, env []string, out *printer) (*fleet, e
 	return f, nil
 }
 
-// change runs f under the lock and wakes those who wait.
+// change runs do under the lock and wakes all waiters.
 func (f *fleet) change(do func()) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -93,7 +93,7 @@ func (f *fleet) change(do func()) {
 	f.changed = make(chan struct{})
 }
 
-// keep has one worker running at a time until the fleet is stopped or gives up.
+// keep runs one worker at a time until the fleet is stopped or gives up.
 func (f *fleet) keep(place int) {
 	failures, delay := 0, delayFirst
 	for again := false; ; again = true {
@@ -110,7 +110,7 @@ func (f *fleet) keep(place int) {
 			f.change(func() { f.err = fmt.Errorf("worker %d does not start: %w", place+1, err) })
 			return
 		}
-		if err == nil { // it lived for a while
+		if err == nil { // it lived long enough
 			delay = delayFirst
 			continue
 		}
@@ -257,7 +257,7 @@ func (f *fleet) kill(ctx context.Context) (*process, error) {
 	p := list[rand.IntN(len(list))]
 	f.change(func() {
 		if f.ready[p.place] == p {
-			// so that nobody takes it for alive until it has been waited for
+			// so that it does not count as alive until it has been reaped
 			f.ready[p.place] = nil
 		}
 	})

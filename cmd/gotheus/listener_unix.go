@@ -8,9 +8,9 @@ import (
 	"syscall"
 )
 
-// inheritable returns the listener as a file for child processes. What its method File returns
-// would not do: passing that on switches the listener to blocking mode, for all processes that have
-// it, each time a child is started, and whoever then waits in accept cannot be made to stop.
+// inheritable returns the listener as a file for child processes. The result of its method File
+// would not do: each time a child is started with that, the listener is switched to blocking mode,
+// for all processes that have it, and a goroutine in accept can no longer be stopped.
 func inheritable(l *net.TCPListener) (*os.File, error) {
 	conn, err := l.SyscallConn()
 	if err != nil {

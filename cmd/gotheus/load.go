@@ -16,7 +16,7 @@ import (
 )
 
 const (
-	clientsLeast = 8 // otherwise two for each worker
+	minClients   = 8 // otherwise two for each worker
 	clientsMost  = 64
 	requestLimit = 30 * time.Second
 	redial       = 20 * time.Millisecond
@@ -30,7 +30,7 @@ type kind struct {
 	samples     []string
 }
 
-// kinds has the common requests several times, since clients choose with equal chances.
+// kinds has the common requests several times, since clients choose uniformly.
 var kinds = func() []kind {
 	var list []kind
 	for _, item := range []string{"tea", "coffee", "cake"} {
@@ -73,7 +73,7 @@ func (t *tally) add(samples []string, c count) {
 type load struct {
 	addr      string
 	done, cut atomic.Uint64 // requests so far
-	late      atomic.Uint64 // of those cut, which had to be given up
+	late      atomic.Uint64 // of those cut: no answer in time
 	clients   sync.WaitGroup
 
 	mu    sync.Mutex
@@ -100,7 +100,7 @@ func startLoad(ctx context.Context, n int, addr string) *load {
 	return l
 }
 
-// wait returns what all clients counted, after ctx has ended and the last answers are there.
+// wait returns what all clients counted, after ctx has ended and the last answers have arrived.
 func (l *load) wait() *tally {
 	l.clients.Wait()
 	return l.total
@@ -125,7 +125,7 @@ func (l *load) work(ctx context.Context, t *tally) {
 			}
 			t.add([]string{httpSample(k.route, k.status)}, count{cut: 1})
 			t.add(k.samples, count{cut: 1})
-		default: // nobody can have counted it
+		default: // no worker can have counted it
 			select {
 			case <-time.After(redial):
 			case <-ctx.Done():
@@ -134,9 +134,8 @@ func (l *load) work(ctx context.Context, t *tally) {
 	}
 }
 
-// client is an HTTP client that never sends a request twice. The Transport of net/http does if the
-// connection breaks, behind the caller's back, and then nobody knows how often it should be
-// counted.
+// client is an HTTP client that never sends a request twice. The Transport of net/http silently
+// does if the connection breaks, and then the expected count is unknown.
 type client struct {
 	addr string
 	conn net.Conn

@@ -8,7 +8,7 @@ import (
 	"sync"
 )
 
-// stderrKept is how much of what a worker says before it is ready is kept.
+// stderrKept is how many bytes of a worker's stderr are kept until it is ready.
 const stderrKept = 8 << 10
 
 // numbered returns a number with its noun, such as "1 family" or "2 families".

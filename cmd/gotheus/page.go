@@ -11,13 +11,13 @@ import (
 	"time"
 )
 
-// The demo reads pages like any scraper, over HTTP and with its own parser, so that it does not
-// check the library with itself.
+// The demo reads pages like any scraper, over HTTP, and with its own parser, since the library must
+// not check itself.
 
 // page maps samples, as they are written with name and labels, to their values.
 type page map[string]float64
 
-var errCut = errors.New("the page does not end with a line")
+var errCut = errors.New("the page does not end with a newline")
 
 // parsePage parses the Prometheus text format as far as samples go.
 func parsePage(text string) (page, error) {
@@ -30,7 +30,7 @@ func parsePage(text string) (page, error) {
 			continue
 		}
 		end := endOfSample(line)
-		fields := strings.Fields(line[end:]) // value and perhaps a time
+		fields := strings.Fields(line[end:]) // value and perhaps a timestamp
 		if end == 0 || len(fields) == 0 || len(fields) > 2 {
 			return nil, fmt.Errorf("line %d is not a sample: %q", n+1, line)
 		}
@@ -39,7 +39,7 @@ func parsePage(text string) (page, error) {
 			return nil, fmt.Errorf("line %d: %w", n+1, err)
 		}
 		if _, ok := p[line[:end]]; ok {
-			return nil, fmt.Errorf("line %d: %s is there twice", n+1, line[:end])
+			return nil, fmt.Errorf("line %d: %s occurs twice", n+1, line[:end])
 		}
 		p[line[:end]] = v
 	}

@@ -9,8 +9,8 @@ import (
 	"strings"
 )
 
-// columnsMost is up to how many workers each have a column in the table.
-const columnsMost = 8
+// maxColumns is the largest number of workers that have a column each in the table.
+const maxColumns = 8
 
 // result is what -json shows of a run with load.
 type result struct {
@@ -22,7 +22,7 @@ type result struct {
 	Cut      uint64  `json:"cut"`      // of these, without a whole answer
 	Killed   int     `json:"killed_pid"`
 	Replaced int     `json:"replacement_pid"`
-	Deaths   []int   `json:"dead_pids"` // the killed one's among them
+	Deaths   []int   `json:"dead_pids"` // including the killed one's
 
 	KilledAnswers uint64 `json:"killed_answers"`
 
@@ -96,7 +96,7 @@ type column struct {
 }
 
 func (r *result) columns() []column {
-	if len(r.Workers) > columnsMost {
+	if len(r.Workers) > maxColumns {
 		return []column{{"least of all workers", slices.Min[[]float64]}, {"most", slices.Max[[]float64]}}
 	}
 	var list []column

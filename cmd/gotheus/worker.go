@@ -100,7 +100,7 @@ func serveShop(ctx context.Context, backend string, public, admin net.Listener, 
 	patience, cancel := context.WithTimeout(end, time.Second)
 	defer cancel()
 	if err := errors.Join(customers.Shutdown(patience), admins.Shutdown(patience)); err != nil {
-		customers.Close() // whoever is still there has had a second
+		customers.Close() // remaining customers have had a second
 		admins.Close()
 	}
 	return gotheus.Close(end)

@@ -21,8 +21,8 @@ import (
 // invalid characters replaced by _; objects have a label "key". Others are skipped.
 type Collector struct {
 	// Vars selects variables by name and says how to show them. Nil selects all. A variable
-	// that does not exist is skipped. One that does not match its Var, or whose Var has another
-	// Type than it may have, is an error, and its family is omitted.
+	// that does not exist is skipped. One that does not match its Var, or whose Var has an
+	// invalid Type, is an error, and its family is omitted.
 	Vars map[string]Var
 }
 
@@ -41,7 +41,7 @@ func (c *Collector) PerProcess() {}
 // Collect implements gotheus.Collector.
 func (c *Collector) Collect(_ context.Context, s *gotheus.Sink) error {
 	if c.Vars == nil {
-		c.all(s)
+		c.collectAll(s)
 		return nil
 	}
 	for name, v := range c.Vars {
@@ -73,7 +73,7 @@ func (c *Collector) Collect(_ context.Context, s *gotheus.Sink) error {
 	return nil
 }
 
-func (c *Collector) all(s *gotheus.Sink) {
+func (c *Collector) collectAll(s *gotheus.Sink) {
 	taken := make(map[string]bool)
 	var list []expvar.KeyValue
 	// a variable that hangs must not block Publish
@@ -109,8 +109,8 @@ type row struct {
 	keys  []string
 }
 
-// read returns the numbers that are so many objects deep; it is an error if there is anything else,
-// but in objects if all need not be numbers.
+// read returns the numbers at this depth of nested objects. Other values at that depth are an error
+// if strict is set or depth is 0, and skipped otherwise.
 func read(v expvar.Var, depth int, strict bool) (rows []row, err error) {
 	defer func() {
 		if p := recover(); p != nil {

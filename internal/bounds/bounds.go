@@ -12,17 +12,17 @@ import (
 // indexed by these bits then finds the bucket without a loop or a branch. One mispredicted branch
 // would cost more than everything else.
 type Buckets struct {
-	bounds []float64
-	cells  []cell // nil: some bounds are too close to each other
-	shift  uint   // a float's bits, shifted right by this, select the cell
-	least  int64  // the shifted bits of values in the first cell, or below it
+	bounds   []float64
+	cells    []cell // nil: some bounds are too close to each other
+	shift    uint   // a float's bits, shifted right by this, select the cell
+	firstKey int64  // the shifted bits of values in the first cell, or below it
 }
 
-// cell covers the values with the same shifted bits. Those up to bound belong to bucket at, and
+// cell covers the values with the same shifted bits. Those up to bound belong to the bucket, and
 // those above it to the next one.
 type cell struct {
-	bound float64
-	at    int
+	bound  float64
+	bucket int
 }
 
 // maxCells keeps the table small: a cell takes 16 bytes.
@@ -42,11 +42,11 @@ func Of(bounds []float64) Buckets {
 // fill makes the table for b.shift. It returns false if two bounds share a cell, or there are too
 // many cells.
 func (b *Buckets) fill() bool {
-	b.cells, b.least = nil, 0
+	b.cells, b.firstKey = nil, 0
 	if i, _ := slices.BinarySearch(b.bounds, math.SmallestNonzeroFloat64); i < len(b.bounds) {
-		b.least = b.key(b.bounds[i])
+		b.firstKey = b.key(b.bounds[i])
 		if i > 0 {
-			b.least-- // the first cell is for the bounds that are not positive
+			b.firstKey-- // the first cell is for the bounds that are not positive
 		}
 	}
 	var cells []cell
@@ -55,7 +55,7 @@ func (b *Buckets) fill() bool {
 		if len(cells) == maxCells {
 			return false
 		}
-		c, key := cell{b.bounds[next], next}, b.least+int64(len(cells))
+		c, key := cell{b.bounds[next], next}, b.firstKey+int64(len(cells))
 		for n := 0; next < len(b.bounds) && b.key(b.bounds[next]) <= key; next++ {
 			if n++; n > 1 {
 				return false
@@ -93,6 +93,6 @@ func (b *Buckets) Find(v float64) int {
 // Quick is Find by the table, which must exist. The difference of two unequal floats is never
 // rounded to zero or to the other sign, so its sign bit says whether v is above the bound.
 func (b *Buckets) Quick(v float64) int {
-	c := &b.cells[min(max(int64(math.Float64bits(v))>>b.shift-b.least, 0), int64(len(b.cells)-1))]
-	return c.at + int(math.Float64bits(c.bound-v)>>63)
+	c := &b.cells[min(max(int64(math.Float64bits(v))>>b.shift-b.firstKey, 0), int64(len(b.cells)-1))]
+	return c.bucket + int(math.Float64bits(c.bound-v)>>63)
 }

@@ -1,5 +1,5 @@
-// Package collect has what collectors need below the API: families while they are written, and runs
-// that scrapes share.
+// Package collect implements what collectors need: families while they are written, and runs that
+// scrapes share.
 package collect
 
 import (
@@ -15,7 +15,7 @@ import (
 	"github.com/gotheus/gotheus/internal/series"
 )
 
-// Rules say what the families of a collector get and may be.
+// Rules say what is added to the families of a collector, and what these may be.
 type Rules struct {
 	Prefix     string
 	Labels     series.Labels // constant ones
@@ -111,10 +111,10 @@ func (d *Draft) Number(n expo.Number, values []string) {
 		d.Fail("the value of a counter is %v", n.Value())
 	}
 	if n.Exemplar.Time != 0 && d.Type != expo.Counter {
-		d.Fail("a %v has no exemplars", d.Type)
+		d.Fail("a %v cannot have exemplars", d.Type)
 	}
 	if n.Start != 0 && d.Type != expo.Counter {
-		d.Fail("a %v has no start time", d.Type)
+		d.Fail("a %v cannot have a start time", d.Type)
 	}
 	d.checkExemplars(n.Exemplar)
 	if d.rules.PerProcess && (n.Start != 0 || n.Time != 0 || n.Exemplar.Time != 0) {
@@ -147,7 +147,7 @@ func (d *Draft) Histogram(v expo.Distribution, values []string) {
 	case v.Exemplars != nil && len(v.Exemplars) != n+1:
 		d.Fail("%d exemplars for %d buckets, +Inf included", len(v.Exemplars), n+1)
 	case v.Quantiles != nil:
-		d.Fail("a histogram has no quantiles")
+		d.Fail("a histogram cannot have quantiles")
 	case math.IsNaN(v.Sum):
 		d.Fail("the sum is NaN")
 	}
@@ -165,7 +165,7 @@ func (d *Draft) Summary(v expo.Distribution, values []string) {
 	case len(v.Quantiles) != len(d.Bounds):
 		d.Fail("%d values for %d quantiles", len(v.Quantiles), len(d.Bounds))
 	case v.Buckets != nil || v.Exemplars != nil || v.Native != nil:
-		d.Fail("a summary has neither buckets nor exemplars")
+		d.Fail("a summary cannot have buckets or exemplars")
 	}
 	v.Quantiles = slices.Clone(v.Quantiles)
 	d.putDistribution(v, values)
@@ -244,8 +244,8 @@ func (d *Draft) put(w page.Row, values []string) {
 	d.Rows = append(d.Rows, w)
 }
 
-// Check sorts the series of all families and returns the families that are valid, and what is wrong
-// with the others.
+// Check sorts the series of all families. It returns the valid families, and the errors of the
+// others.
 func Check(families []*Draft) (valid []*Draft, wrong []error) {
 	taken := make(map[string]bool)
 	for _, d := range families {
@@ -265,13 +265,14 @@ func Check(families []*Draft) (valid []*Draft, wrong []error) {
 	return valid, wrong
 }
 
-// Merger merges what several collectors give for one family. The zero value is ready to use.
+// Merger merges the series that several collectors add to one family. The zero value is ready to
+// use.
 type Merger struct {
 	Families []*page.Collected
 	byName   map[string]*page.Collected
 }
 
-// Add adds a family. It returns a *FamilyError if others that were added before disagree with it.
+// Add adds a family. It returns a *FamilyError if it disagrees with those that were added before.
 func (m *Merger) Add(d *Draft) error {
 	old := m.byName[d.Name]
 	if old == nil {

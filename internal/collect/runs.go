@@ -9,9 +9,9 @@ import (
 	"time"
 )
 
-// Runs shares the runs of a function among concurrent scrapes. A scrape takes part only in a run
-// that begins after the scrape has arrived, so that it does not show an older state: scrapes that
-// arrive during a run share the next one. The zero value is ready to use.
+// Runs shares the runs of a function among concurrent scrapes. A scrape joins only a run that
+// begins after it, so that it does not show an older state: scrapes that arrive during a run share
+// the next one. The zero value is ready to use.
 type Runs[T any] struct {
 	mu      sync.Mutex
 	current *run[T]
@@ -32,23 +32,23 @@ type run[T any] struct {
 // those that wait for it, and when all of them have given up. If f panics, or ends its goroutine,
 // Join returns an error.
 func (r *Runs[T]) Join(ctx context.Context, f func(context.Context) (T, error)) (result T, err error) {
-	mine, err := r.join(ctx, f)
+	joined, err := r.join(ctx, f)
 	if err != nil {
 		return result, err
 	}
 	select {
-	case <-mine.done:
-		return mine.result, mine.err
+	case <-joined.done:
+		return joined.result, joined.err
 	case <-ctx.Done():
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	mine.waiting--
-	if mine.cancel == nil {
+	joined.waiting--
+	if joined.cancel == nil {
 		return result, fmt.Errorf("it is still working for an earlier scrape: %w", ctx.Err())
 	}
-	if mine.waiting == 0 {
-		mine.cancel() // no scrape waits for it any more
+	if joined.waiting == 0 {
+		joined.cancel() // no scrape waits for it any more
 	}
 	return result, fmt.Errorf("it did not return in time: %w", ctx.Err())
 }
@@ -59,44 +59,44 @@ func (r *Runs[T]) join(ctx context.Context, f func(context.Context) (T, error)) 
 	if r.current != nil && r.current.waiting == 0 {
 		return nil, errors.New("it is still working for an earlier scrape, which has given up on it")
 	}
-	mine := r.next
-	if mine == nil {
-		mine = &run[T]{done: make(chan struct{})}
+	joined := r.next
+	if joined == nil {
+		joined = &run[T]{done: make(chan struct{})}
 	}
-	mine.waiting++
-	if d, ok := ctx.Deadline(); ok && d.After(mine.deadline) {
-		mine.deadline = d
+	joined.waiting++
+	if d, ok := ctx.Deadline(); ok && d.After(joined.deadline) {
+		joined.deadline = d
 	}
 	if r.current != nil {
-		r.next = mine
+		r.next = joined
 	} else {
-		r.begin(context.WithoutCancel(ctx), mine, f)
+		r.begin(context.WithoutCancel(ctx), joined, f)
 	}
-	return mine, nil
+	return joined, nil
 }
 
 // begin starts a run. r.mu is held.
-func (r *Runs[T]) begin(ctx context.Context, mine *run[T], f func(context.Context) (T, error)) {
-	r.current = mine
+func (r *Runs[T]) begin(ctx context.Context, started *run[T], f func(context.Context) (T, error)) {
+	r.current = started
 	var limited context.Context
-	limited, mine.cancel = context.WithDeadline(ctx, mine.deadline)
+	limited, started.cancel = context.WithDeadline(ctx, started.deadline)
 	go func() {
 		err := errors.New("it ended its goroutine")
 		defer func() {
 			if p := recover(); p != nil {
 				err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
 			}
-			mine.cancel()
+			started.cancel()
 			r.mu.Lock()
 			defer r.mu.Unlock()
-			mine.err = err
-			close(mine.done)
+			started.err = err
+			close(started.done)
 			next := r.next
 			r.current, r.next = nil, nil
 			if next != nil && next.waiting > 0 {
 				r.begin(ctx, next, f)
 			}
 		}()
-		mine.result, err = f(limited)
+		started.result, err = f(limited)
 	}()
 }

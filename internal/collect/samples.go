@@ -17,8 +17,8 @@ type Samples struct {
 	families map[*series.Family]bool
 }
 
-// Store stores a round of a collector's families, which it drops from pages if they are not in the
-// round. It returns how many series are new, and *FamilyErrors about what was not stored.
+// Store stores a round of a collector's families, and removes series that are not in the round from
+// pages. It returns the number of new series, and *FamilyErrors about what was not stored.
 func (s *Samples) Store(families []*Draft) (isNew uint64, errs []error) {
 	s.round++
 	for _, d := range families {
@@ -39,7 +39,7 @@ func (s *Samples) Store(families []*Draft) (isNew uint64, errs []error) {
 				isNew++
 			}
 			if !ok {
-				err := fmt.Errorf("%w: %s: two collectors give the series {%s}", series.ErrConflict, d.Name, row.Labels)
+				err := fmt.Errorf("%w: %s: two collectors have the series {%s}", series.ErrConflict, d.Name, row.Labels)
 				errs = append(errs, &FamilyError{d.Name, err})
 			}
 		}
@@ -58,13 +58,13 @@ func (s *Samples) define(d *Draft) *series.Family {
 	return f
 }
 
-// Drop drops all series from pages.
+// Drop removes all series from pages.
 func (s *Samples) Drop() {
 	s.round++
 	s.forget()
 }
 
-// forget takes the series that were not given in this round off the page.
+// forget removes the series that are not in this round from pages.
 func (s *Samples) forget() {
 	for f := range s.families {
 		f.Table().(*series.Sampled).Forget(s, s.round)

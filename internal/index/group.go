@@ -43,7 +43,7 @@ type auxiliary struct {
 	next int
 }
 
-// Joiner joins groups with those of their auxiliary families. It is used again for the next page.
+// Joiner joins groups with those of their auxiliary families. It is reused for the next page.
 type Joiner struct{ aux []auxiliary }
 
 // Join joins g with the auxiliary groups of its family among those of its name.
@@ -63,10 +63,10 @@ func (j *Joiner) Reset() {
 	j.aux = j.aux[:0]
 }
 
-// HasBlocks reports whether there are auxiliary families.
+// HasBlocks reports whether the family has auxiliary families.
 func (g *Joined) HasBlocks() bool { return len(g.aux) > 0 }
 
-// Rewind lets Blocks begin again with the first series.
+// Rewind makes Blocks start over at the first series.
 func (g *Joined) Rewind() {
 	for i := range g.aux {
 		g.aux[i].next = 0

@@ -36,8 +36,8 @@ type Family struct {
 }
 
 // Declare returns the entry of the family with f's schema, which it creates if necessary. Of
-// families with the same name, the one with the highest order is the newest. The first f given for
-// a schema is the one that snapshots show.
+// families with the same name, the one with the highest order is the newest. Snapshots show the
+// first f declared with a schema.
 func (x *Index) Declare(f *backend.Family, order uint64) *Family {
 	schema := f.Schema()
 	x.mu.Lock()
@@ -103,8 +103,8 @@ func (x *Index) Add(g *Family, s backend.Series) {
 	x.stale = true
 }
 
-// Replace gives the series of g with the labels of s other words, from the next snapshot on, or
-// adds it if there is none. Earlier snapshots keep the old words.
+// Replace replaces the words of the series of g with the labels of s from the next snapshot on, or
+// adds s if there is none. Earlier snapshots keep the old words.
 func (x *Index) Replace(g *Family, s backend.Series) {
 	x.mu.Lock()
 	defer x.mu.Unlock()

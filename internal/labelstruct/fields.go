@@ -51,10 +51,10 @@ func Fields(t reflect.Type, check func(label string) error) ([]Field, error) {
 	byLabel := make(map[string]string)
 	for _, f := range fields {
 		if err := check(f.Label); err != nil {
-			return nil, fmt.Errorf("field %s of %v: %w: give it another name by a tag, as in `label:\"name\"`", f.Name, t, err)
+			return nil, fmt.Errorf("field %s of %v: %w: rename it with a tag, as in `label:\"name\"`", f.Name, t, err)
 		}
 		if other, ok := byLabel[f.Label]; ok {
-			return nil, fmt.Errorf("fields %s and %s of %v are both label %q: give one another name by a tag, as in `label:\"name\"`", other, f.Name, t, f.Label)
+			return nil, fmt.Errorf("fields %s and %s of %v are both label %q: rename one with a tag, as in `label:\"name\"`", other, f.Name, t, f.Label)
 		}
 		byLabel[f.Label] = f.Name
 	}

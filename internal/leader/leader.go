@@ -17,7 +17,7 @@ import (
 const Name = "gotheus_candidate_start_time_seconds"
 
 const (
-	help = "When this process was first asked for a page of ScopeLeader. The first live one leads."
+	help = "When this process first served a page of ScopeLeader. The first live one leads."
 
 	// patience is how long a process stays a candidate after its last scrape. Prometheus
 	// forgets a target that it cannot scrape after the same time.
@@ -68,13 +68,13 @@ func (c *Candidate) Stand(b backend.Backend, inUse func() bool) error {
 	if err != nil {
 		return fmt.Errorf("the leader is unknown: %w", err)
 	}
-	c.step(false)
+	c.resign(false)
 	c.home, c.words, c.since = b, words, c.asked
 	c.id = rand.Uint64()>>1 | 1
 	c.seen = make(map[uint64]sighting)
 	c.words[backend.GaugeTicket].Store(c.id)
 	c.words[backend.GaugeValue].Store(math.Float64bits(float64(c.since.UnixMicro()) / 1e6))
-	c.sign() // last: once the flags are set, other processes read the id and the time
+	c.sendBeat() // last: once the flags are set, other processes read the id and the time
 	every := patience
 	if !backend.IsRemote(b) { // a store itself tracks which processes are live
 		every = beatInterval
@@ -83,8 +83,8 @@ func (c *Candidate) Stand(b backend.Backend, inUse func() bool) error {
 	return nil
 }
 
-// sign sends a heartbeat. The caller holds mu.
-func (c *Candidate) sign() {
+// sendBeat sends a heartbeat. The caller holds mu.
+func (c *Candidate) sendBeat() {
 	c.beat++
 	c.words[backend.GaugeFlags].Store(backend.GaugeIsSet | backend.GaugeJoined | c.beat*backend.GaugeTouch)
 }
@@ -95,9 +95,9 @@ func (c *Candidate) tick(b backend.Backend, every time.Duration) {
 	switch {
 	case c.home != b:
 	case time.Since(c.asked) >= patience:
-		c.step(true)
+		c.resign(true)
 	default:
-		c.sign()
+		c.sendBeat()
 		c.timer.Reset(every)
 	}
 }
@@ -106,11 +106,11 @@ func (c *Candidate) tick(b backend.Backend, every time.Duration) {
 func (c *Candidate) Stop() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.step(true)
+	c.resign(true)
 }
 
-// step ends the candidacy, and with seal also deletes its words. The caller holds mu.
-func (c *Candidate) step(seal bool) {
+// resign ends the candidacy, and with seal also deletes its words. The caller holds mu.
+func (c *Candidate) resign(seal bool) {
 	if c.timer != nil {
 		c.timer.Stop()
 	}
@@ -120,7 +120,7 @@ func (c *Candidate) step(seal bool) {
 	c.home, c.words, c.timer, c.seen = nil, nil, nil, nil
 }
 
-// Leads reports whether this process leads, and which instance it is, according to the groups that
+// Leads reports whether this process leads, and returns its instance, according to the groups that
 // the backend returned after its last Sync. The live candidate that has stood for longest leads.
 func (c *Candidate) Leads(groups []backend.Group) (leads bool, self *backend.Instance, err error) {
 	c.mu.Lock()

@@ -27,8 +27,8 @@ type identity struct {
 }
 
 const (
-	shortMost  = 254 // longest value, in bytes, whose length fits in an id
-	wholeMost  = 16  // longest value, in bytes, that its ends determine
+	maxShort   = 254 // longest value, in bytes, whose length fits in an id
+	maxWhole   = 16  // longest value, in bytes, that its ends determine
 	otherMark  = 0xff
 	lengthMost = 1<<16 - 2
 	lengths    = 8 // most values whose lengths fit in a and b
@@ -37,7 +37,7 @@ const (
 
 func identify(values []string) (x identity) {
 	n := len(values)
-	if n != 1 && n != 2 || len(values[0]) > shortMost || len(values[n-1]) > shortMost {
+	if n != 1 && n != 2 || len(values[0]) > maxShort || len(values[n-1]) > maxShort {
 		return identifyMany(values)
 	}
 	x.a, x.b = ends(values[0])
@@ -50,10 +50,10 @@ func identify(values []string) (x identity) {
 	return x
 }
 
-// identifyOne returns the id of a value of at most shortMost bytes with these ends.
+// identifyOne returns the id of a value of at most maxShort bytes with these ends.
 func identifyOne(v string, a, b uint64) uint64 {
 	h := fold(a^seedA, b^seedB) + uint64(len(v))*seedLen
-	if len(v) > wholeMost {
+	if len(v) > maxWhole {
 		h += hashMiddle(seedA, v)
 	}
 	return h&^(1<<32-1) | uint64(len(v))
@@ -63,7 +63,7 @@ func identifyOne(v string, a, b uint64) uint64 {
 func identifyTwo(v, w string, a, b, c, d uint64) uint64 {
 	lengths := uint64(len(v))<<8 | uint64(len(w))
 	h := fold(a^seedA, b^seedB) + fold(c^(seedA+seedStep), d^seedB) + lengths*seedLen
-	if len(v) > wholeMost || len(w) > wholeMost {
+	if len(v) > maxWhole || len(w) > maxWhole {
 		h += hashMiddle(seedA, v) + hashMiddle(seedA+seedStep, w)
 	}
 	return h&^(1<<32-1) | lengths
@@ -84,7 +84,7 @@ func identifyMany(values []string) identity {
 			a, b = uint64(v[0])<<8|uint64(v[n>>1]), uint64(v[n-1])
 		}
 		h += fold(a^k, b^seedB^n*seedLen)
-		if n > wholeMost {
+		if n > maxWhole {
 			h += hashMiddle(k, v)
 		}
 		k += seedStep
@@ -122,7 +122,7 @@ func endsOfFew(v string) (first, last uint64) {
 //
 //go:noinline
 func hashMiddle(k uint64, v string) uint64 {
-	if len(v) <= wholeMost {
+	if len(v) <= maxWhole {
 		return 0
 	}
 	middle := v[8 : len(v)-8]

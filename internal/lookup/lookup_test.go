@@ -154,7 +154,7 @@ func TestTableCollisions(t *testing.T) {
 				if want && x != y {
 					t.Fatalf("%.100q: two identities", s)
 				}
-				if x.a == y.a && x.b == y.b && x.c == y.c && x.d == y.d && x.id&0xffff == y.id&0xffff && x.id&otherMark != otherMark && len(u) <= wholeMost && len(v) <= wholeMost && !want {
+				if x.a == y.a && x.b == y.b && x.c == y.c && x.d == y.d && x.id&0xffff == y.id&0xffff && x.id&otherMark != otherMark && len(u) <= maxWhole && len(v) <= maxWhole && !want {
 					t.Fatalf("%.100q and %.100q have the same words", s, []string{v, u})
 				}
 			}

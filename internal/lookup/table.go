@@ -24,7 +24,7 @@ func NewEntry[M any](values []string) *Entry[M] { return &Entry[M]{identity: ide
 // Find2 returns the entry for two values in the family's order, or nil. This is the most frequent
 // case: values of at most 16 bytes are hashed and compared in registers.
 func (t *Table[M]) Find2(v, w string) *Entry[M] {
-	if len(v) > shortMost || len(w) > shortMost {
+	if len(v) > maxShort || len(w) > maxShort {
 		return t.findMany([]string{v, w})
 	}
 	// The following is identify, written out: calling it would make a look-up take half as long
@@ -42,7 +42,7 @@ func (t *Table[M]) Find2(v, w string) *Entry[M] {
 	}
 	lengths := uint64(len(v))<<8 | uint64(len(w))
 	h := fold(a^seedA, b^seedB) + fold(c^(seedA+seedStep), d^seedB) + lengths*seedLen
-	if len(v) > wholeMost || len(w) > wholeMost {
+	if len(v) > maxWhole || len(w) > maxWhole {
 		h += hashMiddle(seedA, v) + hashMiddle(seedA+seedStep, w)
 	}
 	id := h&^(1<<32-1) | lengths
@@ -57,7 +57,7 @@ func (t *Table[M]) Find2(v, w string) *Entry[M] {
 			return nil
 		}
 		if e.id == id && (e.a^a)|(e.b^b)|(e.c^c)|(e.d^d) == 0 &&
-			(len(v) <= wholeMost && len(w) <= wholeMost || t.text.same(t.labels(&e.M), []string{v, w}, true)) {
+			(len(v) <= maxWhole && len(w) <= maxWhole || t.text.same(t.labels(&e.M), []string{v, w}, true)) {
 			return e
 		}
 	}
@@ -65,7 +65,7 @@ func (t *Table[M]) Find2(v, w string) *Entry[M] {
 
 // Find1 is Find2 for one value.
 func (t *Table[M]) Find1(v string) *Entry[M] {
-	if len(v) > shortMost {
+	if len(v) > maxShort {
 		return t.findMany([]string{v})
 	}
 	a, b := ends(v)
@@ -80,7 +80,7 @@ func (t *Table[M]) Find1(v string) *Entry[M] {
 		if e == nil {
 			return nil
 		}
-		if e.id == id && (e.a^a)|(e.b^b) == 0 && (len(v) <= wholeMost || t.text.same(t.labels(&e.M), []string{v}, true)) {
+		if e.id == id && (e.a^a)|(e.b^b) == 0 && (len(v) <= maxWhole || t.text.same(t.labels(&e.M), []string{v}, true)) {
 			return e
 		}
 	}

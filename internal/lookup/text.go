@@ -59,7 +59,7 @@ func (t *Text) Write(values []string) string {
 }
 
 // same reports whether a label text is that of these values. alike says that each value is as long
-// as the one that the text was made of, so that bytes can be compared in place unless some were
+// as the one that the text was made from, so that bytes can be compared in place unless some were
 // escaped.
 func (t *Text) same(text string, values []string, alike bool) bool {
 	if !alike {

@@ -80,7 +80,7 @@ func URL(ctx context.Context, rawURL string, logger *slog.Logger) (backend.Backe
 	case open != nil:
 		return open(ctx, u)
 	case driver != nil:
-		b, err := drive(ctx, driver, u, logger)
+		b, err := openStores(ctx, driver, u, logger)
 		if err != nil {
 			return nil, redacted(err, u)
 		}
@@ -109,8 +109,8 @@ func known() []string {
 	return list
 }
 
-// drive opens the stores that a URL names, and returns a backend on them.
-func drive(ctx context.Context, driver store.Driver, u *url.URL, logger *slog.Logger) (backend.Backend, error) {
+// openStores opens the stores that a URL names, and returns a backend on them.
+func openStores(ctx context.Context, driver store.Driver, u *url.URL, logger *slog.Logger) (backend.Backend, error) {
 	v := *u // a copy, which the driver may change
 	c, err := driver(ctx, &v, store.DriverOptions{Logger: cmp.Or(logger, slog.Default())})
 	if err == nil && c == nil {
@@ -150,7 +150,7 @@ func isNil(s store.Store) bool {
 }
 
 // Stores returns a backend on stores, which the backend owns and closes. It does not wait for them.
-// It uses logger unless the options have one, and gives the one it uses to each LoggerSetter. If
+// It uses logger unless the options have one, and passes the one it uses to each LoggerSetter. If
 // Check fails, Stores returns its error, and the stores still belong to the caller.
 func Stores(c *store.Config, logger *slog.Logger) (backend.Backend, error) {
 	if err := Check(c); err != nil {

@@ -83,8 +83,8 @@ func (r *Reader) stripedHistogram(d *expo.Distribution, f *backend.Family, w bac
 	d.Buckets = d.Buckets[:len(d.Buckets)-1] // the last one is the count
 }
 
-// exponential reads the exponential buckets of a series into r.native and returns their total. They
-// have the resolution of the coarsest block, or a coarser one if there would be more than
+// exponential reads the exponential buckets of a series into r.native and returns their total.
+// Their resolution is that of the coarsest block, or coarser if there would be more than
 // MaxBuckets. The result depends only on the words, so that all processes show the same.
 func (r *Reader) exponential(f *backend.Family, w backend.Words) (count uint64) {
 	m, coarse, zeros := f.PerDoubling(), uint64(f.Shift()), uint64(0)

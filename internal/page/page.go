@@ -20,13 +20,13 @@ import (
 // Source is the groups of a backend, in ascending order of name, and how to show them.
 type Source struct {
 	Groups []backend.Group
-	Hidden func(*backend.Family) bool // says which families are not to be shown; nil: none
-	// Whose parts are shown where each process has some; nil: those of all.
+	Hidden func(*backend.Family) bool // selects families to leave out; nil: none
+	// The instance whose parts are shown; nil: those of all.
 	Only  *backend.Instance
-	Clock interface{ Now() time.Time } // of the windows of quantiles
+	Clock interface{ Now() time.Time } // for the windows of quantiles
 
-	// Quiet is a prefix of names. Families with such names are left out of the page without a
-	// word if they clash; "": none are.
+	// Quiet is a prefix of names. Families with such names are not logged when they are left
+	// out because they clash; "": all are.
 	Quiet string
 }
 
@@ -115,7 +115,7 @@ func (p *Page) AddGroups(s *Source) (hidden int) {
 		for ; j < len(groups) && groups[j].Family.Name == groups[i].Family.Name; j++ {
 			g := groups[j].Family
 			switch {
-			case g.Block.Role != 0 || s.Hidden != nil && s.Hidden(g) || !p.wants(names.TypeOf(g.Kind), g.Name):
+			case g.Block.Role != 0 || s.Hidden != nil && s.Hidden(g) || !p.selects(names.TypeOf(g.Kind), g.Name):
 			case p.labelsClash(p.joined[first:], g):
 				hidden += existingSeries(&groups[j])
 			case len(p.joined) == first || p.joined[first].Family.Alike(g):
@@ -168,7 +168,7 @@ func (p *Page) AddCollected(list []*Collected) (leftOut int) {
 		f := Family{Family: c.Family, collected: c}
 		f.ClassicLabels = names.Classic(c.Def.Labels)
 		switch {
-		case !p.wants(f.Type, f.Name):
+		case !p.selects(f.Type, f.Name):
 		case p.leaveOut(&f, false):
 			leftOut++
 		default:
@@ -183,7 +183,7 @@ func (p *Page) Sort() {
 	slices.SortFunc(p.Families, func(a, b Family) int { return strings.Compare(a.Name, b.Name) })
 }
 
-func (p *Page) wants(t expo.Type, name string) bool {
+func (p *Page) selects(t expo.Type, name string) bool {
 	return names.Selects(p.o.Names, p.o.Format.NameEscaping(), t, name)
 }
 

@@ -66,7 +66,7 @@ func (p *Page) walk(f *Family, w *walker) {
 	}
 }
 
-// walker is an expo.Encoder that yields what it is to encode.
+// walker is an expo.Encoder that yields series instead of encoding them.
 type walker struct {
 	yield   func(labels string, n *expo.Number, d *expo.Distribution) bool
 	stopped bool

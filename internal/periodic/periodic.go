@@ -14,13 +14,13 @@ const minInterval = time.Millisecond
 
 // Timer calls a function at intervals, one call at a time. The zero value is ready to use.
 type Timer struct {
-	mu     sync.Mutex
-	timer  *time.Timer // nil: stopped
-	every  time.Duration
-	cancel context.CancelFunc // of the call in progress
-	inCall bool
-	kept   bool // started again during the call in progress
-	now    bool // and is to be called at once
+	mu        sync.Mutex
+	timer     *time.Timer // nil: stopped
+	every     time.Duration
+	cancel    context.CancelFunc // of the call in progress
+	inCall    bool
+	restarted bool // started again during the call in progress
+	callNow   bool // and must be called at once
 
 	calling sync.Mutex // held during a call
 }
@@ -35,7 +35,7 @@ func (t *Timer) Start(every, limit time.Duration, f Call) {
 	every = max(every, minInterval)
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.kept = true
+	t.restarted = true
 	switch {
 	case t.timer == nil:
 		t.start(every, every, limit, f)
@@ -54,7 +54,7 @@ func (t *Timer) StartNow(every, limit time.Duration, f Call) {
 	case t.timer == nil:
 		t.start(0, max(every, minInterval), limit, f)
 	case t.inCall:
-		t.now = true
+		t.callNow = true
 	default:
 		t.timer.Reset(0)
 	}
@@ -72,7 +72,7 @@ func (t *Timer) call(limit time.Duration, f Call) {
 	defer cancel()
 	t.mu.Lock()
 	timer := t.timer
-	t.cancel, t.inCall, t.kept, t.now = cancel, timer != nil, false, false
+	t.cancel, t.inCall, t.restarted, t.callNow = cancel, timer != nil, false, false
 	t.mu.Unlock()
 	if timer == nil {
 		return
@@ -83,9 +83,9 @@ func (t *Timer) call(limit time.Duration, f Call) {
 	t.inCall = false
 	switch {
 	case t.timer != timer: // stopped, or stopped and started again, during the call
-	case t.now: // f may not have known what it is to be called for
+	case t.callNow: // f may not have known what it is to be called for
 		t.timer.Reset(0)
-	case again, t.kept:
+	case again, t.restarted:
 		t.timer.Reset(t.every)
 	default:
 		t.timer = nil

@@ -33,13 +33,13 @@ func (f *forwarder) Handle(ctx context.Context, r slog.Record) error {
 }
 
 func (f *forwarder) WithAttrs(attrs []slog.Attr) slog.Handler {
-	return f.and(func(h slog.Handler) slog.Handler { return h.WithAttrs(attrs) })
+	return f.adding(func(h slog.Handler) slog.Handler { return h.WithAttrs(attrs) })
 }
 
 func (f *forwarder) WithGroup(name string) slog.Handler {
-	return f.and(func(h slog.Handler) slog.Handler { return h.WithGroup(name) })
+	return f.adding(func(h slog.Handler) slog.Handler { return h.WithGroup(name) })
 }
 
-func (f *forwarder) and(with func(slog.Handler) slog.Handler) slog.Handler {
+func (f *forwarder) adding(with func(slog.Handler) slog.Handler) slog.Handler {
 	return &forwarder{f.log, append(slices.Clip(f.with), with)}
 }

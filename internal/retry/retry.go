@@ -13,14 +13,14 @@ import (
 // Queue retries functions until they succeed, in a goroutine that exists only while there are any.
 // The zero value is ready to use.
 type Queue struct {
-	trying  sync.Mutex // held during a round; a function that runs is not in the queue
-	mu      sync.Mutex
-	queue   []func(context.Context) error
-	running bool               // a function runs, which counts as queued
-	last    error              // of the last failure
-	stop    context.CancelFunc // of the goroutine; nil: there is none
-	cut     context.CancelFunc // of the goroutine's current round
-	done    chan struct{}      // closed when the goroutine ends
+	trying   sync.Mutex // held during a round; a function that runs is not in the queue
+	mu       sync.Mutex
+	queue    []func(context.Context) error
+	running  bool               // a function is running; it counts as queued
+	last     error              // of the last failure
+	stop     context.CancelFunc // of the goroutine; nil: there is none
+	endRound context.CancelFunc // of the goroutine's current round
+	done     chan struct{}      // closed when the goroutine ends
 }
 
 // Add queues f, which has failed with err. If the queue's goroutine is not running, Add starts it:
@@ -48,12 +48,12 @@ func (q *Queue) run(ctx context.Context, done chan struct{}, wait, limit time.Du
 			return
 		case <-timer.C:
 		}
-		round, cut := context.WithCancel(ctx)
+		round, endRound := context.WithCancel(ctx)
 		q.mu.Lock()
-		q.cut = cut
+		q.endRound = endRound
 		q.mu.Unlock()
 		succeeded, _, _ := q.round(round)
-		cut()
+		endRound()
 		if succeeded > 0 {
 			wait = first
 		} else {
@@ -134,8 +134,8 @@ func (q *Queue) Drain(ctx context.Context, wait time.Duration) error {
 func (q *Queue) Interrupt() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.cut != nil {
-		q.cut()
+	if q.endRound != nil {
+		q.endRound()
 	}
 }
 

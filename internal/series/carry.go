@@ -82,8 +82,8 @@ func carryFloat(to, from backend.Words, i int) {
 	}
 }
 
-// carryStart gives the new words the start time of the old ones, unless they have one already. The
-// compare-and-swap keeps a start that another process has stored in the meantime.
+// carryStart copies the start time of the old words to the new ones, unless they have one already.
+// The compare-and-swap keeps a start that another process has stored in the meantime.
 func (f *Family) carryStart(to, from backend.Words) {
 	if start := word.SealInt(f.Def.Start(from)); start != 0 {
 		f.Def.Start(to).CompareAndSwap(0, start)

@@ -16,9 +16,9 @@ import (
 // exists already, its settings.
 type Given struct {
 	TTL, MaxSeries, Buckets bool
-	Native                  *GivenNative // nil: exponential buckets are not asked for
-	Sketch                  *GivenSketch // nil: quantiles are not asked for
-	Labels                  bool         // constant labels beside those of the registry
+	Native                  *GivenNative // nil: exponential buckets are not requested
+	Sketch                  *GivenSketch // nil: quantiles are not requested
+	Labels                  bool         // constant labels besides those of the registry
 	DefaultMode             bool         // the mode is a default, though not the zero one
 }
 
@@ -33,9 +33,9 @@ var givenAll = Given{
 	Native: &GivenNative{true, true, true}, Sketch: &GivenSketch{true, true, true},
 }
 
-// match returns the one of families, which all have f's name, that f asks for. It is nil if f has
-// other constant labels than all of them. If f cannot be defined beside them, wrong says why, and
-// what to do about it.
+// match returns the family that f is to be, among families of f's name. It is nil if none of them
+// has f's constant labels. If f cannot be defined alongside them, wrong says why, and what to do
+// about it.
 func (f *Family) match(families []*Family) (old *Family, wrong string) {
 	for _, other := range families {
 		switch {
@@ -44,7 +44,7 @@ func (f *Family) match(families []*Family) (old *Family, wrong string) {
 		case f.Given.Labels && !maps.Equal(other.Constant, f.Constant), !maps.Equal(other.Shared, f.Shared):
 			continue
 		case old != nil:
-			return nil, "it has several sets of constant labels: give the labels of one"
+			return nil, "it has several sets of constant labels: set Labels to one of them"
 		}
 		old = other
 	}
@@ -57,8 +57,8 @@ func (f *Family) match(families []*Family) (old *Family, wrong string) {
 	return nil, f.clashes(families[0])
 }
 
-// clashes says what keeps f from being defined beside a family with the same name and other values
-// of constant labels: all such families must be alike, since they are one on a page.
+// clashes says what keeps f from being defined alongside a family with the same name and other
+// values of constant labels: they must not differ otherwise, since they are one family on a page.
 func (f *Family) clashes(other *Family) string {
 	theirs, ours := slices.Sorted(maps.Keys(other.Constant)), slices.Sorted(maps.Keys(f.Constant))
 	if !slices.Equal(theirs, ours) && f.Def.Kind == other.Def.Kind && f.Source == other.Source {
@@ -120,7 +120,7 @@ func ttlText(ttl time.Duration) any {
 	return ttl
 }
 
-// agree reports whether an existing family's buckets, old, are as asked for. asked is what a new
+// agree reports whether an existing family's buckets, old, are as requested. asked is what a new
 // family would have.
 func (g *GivenNative) agree(old, asked *backend.Native) bool {
 	if old == nil || asked == nil {

@@ -63,7 +63,7 @@ func (f *Family) Delete(match func(labels string) bool) (int, error) {
 		}
 	}
 	f.mu.Unlock()
-	f.drop(func(s *Series) bool { return match(s.Row.Labels) })
+	f.dropDeleted(func(s *Series) bool { return match(s.Row.Labels) })
 	return n, err
 }
 
@@ -88,14 +88,14 @@ func (f *Family) deleteFrom(b *Binding, match func(labels string) bool) (int, er
 	return n, cmp.Or(more, err)
 }
 
-// drop removes the instruments of the selected series that this or another process has deleted. It
-// reports whether there were any.
-func (f *Family) drop(which func(*Series) bool) bool {
+// dropDeleted removes the instruments of the selected series that this or another process has
+// deleted. It reports whether there were any.
+func (f *Family) dropDeleted(which func(*Series) bool) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	some := false
 	for m := range f.all() {
-		if which(m.Series()) && f.dropped(m) {
+		if which(m.Series()) && f.sealIfDeleted(m) {
 			some = true
 		}
 	}
@@ -109,10 +109,11 @@ func (f *Family) drop(which func(*Series) bool) bool {
 	return true
 }
 
-// dropped reports whether a series was deleted. Callers may have retained its instrument, which
-// therefore gets sealed words of its own: its next update must go through Escape even if another
-// instrument has brought the series back, so that it is listed and moves along with the registry.
-func (f *Family) dropped(m Instrument) bool {
+// sealIfDeleted reports whether a series was deleted. Callers may have retained its instrument,
+// which therefore gets sealed words of its own: its next update must go through Escape even if
+// another instrument has brought the series back, so that it is listed and moves along with the
+// registry.
+func (f *Family) sealIfDeleted(m Instrument) bool {
 	s := m.Series()
 	f.Home.Moves.Lock()
 	defer f.Home.Moves.Unlock()

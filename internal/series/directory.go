@@ -20,10 +20,10 @@ var (
 
 // directory holds the families of a registry.
 type directory struct {
-	mu     sync.Mutex
-	byName map[string][]*Family // by full name; several differ in constant labels' values only
-	taken  map[string]*Family   // by every name that a family takes up on a page
-	hidden map[string][]*Family // by schema: those that are not shown
+	mu         sync.Mutex
+	byName     map[string][]*Family // by full name; several differ only in constant labels
+	byUsedName map[string]*Family   // by every name that a family uses on a page
+	hidden     map[string][]*Family // by schema: those that are not shown
 }
 
 // Families returns all families, including hidden ones.
@@ -93,20 +93,20 @@ func (d *directory) enter(f *Family) (_ *Family, isNew bool, err error) {
 		old.Called = old.Called || f.Called
 		f = old
 	}
-	taken := names.Taken(def)
-	for _, name := range taken {
-		if other := d.taken[name]; other != nil && other.Def.Name != def.Name {
+	used := names.Taken(def)
+	for _, name := range used {
+		if other := d.byUsedName[name]; other != nil && other.Def.Name != def.Name {
 			return nil, false, fmt.Errorf("%w: %v %s and %v %s would both show %s: rename one of them",
 				ErrConflict, def.Kind, def.Name, other.Def.Kind, other.Def.Name, name)
 		}
 	}
 	if d.byName == nil {
 		d.byName = make(map[string][]*Family)
-		d.taken = make(map[string]*Family)
+		d.byUsedName = make(map[string]*Family)
 	}
 	d.byName[def.Name] = append(d.byName[def.Name], f)
-	for _, name := range taken {
-		d.taken[name] = f
+	for _, name := range used {
+		d.byUsedName[name] = f
 	}
 	if again >= 0 {
 		d.hidden[schema] = slices.Delete(d.hidden[schema], again, again+1)
@@ -135,7 +135,7 @@ func (h *Home) Hide(name string) bool {
 	def := same[0].Def
 	delete(d.byName, name)
 	for _, name := range names.Taken(def) {
-		delete(d.taken, name)
+		delete(d.byUsedName, name)
 	}
 	if d.hidden == nil {
 		d.hidden = make(map[string][]*Family)
@@ -157,7 +157,7 @@ func (h *Home) IsHidden() func(*backend.Family) bool {
 		d.mu.Lock()
 		defer d.mu.Unlock()
 		schema := f.Schema()
-		shown := d.byName[f.Name] // perhaps alike, but for values of constant labels
+		shown := d.byName[f.Name] // may differ from f only in values of constant labels
 		return len(d.hidden[schema]) > 0 && (len(shown) == 0 || shown[0].Def.Schema() != schema)
 	}
 }

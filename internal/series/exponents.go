@@ -34,18 +34,18 @@ type exponential struct {
 
 // Exponents is the part of an instrument that counts in exponential buckets.
 type Exponents struct {
-	at   atomic.Pointer[exponential] // nil: there are none
-	rest *exponentsRest              // nil if at is
+	current atomic.Pointer[exponential] // nil: there are none
+	rest    *exponentsRest              // nil if current is
 }
 
 // exponentsRest holds what updates do not need.
 type exponentsRest struct {
-	blocks []index.Block // further blocks of the series; guarded by Home.Moves
-	left   []leftBuckets // to be carried over; guarded by the family's lock
+	blocks  []index.Block   // further blocks of the series; guarded by Home.Moves
+	toCarry []blockContents // to be carried over; guarded by the family's lock
 }
 
-// leftBuckets are the contents of a block in words that the series has left.
-type leftBuckets struct {
+// blockContents are the contents of a block in words that the series has left.
+type blockContents struct {
 	list   []sparse.Bucket
 	zeros  uint64
 	coarse uint64
@@ -54,7 +54,7 @@ type leftBuckets struct {
 // Add counts v, which is finite, n times.
 func (e *Exponents) Add(m Instrument, v float64, n uint64) {
 	for {
-		x := e.at.Load()
+		x := e.current.Load()
 		w, coarse := x.find(v)
 		switch {
 		case w == nil:
@@ -64,7 +64,7 @@ func (e *Exponents) Add(m Instrument, v float64, n uint64) {
 				x.block.KeepCoarse(coarse)
 			}
 			return
-		case e.at.Load() == x:
+		case e.current.Load() == x:
 			Escape(m, w)
 		}
 	}
@@ -85,10 +85,10 @@ func (x *exponential) find(v float64) (w *atomic.Uint64, coarse uint64) {
 
 // Quick returns the count that nearly all observations of v belong to; nil if it takes Add. It is
 // inlined into updates.
-func (e *Exponents) Quick(v float64) *atomic.Uint64 { return e.at.Load().quick(v) }
+func (e *Exponents) Quick(v float64) *atomic.Uint64 { return e.current.Load().quick(v) }
 
 // InUse reports whether there are exponential buckets.
-func (e *Exponents) InUse() bool { return e.at.Load() != nil }
+func (e *Exponents) InUse() bool { return e.current.Load() != nil }
 
 // quick is a fast path of find for nearly all observations. It returns nil if find is needed. There
 // is no coarseness to record.
@@ -104,7 +104,7 @@ func (e *Exponents) extend(m Instrument, x *exponential) {
 	f := m.Series().Family()
 	f.mu.Lock()
 	defer f.unlock()
-	if e.at.Load() == x {
+	if e.current.Load() == x {
 		e.next(m, x)
 	}
 }
@@ -122,15 +122,15 @@ func (e *Exponents) next(m Instrument, x *exponential) bool {
 	stuck := *x
 	stuck.stuck = true
 	f.Home.Moves.Lock()
-	if e.at.Load() == x { // otherwise the series has moved, and starts over in its new words
-		e.at.Store(&stuck)
+	if e.current.Load() == x { // else the series has moved and starts over in its new words
+		e.current.Store(&stuck)
 	}
 	f.Home.Moves.Unlock()
 	if err != errLastBlock {
 		f.postpone(err, func() error {
 			f.mu.Lock()
 			defer f.mu.Unlock()
-			if e.at.Load() != &stuck {
+			if e.current.Load() != &stuck {
 				return nil // the series has moved or was deleted
 			}
 			return e.open(m, &stuck)
@@ -162,9 +162,9 @@ func (e *Exponents) open(m Instrument, x *exponential) error {
 	f.openWindow(&next.block)
 	f.Home.Moves.Lock()
 	defer f.Home.Moves.Unlock()
-	if e.at.Load() == x { // otherwise the series has moved away from the block's backend
+	if e.current.Load() == x { // otherwise the series has moved away from the block's backend
 		e.rest.blocks = append(e.rest.blocks, index.Block{Family: def, Words: words})
-		e.at.Store(next)
+		e.current.Store(next)
 	}
 	return nil
 }
@@ -187,7 +187,7 @@ func (e *Exponents) Move(s *Series, to, from backend.Words) {
 	if e.rest == nil {
 		e.rest = new(exponentsRest)
 	}
-	e.at.Store(x)
+	e.current.Store(x)
 	if from != nil {
 		since := uint64(0)
 		if s := f.Def.Sketch; s != nil {
@@ -197,21 +197,21 @@ func (e *Exponents) Move(s *Series, to, from backend.Words) {
 				since = s.Oldest(now)
 			}
 		}
-		e.leave(f.Def, from, since)
+		e.empty(f.Def, from, since)
 		for _, b := range e.rest.blocks {
-			e.leave(b.Family, b.Words, since)
+			e.empty(b.Family, b.Words, since)
 		}
 	}
 	e.rest.blocks = nil
 }
 
-func (e *Exponents) leave(def *backend.Family, w backend.Words, since uint64) {
+func (e *Exponents) empty(def *backend.Family, w backend.Words, since uint64) {
 	b := def.View(w)
-	var left leftBuckets
-	left.coarse = b.Coarse()
-	left.list, left.zeros = b.Take(since)
-	if left.zeros > 0 || len(left.list) > 0 {
-		e.rest.left = append(e.rest.left, left)
+	var contents blockContents
+	contents.coarse = b.Coarse()
+	contents.list, contents.zeros = b.Take(since)
+	if contents.zeros > 0 || len(contents.list) > 0 {
+		e.rest.toCarry = append(e.rest.toCarry, contents)
 	}
 }
 
@@ -221,15 +221,15 @@ func (e *Exponents) carry(m Instrument) {
 	if e.rest == nil {
 		return
 	}
-	for _, left := range e.rest.left {
-		if left.zeros > 0 {
-			e.carryOne(m, left.coarse, nil, left.zeros)
+	for _, contents := range e.rest.toCarry {
+		if contents.zeros > 0 {
+			e.carryOne(m, contents.coarse, nil, contents.zeros)
 		}
-		for i := range left.list {
-			e.carryOne(m, left.coarse, &left.list[i], left.list[i].Count)
+		for i := range contents.list {
+			e.carryOne(m, contents.coarse, &contents.list[i], contents.list[i].Count)
 		}
 	}
-	e.rest.left = nil
+	e.rest.toCarry = nil
 }
 
 // carryOne counts n observations of bucket b, or of zero if b is nil. If the series is deleted in
@@ -244,11 +244,11 @@ func (e *Exponents) carryOne(m Instrument, coarse uint64, b *sparse.Bucket, n ui
 	}
 	most := uint64(sparse.CoarsestShift(f.Def.PerDoubling()))
 	for {
-		x := e.at.Load()
+		x := e.current.Load()
 		if !x.stuck && uint64(x.block.Shift) < min(coarse, most) && e.next(m, x) {
 			continue
 		}
-		x = e.at.Load()
+		x = e.current.Load()
 		w, keep := x.block.Zero(), uint64(0)
 		if b != nil {
 			index := b.Index << b.Shift // the last bucket of the full scale within b

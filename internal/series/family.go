@@ -41,7 +41,7 @@ type Family struct {
 	mu            sync.Mutex            // held while series are made, moved or deleted
 	returned      []Instrument          // deleted series brought back by a retained instrument
 	unplaced      *Placement            // of series that are being made
-	usual         *Placement            // of most others, see share
+	shared        *Placement            // of most other series, see share
 	idle          map[string]*idleState // of series that may expire
 	pinned        map[string]bool       // label texts of series that are exempt from the TTL
 	exemplarSlots [len(exemplarSizes)]*backend.Family
@@ -71,13 +71,13 @@ func (f *Family) Prepare() {
 // Age increases whenever series are deleted. Caches of instruments compare it.
 func (f *Family) Age() uint64 { return f.age.Load() }
 
-// LabelText returns the label text of the series with these values, given in the family's order.
+// LabelText returns the label text of the series with these values, in the family's order.
 func (f *Family) LabelText(values []string) string { return f.text.Write(values) }
 
 // Lock returns the lock that guards making series.
 func (f *Family) Lock() *sync.Mutex { return &f.mu }
 
-// Table returns the table that NewTable or NewSampled has given f.
+// Table returns the table that NewTable or NewSampled has made for f.
 func (f *Family) Table() any { return f.table }
 
 // all ranges over the family's series: those in its table, and deleted ones that a retained
@@ -104,8 +104,8 @@ func (f *Family) Declare() {
 	}
 }
 
-// place gives a series words in the backend, or private ones as long as the backend has no room.
-// The caller holds f.mu and must release it with unlock.
+// place allocates the words of a series in the backend, or private ones while the backend has no
+// room. The caller holds f.mu and must release it with unlock.
 func (f *Family) place(m Instrument) {
 	h, s := f.Home, m.Series()
 	f.Watch()
@@ -128,7 +128,7 @@ func (f *Family) place(m Instrument) {
 		// Queued before put publishes the words: Flush must know of a series that may have
 		// counts.
 		if err != nil && !old.waiting {
-			f.postpone(err, func() error { return h.settle(m) })
+			f.postpone(err, func() error { return h.moveToCurrent(m) })
 			f.postponedBy = err
 		}
 		at := Placement{listed: true, waiting: old.waiting || err != nil, refused: refused, backend: b}

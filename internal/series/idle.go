@@ -17,7 +17,7 @@ import (
 
 // idleState records when a series was last seen to change.
 type idleState struct {
-	print uint64 // fingerprint of its words
+	hash  uint64 // fingerprint of its words
 	since time.Time
 }
 
@@ -66,12 +66,12 @@ func (h *Home) Expire(ctx context.Context, now time.Time) {
 	var joiner index.Joiner
 	for _, f := range families {
 		// Drops the instruments of series that other processes have deleted.
-		f.drop(func(*Series) bool { return true })
+		f.dropDeleted(func(*Series) bool { return true })
 		schema := f.Def.Schema()
 		groups := index.Named(groups, f.Def.Name)
 		for i := range groups {
 			if groups[i].Family.Schema() == schema {
-				idle, lost := f.look(joiner.Join(groups[i], groups), now)
+				idle, lost := f.findIdle(joiner.Join(groups[i], groups), now)
 				if len(idle) > 0 {
 					f.expire(idle)
 				}
@@ -83,9 +83,9 @@ func (h *Home) Expire(ctx context.Context, now time.Time) {
 	}
 }
 
-// look records which series have changed. It returns those that have been idle for the TTL, and
+// findIdle records which series have changed. It returns those that have been idle for the TTL, and
 // pinned ones that another process has deleted, perhaps because it has not pinned them.
-func (f *Family) look(g index.Joined, now time.Time) (idle map[string]bool, lost []string) {
+func (f *Family) findIdle(g index.Joined, now time.Time) (idle map[string]bool, lost []string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	idle = make(map[string]bool)
@@ -93,10 +93,10 @@ func (f *Family) look(g index.Joined, now time.Time) (idle map[string]bool, lost
 	var further []index.Block
 	for i := range g.Series {
 		s := g.Series[i]
-		print, exists := fingerprint(f.Def, &g.Group, i)
+		hash, exists := fingerprint(f.Def, &g.Group, i)
 		further = g.Blocks(further[:0], s.Labels)
 		for i := range further {
-			print = mix(print, further[i].Family, further[i].Words)
+			hash = mix(hash, further[i].Family, further[i].Words)
 		}
 		switch {
 		case f.pinned[s.Labels]:
@@ -108,8 +108,8 @@ func (f *Family) look(g index.Joined, now time.Time) (idle map[string]bool, lost
 			continue
 		}
 		st := f.idle[s.Labels]
-		if st == nil || st.print != print || inProgress(f.Def, &g.Group, i) {
-			st = &idleState{print, now}
+		if st == nil || st.hash != hash || inProgress(f.Def, &g.Group, i) {
+			st = &idleState{hash, now}
 		}
 		if now.Sub(st.since) >= f.TTL {
 			idle[s.Labels] = true
@@ -133,25 +133,25 @@ func inProgress(f *backend.Family, g *backend.Group, i int) bool {
 }
 
 // fingerprint hashes the words of the series that updates change, without its auxiliary blocks.
-func fingerprint(f *backend.Family, g *backend.Group, i int) (print uint64, exists bool) {
+func fingerprint(f *backend.Family, g *backend.Group, i int) (hash uint64, exists bool) {
 	if g.Parts == nil {
 		words := g.Series[i].Words
-		return mix(print, f, words), !f.Sealed(words)
+		return mix(hash, f, words), !f.Sealed(words)
 	}
 	for _, p := range g.Parts[i].List() {
 		exists = exists || !f.Sealed(p.Words)
-		print = mix(print, f, p.Words)
+		hash = mix(hash, f, p.Words)
 	}
-	return print, exists
+	return hash, exists
 }
 
-func mix(print uint64, f *backend.Family, w backend.Words) uint64 {
+func mix(hash uint64, f *backend.Family, w backend.Words) uint64 {
 	for i := range w {
 		if f.Snapshot(i, len(w)) { // windows advance without updates
 			continue
 		}
-		print = (print ^ w[i].Load()) * 0x9e3779b97f4a7c15
-		print ^= print >> 29
+		hash = (hash ^ w[i].Load()) * 0x9e3779b97f4a7c15
+		hash ^= hash >> 29
 	}
-	return print
+	return hash
 }

@@ -33,12 +33,12 @@ func (h *Home) MoveAll(to *Binding) {
 	for _, f := range families {
 		f.Declare()
 		f.mu.Lock()
-		f.usual = nil // it would keep the old backend and all its words in memory
+		f.shared = nil // it would keep the old backend and all its words in memory
 		list := slices.Collect(f.all())
 		f.mu.Unlock()
 		for _, m := range list {
-			if err := h.settle(m); err != nil {
-				f.postpone(err, func() error { return h.settle(m) })
+			if err := h.moveToCurrent(m); err != nil {
+				f.postpone(err, func() error { return h.moveToCurrent(m) })
 				f.logPostponed(err)
 			}
 		}
@@ -53,8 +53,8 @@ func (f *Family) rank() int {
 	return 0
 }
 
-// settle moves a series to the backend in use, unless it is there already.
-func (h *Home) settle(m Instrument) error {
+// moveToCurrent moves a series to the backend in use, unless it is there already.
+func (h *Home) moveToCurrent(m Instrument) error {
 	s := m.Series()
 	f := s.Family()
 	f.mu.Lock() // keeps the series from being dropped in the meantime
@@ -67,8 +67,8 @@ func (h *Home) settle(m Instrument) error {
 			return err
 		}
 		h.Moves.Lock()
-		settled := h.Current() == b // neither bound nor closed in the meantime
-		if at := s.placement.Load(); settled && at.backend != b {
+		isCurrent := h.Current() == b // neither bound nor closed in the meantime
+		if at := s.placement.Load(); isCurrent && at.backend != b {
 			var from backend.Words
 			if at.isPrivate() {
 				from = s.Words()
@@ -80,7 +80,7 @@ func (h *Home) settle(m Instrument) error {
 		if e := m.Exponents(); e != nil {
 			e.carry(m)
 		}
-		if settled {
+		if isCurrent {
 			break
 		}
 	}

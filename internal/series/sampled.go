@@ -35,7 +35,7 @@ func (m *sampled) Move(to, from backend.Words) {
 	def.Seal(from)
 }
 
-// NewSampled gives f a table of sampled series. f must be prepared.
+// NewSampled makes a table of sampled series for f. f must be prepared.
 func NewSampled(f *Family) { f.table = &Sampled{f, make(map[string]*sampled)} }
 
 // Value is a collector's value of a series.
@@ -131,6 +131,6 @@ func (f *Family) Vanish(which func(Instrument) bool) {
 	}
 	f.mu.Unlock()
 	if some {
-		f.drop(func(*Series) bool { return true })
+		f.dropDeleted(func(*Series) bool { return true })
 	}
 }

@@ -123,14 +123,14 @@ func (f *Family) put(m Instrument, at Placement, words, from backend.Words) {
 // share returns a placement equal to at, usually the one that it has returned before. The caller
 // holds f.mu.
 func (f *Family) share(at Placement) *Placement {
-	usual := at.listed && !at.waiting && !at.refused && at.backend != nil && at.words == nil && at.stripes.Words == nil
-	if usual && f.usual != nil && f.usual.backend == at.backend {
-		return f.usual
+	shareable := at.listed && !at.waiting && !at.refused && at.backend != nil && at.words == nil && at.stripes.Words == nil
+	if shareable && f.shared != nil && f.shared.backend == at.backend {
+		return f.shared
 	}
 	own := new(Placement) // &at would make every call allocate
 	*own = at
-	if usual {
-		f.usual = own
+	if shareable {
+		f.shared = own
 	}
 	return own
 }

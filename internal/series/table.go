@@ -15,8 +15,8 @@ type Table[M any] struct {
 	free     map[*lookup.Entry[M]]bool       // exempt from the limit; guarded by Family.mu
 }
 
-// NewTable gives f a table. f must be prepared. labels returns the label text of an instrument, and
-// core the instrument as this package sees it.
+// NewTable makes a table for f. f must be prepared. labels returns the label text of an instrument,
+// and core the instrument as this package sees it.
 func NewTable[M any](f *Family, labels func(*M) string, core func(*M) Instrument) *Table[M] {
 	t := &Table[M]{family: f, core: core}
 	t.Init(f.text, labels)

@@ -186,7 +186,7 @@ func TestInvalidConstantLabels(t *testing.T) {
 		`h: label "le" is reserved`:                                                         try(gotheus.Labels{"le": "1"}),
 		`h: label "__x": names that begin with __ are reserved`:                             try(gotheus.Labels{"__x": "1"}),
 		`h: label "": must be UTF-8`:                                                        try(gotheus.Labels{"": "1"}),
-		`two are the same`:                                                                  try(gotheus.Labels{"pa.th": "1", "pa_th": "2"}),
+		`two of them become equal`:                                                          try(gotheus.Labels{"pa.th": "1", "pa_th": "2"}),
 	} {
 		isErr(t, err, gotheus.ErrInvalid, want)
 	}

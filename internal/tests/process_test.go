@@ -156,7 +156,7 @@ func TestProcessCollector(t *testing.T) {
 	}))
 	pageHas(t, r, everythingLines("", 7)...)
 	pageHas(t, r, `all_c_total{l="b"} 1`)
-	for _, want := range []string{"two collectors give the series", "must not have timestamps, exemplars"} {
+	for _, want := range []string{"two collectors have the series", "must not have timestamps, exemplars"} {
 		if !strings.Contains(log.String(), want) {
 			t.Errorf("the log does not contain %q: %s", want, log)
 		}

@@ -27,7 +27,7 @@ func TestInvalid(t *testing.T) {
 		`label "quantile" is`:                  second(gotheus.TryNewVec[gotheus.Summary](r, "a", "X.", nil, "quantile")),
 		`label "x" is given twice`:             second(gotheus.TryNewVec[gotheus.Counter](r, "a", "X.", nil, "x", "y", "x")),
 		`label "x\ty"`:                         second(gotheus.TryNewVec[gotheus.Counter](r, "a", "X.", nil, "x\ty")),
-		`two are the same`:                     second(gotheus.TryNewVec[gotheus.Counter](r, "a", "X.", nil, "x.y", "x_y")),
+		`two of them become equal`:             second(gotheus.TryNewVec[gotheus.Counter](r, "a", "X.", nil, "x.y", "x_y")),
 		`rename ".:name__"`:                    second(gotheus.TryNewVec[gotheus.Counter](r, "a", "X.", nil, ".:name__")),
 		`a vec needs labels`:                   second(gotheus.TryNewVec[gotheus.Counter](r, "a", "X.", nil)),
 		`bucket 1 comes after 2`:               second(gotheus.TryNew[gotheus.Histogram](r, "a", "X.", buckets(2, 1))),

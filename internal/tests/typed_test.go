@@ -109,7 +109,7 @@ func TestTypedInvalid(t *testing.T) {
 			A string
 			B string `label:"a"`
 		}, gotheus.Counter](r, "v", "V.", nil)),
-		"field A of struct { A string \"label:\\\"__x\\\"\" }: v: label \"__x\": names that begin with __ are reserved: give it another name by a tag, as in `label:\"name\"`": try(gotheus.TryNewVecOf[struct {
+		"field A of struct { A string \"label:\\\"__x\\\"\" }: v: label \"__x\": names that begin with __ are reserved: rename it with a tag, as in `label:\"name\"`": try(gotheus.TryNewVecOf[struct {
 			A string `label:"__x"`
 		}, gotheus.Counter](r, "v", "V.", nil)),
 		`label "le" is reserved in a histogram`:                                     try(gotheus.TryNewVecOf[struct{ LE string }, gotheus.Histogram](r, "v", "V.", nil)),

@@ -16,7 +16,7 @@ const (
 )
 
 // AddCount adds n < 2^53 to a count that holds at most limit, which is at most backend.IntLimit. It
-// adds small numbers without compare-and-swap: for these to reach the seal from the limit, 2^30
+// adds small numbers without compare-and-swap: for these to get from the limit to the seal, 2^30
 // goroutines would all have to be between the check and the addition.
 func AddCount(w *atomic.Uint64, n, limit uint64) Result {
 	for {
