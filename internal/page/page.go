@@ -26,7 +26,7 @@ type Source struct {
 	Clock interface{ Now() time.Time } // of the windows of quantiles
 
 	// Quiet is a prefix of names. Families with such names are left out of the page without a
-	// word if they clash; "": none are.
+	// word if they clash, and do not count as hidden; "": none are.
 	Quiet string
 }
 
@@ -149,11 +149,14 @@ func (p *Page) AddGroups(s *Source) (hidden int) {
 		i = j
 	}
 	added := slices.DeleteFunc(p.Families[before:], func(f Family) bool {
-		if !p.leaveOut(&f, s.Quiet != "" && strings.HasPrefix(f.Name, s.Quiet)) {
+		quietly := s.Quiet != "" && strings.HasPrefix(f.Name, s.Quiet)
+		if !p.leaveOut(&f, quietly) {
 			return false
 		}
-		for _, g := range f.groups {
-			hidden += len(g.Series)
+		for i := range f.groups {
+			if !quietly {
+				hidden += existingSeries(&f.groups[i].Group)
+			}
 		}
 		return true
 	})
