@@ -21,7 +21,8 @@ import (
 )
 
 // ErrStale is wrapped by the error of a page of a backend that cannot be read, where what is known
-// may be behind what another process has shown. Nothing was written.
+// may be behind what another process has shown; and of a page that had to wait for a Bind for
+// too long. Nothing was written.
 var ErrStale = backend.ErrStale
 
 // ErrPartial is wrapped by errors of strict pages that something would have been left out of.
@@ -145,7 +146,7 @@ func (r *Registry) scrape(ctx context.Context, o *WriteOptions) (s *scrape, err 
 	s.each(ctx, (*part).begin)
 	for _, p := range inLockOrder(s.parts) {
 		if err := p.lock(ctx); err != nil {
-			return s, err
+			return s, fmt.Errorf("%w: waiting for a bind in progress: %w", ErrStale, err)
 		}
 	}
 	s.each(ctx, (*part).settle)
