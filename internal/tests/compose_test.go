@@ -288,30 +288,6 @@ func TestConstantLabelsSideBySide(t *testing.T) {
 	}
 }
 
-// Families that differ in values of constant labels, one of which is hidden, both move along.
-func TestHiddenFamiliesOfOneSchema(t *testing.T) {
-	t.Parallel()
-	r := gotheus.NewRegistry(&gotheus.RegistryOptions{Logger: quiet})
-	a := r.NewCounter("x_total", "X.", &gotheus.CounterOptions{Labels: gotheus.Labels{"s": "a"}})
-	a.Inc()
-	r.HideFamily("x_total")
-	r.NewCounter("x_total", "X.", &gotheus.CounterOptions{Labels: gotheus.Labels{"s": "b"}}).Inc()
-	t.Logf("hidden a shows:\n%s", pageWith(t, r, nil))
-	if err := r.Bind(t.Context(), "shm://"+filepath.Join(t.TempDir(), "a")+"?fs=any&limit=1MiB"); err != nil {
-		t.Fatal(err)
-	}
-	a.Inc()
-	t.Logf("bound:\n%s", pageWith(t, r, &gotheus.WriteOptions{Names: []string{"x_total"}}))
-	r.HideFamily("x_total")
-	back := r.NewCounter("x_total", "X.", &gotheus.CounterOptions{Labels: gotheus.Labels{"s": "a"}})
-	a.Inc()
-	back.Inc()
-	if got := pageWith(t, r, &gotheus.WriteOptions{Names: []string{"x_total"}}); !strings.Contains(got, `x_total{s="a"} 4`) {
-		t.Errorf("defined again, after 4 updates:\n%s", got)
-	}
-	r.Close(context.Background())
-}
-
 // Two heaps have the same URL, and nothing in common.
 func TestIncludeHeap(t *testing.T) {
 	t.Parallel()
@@ -389,21 +365,4 @@ func TestIncludeCollectorWins(t *testing.T) {
 	if got := pageWith(t, a, nil); !strings.Contains(got, "size 1\n") {
 		t.Errorf("%s", got)
 	}
-}
-
-// Process collectors of views that disagree about labels are an error of one of them.
-func TestViewsSampled(t *testing.T) {
-	t.Parallel()
-	r := gotheus.NewRegistry(&gotheus.RegistryOptions{NoSelfMetrics: true, Logger: quiet})
-	c := gotheus.ProcessCollectorFunc(func(_ context.Context, s *gotheus.Sink) error {
-		s.Gauge("size", "S.").Put(1)
-		return nil
-	})
-	r.Sub("", gotheus.Labels{"a": "1"}).Register(c)
-	r.Sub("", gotheus.Labels{"b": "1"}).Register(c)
-	if err := r.Bind(t.Context(), "shm://"+filepath.Join(t.TempDir(), "a")+"?fs=any&limit=1MiB"); err != nil {
-		t.Fatal(err)
-	}
-	defer r.Close(context.Background())
-	t.Logf("%s", pageWith(t, r, nil))
 }

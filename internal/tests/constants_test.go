@@ -1,7 +1,10 @@
 package tests_test
 
 import (
+	"context"
 	"math"
+	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -175,4 +178,50 @@ func TestConstantLabelsOfViewAndOptions(t *testing.T) {
 		}
 		pageHas(t, r, `f_total{a="1",b="2"} 1`)
 	})
+}
+
+// Families that differ in values of constant labels, one of which is hidden, both move along.
+func TestHiddenFamiliesOfOneSchema(t *testing.T) {
+	t.Parallel()
+	r := gotheus.NewRegistry(&gotheus.RegistryOptions{Logger: quiet})
+	a := r.NewCounter("x_total", "X.", &gotheus.CounterOptions{Labels: gotheus.Labels{"s": "a"}})
+	a.Inc()
+	r.HideFamily("x_total")
+	r.NewCounter("x_total", "X.", &gotheus.CounterOptions{Labels: gotheus.Labels{"s": "b"}}).Inc()
+	if err := r.Bind(t.Context(), "shm://"+filepath.Join(t.TempDir(), "a")+"?fs=any&limit=1MiB"); err != nil {
+		t.Fatal(err)
+	}
+	a.Inc()
+	r.HideFamily("x_total")
+	back := r.NewCounter("x_total", "X.", &gotheus.CounterOptions{Labels: gotheus.Labels{"s": "a"}})
+	a.Inc()
+	back.Inc()
+	if got := pageWith(t, r, &gotheus.WriteOptions{Names: []string{"x_total"}}); !strings.Contains(got, `x_total{s="a"} 4`) {
+		t.Errorf("defined again, after 4 updates:\n%s", got)
+	}
+	r.Close(context.Background())
+}
+
+// Process collectors of views that disagree about labels are an error of one of them.
+func TestViewsSampled(t *testing.T) {
+	t.Parallel()
+	r, log := newRegistry(t, &gotheus.RegistryOptions{NoSelfMetrics: true})
+	c := gotheus.ProcessCollectorFunc(func(_ context.Context, s *gotheus.Sink) error {
+		s.Gauge("size", "S.").Put(1)
+		return nil
+	})
+	r.Sub("", gotheus.Labels{"a": "1"}).Register(c)
+	r.Sub("", gotheus.Labels{"a": "2"}).Register(c)
+	pageHas(t, r, `size{a="1"} 1`, `size{a="2"} 1`)
+	r.Sub("", gotheus.Labels{"b": "1"}).Register(c)
+	if err := r.Bind(t.Context(), "shm://"+filepath.Join(t.TempDir(), "a")+"?fs=any&limit=1MiB"); err != nil {
+		t.Fatal(err)
+	}
+	got := pageWith(t, r, nil)
+	if strings.Count(got, "size{") != 2 || strings.Contains(got, "b=") {
+		t.Errorf("%s", got)
+	}
+	if !strings.Contains(log.String(), `it already has the constant labels [\"a\"], not [\"b\"]`) {
+		t.Errorf("the log has: %s", log)
+	}
 }
