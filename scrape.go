@@ -190,21 +190,25 @@ func (p *part) begin(ctx context.Context) {
 }
 
 // compose puts the page together. The backend's families are the same on every page, so they win
-// over those that are made here.
+// over those that are made here; and what a registry has, over what it includes.
 func (s *scrape) compose() {
 	hidden := 0
+	add := func(p *part, families []*page.Collected) {
+		for range s.page.AddCollected(families) {
+			p.r.home.CountCollectorError()
+		}
+	}
 	for i, p := range s.parts {
 		s.page.Omit(p.omitted)
 		if !s.isShown(i) {
 			hidden += s.page.AddGroups(&p.source)
 		}
-		for range s.page.AddCollected(p.collected) {
-			p.r.home.CountCollectorError()
+		add(p, p.collected)
+		if p == &s.own {
+			add(p, p.r.selfFamilies(p))
 		}
 	}
-	for range s.page.AddCollected(s.own.r.selfFamilies(&s.own, hidden)) {
-		s.own.r.home.CountCollectorError()
-	}
+	add(&s.own, s.own.r.hiddenFamily(&s.own, hidden))
 	s.page.Sort()
 }
 

@@ -12,6 +12,9 @@ import (
 	"time"
 
 	"github.com/gotheus/gotheus"
+	"github.com/gotheus/gotheus/internal/backend"
+	"github.com/gotheus/gotheus/internal/backend/heap"
+	"github.com/gotheus/gotheus/internal/inside"
 )
 
 func samplesOf(t *testing.T, r *gotheus.Registry) string {
@@ -348,6 +351,29 @@ func TestIncludeSelfMetrics(t *testing.T) {
 	got := pageWith(t, a, &gotheus.WriteOptions{Names: []string{"gotheus_hidden_series"}})
 	if !strings.Contains(got, "gotheus_hidden_series 0\n") || log.Len() > 0 {
 		t.Errorf("%s\nthe log has:\n%s", got, log.String())
+	}
+}
+
+// full is a heap that has no room, and can be read.
+type full struct{ *faulty }
+
+func (full) Sync(context.Context) error { return nil }
+
+// The page has what a registry knows about its own backend, even if there is no room for it there.
+func TestIncludeSelfMetricsWithoutRoom(t *testing.T) {
+	t.Parallel()
+	a, log := newRegistry(t, nil)
+	b, _ := newRegistry(t, nil)
+	place := full{&faulty{Backend: heap.New(), err: backend.ErrFull}}
+	if err := inside.Bind(t.Context(), a, place); err != nil {
+		t.Fatal(err)
+	}
+	bind(t, b, shmURL(t))
+	a.Include(b)
+	got := pageWith(t, a, &gotheus.WriteOptions{Names: []string{"gotheus_postponed_series", "gotheus_backend_up"}})
+	place.set(nil)
+	if !strings.Contains(got, "gotheus_backend_up 1\n") || strings.Contains(got, "gotheus_postponed_series{") || strings.Contains(log.String(), "left out") {
+		t.Errorf("%s\nthe log has:\n%s", got, log)
 	}
 }
 
