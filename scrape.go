@@ -21,8 +21,8 @@ import (
 )
 
 // ErrStale is wrapped by the error of a page of a backend that cannot be read, where what is known
-// may be behind what another process has shown; and of a page that had to wait for a Bind for
-// too long. Nothing was written.
+// may be behind what another process has shown; and of a page that had to wait for a Bind for too
+// long. Nothing was written.
 var ErrStale = backend.ErrStale
 
 // ErrPartial is wrapped by errors of strict pages that something would have been left out of.

@@ -191,7 +191,8 @@ func (p *Pusher) group(ctx context.Context) (string, error) {
 	base, err := url.Parse(p.URL)
 	switch {
 	case err != nil: // err is not wrapped: it may quote a part of a password
-		return "", invalid("URL of the gateway: this is not a URL: special characters in a password must be escaped, such as # as %%23")
+		return "", invalid("URL of the gateway: this is not a URL: " +
+			"special characters in a password must be escaped, such as # as %%23")
 	case base.Scheme == "" || base.Host == "":
 		// What is before an @ may be a password.
 		return "", invalid("URL of the gateway %q: must have a scheme and a host, as in http://pushgateway:9091",
