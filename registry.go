@@ -12,8 +12,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/gotheus/gotheus/expo"
-	"github.com/gotheus/gotheus/internal/inside"
 	"github.com/gotheus/gotheus/internal/backend"
+	"github.com/gotheus/gotheus/internal/inside"
 	"github.com/gotheus/gotheus/internal/leader"
 	"github.com/gotheus/gotheus/internal/names"
 	"github.com/gotheus/gotheus/internal/periodic"

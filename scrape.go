@@ -21,7 +21,8 @@ import (
 )
 
 // ErrStale is wrapped by the error of a page of a backend that cannot be read, where what is known
-// may be behind what another process has shown. Nothing was written.
+// may be behind what another process has shown; and of a page that had to wait for a Bind for too
+// long. Nothing was written.
 var ErrStale = backend.ErrStale
 
 // ErrPartial is wrapped by the error of a strict page that would not have been complete.
@@ -146,7 +147,7 @@ func (r *Registry) scrape(ctx context.Context, o *WriteOptions) (s *scrape, err 
 	s.each(ctx, (*part).begin)
 	for _, p := range inLockOrder(s.parts) {
 		if err := p.lock(ctx); err != nil {
-			return s, err
+			return s, fmt.Errorf("%w: waiting for a bind in progress: %w", ErrStale, err)
 		}
 	}
 	s.each(ctx, (*part).choose)
@@ -191,21 +192,26 @@ func (p *part) begin(ctx context.Context) {
 }
 
 // compose puts the page together. The backend's families are the same on every page, so they take
-// precedence over those that this process collects.
+// precedence over those that this process collects; and those of a registry, over those of the
+// registries that it includes.
 func (s *scrape) compose() {
 	hidden := 0
+	add := func(p *part, families []*page.Collected) {
+		for range s.page.AddCollected(families) {
+			p.r.home.CountCollectorError()
+		}
+	}
 	for i, p := range s.parts {
 		s.page.Omit(p.omitted)
 		if !s.isDuplicate(i) {
 			hidden += s.page.AddGroups(&p.source)
 		}
-		for range s.page.AddCollected(p.collected) {
-			p.r.home.CountCollectorError()
+		add(p, p.collected)
+		if p == &s.own {
+			add(p, p.r.selfFamilies(p))
 		}
 	}
-	for range s.page.AddCollected(s.own.r.selfFamilies(&s.own, hidden)) {
-		s.own.r.home.CountCollectorError()
-	}
+	add(&s.own, s.own.r.hiddenFamily(&s.own, hidden))
 	s.page.Sort()
 }
 

@@ -158,7 +158,7 @@ func libraryVersion() string {
 }
 
 // selfFamilies returns the registry's families about the backend as a whole.
-func (r *Registry) selfFamilies(p *part, hidden int) []*page.Collected {
+func (r *Registry) selfFamilies(p *part) []*page.Collected {
 	if r.self.Load() == nil {
 		return nil
 	}
@@ -186,9 +186,19 @@ func (r *Registry) selfFamilies(p *part, hidden int) []*page.Collected {
 	if !p.follows {
 		s.Gauge(familiesName, familiesHelp).Put(float64(families))
 		s.Gauge(seriesName, seriesHelp).Put(float64(count))
-		s.Gauge(hiddenName, hiddenHelp).Put(float64(hidden))
 	}
 	r.backendState(s, groups) // shown here if the backend has no room for it
+	s.check()
+	return s.collected()
+}
+
+// hiddenFamily returns the registry's family about the whole page.
+func (r *Registry) hiddenFamily(p *part, hidden int) []*page.Collected {
+	if r.self.Load() == nil || p.follows {
+		return nil
+	}
+	s := newSink(r, false, true)
+	s.Gauge(hiddenName, hiddenHelp).Put(float64(hidden))
 	s.check()
 	return s.collected()
 }

@@ -16,8 +16,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/gotheus/gotheus"
-	"github.com/gotheus/gotheus/internal/inside"
 	"github.com/gotheus/gotheus/expo"
+	"github.com/gotheus/gotheus/internal/inside"
 	"github.com/gotheus/gotheus/internal/report"
 )
 
@@ -190,10 +190,13 @@ func (p *Pusher) group(ctx context.Context) (string, error) {
 	}
 	base, err := url.Parse(p.URL)
 	switch {
-	case err != nil:
-		return "", invalid("URL of the gateway: %w", err)
+	case err != nil: // err is not wrapped: it may quote a part of a password
+		return "", invalid("URL of the gateway: this is not a URL: " +
+			"special characters in a password must be escaped, such as # as %%23")
 	case base.Scheme == "" || base.Host == "":
-		return "", invalid("URL of the gateway %q: must have a scheme and a host, as in http://pushgateway:9091", p.URL)
+		// What is before an @ may be a password.
+		return "", invalid("URL of the gateway %q: must have a scheme and a host, as in http://pushgateway:9091",
+			p.URL[strings.LastIndex(p.URL, "@")+1:])
 	case base.RawQuery != "" || base.Fragment != "":
 		return "", invalid("URL of the gateway %q: must not have a query or a fragment", base.Redacted())
 	case p.Job == "":

@@ -241,6 +241,17 @@ func TestPusherFields(t *testing.T) {
 	}
 }
 
+// Errors about URLs do not contain passwords.
+func TestPushErrorsAreRedacted(t *testing.T) {
+	t.Parallel()
+	for _, u := range []string{"http://me:se%cret@gateway", "http://me:se#cret@gateway:x", "me:secret@gateway:9091", "http://me:secret@gateway?x=1", "//me:secret@gateway"} {
+		err := (&metrichttp.Pusher{URL: u, Job: "j"}).Put(t.Context())
+		if !errors.Is(err, gotheus.ErrInvalid) || strings.Contains(err.Error(), "cret") {
+			t.Errorf("%s: %v", u, err)
+		}
+	}
+}
+
 func TestServeNothing(t *testing.T) {
 	t.Parallel()
 	var none context.Context

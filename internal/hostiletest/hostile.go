@@ -12,10 +12,10 @@ import (
 	"time"
 
 	"github.com/gotheus/gotheus"
-	"github.com/gotheus/gotheus/internal/inside"
 	"github.com/gotheus/gotheus/expo"
 	"github.com/gotheus/gotheus/internal/backend"
 	"github.com/gotheus/gotheus/internal/backend/heap"
+	"github.com/gotheus/gotheus/internal/inside"
 	"github.com/gotheus/gotheus/internal/pagetest"
 )
 

@@ -25,8 +25,8 @@ type Source struct {
 	Only  *backend.Instance
 	Clock interface{ Now() time.Time } // for the windows of quantiles
 
-	// Quiet is a prefix of names. Families with such names are not logged when they are left
-	// out because they clash; "": all are.
+	// Quiet is a prefix of names. Families with such names are neither logged nor counted when
+	// they are left out because they clash; "": all are.
 	Quiet string
 }
 
@@ -149,11 +149,14 @@ func (p *Page) AddGroups(s *Source) (hidden int) {
 		i = j
 	}
 	added := slices.DeleteFunc(p.Families[before:], func(f Family) bool {
-		if !p.leaveOut(&f, s.Quiet != "" && strings.HasPrefix(f.Name, s.Quiet)) {
+		quietly := s.Quiet != "" && strings.HasPrefix(f.Name, s.Quiet)
+		if !p.leaveOut(&f, quietly) {
 			return false
 		}
-		for _, g := range f.groups {
-			hidden += len(g.Series)
+		for i := range f.groups {
+			if !quietly {
+				hidden += existingSeries(&f.groups[i].Group)
+			}
 		}
 		return true
 	})

@@ -33,22 +33,25 @@ var givenAll = Given{
 	Native: &GivenNative{true, true, true}, Sketch: &GivenSketch{true, true, true},
 }
 
-// match returns the family that f is to be, among families of f's name. It is nil if none of them
-// has f's constant labels. If f cannot be defined alongside them, wrong says why, and what to do
-// about it.
+// match returns the family that f is to be, among families of f's name: the one with f's constant
+// labels, whether these come from a view or from options, or, if f sets none of its own, the only
+// one of its view. It is nil if there is none. If f cannot be defined alongside them, wrong says
+// why, and what to do about it.
 func (f *Family) match(families []*Family) (old *Family, wrong string) {
+	several := false
 	for _, other := range families {
 		switch {
 		case other == f:
 			return f, ""
-		case f.Given.Labels && !maps.Equal(other.Constant, f.Constant), !maps.Equal(other.Shared, f.Shared):
-			continue
-		case old != nil:
-			return nil, "it has several sets of constant labels: set Labels to one of them"
+		case maps.Equal(other.Constant, f.Constant):
+			return other, f.differs(other, f.Given)
+		case !f.Given.Labels && maps.Equal(other.Shared, f.Shared):
+			old, several = other, old != nil
 		}
-		old = other
 	}
 	switch {
+	case several:
+		return nil, "it has several sets of constant labels: set Labels to one of them"
 	case old != nil:
 		return old, f.differs(old, f.Given)
 	case len(families) == 0:

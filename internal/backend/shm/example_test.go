@@ -9,9 +9,9 @@ import (
 	"path/filepath"
 
 	"github.com/gotheus/gotheus"
-	"github.com/gotheus/gotheus/internal/inside"
 	"github.com/gotheus/gotheus/internal/backend"
 	"github.com/gotheus/gotheus/internal/backend/shm"
+	"github.com/gotheus/gotheus/internal/inside"
 )
 
 // Two backends stand for two processes here.

@@ -10,10 +10,10 @@ import (
 	"time"
 
 	"github.com/gotheus/gotheus"
-	"github.com/gotheus/gotheus/internal/inside"
 	"github.com/gotheus/gotheus/internal/backend"
 	"github.com/gotheus/gotheus/internal/backend/backendtest"
 	"github.com/gotheus/gotheus/internal/backend/syncer"
+	"github.com/gotheus/gotheus/internal/inside"
 	"github.com/gotheus/gotheus/metrictest"
 	"github.com/gotheus/gotheus/store"
 )
