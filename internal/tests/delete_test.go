@@ -346,3 +346,22 @@ func TestTTLWithObjectives(t *testing.T) {
 		t.Errorf("got %v", d)
 	}
 }
+
+// An observation of zero changes neither the sum nor, once a histogram has exponential buckets in
+// further blocks, any other word of the series itself. It still counts as an update.
+func TestTTLWithFurtherBlocks(t *testing.T) {
+	t.Parallel()
+	r, _ := newRegistry(t, nil)
+	h := r.NewHistogramVec("h", "H.", &gotheus.HistogramOptions{TTL: time.Hour, Native: new(gotheus.NativeOptions)}, "l").With("a")
+	for i := range 100 {
+		h.Observe(float64(i))
+	}
+	sweep(r, time.Unix(1e9, 0))
+	h.Observe(0)
+	sweep(r, time.Unix(1e9+3600, 0))
+	pageHas(t, r, `h_count{l="a"} 101`)
+	sweep(r, time.Unix(1e9+7200, 0))
+	if p := page(t, r); strings.Contains(p, `l="a"`) {
+		t.Error(p)
+	}
+}

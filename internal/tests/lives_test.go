@@ -124,6 +124,24 @@ func TestSecondLife(t *testing.T) {
 	}
 }
 
+// A series that comes back with the same words as before it was deleted has its whole TTL.
+func TestSecondLifeOfAGauge(t *testing.T) {
+	t.Parallel()
+	r, _ := newRegistry(t, nil)
+	v := r.NewGaugeVec("g", "G.", &gotheus.GaugeOptions{TTL: time.Hour}, "l")
+	at := func(minutes int) { sweep(r, time.Unix(int64(minutes)*60, 0)) }
+	v.With("a").Set(7)
+	at(1000)
+	v.DeleteAll()
+	v.With("a").Set(7)
+	at(1065)
+	pageHas(t, r, `g{l="a"} 7`)
+	at(1126)
+	if p := page(t, r); strings.Contains(p, `l="a"`) {
+		t.Error(p)
+	}
+}
+
 // Series that another process has deleted do not count towards this process's limit.
 func TestLimitAfterOthersDelete(t *testing.T) {
 	t.Parallel()
