@@ -12,8 +12,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/gotheus/gotheus/expo"
-	"github.com/gotheus/gotheus/internal/inside"
 	"github.com/gotheus/gotheus/internal/backend"
+	"github.com/gotheus/gotheus/internal/inside"
 	"github.com/gotheus/gotheus/internal/leader"
 	"github.com/gotheus/gotheus/internal/names"
 	"github.com/gotheus/gotheus/internal/periodic"
@@ -142,9 +142,9 @@ func prepare[M Instrument](r *Registry, name, help string, o OptionsFor[M], vec 
 	case vec && len(labels) == 0:
 		return nil, fmt.Errorf("%w: %s: a vec needs labels", ErrInvalid, def.Name)
 	}
-	if _, clash := names.Escaped(expo.Underscores, def.Labels); clash != "" {
+	if _, clash := names.Escaped(expo.Underscores, names.OfLabels(def)); clash != "" {
 		return nil, fmt.Errorf("%w: %s: of labels %q, two are the same, or one is __name__, to scrapers that take no other names than [a-zA-Z_][a-zA-Z0-9_]*: rename %q",
-			ErrInvalid, def.Name, def.Labels, clash)
+			ErrInvalid, def.Name, names.OfLabels(def), clash)
 	}
 	if err := c.check(def.Name, labels); err != nil {
 		return nil, err

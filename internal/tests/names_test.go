@@ -94,3 +94,23 @@ func TestEscapedPages(t *testing.T) {
 		t.Errorf("got %s", p)
 	}
 }
+
+// The samples of a state set have a label with its own name, which is escaped, and may clash, like
+// any other.
+func TestEscapedStateSets(t *testing.T) {
+	t.Parallel()
+	states := []string{"on"}
+	r, _ := newRegistry(t, &gotheus.RegistryOptions{NoSelfMetrics: true})
+	_, err := gotheus.TryNewStateSetVec(r, "a.b", "A.", states, nil, "a_b")
+	isErr(t, err, gotheus.ErrInvalid, "two are the same")
+	r.NewStateSet("c.d", "C.", states, nil)
+	r.Register(sinkFunc(func(_ context.Context, s *gotheus.Sink) error {
+		s.StateSet("g.h", "G.", states, "g_h").Put(nil, "v")
+		s.StateSet("i.j", "I.", states).Put(nil)
+		return nil
+	}))
+	want := "# HELP c_d C.\n# TYPE c_d gauge\nc_d{c_d=\"on\"} 0\n# HELP i_j I.\n# TYPE i_j gauge\ni_j{i_j=\"on\"} 0\n"
+	if got := pageIn(t, r, expo.Format{}); got != want {
+		t.Errorf("got %s", got)
+	}
+}
