@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"reflect"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -182,8 +183,17 @@ type invalidStore struct{ error }
 
 func (e invalidStore) Unwrap() []error { return []error{e.error, ErrInvalid} }
 
-// bindBackend binds r to a backend that is already open, which r owns from then on.
-func (r *Registry) bindBackend(ctx context.Context, b backend.Backend) error {
+// Backend is what BindBackend takes. Only packages of this module make backends, and its methods
+// may change in any release. To keep metrics in a place of your own, implement [store.Store].
+type Backend = backend.Backend
+
+// BindBackend is like Bind for a backend that is already open; it is for packages of this module.
+// From then on r owns it, and Close closes it. If ctx ends while scrapes are in progress, nothing
+// has changed. The error wraps ErrInvalid if b is nil.
+func (r *Registry) BindBackend(ctx context.Context, b Backend) error {
+	if p := reflect.ValueOf(b); b == nil || p.Kind() == reflect.Pointer && p.IsNil() {
+		return fmt.Errorf("%w: BindBackend: the backend is nil", ErrInvalid)
+	}
 	return r.bindNew(ctx, fmt.Sprintf("%T", b), func() (backend.Backend, error) { return b, nil })
 }
 

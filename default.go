@@ -70,6 +70,9 @@ func (r *Registry) applyEnv(ctx context.Context) {
 // Bind binds the default registry to the backend that a URL names, see [Registry.Bind].
 func Bind(ctx context.Context, url string) error { return Default().Bind(ctx, url) }
 
+// BindBackend binds the default registry to b, see [Registry.BindBackend].
+func BindBackend(ctx context.Context, b Backend) error { return Default().BindBackend(ctx, b) }
+
 // BindStore binds the default registry to stores, see [Registry.BindStore].
 func BindStore(ctx context.Context, c *store.Config) error { return Default().BindStore(ctx, c) }
 

@@ -62,7 +62,6 @@ func NewRegistry(o *RegistryOptions) *Registry { return Must(TryNewRegistry(o)) 
 
 func init() {
 	inside.Home = func(r any) *series.Home { return &r.(*Registry).base().home }
-	inside.Bind = func(ctx context.Context, r any, b backend.Backend) error { return r.(*Registry).bindBackend(ctx, b) }
 }
 
 // TryNewRegistry is like NewRegistry, but returns the error instead of panicking.
@@ -142,9 +141,9 @@ func prepare[M Instrument](r *Registry, name, help string, o OptionsFor[M], vec 
 	case vec && len(labels) == 0:
 		return nil, fmt.Errorf("%w: %s: a vec needs labels", ErrInvalid, def.Name)
 	}
-	if _, clash := names.Escaped(expo.Underscores, def.Labels); clash != "" {
+	if _, clash := names.Escaped(expo.Underscores, names.OfLabels(def)); clash != "" {
 		return nil, fmt.Errorf("%w: %s: labels %q: two of them become equal, or one becomes __name__, when escaped for scrapers that accept only [a-zA-Z_][a-zA-Z0-9_]*: rename %q",
-			ErrInvalid, def.Name, def.Labels, clash)
+			ErrInvalid, def.Name, names.OfLabels(def), clash)
 	}
 	if err := c.check(def.Name, labels); err != nil {
 		return nil, err

@@ -16,7 +16,6 @@ import (
 
 	"github.com/gotheus/gotheus"
 	"github.com/gotheus/gotheus/internal/backend/heap"
-	"github.com/gotheus/gotheus/internal/inside"
 	"github.com/gotheus/gotheus/metrichttp"
 )
 
@@ -176,7 +175,7 @@ func TestHandlerStrict(t *testing.T) {
 		return nil
 	}))
 	backend := newRegistry()
-	if err := inside.Bind(t.Context(), backend, failing{heap.New()}); err != nil {
+	if err := backend.BindBackend(t.Context(), failing{heap.New()}); err != nil {
 		t.Fatal(err)
 	}
 	for why, r := range map[string]*gotheus.Registry{"out of order": collector, "x clashes with": family, "damaged": backend} {

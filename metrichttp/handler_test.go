@@ -18,7 +18,6 @@ import (
 
 	"github.com/gotheus/gotheus"
 	"github.com/gotheus/gotheus/internal/backend/heap"
-	"github.com/gotheus/gotheus/internal/inside"
 	"github.com/gotheus/gotheus/metrichttp"
 )
 
@@ -327,7 +326,7 @@ func TestHandlerBackendFails(t *testing.T) {
 	t.Parallel()
 	r := newRegistry()
 	r.NewGauge("there", "A gauge.", nil).Set(1)
-	if err := inside.Bind(t.Context(), r, failing{heap.New()}); err != nil {
+	if err := r.BindBackend(t.Context(), failing{heap.New()}); err != nil {
 		t.Fatal(err)
 	}
 	rec := httptest.NewRecorder()
@@ -343,7 +342,7 @@ func TestHandlerOutOfTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRegistry()
 		r.NewGauge("there", "A gauge.", nil).Set(1)
-		if err := inside.Bind(t.Context(), r, hanging{heap.New()}); err != nil {
+		if err := r.BindBackend(t.Context(), hanging{heap.New()}); err != nil {
 			t.Fatal(err)
 		}
 		for _, coding := range []string{"identity", "gzip"} {

@@ -6,10 +6,11 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
-// Scrapes that arrive during a run share the next one.
+// Scrapes that arrive during a run share the next one, which has the latest of their deadlines.
 func TestSharedRun(t *testing.T) {
 	t.Parallel()
 	runs, entered, release := 0, make(chan struct{}, 2), make(chan struct{})
@@ -22,18 +23,20 @@ func TestSharedRun(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
 	defer cancel()
-	join := func() *run[int] {
+	sooner, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	join := func(ctx context.Context) *run[int] {
 		mine, err := c.join(ctx, f)
 		if err != nil {
 			t.Fatal(err)
 		}
 		return mine
 	}
-	first := join()
+	first := join(ctx)
 	<-entered
-	next := join()
+	next := join(ctx)
 	for range 20 {
-		if mine := join(); mine != next || mine == first {
+		if mine := join(sooner); mine != next || mine == first {
 			t.Error("a run of its own, or the one in progress")
 		}
 	}
@@ -42,6 +45,9 @@ func TestSharedRun(t *testing.T) {
 	<-next.done
 	if runs != 2 || next.result != 2 || next.waiting != 21 {
 		t.Errorf("%d runs, the last for %d scrapes", runs, next.waiting)
+	}
+	if want, _ := ctx.Deadline(); !next.deadline.Equal(want) {
+		t.Errorf("the deadline of the run is %v, want %v", next.deadline, want)
 	}
 }
 
@@ -79,6 +85,40 @@ func TestGivenUpRun(t *testing.T) {
 	if _, err := c.Join(ctx, f); err != nil {
 		t.Errorf("afterwards: %v", err)
 	}
+}
+
+// A run's context ends when nobody waits for it any more, and a run that nobody waits for does not
+// begin.
+func TestRunForNobody(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		runs, ended, release := 0, make(chan error), make(chan struct{})
+		var c Runs[int]
+		f := func(ctx context.Context) (int, error) {
+			runs++
+			<-ctx.Done()
+			ended <- ctx.Err()
+			<-release
+			return 0, nil
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		go c.Join(ctx, f)
+		synctest.Wait()
+		over, done := context.WithCancel(t.Context())
+		done()
+		if _, err := c.Join(over, f); !errors.Is(err, context.Canceled) {
+			t.Errorf("got %v", err)
+		}
+		cancel()
+		if err := <-ended; err != context.Canceled {
+			t.Errorf("the context has ended by %v", err)
+		}
+		close(release)
+		synctest.Wait()
+		if runs != 1 {
+			t.Errorf("%d runs, want 1", runs)
+		}
+	})
 }
 
 // A function that panics or ends its goroutine fails the scrapes that wait for it, and no other.

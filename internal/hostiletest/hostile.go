@@ -15,7 +15,6 @@ import (
 	"github.com/gotheus/gotheus/expo"
 	"github.com/gotheus/gotheus/internal/backend"
 	"github.com/gotheus/gotheus/internal/backend/heap"
-	"github.com/gotheus/gotheus/internal/inside"
 	"github.com/gotheus/gotheus/internal/pagetest"
 )
 
@@ -165,7 +164,7 @@ func Registries(t testing.TB) map[string]*gotheus.Registry {
 	}))
 	neighbour := registry("neighbour's texts", &gotheus.RegistryOptions{NoSelfMetrics: true})
 	b := heap.New()
-	if err := inside.Bind(context.Background(), neighbour, b); err != nil {
+	if err := neighbour.BindBackend(context.Background(), b); err != nil {
 		t.Fatal(err)
 	}
 	for i, x := range texts {
@@ -184,7 +183,7 @@ func Registries(t testing.TB) map[string]*gotheus.Registry {
 	for seed := range uint64(40) {
 		r := registry(fmt.Sprint("neighbour's words ", seed), &gotheus.RegistryOptions{NoSelfMetrics: true})
 		b := heap.New()
-		if err := inside.Bind(context.Background(), r, b); err != nil {
+		if err := r.BindBackend(context.Background(), b); err != nil {
 			t.Fatal(err)
 		}
 		wild(b, rand.New(rand.NewPCG(seed, 3)))

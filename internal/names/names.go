@@ -98,6 +98,14 @@ func Means(asked string, e expo.Escaping, t expo.Type, name string) bool {
 	return false
 }
 
+// OfLabels returns the label names of a family's samples. A state set's own name is one of them.
+func OfLabels(f *backend.Family) []string {
+	if f.Kind == backend.StateSet {
+		return append(slices.Clone(f.Labels), f.Name)
+	}
+	return f.Labels
+}
+
 // Classic reports whether no label name needs escaping.
 func Classic(labels []string) bool {
 	for _, l := range labels {

@@ -116,11 +116,7 @@ func (p *Page) AddGroups(s *Source) (hidden int) {
 			g := groups[j].Family
 			switch {
 			case g.Block.Role != 0 || s.Hidden != nil && s.Hidden(g) || !p.selects(names.TypeOf(g.Kind), g.Name):
-			case p.labelsClash(p.joined[first:], g):
-				hidden += existingSeries(&groups[j])
-			case len(p.joined) == first || p.joined[first].Family.Alike(g):
-				p.joined = append(p.joined, index.Joined{Group: groups[j]})
-			default:
+			case len(p.joined) > first && !p.joined[first].Family.Alike(g):
 				n := existingSeries(&groups[j])
 				if hidden += n; n > 0 {
 					p.o.Log.Log(slog.LevelWarn, "schema "+g.Name,
@@ -128,6 +124,10 @@ func (p *Page) AddGroups(s *Source) (hidden int) {
 						"metric", g.Name, "shown", describe(p.joined[first].Family), "hidden", describe(g), "series", n)
 					p.Omit(fmt.Errorf("programs disagree about %s", g.Name))
 				}
+			case p.labelsClash(p.joined[first:], g):
+				hidden += existingSeries(&groups[j])
+			default:
+				p.joined = append(p.joined, index.Joined{Group: groups[j]})
 			}
 		}
 		if shown := p.joined[first:]; len(shown) > 0 {
@@ -169,7 +169,7 @@ func (p *Page) AddGroups(s *Source) (hidden int) {
 func (p *Page) AddCollected(list []*Collected) (leftOut int) {
 	for _, c := range list {
 		f := Family{Family: c.Family, collected: c}
-		f.ClassicLabels = names.Classic(c.Def.Labels)
+		f.ClassicLabels = names.Classic(names.OfLabels(&c.Def))
 		switch {
 		case !p.selects(f.Type, f.Name):
 		case p.leaveOut(&f, false):
@@ -197,7 +197,7 @@ func (p *Page) leaveOut(f *Family, quietly bool) bool {
 	stem, s := names.Stem(f.Type, escaping.MetricName(f.Name))
 	what := p.shown.Clash(stem, s, p.name)
 	if what == "" && f.collected != nil && !f.ClassicLabels {
-		_, what = names.Escaped(escaping, f.collected.Def.Labels)
+		_, what = names.Escaped(escaping, names.OfLabels(&f.collected.Def))
 	}
 	if what != "" {
 		if !quietly {
@@ -230,17 +230,14 @@ func (p *Page) help(f *backend.Family) string {
 // labelsClash reports whether two label names of g are equal once escaped for the page, or all of
 // g's are equal to those of one of the family's other groups.
 func (p *Page) labelsClash(others []index.Joined, g *backend.Family) bool {
-	labels, escaping := g.Labels, p.o.Format.NameEscaping()
-	if g.Kind == backend.StateSet {
-		labels = append(slices.Clone(labels), g.Name)
-	}
+	labels, escaping := names.OfLabels(g), p.o.Format.NameEscaping()
 	if escaping == expo.AllowUTF8 || names.Classic(labels) && len(others) == 0 {
 		return false
 	}
 	set, clash := names.Escaped(escaping, labels)
 	for i := 0; clash == "" && i < len(others); i++ {
-		labels := others[i].Family.Labels
-		if other, _ := names.Escaped(escaping, labels); other == set && g.Kind != backend.StateSet {
+		labels := names.OfLabels(others[i].Family)
+		if other, _ := names.Escaped(escaping, labels); other == set {
 			clash = strings.Join(labels, ", ")
 		}
 	}
@@ -282,7 +279,7 @@ func describe(f *backend.Family) string {
 // classicGroups reports whether no label name of a family's groups needs escaping.
 func classicGroups(groups []index.Joined) bool {
 	for i := range groups {
-		if f := groups[i].Family; !names.Classic(f.Labels) || f.Kind == backend.StateSet && !names.Classic([]string{f.Name}) {
+		if !names.Classic(names.OfLabels(groups[i].Family)) {
 			return false
 		}
 	}

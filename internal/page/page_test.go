@@ -24,6 +24,24 @@ func group(f *backend.Family, labels ...string) backend.Group {
 	return g
 }
 
+// parts returns a group of f whose series have a part by one process each, which has not set them,
+// and another series that is deleted.
+func parts(f *backend.Family, labels ...string) backend.Group {
+	g := backend.Group{Family: f}
+	i := &backend.Instance{Number: 1}
+	i.ID.Store(1)
+	for _, l := range append(labels, `z="deleted"`) {
+		words := make(backend.Words, f.Words())
+		g.Series = append(g.Series, &backend.Series{Labels: l})
+		g.Parts = append(g.Parts, new(backend.Parts))
+		g.Parts[len(g.Parts)-1].Add(backend.Part{Words: words, Instance: i})
+		if l == `z="deleted"` {
+			f.Seal(words)
+		}
+	}
+	return g
+}
+
 // write returns the sample lines of a page.
 func write(t *testing.T, p *Page) string {
 	t.Helper()
@@ -66,14 +84,60 @@ func TestGroupsDisagree(t *testing.T) {
 	p := New(Options{Log: quietLog()})
 	defer p.Release()
 	hidden := p.AddGroups(&Source{Groups: []backend.Group{
-		group(&backend.Family{Name: "g", Kind: backend.Gauge}, ""),
+		group(&backend.Family{Name: "g", Kind: backend.Gauge, Labels: []string{"a"}}, `a="0"`),
 		group(&backend.Family{Name: "g", Kind: backend.Untyped, Labels: []string{"a"}}, `a="1"`, `a="2"`),
+		parts(&backend.Family{Name: "g", Kind: backend.Gauge, Mode: backend.Max, Labels: []string{"a"}}, `a="1"`),
 	}})
-	if err := p.Omitted(); hidden != 2 || err == nil || !strings.Contains(err.Error(), "disagree about g") {
-		t.Errorf("%d series are hidden, want 2: %v", hidden, err)
+	if err := p.Omitted(); hidden != 3 || err == nil || !strings.Contains(err.Error(), "disagree about g") {
+		t.Errorf("%d series are hidden, want 3: %v", hidden, err)
 	}
-	if got := write(t, p); got != "g 1\n" {
+	if got := write(t, p); got != "g{a=\"0\"} 1\n" {
 		t.Errorf("the page is\n%s", got)
+	}
+}
+
+// The name of a state set is a label of its samples. Groups of other programs are left out if that
+// clashes with another label, or if their series could be equal to those of another group.
+func TestStateSetsClash(t *testing.T) {
+	t.Parallel()
+	p := New(Options{Log: quietLog()})
+	defer p.Release()
+	set := func(name, label string) backend.Group {
+		f := &backend.Family{Name: name, Kind: backend.StateSet, States: []string{"on"}, Labels: []string{label}}
+		return group(f, backend.AppendLabel("", label, "v"))
+	}
+	hidden := p.AddGroups(&Source{Groups: []backend.Group{set("a.b", "a_b"), set("s", "x.y"), set("s", "x-y")}})
+	if got := write(t, p); hidden != 2 || got != "s{x_y=\"v\",s=\"on\"} 1\n" {
+		t.Errorf("%d series are hidden, want 2; the page is\n%s", hidden, got)
+	}
+}
+
+// An info is shown from when it is set, while a gauge is shown as zero before.
+func TestInfoThatIsNotSet(t *testing.T) {
+	t.Parallel()
+	p := New(Options{Log: quietLog()})
+	defer p.Release()
+	p.AddGroups(&Source{Groups: []backend.Group{
+		parts(&backend.Family{Name: "app_info", Kind: backend.Info, Mode: backend.Max, Labels: []string{"v"}}, `v="1"`),
+		parts(&backend.Family{Name: "g", Kind: backend.Gauge, Mode: backend.Max, Labels: []string{"v"}}, `v="1"`),
+	}})
+	if got := write(t, p); got != "g{v=\"1\"} 0\n" {
+		t.Errorf("the page is\n%s", got)
+	}
+}
+
+// Collectors can give series of one family if they agree about it, including its help.
+func TestJoinCollected(t *testing.T) {
+	t.Parallel()
+	collected := func(help, labels string) *Collected {
+		return &Collected{Family: expo.Family{Name: "g", Help: help, Type: expo.Gauge}, Rows: []Row{{Labels: labels}}}
+	}
+	first := collected("G.", `a="2"`)
+	if rows, err := first.Join(collected("G.", `a="1"`)); err != nil || len(rows) != 2 || rows[0].Labels != `a="1"` {
+		t.Errorf("got %v: %v", rows, err)
+	}
+	if _, err := first.Join(collected("Other help.", `a="1"`)); err == nil || !strings.Contains(err.Error(), "disagree") {
+		t.Errorf("got %v for another help", err)
 	}
 }
 

@@ -16,7 +16,6 @@ import (
 	"github.com/gotheus/gotheus/internal/backend"
 	"github.com/gotheus/gotheus/internal/backend/backendtest"
 	"github.com/gotheus/gotheus/internal/backend/heap"
-	"github.com/gotheus/gotheus/internal/inside"
 	"github.com/gotheus/gotheus/internal/open"
 )
 
@@ -28,7 +27,7 @@ func TestCloseMeetsPromotion(t *testing.T) {
 		shared := heap.New()
 		b := &faulty{Backend: shared, err: backend.ErrFull}
 		r := gotheus.NewRegistry(&gotheus.RegistryOptions{Logger: quiet, NoSelfMetrics: true})
-		inside.Bind(t.Context(), r, b)
+		r.BindBackend(t.Context(), b)
 		v := r.NewCounterVec("c_total", "C.", nil, "l")
 		var wait sync.WaitGroup
 		for g := range 4 {
@@ -68,7 +67,7 @@ func TestCountingLogger(t *testing.T) {
 	defer r.Close(context.Background())
 	b := &faulty{Backend: heap.New(), err: backend.ErrFull}
 	h.lines = r.NewCounterVec("log_lines_total", "Lines.", nil, "level")
-	inside.Bind(t.Context(), r, b)
+	r.BindBackend(t.Context(), b)
 	h.lines.With("other").Inc()
 	b.set(nil)
 	backendtest.Eventually(t, "the line is counted", func() bool { return strings.Contains(page(t, r), `log_lines_total{level="WARN"} 1`) })
@@ -138,7 +137,7 @@ func TestRetryIsOver(t *testing.T) {
 	for range 4 { // lets further attempts happen, if there are any
 		g.release <- struct{}{}
 	}
-	if err := inside.Bind(t.Context(), r, heap.New()); err != nil {
+	if err := r.BindBackend(t.Context(), heap.New()); err != nil {
 		t.Errorf("after Close: %v", err)
 	}
 }
@@ -159,7 +158,7 @@ func TestFlushUnbound(t *testing.T) {
 			}
 		}
 	}
-	if err := errors.Join(inside.Bind(t.Context(), r, heap.New()), r.Flush(t.Context()), r.Close(t.Context())); err != nil {
+	if err := errors.Join(r.BindBackend(t.Context(), heap.New()), r.Flush(t.Context()), r.Close(t.Context())); err != nil {
 		t.Errorf("the registry was bound: %v", err)
 	}
 }
@@ -178,13 +177,13 @@ func TestStuckReader(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	if err := inside.Bind(ctx, r, heap.New()); !errors.Is(err, context.DeadlineExceeded) {
+	if err := r.BindBackend(ctx, heap.New()); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("bind: %v", err)
 	}
 	pageHas(t, r, "c_total 1")
 	out.Close()
 	<-stuck
-	if err := inside.Bind(t.Context(), r, heap.New()); err != nil {
+	if err := r.BindBackend(t.Context(), heap.New()); err != nil {
 		t.Error(err)
 	}
 	// A page written within a page while a bind waits is delayed, but does not deadlock.
@@ -194,7 +193,7 @@ func TestStuckReader(t *testing.T) {
 		bound := make(chan error, 1)
 		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 		defer cancel()
-		go func() { bound <- inside.Bind(ctx, r2, heap.New()) }()
+		go func() { bound <- r2.BindBackend(ctx, heap.New()) }()
 		r2.WriteText(io.Discard)
 		<-bound
 	}

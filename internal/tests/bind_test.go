@@ -16,7 +16,6 @@ import (
 	"github.com/gotheus/gotheus/internal/backend"
 	"github.com/gotheus/gotheus/internal/backend/backendtest"
 	"github.com/gotheus/gotheus/internal/backend/heap"
-	"github.com/gotheus/gotheus/internal/inside"
 )
 
 // Metrics are bound while eight goroutines update them. A second registry on the same file shows
@@ -93,7 +92,7 @@ func TestLateBindingOfSetGauge(t *testing.T) {
 	for range 300 {
 		b := heap.New()
 		shared := gotheus.NewRegistry(nil)
-		if err := inside.Bind(t.Context(), shared, b); err != nil {
+		if err := shared.BindBackend(t.Context(), b); err != nil {
 			t.Fatal(err)
 		}
 		before := shared.NewGauge("g", "G.", nil)
@@ -113,7 +112,7 @@ func TestLateBindingOfSetGauge(t *testing.T) {
 			}
 		}()
 		<-set
-		if err := inside.Bind(t.Context(), r, b); err != nil {
+		if err := r.BindBackend(t.Context(), b); err != nil {
 			t.Fatal(err)
 		}
 		<-finished
@@ -129,7 +128,7 @@ func TestBindGauge(t *testing.T) {
 	t.Parallel()
 	b := heap.New()
 	shared := gotheus.NewRegistry(nil)
-	inside.Bind(t.Context(), shared, b)
+	shared.BindBackend(t.Context(), b)
 	shared.NewGauge("added", "A.", nil).Set(10)
 	shared.NewGauge("set", "S.", nil).Set(10)
 	shared.NewGauge("untouched", "U.", nil).Set(10)
@@ -137,7 +136,7 @@ func TestBindGauge(t *testing.T) {
 	r.NewGauge("added", "A.", nil).Add(-3)
 	r.NewGauge("set", "S.", nil).Set(0)
 	r.NewGauge("untouched", "U.", nil)
-	inside.Bind(t.Context(), r, b)
+	r.BindBackend(t.Context(), b)
 	pageHas(t, shared, "added 7", "set 0", "untouched 10")
 }
 
@@ -155,7 +154,7 @@ func TestCloseAndBindAgain(t *testing.T) {
 	if err := r.Bind(t.Context(), url); !errors.Is(err, gotheus.ErrBound) || !strings.Contains(err.Error(), url) {
 		t.Errorf("second bind: %v", err)
 	}
-	if err := inside.Bind(t.Context(), r, heap.New()); !errors.Is(err, gotheus.ErrBound) {
+	if err := r.BindBackend(t.Context(), heap.New()); !errors.Is(err, gotheus.ErrBound) {
 		t.Errorf("second bind: %v", err)
 	}
 	if err := errors.Join(r.Flush(t.Context()), r.Close(t.Context()), r.Close(t.Context())); err != nil {
@@ -217,7 +216,7 @@ func TestPostponed(t *testing.T) {
 	r, log := newRegistry(t, nil)
 	early := r.NewCounter("early_total", "E.", nil)
 	early.Inc()
-	if err := inside.Bind(t.Context(), r, b); err != nil {
+	if err := r.BindBackend(t.Context(), b); err != nil {
 		t.Fatal(err)
 	}
 	late := r.NewCounterVec("late_total", "L.", nil, "x").With("y")
@@ -271,7 +270,7 @@ func TestDamagedWords(t *testing.T) {
 	t.Parallel()
 	b := heap.New()
 	r, _ := newRegistry(t, nil)
-	inside.Bind(t.Context(), r, b)
+	r.BindBackend(t.Context(), b)
 	c, g, h, s := r.NewCounter("c_total", "C.", nil), r.NewGauge("g", "G.", nil), r.NewHistogram("h", "H.", nil), r.NewSummary("s", "S.", nil)
 	fine := r.NewCounter("fine_total", "F.", nil)
 	update := func() {

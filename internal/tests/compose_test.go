@@ -14,7 +14,6 @@ import (
 	"github.com/gotheus/gotheus"
 	"github.com/gotheus/gotheus/internal/backend"
 	"github.com/gotheus/gotheus/internal/backend/heap"
-	"github.com/gotheus/gotheus/internal/inside"
 )
 
 func samplesOf(t *testing.T, r *gotheus.Registry) string {
@@ -365,7 +364,7 @@ func TestIncludeSelfMetricsWithoutRoom(t *testing.T) {
 	a, log := newRegistry(t, nil)
 	b, _ := newRegistry(t, nil)
 	place := full{&faulty{Backend: heap.New(), err: backend.ErrFull}}
-	if err := inside.Bind(t.Context(), a, place); err != nil {
+	if err := a.BindBackend(t.Context(), place); err != nil {
 		t.Fatal(err)
 	}
 	bind(t, b, shmURL(t))

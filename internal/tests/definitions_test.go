@@ -13,6 +13,7 @@ import (
 	"github.com/gotheus/gotheus"
 	"github.com/gotheus/gotheus/expo"
 	"github.com/gotheus/gotheus/internal/backend"
+	"github.com/gotheus/gotheus/internal/backend/heap"
 	"github.com/gotheus/gotheus/metrictest"
 )
 
@@ -235,6 +236,7 @@ func TestNilArguments(t *testing.T) {
 		"ExponentialBucketsRange(0, 2, 2)":                        func() { gotheus.ExponentialBucketsRange(0, 2, 2) },
 		"ExponentialBucketsRange(2, 2, 2)":                        func() { gotheus.ExponentialBucketsRange(2, 2, 2) },
 		"ExponentialBucketsRange(1, +Inf, 2)":                     func() { gotheus.ExponentialBucketsRange(1, math.Inf(1), 2) },
+		"BindBackend: the backend is nil":                         func() { gotheus.Must(0, r.BindBackend(t.Context(), (*heap.Backend)(nil))) },
 		"p_c_total: help is missing":                              func() { r.NewCounter("c_total", "", nil) },
 	} {
 		isErr(t, panicOf(f), gotheus.ErrInvalid, want)

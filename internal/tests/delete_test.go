@@ -14,7 +14,6 @@ import (
 	"github.com/gotheus/gotheus/internal/backend"
 	"github.com/gotheus/gotheus/internal/backend/backendtest"
 	"github.com/gotheus/gotheus/internal/backend/heap"
-	"github.com/gotheus/gotheus/internal/inside"
 )
 
 // Series are deleted while goroutines update them through retained instruments and look-ups. No
@@ -92,7 +91,7 @@ func TestDeleteForgets(t *testing.T) {
 		c.DeleteAll()
 	}
 	kept.Add(3) // after it was deleted
-	if err := inside.Bind(t.Context(), r, b); err != nil {
+	if err := r.BindBackend(t.Context(), b); err != nil {
 		t.Fatal(err)
 	}
 	kept.Add(4)
@@ -111,8 +110,8 @@ func TestDeleteErrors(t *testing.T) {
 	b := heap.New()
 	eu, _ := newRegistry(t, &gotheus.RegistryOptions{Labels: gotheus.Labels{"region": "eu"}})
 	us, _ := newRegistry(t, &gotheus.RegistryOptions{Labels: gotheus.Labels{"region": "us"}})
-	inside.Bind(t.Context(), eu, b)
-	inside.Bind(t.Context(), us, b)
+	eu.BindBackend(t.Context(), b)
+	us.BindBackend(t.Context(), b)
 	v := eu.NewCounterVec("c_total", "C.", nil, "l")
 	v.With("a\n\"")
 	us.NewCounterVec("c_total", "C.", nil, "l").With("a\n\"")
@@ -344,5 +343,24 @@ func TestTTLWithObjectives(t *testing.T) {
 	}
 	if d := distributions(r, "s"); len(d) != 1 || d[`l="busy"`].Count != 30 {
 		t.Errorf("got %v", d)
+	}
+}
+
+// An observation of zero changes neither the sum nor, once a histogram has exponential buckets in
+// further blocks, any other word of the series itself. It still counts as an update.
+func TestTTLWithFurtherBlocks(t *testing.T) {
+	t.Parallel()
+	r, _ := newRegistry(t, nil)
+	h := r.NewHistogramVec("h", "H.", &gotheus.HistogramOptions{TTL: time.Hour, Native: new(gotheus.NativeOptions)}, "l").With("a")
+	for i := range 100 {
+		h.Observe(float64(i))
+	}
+	sweep(r, time.Unix(1e9, 0))
+	h.Observe(0)
+	sweep(r, time.Unix(1e9+3600, 0))
+	pageHas(t, r, `h_count{l="a"} 101`)
+	sweep(r, time.Unix(1e9+7200, 0))
+	if p := page(t, r); strings.Contains(p, `l="a"`) {
+		t.Error(p)
 	}
 }

@@ -13,7 +13,6 @@ import (
 	"github.com/gotheus/gotheus/expo"
 	"github.com/gotheus/gotheus/internal/backend"
 	"github.com/gotheus/gotheus/internal/backend/heap"
-	"github.com/gotheus/gotheus/internal/inside"
 	"github.com/gotheus/gotheus/internal/open"
 )
 
@@ -208,7 +207,7 @@ func TestExemplarsWithoutRoom(t *testing.T) {
 	b := &faulty{Backend: heap.New()}
 	now := time.Unix(1e9, 0)
 	r, log := newRegistry(t, &gotheus.RegistryOptions{Now: func() time.Time { return now }})
-	inside.Bind(t.Context(), r, b)
+	r.BindBackend(t.Context(), b)
 	c := r.NewCounter("c_total", "C.", nil)
 	b.set(fmt.Errorf("%w: for the test", backend.ErrFull))
 	c.AddExemplar(1, gotheus.Labels{"a": "b"})

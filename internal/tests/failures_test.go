@@ -12,7 +12,6 @@ import (
 
 	"github.com/gotheus/gotheus"
 	"github.com/gotheus/gotheus/internal/backend/heap"
-	"github.com/gotheus/gotheus/internal/inside"
 	"github.com/gotheus/gotheus/metrictest"
 )
 
@@ -142,7 +141,7 @@ func TestAddDuringClose(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, _ := newRegistry(t, nil)
 		var calls atomic.Int32
-		if err := inside.Bind(t.Context(), r, &adding{heap.New(), func() {
+		if err := r.BindBackend(t.Context(), &adding{heap.New(), func() {
 			r.Register(gotheus.ProcessCollectorFunc(func(context.Context, *gotheus.Sink) error {
 				calls.Add(1)
 				return nil

@@ -13,7 +13,6 @@ import (
 	"github.com/gotheus/gotheus/internal/backend"
 	"github.com/gotheus/gotheus/internal/backend/backendtest"
 	"github.com/gotheus/gotheus/internal/backend/heap"
-	"github.com/gotheus/gotheus/internal/inside"
 	"github.com/gotheus/gotheus/internal/open"
 )
 
@@ -33,7 +32,7 @@ func TestLoggerThatFlushes(t *testing.T) {
 			t.Errorf("Flush in the logger: %v", err)
 		}
 	}
-	if err := inside.Bind(t.Context(), r, b); err != nil {
+	if err := r.BindBackend(t.Context(), b); err != nil {
 		t.Fatal(err)
 	}
 	if d := time.Since(begun); during != 1 || d > 9*time.Second { // Flush waits that long

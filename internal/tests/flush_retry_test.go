@@ -13,7 +13,6 @@ import (
 	"github.com/gotheus/gotheus"
 	"github.com/gotheus/gotheus/internal/backend/backendtest"
 	"github.com/gotheus/gotheus/internal/backend/heap"
-	"github.com/gotheus/gotheus/internal/inside"
 )
 
 // If the driver of GOTHEUS_BACKEND hangs, no call waits longer than its context, and none reports
@@ -29,7 +28,7 @@ func TestEnvironmentHangs(t *testing.T) {
 	first := make(chan error, 1)
 	go func() { first <- r.Flush(t.Context()) }()
 	<-g.entered
-	for what, err := range map[string]error{"Flush": r.Flush(soon(t)), "Close": r.Close(soon(t)), "Bind": r.Bind(soon(t), "heap:"), "bind to a backend": inside.Bind(soon(t), r, heap.New())} {
+	for what, err := range map[string]error{"Flush": r.Flush(soon(t)), "Close": r.Close(soon(t)), "Bind": r.Bind(soon(t), "heap:"), "bind to a backend": r.BindBackend(soon(t), heap.New())} {
 		if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "test-gated://env") {
 			t.Errorf("%s: %v", what, err)
 		}
@@ -53,7 +52,7 @@ func TestBindToOpenBackendFails(t *testing.T) {
 		t.Fatal("bound")
 	}
 	for range r.Families(t.Context()) {
-		if err := inside.Bind(soon(t), r, heap.New()); !errors.Is(err, context.DeadlineExceeded) {
+		if err := r.BindBackend(soon(t), heap.New()); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("bound during a scrape: %v", err)
 		}
 		break
@@ -88,7 +87,7 @@ func TestRetriesSurvive(t *testing.T) {
 	cancel()
 	for range r.Families(t.Context()) { // holds off the bind whose turn it is
 		for range 2000 {
-			if inside.Bind(ended, r, heap.New()) == nil {
+			if r.BindBackend(ended, heap.New()) == nil {
 				t.Fatal("bound")
 			}
 		}

@@ -20,7 +20,6 @@ import (
 	"github.com/gotheus/gotheus/internal/backend"
 	"github.com/gotheus/gotheus/internal/backend/backendtest"
 	"github.com/gotheus/gotheus/internal/backend/heap"
-	"github.com/gotheus/gotheus/internal/inside"
 	"github.com/gotheus/gotheus/internal/open"
 )
 
@@ -85,7 +84,7 @@ func TestFlushDuringBind(t *testing.T) {
 	t.Parallel()
 	r, b := countTen(t), newHalting(5)
 	bound, flushed := make(chan error, 1), make(chan error, 1)
-	go func() { bound <- inside.Bind(context.Background(), r, b) }()
+	go func() { bound <- r.BindBackend(context.Background(), b) }()
 	<-b.entered
 	for what, err := range map[string]error{"Flush": r.Flush(soon(t)), "Close": r.Close(soon(t)), "Bind": r.Bind(soon(t), "heap:")} {
 		if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "halting") {
@@ -228,7 +227,7 @@ func TestFailedClose(t *testing.T) {
 	t.Parallel()
 	r, b := countTen(t), newHalting(0)
 	b.closing = errors.New("the store is away")
-	if err := inside.Bind(t.Context(), r, b); err != nil {
+	if err := r.BindBackend(t.Context(), b); err != nil {
 		t.Fatal(err)
 	}
 	for range 2 {
@@ -238,7 +237,7 @@ func TestFailedClose(t *testing.T) {
 			}
 		}
 	}
-	if err := errors.Join(inside.Bind(t.Context(), r, heap.New()), r.Flush(t.Context()), r.Close(t.Context()), r.Flush(t.Context()), r.Close(t.Context())); err != nil {
+	if err := errors.Join(r.BindBackend(t.Context(), heap.New()), r.Flush(t.Context()), r.Close(t.Context()), r.Flush(t.Context()), r.Close(t.Context())); err != nil {
 		t.Errorf("binding again: %v", err)
 	}
 }
@@ -261,7 +260,7 @@ func TestFlushMeetsClose(t *testing.T) {
 	for range 5 {
 		b := &refusing{Backend: heap.New()}
 		r, _ := newRegistry(t, &gotheus.RegistryOptions{NoSelfMetrics: true})
-		if err := inside.Bind(t.Context(), r, b); err != nil {
+		if err := r.BindBackend(t.Context(), b); err != nil {
 			t.Fatal(err)
 		}
 		r.NewCounter("c_total", "C.", nil).Inc()
@@ -289,7 +288,7 @@ func TestFlushInTheLogger(t *testing.T) {
 	r := gotheus.NewRegistry(&gotheus.RegistryOptions{Logger: slog.New(h), NoSelfMetrics: true})
 	defer r.Close(context.Background())
 	b := &faulty{Backend: heap.New()}
-	if err := inside.Bind(t.Context(), r, b); err != nil {
+	if err := r.BindBackend(t.Context(), b); err != nil {
 		t.Fatal(err)
 	}
 	v := r.NewCounterVec("c_total", "C.", nil, "l")
@@ -327,7 +326,7 @@ func TestCloseDuringSweep(t *testing.T) {
 	r, _ := newRegistry(t, &gotheus.RegistryOptions{NoSelfMetrics: true})
 	b := &stuck{Backend: heap.New(), syncing: make(chan struct{})}
 	r.NewCounterVec("c_total", "C.", &gotheus.CounterOptions{TTL: time.Millisecond}, "l").With("a").Inc()
-	if err := inside.Bind(t.Context(), r, b); err != nil {
+	if err := r.BindBackend(t.Context(), b); err != nil {
 		t.Fatal(err)
 	}
 	<-b.syncing

@@ -16,7 +16,6 @@ import (
 	"github.com/gotheus/gotheus/expo"
 	"github.com/gotheus/gotheus/internal/backend"
 	"github.com/gotheus/gotheus/internal/backend/heap"
-	"github.com/gotheus/gotheus/internal/inside"
 	"github.com/gotheus/gotheus/metrictest"
 )
 
@@ -94,7 +93,7 @@ func TestCounterFunc(t *testing.T) {
 		if i == 1 { // its value is not zero when it is bound
 			pageHas(t, rs[i], "hits_total 10")
 		}
-		if err := inside.Bind(t.Context(), rs[i], shared); err != nil {
+		if err := rs[i].BindBackend(t.Context(), shared); err != nil {
 			t.Fatal(err)
 		}
 		if err := rs[i].Flush(t.Context()); err != nil {
@@ -289,7 +288,7 @@ func TestSelfMetrics(t *testing.T) {
 	}
 	// If there is no room, the metrics that say so are still on this process's page.
 	full := &faulty{Backend: heap.New(), err: backend.ErrFull}
-	inside.Bind(t.Context(), r, full)
+	r.BindBackend(t.Context(), full)
 	if p := own(); !strings.Contains(p, "\ngotheus_backend_up 1\n") {
 		t.Errorf("when the backend is full: %s", p)
 	}
@@ -309,7 +308,7 @@ func (slow) Unpublished() (int, time.Duration) { return 7, 1500 * time.Milliseco
 func TestPublisher(t *testing.T) {
 	t.Parallel()
 	r, _ := newRegistry(t, nil)
-	if err := inside.Bind(t.Context(), r, slow{heap.New()}); err != nil {
+	if err := r.BindBackend(t.Context(), slow{heap.New()}); err != nil {
 		t.Fatal(err)
 	}
 	pageHas(t, r, "gotheus_publish_pending_words 7", "gotheus_publish_lag_seconds 1.5")

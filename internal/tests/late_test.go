@@ -14,7 +14,6 @@ import (
 	"github.com/gotheus/gotheus/internal/backend/backendtest"
 	"github.com/gotheus/gotheus/internal/backend/heap"
 	"github.com/gotheus/gotheus/internal/backend/syncer"
-	"github.com/gotheus/gotheus/internal/inside"
 	"github.com/gotheus/gotheus/store"
 )
 
@@ -66,7 +65,7 @@ func TestLateSync(t *testing.T) {
 				release := make(chan struct{})
 				r := gotheus.NewRegistry(&gotheus.RegistryOptions{Logger: quiet})
 				r.NewCounter("c_total", "C.", nil).Inc()
-				inside.Bind(t.Context(), r, c.open(&hang, release))
+				r.BindBackend(t.Context(), c.open(&hang, release))
 				hang.Store(true)
 				for range 2 {
 					ctx, cancel := context.WithTimeout(t.Context(), deadline)

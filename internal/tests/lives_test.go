@@ -15,7 +15,6 @@ import (
 	"github.com/gotheus/gotheus"
 	"github.com/gotheus/gotheus/internal/backend"
 	"github.com/gotheus/gotheus/internal/backend/heap"
-	"github.com/gotheus/gotheus/internal/inside"
 )
 
 // These tests use one series through several instruments, registries and backends.
@@ -70,7 +69,7 @@ func TestPostponedAndDeleted(t *testing.T) {
 	t.Parallel()
 	b := &faulty{Backend: heap.New(), err: fmt.Errorf("%w: for the test", backend.ErrFull)}
 	r, _ := newRegistry(t, nil)
-	inside.Bind(t.Context(), r, b)
+	r.BindBackend(t.Context(), b)
 	v := r.NewCounterVec("c_total", "C.", nil, "l")
 	kept := v.With("a")
 	for range 1000 {
@@ -120,6 +119,24 @@ func TestSecondLife(t *testing.T) {
 	pageHas(t, regs[1], `c_total{l="a"} 1`)
 	at(1126)
 	if p := page(t, regs[1]); strings.Contains(p, `l="a"`) {
+		t.Error(p)
+	}
+}
+
+// A series that comes back with the same words as before it was deleted has its whole TTL.
+func TestSecondLifeOfAGauge(t *testing.T) {
+	t.Parallel()
+	r, _ := newRegistry(t, nil)
+	v := r.NewGaugeVec("g", "G.", &gotheus.GaugeOptions{TTL: time.Hour}, "l")
+	at := func(minutes int) { sweep(r, time.Unix(int64(minutes)*60, 0)) }
+	v.With("a").Set(7)
+	at(1000)
+	v.DeleteAll()
+	v.With("a").Set(7)
+	at(1065)
+	pageHas(t, r, `g{l="a"} 7`)
+	at(1126)
+	if p := page(t, r); strings.Contains(p, `l="a"`) {
 		t.Error(p)
 	}
 }
@@ -264,7 +281,7 @@ func TestManyBringBackAtOnce(t *testing.T) {
 	t.Parallel()
 	b := &faulty{Backend: heap.New()}
 	r, _ := newRegistry(t, nil)
-	inside.Bind(t.Context(), r, b)
+	r.BindBackend(t.Context(), b)
 	v := r.NewCounterVec("c_total", "C.", nil, "l")
 	g := r.NewGaugeVec("g", "G.", nil, "l")
 	const goroutines, updates = 8, 20
@@ -310,7 +327,7 @@ func TestDeletedWhileWaiting(t *testing.T) {
 	t.Parallel()
 	b := &faulty{Backend: heap.New(), err: fmt.Errorf("%w: for the test", backend.ErrFull)}
 	r, _ := newRegistry(t, nil)
-	inside.Bind(t.Context(), r, b)
+	r.BindBackend(t.Context(), b)
 	v := r.NewCounterVec("c_total", "C.", nil, "l")
 	kept := v.With("a")
 	v.DeleteAll()
@@ -318,7 +335,7 @@ func TestDeletedWhileWaiting(t *testing.T) {
 	cancel()
 	r.Close(over)
 	again := &faulty{Backend: heap.New(), err: fmt.Errorf("%w: for the test", backend.ErrFull)}
-	inside.Bind(t.Context(), r, again)
+	r.BindBackend(t.Context(), again)
 	kept.Inc()
 	again.set(nil)
 	if err := r.Flush(t.Context()); err != nil {
@@ -335,7 +352,7 @@ func TestLeftBackendIsCollected(t *testing.T) {
 	early.With("a").Inc()
 	left := func() weak.Pointer[heap.Backend] {
 		b := heap.New()
-		inside.Bind(t.Context(), r, b)
+		r.BindBackend(t.Context(), b)
 		early.With("b").Inc()
 		r.NewHistogramVec("late", "L.", nil, "l").With("a").Observe(1)
 		r.Close(t.Context())

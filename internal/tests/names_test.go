@@ -9,7 +9,6 @@ import (
 	"github.com/gotheus/gotheus"
 	"github.com/gotheus/gotheus/expo"
 	"github.com/gotheus/gotheus/internal/backend/heap"
-	"github.com/gotheus/gotheus/internal/inside"
 )
 
 func pageIn(t *testing.T, r *gotheus.Registry, f expo.Format) string {
@@ -48,7 +47,7 @@ func TestEscapedPages(t *testing.T) {
 	one, log := newRegistry(t, nil)
 	two, _ := newRegistry(t, nil)
 	for _, r := range []*gotheus.Registry{one, two} {
-		if err := inside.Bind(t.Context(), r, b); err != nil {
+		if err := r.BindBackend(t.Context(), b); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -92,5 +91,25 @@ func TestEscapedPages(t *testing.T) {
 	}
 	if p := pageIn(t, three, utf8); !strings.Contains(p, `odd{"a.b"="x",a_b="y"} 1`) {
 		t.Errorf("got %s", p)
+	}
+}
+
+// The samples of a state set have a label with its own name, which is escaped, and may clash, like
+// any other.
+func TestEscapedStateSets(t *testing.T) {
+	t.Parallel()
+	states := []string{"on"}
+	r, _ := newRegistry(t, &gotheus.RegistryOptions{NoSelfMetrics: true})
+	_, err := gotheus.TryNewStateSetVec(r, "a.b", "A.", states, nil, "a_b")
+	isErr(t, err, gotheus.ErrInvalid, "two of them become equal")
+	r.NewStateSet("c.d", "C.", states, nil)
+	r.Register(sinkFunc(func(_ context.Context, s *gotheus.Sink) error {
+		s.StateSet("g.h", "G.", states, "g_h").Put(nil, "v")
+		s.StateSet("i.j", "I.", states).Put(nil)
+		return nil
+	}))
+	want := "# HELP c_d C.\n# TYPE c_d gauge\nc_d{c_d=\"on\"} 0\n# HELP i_j I.\n# TYPE i_j gauge\ni_j{i_j=\"on\"} 0\n"
+	if got := pageIn(t, r, expo.Format{}); got != want {
+		t.Errorf("got %s", got)
 	}
 }

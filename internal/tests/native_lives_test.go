@@ -9,7 +9,6 @@ import (
 	"github.com/gotheus/gotheus"
 	"github.com/gotheus/gotheus/internal/backend"
 	"github.com/gotheus/gotheus/internal/backend/heap"
-	"github.com/gotheus/gotheus/internal/inside"
 )
 
 // If the backend has no room for further blocks, buckets become coarser, and the page has all
@@ -18,7 +17,7 @@ func TestNativeWithoutRoom(t *testing.T) {
 	t.Parallel()
 	b := &faulty{Backend: heap.New()}
 	r, _ := newRegistry(t, nil)
-	inside.Bind(t.Context(), r, b)
+	r.BindBackend(t.Context(), b)
 	h := r.NewHistogramVec("h", "H.", &gotheus.HistogramOptions{Native: new(gotheus.NativeOptions)}, "l").With("a")
 	b.set(fmt.Errorf("%w: for the test", backend.ErrFull))
 	var values []float64
@@ -47,7 +46,7 @@ func TestNativeInPrivateWords(t *testing.T) {
 	t.Parallel()
 	b := &faulty{Backend: heap.New(), err: fmt.Errorf("%w: for the test", backend.ErrFull)}
 	r, _ := newRegistry(t, nil)
-	inside.Bind(t.Context(), r, b)
+	r.BindBackend(t.Context(), b)
 	v := r.NewHistogramVec("h", "H.", &gotheus.HistogramOptions{Native: new(gotheus.NativeOptions)}, "l")
 	var values []float64
 	observe := func() {

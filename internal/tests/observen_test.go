@@ -11,7 +11,6 @@ import (
 
 	"github.com/gotheus/gotheus"
 	"github.com/gotheus/gotheus/internal/backend/heap"
-	"github.com/gotheus/gotheus/internal/inside"
 )
 
 func TestObserveN(t *testing.T) {
@@ -155,7 +154,7 @@ func TestBindFullWords(t *testing.T) {
 			h.ObserveN(1, 1<<53-1)
 			h.ObserveN(2, 1<<53-1)
 		}
-		inside.Bind(t.Context(), r, b)
+		r.BindBackend(t.Context(), b)
 		if s.Count() > 1<<62+5 || s.Count() < 1<<62-1<<53 || h.Count() > 1<<62 || h.Count() < 1<<62-1<<54 {
 			t.Errorf("counts %d and %d", s.Count(), h.Count())
 		}
@@ -182,7 +181,7 @@ func TestLateBindingObserveN(t *testing.T) {
 		h, s := r.NewHistogram("h", "H.", nil), r.NewSummary("s", "S.", nil)
 		move := func(r *gotheus.Registry) error {
 			if run%2 == 0 {
-				return inside.Bind(t.Context(), r, b)
+				return r.BindBackend(t.Context(), b)
 			}
 			return r.Bind(t.Context(), url)
 		}
@@ -244,7 +243,7 @@ func TestObserveNSealedWords(t *testing.T) {
 	t.Parallel()
 	b := heap.New()
 	r, _ := newRegistry(t, nil)
-	inside.Bind(t.Context(), r, b)
+	r.BindBackend(t.Context(), b)
 	h, s := r.NewHistogram("h", "H.", nil), r.NewSummary("s", "S.", nil)
 	for _, n := range []uint64{1, 1 << 40} {
 		h.ObserveN(1, n)

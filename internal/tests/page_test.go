@@ -17,7 +17,6 @@ import (
 	"github.com/gotheus/gotheus/expo"
 	"github.com/gotheus/gotheus/internal/backend"
 	"github.com/gotheus/gotheus/internal/backend/heap"
-	"github.com/gotheus/gotheus/internal/inside"
 )
 
 // Processes of different builds declare the same name differently. Compatible definitions are shown
@@ -28,7 +27,7 @@ func TestSchemas(t *testing.T) {
 	builds := make([]*gotheus.Registry, 4)
 	for i := range builds {
 		builds[i], _ = newRegistry(t, nil)
-		if err := inside.Bind(t.Context(), builds[i], b); err != nil {
+		if err := builds[i].BindBackend(t.Context(), b); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -141,7 +140,7 @@ func TestWriteErrors(t *testing.T) {
 		// error.
 		b := &faulty{Backend: heap.New()}
 		r2, log := newRegistry(t, nil)
-		inside.Bind(t.Context(), r2, b)
+		r2.BindBackend(t.Context(), b)
 		r2.NewCounter("c_total", "C.", nil).Inc()
 		b.set(backend.ErrClosed)
 		var p strings.Builder

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/gotheus/gotheus"
+	"github.com/gotheus/gotheus/internal/backend"
+	"github.com/gotheus/gotheus/internal/backend/heap"
 )
 
 // exactQuantiles returns the quantiles of recorded observations by nearest rank.
@@ -165,6 +167,25 @@ func TestQuantilesAfterARestart(t *testing.T) {
 	if d := distributions(third, "s")[""]; math.Abs(d.Quantiles[0]-3) > .03 || d.Count != 1001 {
 		t.Errorf("an hour later: %+v", d)
 	}
+}
+
+// If the backend has no room for further blocks, neighbouring buckets are united: quantiles are
+// half as accurate, and not worse.
+func TestQuantilesWithoutRoom(t *testing.T) {
+	t.Parallel()
+	b := &faulty{Backend: heap.New()}
+	r, _ := newRegistry(t, nil)
+	r.BindBackend(t.Context(), b)
+	objectives := []float64{.01, .5, .99, 1}
+	s := r.NewSummary("s", "S.", &gotheus.SummaryOptions{Objectives: objectives, RelativeError: .01})
+	b.set(fmt.Errorf("%w: for the test", backend.ErrFull))
+	var values []float64
+	for i := 71; i <= 400; i++ { // one bucket more than a series has among its own words
+		values = append(values, math.Exp2(float64(i)/350))
+		s.Observe(values[len(values)-1])
+	}
+	checkQuantiles(t, "without room", distributions(r, "s")[""].Quantiles, values, objectives, .02)
+	b.set(nil)
 }
 
 // A summary that is deleted and comes back starts a new window, for other processes, too.

@@ -10,7 +10,6 @@ import (
 	"github.com/gotheus/gotheus"
 	"github.com/gotheus/gotheus/internal/backend"
 	"github.com/gotheus/gotheus/internal/backend/heap"
-	"github.com/gotheus/gotheus/internal/inside"
 )
 
 func TestInvalid(t *testing.T) {
@@ -208,7 +207,7 @@ func TestOwnFamiliesComeFirst(t *testing.T) {
 		r.NewCounter(fmt.Sprintf("c%d_total", i), "C.", nil)
 	}
 	b := &ordered{faulty: faulty{Backend: heap.New(), err: fmt.Errorf("%w: for the test", backend.ErrFull)}}
-	inside.Bind(t.Context(), r, b)
+	r.BindBackend(t.Context(), b)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	own := 0

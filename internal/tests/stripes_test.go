@@ -13,7 +13,6 @@ import (
 	"github.com/gotheus/gotheus"
 	"github.com/gotheus/gotheus/internal/backend"
 	"github.com/gotheus/gotheus/internal/backend/heap"
-	"github.com/gotheus/gotheus/internal/inside"
 )
 
 // A striped counter counts like any other, across binding, deletion and processes.
@@ -172,7 +171,7 @@ func TestStripesTTL(t *testing.T) {
 	t.Parallel()
 	r, _ := newRegistry(t, nil)
 	b := heap.New()
-	if err := inside.Bind(t.Context(), r, b); err != nil {
+	if err := r.BindBackend(t.Context(), b); err != nil {
 		t.Fatal(err)
 	}
 	v := r.NewHistogramVec("h", "H.", &gotheus.HistogramOptions{Stripes: 3, TTL: time.Hour}, "l")
@@ -205,7 +204,7 @@ func TestStripesLimit(t *testing.T) {
 	t.Parallel()
 	r, _ := newRegistry(t, &gotheus.RegistryOptions{NoSelfMetrics: true})
 	b := heap.New()
-	if err := inside.Bind(t.Context(), r, b); err != nil {
+	if err := r.BindBackend(t.Context(), b); err != nil {
 		t.Fatal(err)
 	}
 	const stripes = 64

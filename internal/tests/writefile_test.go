@@ -14,7 +14,6 @@ import (
 	"github.com/gotheus/gotheus/internal/backend"
 	"github.com/gotheus/gotheus/internal/backend/backendtest"
 	"github.com/gotheus/gotheus/internal/backend/heap"
-	"github.com/gotheus/gotheus/internal/inside"
 )
 
 func TestWriteFile(t *testing.T) {
@@ -57,7 +56,7 @@ func TestWriteFile(t *testing.T) {
 	}
 	b := &faulty{Backend: heap.New()}
 	r2, _ := newRegistry(t, nil)
-	if err := inside.Bind(t.Context(), r2, b); err != nil {
+	if err := r2.BindBackend(t.Context(), b); err != nil {
 		t.Fatal(err)
 	}
 	b.set(backend.ErrClosed)

@@ -11,7 +11,6 @@ import (
 	"github.com/gotheus/gotheus"
 	"github.com/gotheus/gotheus/internal/backend"
 	"github.com/gotheus/gotheus/internal/backend/shm"
-	"github.com/gotheus/gotheus/internal/inside"
 )
 
 // Two backends stand for two processes here.
@@ -62,7 +61,7 @@ func ExampleOptions() {
 		return
 	}
 	r := new(gotheus.Registry)
-	if err := inside.Bind(context.Background(), r, b); err != nil {
+	if err := r.BindBackend(context.Background(), b); err != nil {
 		fmt.Println(err)
 		return
 	}

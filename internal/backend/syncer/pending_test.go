@@ -13,7 +13,6 @@ import (
 	"github.com/gotheus/gotheus/internal/backend"
 	"github.com/gotheus/gotheus/internal/backend/backendtest"
 	"github.com/gotheus/gotheus/internal/backend/syncer"
-	"github.com/gotheus/gotheus/internal/inside"
 	"github.com/gotheus/gotheus/metrictest"
 	"github.com/gotheus/gotheus/store"
 )
@@ -126,7 +125,7 @@ func TestCollectors(t *testing.T) {
 			s.Histogram("pause_seconds", "P.", []float64{1}).Put(3, v, []uint64{2})
 			return nil
 		}))
-		if err := inside.Bind(t.Context(), r, s); err != nil {
+		if err := r.BindBackend(t.Context(), s); err != nil {
 			t.Fatal(err)
 		}
 		rs, ss = append(rs, r), append(ss, s)
