@@ -1,0 +1,127 @@
+package syncer
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/gotheus/gotheus/store"
+)
+
+// fetched is one part that is read.
+type fetched struct {
+	c *contributor
+	n uint32
+	chunk
+}
+
+// fetch reads the parts in want that are not known yet. It passes them to take, all parts of a
+// chunk at once, while it reads the next ones. If a part is not the wanted version, it continues
+// with the rest and returns ErrConflict.
+func (s *Syncer) fetch(ctx context.Context, list []*contributor, want []chunkSeqs, filter func(uint32) bool, take func([]fetched) error) error {
+	var all []fetched
+	for i, c := range list {
+		for n, seq := range want[i] {
+			if (filter == nil || filter(n)) && c.chunks[n].seq != seq {
+				all = append(all, fetched{c, n, chunk{seq: seq}})
+			}
+		}
+	}
+	slices.SortFunc(all, func(a, b fetched) int { return cmp.Or(cmp.Compare(a.n, b.n), cmp.Compare(a.c.id, b.c.id)) })
+	var conflict error
+	for next := s.startGet(ctx, &all); next != nil; {
+		parts, err := next.wait()
+		if err != nil {
+			return err
+		}
+		now := next
+		next = s.startGet(ctx, &all)
+		found, err := now.match(parts)
+		if err != nil {
+			conflict = err
+		}
+		if !errors.Is(err, errFormat) {
+			err = take(found)
+		}
+		if err != nil {
+			if next != nil {
+				next.wait()
+			}
+			return err
+		}
+	}
+	return conflict
+}
+
+// request is a Get in progress.
+type request struct {
+	wanted []fetched
+	parts  [][]byte
+	err    error
+	done   chan struct{}
+}
+
+// startGet starts to read the first parts of all, and removes them from it.
+func (s *Syncer) startGet(ctx context.Context, all *[]fetched) *request {
+	n, size := 0, 0
+	for list := *all; n < len(list) && (size < pullSize || list[n].n == list[n-1].n); n++ {
+		size += 256 // plus the size that the part last had
+		if known := list[n].c.chunks[list[n].n]; known.data != nil {
+			size += len(known.data)
+		} else {
+			size += partSize
+		}
+	}
+	if n == 0 {
+		return nil
+	}
+	q := &request{wanted: (*all)[:n], done: make(chan struct{})}
+	*all = (*all)[n:]
+	keys := make([]store.Key, n)
+	for i, f := range q.wanted {
+		keys[i] = partKey(f.c.group(), f.n)
+	}
+	go func() {
+		defer close(q.done)
+		q.parts, q.err = s.get(ctx, keys)
+	}()
+	return q
+}
+
+func (q *request) wait() ([][]byte, error) {
+	<-q.done
+	return q.parts, q.err
+}
+
+// get reads parts from the store.
+func (s *Syncer) get(ctx context.Context, keys []store.Key) ([][]byte, error) {
+	parts, err := s.store.Get(ctx, keys)
+	if err == nil && len(parts) != len(keys) {
+		err = fmt.Errorf("syncer: Get of the store returned %d parts for %d keys: it must return one for each", len(parts), len(keys))
+	}
+	return parts, err
+}
+
+// match returns the parts that have the wanted version, and ErrConflict unless all do.
+func (q *request) match(parts [][]byte) (found []fetched, err error) {
+	found = q.wanted[:0]
+	for i, f := range q.wanted {
+		if parts[i] == nil {
+			err = store.ErrConflict // folded and removed in the meantime
+			continue
+		}
+		c, bad := parsePart(parts[i])
+		if bad != nil {
+			return nil, bad
+		}
+		if c.seq != f.seq {
+			err = store.ErrConflict // rewritten in the meantime
+			continue
+		}
+		f.chunk = c
+		found = append(found, f)
+	}
+	return found, err
+}
