@@ -5,12 +5,15 @@ import (
 	"errors"
 	"log/slog"
 	"net/url"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
 
 	"github.com/gotheus/gotheus"
 	"github.com/gotheus/gotheus/internal/backend/backendtest"
+	"github.com/gotheus/gotheus/internal/backend/heap"
 	"github.com/gotheus/gotheus/store"
 )
 
@@ -129,6 +132,41 @@ func TestBindDefault(t *testing.T) { // not parallel: there is one default regis
 		if err := gotheus.Close(t.Context()); err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+// The package-level functions without a test of their own use the default registry, too.
+func TestDefaultRegistry(t *testing.T) { // not parallel: there is one default registry
+	old := gotheus.Default()
+	defer gotheus.SetDefault(old)
+	r, _ := newRegistry(t, &gotheus.RegistryOptions{NoSelfMetrics: true})
+	gotheus.SetDefault(r)
+	if err := gotheus.BindBackend(t.Context(), heap.New()); err != nil {
+		t.Fatal(err)
+	}
+	gotheus.Sub("part_", gotheus.Labels{"part": "a"}).NewCounter("c_total", "C.", nil).Inc()
+	other := gotheus.NewRegistry(nil)
+	other.NewGauge("other", "O.", nil).Set(2)
+	remove := gotheus.Include(other)
+	name := filepath.Join(t.TempDir(), "page.prom")
+	page := func() string {
+		t.Helper()
+		var text strings.Builder
+		if err := errors.Join(gotheus.WriteText(&text), gotheus.WriteFile(t.Context(), name, nil)); err != nil {
+			t.Error(err)
+		}
+		if file, err := os.ReadFile(name); err != nil || string(file) != text.String() {
+			t.Errorf("the file has %q, the page %q; %v", file, &text, err)
+		}
+		return text.String()
+	}
+	const counter, gauge = "part_c_total{part=\"a\"} 1\n", "other 2\n"
+	if got := page(); !strings.Contains(got, counter) || !strings.Contains(got, gauge) {
+		t.Errorf("the page has %q", got)
+	}
+	remove()
+	if !gotheus.HideFamily("part_c_total") || page() != "" {
+		t.Errorf("the page has %q, want nothing", page())
 	}
 }
 

@@ -3,32 +3,19 @@
 package tests_test
 
 import (
-	"compress/gzip"
-	"io"
 	"os"
 	"path/filepath"
 	"reflect"
 	"testing"
 
+	"github.com/gotheus/gotheus/internal/backend/backendtest"
 	"github.com/gotheus/gotheus/internal/backend/shm"
 )
 
 // The reader reads the golden file, which was made on a little-endian machine.
 func TestForeignReaderGolden(t *testing.T) {
 	t.Parallel()
-	packed, err := os.Open("../backend/shm/testdata/v1.gz")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer packed.Close()
-	z, err := gzip.NewReader(packed)
-	if err != nil {
-		t.Fatal(err)
-	}
-	golden, err := io.ReadAll(z)
-	if err != nil {
-		t.Fatal(err)
-	}
+	golden := backendtest.ReadGzip(t, "../backend/shm/testdata/v1.gz")
 	name := filepath.Join(t.TempDir(), "golden"+shm.Suffix)
 	if err := os.WriteFile(name, golden, 0o600); err != nil {
 		t.Fatal(err)

@@ -8,7 +8,6 @@ import (
 	"context"
 	"flag"
 	"fmt"
-	"io"
 	"math"
 	"os"
 	"path/filepath"
@@ -17,6 +16,7 @@ import (
 	"testing"
 
 	"github.com/gotheus/gotheus/internal/backend"
+	"github.com/gotheus/gotheus/internal/backend/backendtest"
 )
 
 var golden = flag.Bool("golden", false, "make testdata/v1.gz anew: only before that version is released")
@@ -48,19 +48,7 @@ func TestGolden(t *testing.T) {
 	if *golden {
 		makeGolden(t)
 	}
-	packed, err := os.Open(goldenFile)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer packed.Close()
-	z, err := gzip.NewReader(packed)
-	if err != nil {
-		t.Fatal(err)
-	}
-	p, err := io.ReadAll(z)
-	if err != nil {
-		t.Fatal(err)
-	}
+	p := backendtest.ReadGzip(t, goldenFile)
 	path := filepath.Join(t.TempDir(), "golden")
 	if err := os.WriteFile(path+Suffix, p, 0o600); err != nil {
 		t.Fatal(err)
