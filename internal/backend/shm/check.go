@@ -122,12 +122,14 @@ func examine(mem memory) (*content, error) {
 	}
 	series := make(map[uint32]*record)
 	for _, r := range c.records {
+		if r.typ == typeSeries {
+			series[uint32(r.off/align)] = r
+		}
+	}
+	for _, r := range c.records {
 		switch r.typ {
 		case typeFamily:
-		case typeSeries:
-			series[uint32(r.off/align)] = r
-			fallthrough
-		case typeHelp, typeDeclared:
+		case typeSeries, typeHelp, typeDeclared:
 			c.checkMember(r)
 		case typePart:
 			c.checkPart(r, series[r.family])
@@ -177,6 +179,7 @@ func (c *content) walkIndex() {
 				c.problem("the record at %d has the wrong hash", off)
 			case r.hash&uint64(c.buckets-1) != uint64(i):
 				c.problem("the record at %d is in bucket %d but belongs in %d", off, i, r.hash&uint64(c.buckets-1))
+			case c.mem.u32(off+recRetired).Load()&1 != 0: // another one may have its key
 			case ok:
 				c.problem("the records at %d and %d have the same key", other, off)
 			default:
