@@ -49,6 +49,7 @@ func inspect(f *os.File) (*Report, error) {
 		Size:      int64(len(c.mem)),
 		Used:      int64(max(c.mem.u64(offTail).Load(), c.recordsAt)),
 		Instances: listInstances(c.header, c.mem, func(id uint64) bool { return idLocked(f, id) }),
+		Free:      int64(c.free),
 		Problems:  c.problems,
 	}
 	c.report(r)
@@ -91,6 +92,9 @@ func (c *content) report(r *Report) {
 
 // add adds a record to the report of its family, and reports whether a rewrite would keep it.
 func (s *reportBuilder) add(rec *record) (kept bool) {
+	if rec.typ == typeFree {
+		return false
+	}
 	if rec.typ == typeFamily {
 		ref := uint32(rec.off / align)
 		if fam := s.families[ref]; fam != nil {

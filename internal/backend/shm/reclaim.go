@@ -380,6 +380,7 @@ func (s *segment) unlinkBatch() (more bool) {
 					s.spoil(err)
 					break
 				}
+				s.mem.u32(part + recRetired).Store(1) // tells Sync why it is gone
 				s.unlink(part)
 			}
 			s.unlink(off)
@@ -449,7 +450,7 @@ func (s *segment) freeBatch(ticket uint32) (more bool) {
 		}
 		n++
 		batch.Store(uint64(s.mem.u32(off + recLink).Load()))
-		if s.mem.u32(off+recHeld).Load() == ticket {
+		if s.mem.u32(off+recHeld).Load() == ticket || !s.partsUnlinked(off) {
 			s.relist(off)
 			continue
 		}
@@ -466,6 +467,17 @@ func (s *segment) freeBatch(ticket uint32) (more bool) {
 	}
 	batch.Store(0)
 	return false
+}
+
+// partsUnlinked reports whether no chain leads to the parts of the series at off. A part that was
+// made while the series was being taken out of its chain is still in its own.
+func (s *segment) partsUnlinked(off uint64) bool {
+	for part, err := range s.list(s.mem.u32(off+recParts).Load(), typePart) {
+		if err == nil && !s.retired(part) {
+			return false
+		}
+	}
+	return true
 }
 
 // freeList returns the head of the list of free records of a size, or nil if there is none.

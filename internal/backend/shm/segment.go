@@ -230,11 +230,11 @@ func (s *segment) findOrCreate(r *record, gone func(*record) bool) (*record, err
 	if r.typ == typePart {
 		s.push(s.mem.u32(uint64(r.family)*align+recParts), r)
 	}
-	raise(s.mem.u64(offTop), r.off+r.size)
 	for seen = now; ; seen = now {
 		s.mem.u32(r.off + recNext).Store(seen)
 		// The swap makes the record visible only after all of its content.
 		if head.CompareAndSwap(seen, uint32(r.off/align)) {
+			raise(s.mem.u64(offTop), r.off+r.size)
 			raise(&s.highest, r.off+r.size)
 			return r, nil
 		}

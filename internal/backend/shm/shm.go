@@ -86,6 +86,7 @@ type Report struct {
 	Size      int64     // of the file
 	Used      int64     // header, index, instance table and records
 	Waste     int64     // the part of Used that a rewrite would free
+	Free      int64     // the part of Waste that serves new series while processes live
 	Families  []FamilyReport
 	Instances []Instance // live ones, and dead ones that still have a slot
 	Problems  []string   // damage that was found; at most a hundred entries
