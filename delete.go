@@ -38,9 +38,7 @@ func (v *Vec[M]) deleteOne(full []string) (bool, error) {
 	if err := v.checkValues(full); err != nil {
 		return false, err
 	}
-	text := v.fam.LabelText(full)
-	n, err := v.fam.Delete(func(labels string) bool { return labels == text })
-	return n > 0, err
+	return v.fam.DeleteSeries(v.fam.LabelText(full))
 }
 
 // DeleteMatching deletes all series that have the label values in match, whatever their other

@@ -4,6 +4,7 @@ package index
 
 import (
 	"cmp"
+	"iter"
 	"slices"
 	"strings"
 	"sync"
@@ -17,6 +18,7 @@ type Index struct {
 	mu       sync.Mutex
 	schemas  map[string]*Family
 	families []*Family
+	aids     map[string][]*Family // auxiliary families by name
 	snapshot []backend.Group
 	stale    bool             // snapshot is outdated
 	rows     []backend.Series // preallocated rows, see newRow
@@ -25,13 +27,14 @@ type Index struct {
 // Family is an entry of an Index.
 type Family struct {
 	family  *backend.Family
-	order   uint64            // the highest is the newest
-	help    uint64            // order of the help text
-	sorted  []*backend.Series // immutable while snapshots share it
-	aligned []*backend.Parts  // parallel to sorted if the family has parts; also immutable
-	fresh   fresh             // not yet in sorted
-	mixed   bool              // some rows were allocated by callers or separately
-	shared  bool              // sorted is part of a snapshot
+	order   uint64                   // the highest is the newest
+	help    uint64                   // order of the help text
+	sorted  []*backend.Series        // immutable while snapshots share it
+	aligned []*backend.Parts         // parallel to sorted if the family has parts; also immutable
+	fresh   fresh                    // not yet in sorted
+	removed map[*backend.Series]bool // still in sorted; nil if there are none
+	mixed   bool                     // some rows were allocated by callers or separately
+	shared  bool                     // sorted is part of a snapshot
 	parts   map[string]*backend.Parts
 }
 
@@ -50,9 +53,35 @@ func (x *Index) Declare(f *backend.Family, order uint64) *Family {
 		}
 		x.schemas[schema] = g
 		x.families = append(x.families, g)
+		if f.Block.Role != 0 {
+			if x.aids == nil {
+				x.aids = make(map[string][]*Family)
+			}
+			x.aids[f.Name] = append(x.aids[f.Name], g)
+		}
 		x.stale = true
 	}
 	return g
+}
+
+// Known returns the entry of the family with f's schema, or nil.
+func (x *Index) Known(f *backend.Family) *Family {
+	schema := f.Schema()
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.schemas[schema]
+}
+
+// Aids returns the auxiliary families of f.
+func (x *Index) Aids(f *backend.Family) (aids []*backend.Family) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for _, g := range x.aids[f.Name] {
+		if g.family.Aids(f) {
+			aids = append(aids, g.family)
+		}
+	}
+	return aids
 }
 
 // SetOrder changes the order that g was declared with.
@@ -116,7 +145,7 @@ func (x *Index) Replace(g *Family, s backend.Series) {
 		return
 	}
 	i, ok := slices.BinarySearchFunc(g.sorted, &s, byLabels)
-	if !ok {
+	if !ok || g.removed[g.sorted[i]] {
 		g.fresh.add(&s)
 		return
 	}
@@ -152,7 +181,7 @@ func (g *Family) find(labels string, hash uint32) *backend.Series {
 		return s
 	}
 	i, ok := slices.BinarySearchFunc(g.sorted, labels, func(s *backend.Series, labels string) int { return strings.Compare(s.Labels, labels) })
-	if !ok {
+	if !ok || g.removed[g.sorted[i]] {
 		return nil
 	}
 	return g.sorted[i]
@@ -182,24 +211,63 @@ func (x *Index) AddPart(g *Family, labels string, part backend.Part) {
 	parts.Add(part)
 }
 
-// Remove removes the series of g that match.
-func (x *Index) Remove(g *Family, match func(*backend.Series, *backend.Parts) bool) {
+// Labels returns the label texts of all series of g, in no particular order, and perhaps those of
+// some that were removed. It locks the index only for a moment, however long the caller looks at
+// them.
+func (x *Index) Labels(g *Family) iter.Seq[string] {
+	x.mu.Lock()
+	sorted, more := g.sorted, g.fresh.list()
+	g.shared = true
+	x.mu.Unlock()
+	return func(yield func(string) bool) {
+		for _, list := range [][]*backend.Series{sorted, more} {
+			for _, s := range list {
+				if !yield(s.Labels) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// Remove removes the series of g with these labels, and returns it with its parts, or returns nil.
+// Apart from a search, the time that it takes is constant on average: the row stays in sorted until
+// the next Walk, or until half of the rows are such.
+func (x *Index) Remove(g *Family, labels string) (*backend.Series, *backend.Parts) {
+	hash := hashOf(labels)
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	drop := func(s *backend.Series) bool {
-		if !match(s, g.parts[s.Labels]) {
-			return false
+	parts := g.parts[labels]
+	delete(g.parts, labels)
+	s := g.fresh.remove(labels, hash)
+	if s == nil {
+		if s = g.find(labels, hash); s == nil {
+			return nil, nil
 		}
-		delete(g.parts, s.Labels)
-		return true
-	}
-	kept := slices.DeleteFunc(slices.Clone(g.sorted), drop)
-	if len(kept) < len(g.sorted) {
-		g.sorted, x.stale = kept, true
+		if g.removed == nil {
+			g.removed = make(map[*backend.Series]bool)
+		}
+		g.removed[s] = true
+		x.stale = true
 		x.snapshot = nil // it would keep the removed series in memory until the next Walk
-		g.align()
+		if len(g.removed) > len(g.sorted)/2 {
+			g.dropRemoved()
+			g.arrange()
+		}
 	}
-	g.fresh.remove(drop)
+	return s, parts
+}
+
+// dropRemoved replaces sorted, which snapshots may share, by one without the removed series. The
+// caller then calls arrange.
+func (g *Family) dropRemoved() {
+	kept := make([]*backend.Series, 0, len(g.sorted)-len(g.removed))
+	for _, s := range g.sorted {
+		if !g.removed[s] {
+			kept = append(kept, s)
+		}
+	}
+	g.sorted, g.removed, g.shared = kept, nil, false
 }
 
 // Walk implements the method of backend.Backend. It costs nothing if nothing has changed.
@@ -224,6 +292,12 @@ func (x *Index) Walk() []backend.Group {
 
 // merge moves the fresh series into a new sorted slice, since snapshots hold the old one.
 func (g *Family) merge() {
+	if g.removed != nil {
+		g.dropRemoved()
+		if g.fresh.n == 0 {
+			g.arrange()
+		}
+	}
 	if g.fresh.n == 0 {
 		return
 	}

@@ -28,10 +28,22 @@ func TestIndex(t *testing.T) {
 				last := rnd.IntN(10)
 				gone := func(labels string) bool { return strings.HasSuffix(labels, fmt.Sprint(last)+`"`) }
 				before := slices.Clone(shown)
-				x.Remove(g, func(s *backend.Series, _ *backend.Parts) bool { return gone(s.Labels) })
+				for labels := range x.Labels(g) {
+					if !gone(labels) {
+						continue
+					}
+					if s, _ := x.Remove(g, labels); model[labels] == nil {
+						if s != nil {
+							t.Fatalf("%q was removed twice", labels)
+						}
+					} else if s.Labels != labels || &s.Words[0] != &model[labels][0] {
+						t.Fatalf("%q was removed instead of %q", s.Labels, labels)
+					}
+					delete(model, labels)
+				}
 				for labels := range model {
 					if gone(labels) {
-						delete(model, labels)
+						t.Fatalf("%q was not removed", labels)
 					}
 				}
 				if !slices.EqualFunc(before, shown, same) {
@@ -47,6 +59,12 @@ func TestIndex(t *testing.T) {
 						t.Fatalf("wrong series %q", s.Labels)
 					}
 				}
+			case 4, 5, 6, 7, 8, 9, 10, 11, 12, 13:
+				s, _ := x.Remove(g, labels)
+				if (s != nil) != (model[labels] != nil) || s != nil && &s.Words[0] != &model[labels][0] {
+					t.Fatalf("removed %v, want %v", s, model[labels])
+				}
+				delete(model, labels)
 			case 2, 3: // replace the words; an earlier snapshot keeps the old ones
 				if rows != 0 {
 					continue

@@ -3,6 +3,7 @@
 package shm
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -231,6 +232,63 @@ func (b *Backend) Delete(f *backend.Family, match func(labels string) bool) (n i
 	}
 	return n, err
 }
+
+// DeleteSeries implements backend.Backend. It finds the series by its hash, so it needs no Sync.
+func (b *Backend) DeleteSeries(f *backend.Family, labels string) (bool, error) {
+	if b.closed.Load() {
+		return false, backend.ErrClosed
+	}
+	search := func(want *record) (*record, error) {
+		want.hash = b.hashOf(want.typ, want.family, want.text)
+		return b.find(want, b.bucket(want.hash).Load(), 0)
+	}
+	b.mu.Lock()
+	ref, ok := b.declared[f]
+	b.mu.Unlock()
+	if !ok {
+		r, err := search(&record{typ: typeFamily, text: f.Schema()})
+		if r == nil || err != nil {
+			return false, err
+		}
+		ref = uint32(r.off / align)
+	}
+	want := &record{typ: typeSeries, family: ref, text: labels, words: uint32(f.Words())}
+	if f.Parts() {
+		want.words = 0
+	}
+	r, err := search(want)
+	if r == nil || err != nil {
+		return false, err
+	}
+	counted := false
+	if !f.Parts() {
+		counted = f.Seal(b.mem.words(r.wordsAt, r.words))
+	} else {
+		series := uint32(r.off / align)
+		for slot := range int(b.instances) { // parts of the dead do not count
+			id := b.mem.u64(b.instance(slot) + insID).Load()
+			if id == 0 {
+				continue
+			}
+			p, partErr := search(&record{typ: typePart, family: series, text: strconv.Itoa(slot), words: uint32(f.Words()) + 1})
+			if err = cmp.Or(err, partErr); p == nil || b.mem.u64(p.wordsAt+8*uint64(f.Words())).Load() != id {
+				continue
+			}
+			if f.Seal(b.mem.words(p.wordsAt, uint32(f.Words()))) {
+				b.mu.Lock() // Close closes the file that alive uses
+				counted = counted || !b.closed.Load() && b.alive(id)
+				b.mu.Unlock()
+			}
+		}
+	}
+	if counted {
+		b.mem.u64(offWaste).Add(roundUp(recHeader + 8*uint64(f.Words()) + uint64(len(labels))))
+	}
+	return counted, err
+}
+
+// Aids implements backend.Backend.
+func (b *Backend) Aids(f *backend.Family) []*backend.Family { return b.index.Aids(f) }
 
 // Forget deletes all series of those families with this name that no live process has declared, and
 // returns their number. It removes a metric, or a former definition of one, that no program uses
