@@ -104,4 +104,39 @@ func TestIndex(t *testing.T) {
 	}
 }
 
+// While nothing walks the index, series that come and go do not accumulate, whether they were there
+// at the last walk or not.
+func TestIndexChurn(t *testing.T) {
+	t.Parallel()
+	var x Index
+	g := x.Declare(&backend.Family{Name: "c_total", Kind: backend.Counter, Labels: []string{"l"}}, 1)
+	const kept, churned = 100, 10_000
+	name := func(i int) string { return fmt.Sprintf(`l="%d"`, i) }
+	add := func(i int) { x.Add(g, backend.Series{Labels: name(i), Words: make(backend.Words, 1)}) }
+	for i := range kept + churned {
+		add(i)
+	}
+	x.Walk()
+	for i := kept; i < kept+churned; i++ {
+		if s, _ := x.Remove(g, name(i)); s == nil {
+			t.Fatalf("series %d is not there", i)
+		}
+	}
+	if len(g.sorted) > 2*kept+1 || len(g.removed) > kept {
+		t.Errorf("%d rows are kept for %d series, of which %d are marked", len(g.sorted), kept, len(g.removed))
+	}
+	for i := range churned {
+		add(kept + i)
+		if s, _ := x.Remove(g, name(kept+i)); s == nil {
+			t.Fatalf("new series %d is not there", i)
+		}
+		if g.fresh.n > 4 || len(g.fresh.table) > 4*firstChunk {
+			t.Fatalf("%d places and a table of %d for one series", g.fresh.n, len(g.fresh.table))
+		}
+	}
+	if list := x.Walk()[0].Series; len(list) != kept || len(g.removed) > 0 {
+		t.Errorf("%d series are left, want %d", len(list), kept)
+	}
+}
+
 func same(a, b *backend.Series) bool { return a.Labels == b.Labels && &a.Words[0] == &b.Words[0] }

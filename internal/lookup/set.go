@@ -6,11 +6,11 @@ import (
 )
 
 // set is an open-addressing hash table that is read without a lock. Entries are immutable once they
-// are in a slot. A removed one leaves a mark in its slot, so that searches go on beyond it; the slot
-// is not used again before the slots are replaced. That happens when half of them have been used, or
-// when very few hold entries, so that adding and removing cost constant time on average. New slots
-// are published only when they are complete. A reader that still has the old ones misses later
-// entries, and then takes the slow path, under a lock.
+// are in a slot. A removed one leaves a mark in its slot, so that searches go on beyond it; the
+// slot is not used again before the slots are replaced. That happens when half of them have been
+// used, or when very few hold entries, so that adding and removing cost constant time on average.
+// New slots are published only when they are complete. A reader that still has the old ones misses
+// later entries, and then takes the slow path, under a lock.
 type set[E any] struct {
 	slots atomic.Pointer[[]atomic.Pointer[E]] // length is a power of two, at most half used
 	n     atomic.Int64                        // number of entries; changed under the lock
