@@ -30,9 +30,9 @@ type Family struct {
 	order   uint64                   // the highest is the newest
 	help    uint64                   // order of the help text
 	sorted  []*backend.Series        // immutable while snapshots share it
-	aligned []*backend.Parts         // parallel to sorted if the family has parts; also immutable
+	aligned []*backend.Parts         // parallel to sorted if there are parts; also immutable
 	fresh   fresh                    // not yet in sorted
-	removed map[*backend.Series]bool // still in sorted; nil if there are none
+	removed map[*backend.Series]bool // still in sorted; or nil
 	mixed   bool                     // some rows were allocated by callers or separately
 	shared  bool                     // sorted is part of a snapshot
 	parts   map[string]*backend.Parts

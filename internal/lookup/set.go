@@ -12,8 +12,8 @@ import (
 // New slots are published only when they are complete. A reader that still has the old ones misses
 // later entries, and then takes the slow path, under a lock.
 type set[E any] struct {
-	slots atomic.Pointer[[]atomic.Pointer[E]] // length is a power of two, at most half used
-	n     atomic.Int64                        // number of entries; changed under the lock
+	slots atomic.Pointer[[]atomic.Pointer[E]] // a power of two, at most half used
+	n     atomic.Int64                        // entries; changed under the lock
 	used  atomic.Int64                        // slots with an entry or a mark; likewise
 	mark  atomic.Pointer[E]                   // equal to no entry; nil until something is removed
 }

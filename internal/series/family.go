@@ -38,13 +38,14 @@ type Family struct {
 	epoch  atomic.Uint64     // of the last snapshots for quantiles
 	age    atomic.Uint64     // number of times that series were deleted
 
-	mu            sync.Mutex              // held while series are made, moved or deleted
-	returned      map[string][]Instrument // deleted series brought back by a retained instrument, by label text
-	unplaced      *Placement              // of series that are being made
-	shared        *Placement              // of most other series, see share
-	idle          map[string]*idleState   // of series that may expire
-	sweep         uint64                  // number of the last search for idle series
-	pinned        map[string]bool         // label texts of series that are exempt from the TTL
+	mu sync.Mutex // held while series are made, moved or deleted
+	// deleted series that a retained instrument has brought back, by label text
+	returned      map[string][]Instrument
+	unplaced      *Placement            // of series that are being made
+	shared        *Placement            // of most other series, see share
+	idle          map[string]*idleState // of series that may expire
+	sweep         uint64                // number of the last search for idle series
+	pinned        map[string]bool       // label texts of series that are exempt from the TTL
 	exemplarSlots [len(exemplarSizes)]*backend.Family
 	postponedBy   error // why something was postponed; logged by unlock
 	refusedBy     error // why a series counts in the overflow series; logged by unlock

@@ -73,7 +73,8 @@ func testDeletionModel(t *testing.T, registries []*gotheus.Registry) {
 		a, b := values(g, m)
 		v.counter.With(a, b).Inc()
 		v.striped.With(a, b).Inc()
-		v.hist.With(a, b).Observe(float64(rnd.IntN(1000) * rnd.IntN(1000))) // needs further blocks
+		// so many values need further blocks
+		v.hist.With(a, b).Observe(float64(rnd.IntN(1000) * rnd.IntN(1000)))
 		v.sum.With(a, b).Add(1)
 		model.n.Add(1)
 		model.exists.Store(true)
