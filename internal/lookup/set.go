@@ -15,7 +15,7 @@ type set[E any] struct {
 	slots atomic.Pointer[[]atomic.Pointer[E]] // a power of two, at most half used
 	n     atomic.Int64                        // entries; changed under the lock
 	used  atomic.Int64                        // slots with an entry or a mark; likewise
-	mark  atomic.Pointer[E]                   // equal to no entry; nil until something is removed
+	mark  atomic.Pointer[E]                   // equal to no entry; nil: nothing was removed
 }
 
 // State identifies the contents of a set. If two states are equal, no entry was added in between: a
