@@ -79,7 +79,7 @@ func (h *Home) tallyOf(k fault, f *Family) *tally {
 	if f != nil {
 		metric = f.Def.Name
 	}
-	return all.find(metric)
+	return all.of(metric)
 }
 
 func (h *Home) newTallies(k fault) *tallies {
@@ -113,7 +113,7 @@ type tally struct {
 	word   atomic.Pointer[atomic.Uint64]
 }
 
-func (t *tallies) find(metric string) *tally {
+func (t *tallies) of(metric string) *tally {
 	f := t.family
 	f.mu.Lock()
 	defer f.unlock()
@@ -140,13 +140,21 @@ func (t *tallies) each(yield func(Instrument) bool) bool {
 	return true
 }
 
-func (t *tallies) prune() int64 {
-	for metric, c := range t.byMetric {
-		if !c.series.placement.Load().listed {
-			delete(t.byMetric, metric)
+func (t *tallies) lockFree() bool { return false }
+
+// There are few of them, and they are hardly ever deleted.
+func (t *tallies) find(labels string) Instrument {
+	for _, c := range t.byMetric {
+		if c.series.Row.Labels == labels {
+			return c
 		}
 	}
-	return 0
+	return nil
+}
+
+func (t *tallies) remove(m Instrument) (counted bool) {
+	maps.DeleteFunc(t.byMetric, func(_ string, c *tally) bool { return c == m })
+	return false
 }
 
 func (c *tally) add() {
