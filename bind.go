@@ -20,6 +20,10 @@ import (
 // ErrBound is wrapped by the error of Bind if the registry is already bound to a backend.
 var ErrBound = errors.New("gotheus: already bound to a backend")
 
+// ErrClosed, which wraps ErrStale, is wrapped by the error of a page of a registry that was closed
+// and has not been bound again. Nothing was written.
+var ErrClosed = fmt.Errorf("gotheus: the registry is closed: %w", ErrStale)
+
 // ErrScheme is wrapped by the error of Bind if the program has no driver for the URL's scheme: it
 // does not import the package that registers one.
 var ErrScheme = open.ErrScheme
@@ -321,7 +325,13 @@ func (r *Registry) whyMissing() error {
 // the heap, from zero; r can be bound again, which carries over what was counted in between. Gauges
 // with a mode other than ModeShared keep their values, since these belong to this process. Series
 // do not expire, and windows of quantiles stand still, until another such metric is defined or r is
-// bound again. Closing a registry that is not bound ends its background work.
+// bound again.
+//
+// Until r is bound again, which may be to heap:, there are no pages of r, nor of registries that
+// include it: counters would have gone back to zero, which scrapers take for a restart. Whatever
+// makes a page returns an error that wraps ErrClosed, and handlers answer 503: shut the page's
+// server down first, or let the last scrapes fail. Closing a registry that is not bound only ends
+// its background work.
 //
 // An error means that not everything has reached the backend; Flush and further calls of Close
 // return it, too, until r is bound again. If a Bind is still in progress when ctx ends, or after
@@ -357,7 +367,7 @@ func (r *Registry) Close(ctx context.Context) (err error) {
 	// Series that still wait for room move to the heap, too, where they have room. They must
 	// not stay marked as waiting: if one was deleted meanwhile and an update of a kept
 	// instrument brought it back, it would be taken for one that is already being retried.
-	r.home.MoveAll(series.LocalHeap())
+	r.home.MoveAll(series.ClosedHeap())
 	r.home.Postponed.Drain(context.WithoutCancel(ctx), flushWait)
 	r.home.Postponed.Halt(context.Background())
 	r.leader.Stop() // not earlier: it is a candidate in the current backend only
