@@ -40,11 +40,11 @@ type Labels = map[string]string
 // Binding is a backend as one registry uses it.
 type Binding struct {
 	backend.Backend
-	Local  bool // the registry's own heap, which no other registry or process uses
+	Local bool // the registry's own heap, which no other registry or process uses
 	// Closed is set for the heap of a registry that was bound: it has only what was counted
 	// since the registry was closed, which is no page.
 	Closed bool
-	Number int  // distinguishes live processes
+	Number int // distinguishes live processes
 }
 
 // Bound returns b as a binding.
