@@ -41,8 +41,11 @@ type Labels = map[string]string
 // Binding is a backend as one registry uses it.
 type Binding struct {
 	backend.Backend
-	Local  bool // the registry's own heap, which no other registry or process uses
-	Number int  // distinguishes live processes
+	Local bool // the registry's own heap, which no other registry or process uses
+	// Closed is set for the heap of a registry that was bound: it has only what was counted
+	// since the registry was closed, which is no page.
+	Closed bool
+	Number int // distinguishes live processes
 
 	holds *holds // nil: the backend is no backend.Reclaimer
 }
@@ -61,6 +64,9 @@ func Bound(b backend.Backend) *Binding {
 
 // LocalHeap returns a new heap for one registry.
 func LocalHeap() *Binding { return &Binding{Backend: heap.New(), Local: true} }
+
+// ClosedHeap returns a new heap for a registry that is being closed.
+func ClosedHeap() *Binding { return &Binding{Backend: heap.New(), Local: true, Closed: true} }
 
 // Current returns the backend in use. Until MoveAll, it is a heap. The compare-and-swap makes
 // concurrent first calls agree on one heap, and never replaces a backend that MoveAll has stored.

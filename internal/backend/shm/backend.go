@@ -22,8 +22,9 @@ import (
 // as soon as it is made.
 type Backend struct {
 	*segment
-	slot int    // in the instance table
-	id   uint64 // of this instance
+	slot  int    // in the instance table
+	id    uint64 // of this instance
+	place place  // where the file was opened
 
 	mu       sync.Mutex
 	index    index.Index
@@ -72,6 +73,7 @@ func OpenContext(ctx context.Context, path string, o *Options) (*Backend, error)
 		segment:    s.segment,
 		slot:       s.slot,
 		id:         s.id,
+		place:      placeOf(path + Suffix),
 		notices:    s.notices,
 		declared:   make(map[*backend.Family]uint32),
 		families:   make(map[uint32]*family),
@@ -409,7 +411,7 @@ func (b *Backend) Tickets() *atomic.Uint64 { return b.mem.u64(offTickets) }
 func (b *Backend) Flush(context.Context) error { return nil }
 
 // Close implements backend.Backend: it gives up the slot in the instance table. The file stays
-// mapped, since words may be in use, so opening and closing repeatedly uses up address space.
+// mapped, since words may be in use; opening it again uses the same mapping.
 func (b *Backend) Close(context.Context) error {
 	b.turn <- struct{}{}
 	defer func() { <-b.turn }()
