@@ -22,12 +22,13 @@ func numbered(n int, one, many string) string {
 	return fmt.Sprint(n, " ", many)
 }
 
-// printable returns one value from a file or from elsewhere as a terminal can show it: on one line, with
-// control characters, those that change the direction of text, and bytes that are not UTF-8 escaped.
+// printable returns one value from a file or from elsewhere as a terminal can show it: on one line,
+// with control characters, those that change the direction of text, and bytes that are not UTF-8
+// escaped.
 func printable(s string) string { return string(appendPrintable(nil, s, "")) }
 
-// appendPrintable appends s with everything escaped that is not printable, except for the characters in
-// keep. The escapes are also those of JSON, since valid JSON must remain that.
+// appendPrintable appends s with everything escaped that is not printable, except for the
+// characters in keep. The escapes are also those of JSON, since valid JSON must remain that.
 func appendPrintable(b []byte, s, keep string) []byte {
 	for len(s) > 0 {
 		r, n := utf8.DecodeRuneInString(s)
@@ -49,8 +50,8 @@ func appendPrintable(b []byte, s, keep string) []byte {
 	return b
 }
 
-// printableWriter escapes what a terminal might take for an instruction, whoever has written it. Values
-// that must not contain line breaks go through printable before. It keeps the first error.
+// printableWriter escapes what a terminal might take for an instruction, whoever has written it.
+// Values that must not contain line breaks go through printable before. It keeps the first error.
 type printableWriter struct {
 	w   io.Writer
 	mu  sync.Mutex
