@@ -43,6 +43,7 @@ type options struct {
 	every             time.Duration
 	workers, rate     int
 	tenants, churn    int
+	sessions          int
 	deploy, kill      time.Duration
 	out, progress     io.Writer
 	quantitiesForTest *[]*quantity
@@ -71,6 +72,7 @@ func command(args []string, stdout, stderr io.Writer) int {
 	flags.IntVar(&o.rate, "rate", 1000, "operations per second and process")
 	flags.IntVar(&o.tenants, "tenants", 200, "number of live tenants")
 	flags.IntVar(&o.churn, "churn", 10, "tenants that are replaced at each check")
+	flags.IntVar(&o.sessions, "sessions", 20, "new sessions per second")
 	flags.DurationVar(&o.deploy, "deploy", 20*time.Second, "interval at which a worker is replaced")
 	flags.DurationVar(&o.kill, "kill", 30*time.Second, "interval at which a worker is killed")
 	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
@@ -119,8 +121,8 @@ func (o *options) check(extra []string) error {
 		return fmt.Errorf("-for %v: too short for a warm-up of %v and %d samples at intervals of %v", o.length, o.warmUp, minSamples, o.every)
 	case o.rate < int(time.Second/tick):
 		return fmt.Errorf("-rate: must be at least %d", time.Second/tick)
-	case o.tenants < 1 || o.churn < 0 || o.churn > o.tenants:
-		return errors.New("-tenants must be positive, and -churn at most that")
+	case o.tenants < 1 || o.churn < 0 || o.churn > o.tenants || o.sessions < 0:
+		return errors.New("-tenants must be positive, -churn at most that, and -sessions not negative")
 	}
 	return nil
 }

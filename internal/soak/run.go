@@ -195,7 +195,7 @@ func (s *soak) start() (*worker, error) {
 	if w.ledger == nil {
 		w.ledger = newLedger()
 	}
-	config, err := json.Marshal(workerConfig{URL: s.place.url, Acks: w.acks, Number: w.number, Rate: s.rate})
+	config, err := json.Marshal(workerConfig{URL: s.place.url, Acks: w.acks, Number: w.number, Rate: s.rate, Sessions: s.sessions})
 	if err != nil {
 		return nil, err
 	}

@@ -44,7 +44,7 @@ func TestSmoke(t *testing.T) {
 			var list []*quantity
 			wrong, err := run(t.Context(), &options{
 				backend: backend, length: 4 * time.Second, warmUp: time.Hour, every: 400 * time.Millisecond,
-				workers: 3, rate: 200, tenants: 20, churn: 3, deploy: 900 * time.Millisecond, kill: 1100 * time.Millisecond,
+				workers: 3, rate: 200, tenants: 20, churn: 3, sessions: 5, deploy: 900 * time.Millisecond, kill: 1100 * time.Millisecond,
 				out: &out, progress: os.Stderr, quantitiesForTest: &list,
 			})
 			if err != nil || len(wrong) > 0 {

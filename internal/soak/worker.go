@@ -36,13 +36,14 @@ type workerConfig struct {
 	Acks   string // the file of its acknowledgements
 	Number int    // distinguishes all workers of a run
 	Rate   int    // operations per second
+
+	Sessions int // that begin each second
 }
 
 const (
 	tick        = 20 * time.Millisecond
 	sessionTTL  = 5 * time.Second
 	sessionLife = time.Second // how long a session is used
-	sessions    = 20          // at a time
 )
 
 // perTenant are the families whose samples with a label tenant each operation adds 1 to.
@@ -53,8 +54,8 @@ const grand = "soak_ops_total"
 
 // service has the metrics of a realistic service.
 type service struct {
+	workerConfig
 	acks *os.File
-	rate int
 
 	ops      *gotheus.Counter
 	tenants  *gotheus.CounterVec
@@ -73,11 +74,11 @@ type service struct {
 	begun, done uint64
 }
 
-func newService(acks *os.File, rate, number int) *service {
+func newService(c workerConfig, acks *os.File) *service {
 	// Windows and native buckets are filled long before the end of the warm-up.
 	summary := &gotheus.SummaryOptions{Objectives: []float64{.5, .9, .99}, MaxAge: 10 * time.Second}
 	s := &service{
-		acks: acks, rate: rate, paused: true,
+		workerConfig: c, acks: acks, paused: true,
 		ops:      gotheus.NewCounter(grand, "Operations.", &gotheus.CounterOptions{Stripes: 2}),
 		tenants:  gotheus.NewCounterVec("soak_tenant_ops_total", "Operations by tenant.", nil, "tenant"),
 		latency:  gotheus.NewHistogramVec("soak_request_seconds", "Latency by tenant.", &gotheus.HistogramOptions{Unit: "seconds"}, "tenant"),
@@ -93,7 +94,7 @@ func newService(acks *os.File, rate, number int) *service {
 	} {
 		s.byMode = append(s.byMode, gotheus.NewGauge("soak_depth_"+name, "A gauge of mode "+name+".", &gotheus.GaugeOptions{Mode: mode}))
 	}
-	gotheus.NewInfo("soak_release_info", "The release of a worker.", gotheus.Labels{"release": strconv.Itoa(number)})
+	gotheus.NewInfo("soak_release_info", "The release of a worker.", gotheus.Labels{"release": strconv.Itoa(c.Number)})
 	return s
 }
 
@@ -114,7 +115,10 @@ func (s *service) operate(r *rand.Rand) {
 	s.payload.With(tenant).Observe(float64(uint(100) << r.IntN(10)))
 	s.wait.With(tenant).Observe(float64(1+r.IntN(30)) / 100)
 	s.limits.With(tenant).Set(float64(1000 + r.IntN(10)))
-	s.sessions.With("session-" + strconv.FormatInt(sessions*(time.Now().UnixNano()/int64(sessionLife))+r.Int64N(sessions), 10)).Inc()
+	if n := int64(s.Sessions); n > 0 {
+		session := n*(time.Now().UnixNano()/int64(sessionLife)) + r.Int64N(n)
+		s.sessions.With("session-" + strconv.FormatInt(session, 10)).Inc()
+	}
 	for _, g := range s.byMode {
 		g.Set(float64(r.IntN(10)))
 	}
@@ -129,7 +133,7 @@ func (s *service) batch() {
 	if s.paused {
 		return
 	}
-	n := s.rate * int(tick) / int(time.Second)
+	n := s.Rate * int(tick) / int(time.Second)
 	s.begun += uint64(n)
 	s.acknowledge()
 	var both sync.WaitGroup
@@ -234,7 +238,7 @@ func runWorker(config string) error {
 		return err
 	}
 	collectors.Register(nil)
-	s := newService(acks, c.Rate, c.Number)
+	s := newService(c, acks)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return err
