@@ -41,7 +41,9 @@ type line struct {
 
 const (
 	minSamples = 20 // for a verdict
-	sigmas     = 3  // by which a slope must differ from zero
+	// sigmas is by how many standard errors a slope must differ from zero. With ten quantities
+	// in each run, a false alarm must be rare.
+	sigmas = 4
 )
 
 // fit fits a line. Neighbouring samples resemble each other, as those of memory do between two
