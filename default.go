@@ -21,6 +21,7 @@ var defaultRegistry atomic.Pointer[Registry]
 
 func init() {
 	r := new(Registry)
+	r.home.Log.OnPanic(r.home.CountPanic)
 	r.base().bind.env = true
 	defaultRegistry.Store(r)
 }
