@@ -313,6 +313,25 @@ func wait(pid int) (status syscall.WaitStatus, err error) {
 // prepare makes the file with which each trial begins.
 func (t *trial) prepare() error {
 	t.initial = make(state)
+	if t.crowded {
+		a, err := t.open()
+		if err == nil {
+			err = a.b.Close(context.Background())
+		}
+		if err == nil {
+			t.file, err = os.ReadFile(t.path + shm.Suffix)
+		}
+		if err != nil {
+			return err
+		}
+		crowd(t.file)
+		if err := os.WriteFile(t.path+shm.Suffix, t.file, 0o600); err != nil {
+			return err
+		}
+		if r, err := shm.Inspect(t.path + shm.Suffix); err != nil || len(r.Problems) > 0 {
+			return fmt.Errorf("the file with a small index is not valid: %v, %+v", err, r)
+		}
+	}
 	if len(t.setup) == 0 {
 		return nil
 	}
