@@ -38,11 +38,6 @@ var (
 // one is built.
 const program = "GOTHEUS_CRASH_PROGRAM"
 
-const module = "github.com/gotheus/gotheus/"
-
-// instrumented are the packages that get points.
-var instrumented = []string{module + "internal/backend/shm", module + "internal/backend", module + "internal/sparse"}
-
 // The modes: what happens to a process at a point.
 const (
 	kill     = "kill" // it is killed
@@ -205,7 +200,7 @@ func build(t *testing.T, dir string) (name string, places []crashpoints.Place) {
 		return name, nil
 	}
 	t.Setenv("CGO_ENABLED", "0") // children start more quickly
-	overlay, places, err := crashpoints.Overlay(dir, module+"internal/crashpoints/point", instrumented...)
+	overlay, places, err := crashpoints.Overlay(dir, crashpoints.Packages...)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -26,6 +26,14 @@ import (
 	"strings"
 )
 
+const module = "github.com/gotheus/gotheus/"
+
+// Runtime is the import path of package point.
+const Runtime = module + "internal/crashpoints/point"
+
+// Packages are those whose crashes the tests explore.
+var Packages = []string{module + "internal/backend/shm", module + "internal/backend", module + "internal/sparse"}
+
 // Place is where the sources have a point before and one after a call or an assignment.
 type Place struct {
 	File string // without its directory
@@ -42,9 +50,9 @@ type listed struct {
 }
 
 // Overlay writes instrumented versions of the packages to dir, with a file overlay.json for the
-// flag -overlay, whose name it returns. runtime is the import path of package point. The command
-// "go" lists the packages, so GOARCH and so on in its environment select the files.
-func Overlay(dir, runtime string, packages ...string) (name string, places []Place, err error) {
+// flag -overlay, whose name it returns. The command "go" lists the packages, so GOARCH and so on in
+// its environment select the files.
+func Overlay(dir string, packages ...string) (name string, places []Place, err error) {
 	all, err := list(packages)
 	if err != nil {
 		return "", nil, err
@@ -58,7 +66,7 @@ func Overlay(dir, runtime string, packages ...string) (name string, places []Pla
 		if !slices.Contains(packages, p.ImportPath) {
 			continue
 		}
-		files, found, err := instrument(&p, runtime, exports)
+		files, found, err := instrument(&p, exports)
 		if err != nil {
 			return "", nil, fmt.Errorf("%s: %w", p.ImportPath, err)
 		}
@@ -100,7 +108,7 @@ func list(packages []string) (all []listed, err error) {
 }
 
 // instrument returns the new texts of the package's files that have points.
-func instrument(p *listed, runtime string, exports map[string]string) (texts map[string][]byte, places []Place, err error) {
+func instrument(p *listed, exports map[string]string) (texts map[string][]byte, places []Place, err error) {
 	set := token.NewFileSet()
 	files, sources := make([]*ast.File, len(p.GoFiles)), make([][]byte, len(p.GoFiles))
 	for i, name := range p.GoFiles {
@@ -127,7 +135,7 @@ func instrument(p *listed, runtime string, exports map[string]string) (texts map
 		if len(e.places) == 0 {
 			continue
 		}
-		e.insert(f.Name.End(), fmt.Sprintf("; import %s %q", alias, runtime))
+		e.insert(f.Name.End(), fmt.Sprintf("; import %s %q", alias, Runtime))
 		texts[filepath.Join(p.Dir, p.GoFiles[i])] = e.apply(sources[i])
 		places = append(places, e.places...)
 	}

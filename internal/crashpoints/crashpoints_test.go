@@ -16,9 +16,9 @@ import (
 // changes something, wherever the language allows one.
 func TestInstrumented(t *testing.T) {
 	t.Parallel()
-	const shapes = module + "internal/crashpoints/testdata/shapes"
+	const shapes = "github.com/gotheus/gotheus/internal/crashpoints/testdata/shapes"
 	dir := t.TempDir()
-	overlay, places, err := crashpoints.Overlay(dir, module+"internal/crashpoints/point", shapes)
+	overlay, places, err := crashpoints.Overlay(dir, shapes)
 	if err != nil {
 		t.Fatal(err)
 	}
