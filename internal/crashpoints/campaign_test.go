@@ -17,6 +17,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -239,7 +240,14 @@ func (c *chunk) run(r *result) error {
 	}
 	for n := range c.Count {
 		t.point, t.place = c.From+n*c.By, ""
-		if err := t.try(); err != nil {
+		watch := time.AfterFunc(2*time.Minute, func() {
+			fmt.Fprintf(os.Stderr, "%s: %s at point %d (%s): somebody waits for ever\n", h.name, c.Mode, t.point, t.place)
+			syscall.Kill(int(t.child.Load()), syscall.SIGKILL)
+			os.Exit(3)
+		})
+		err := t.try()
+		watch.Stop()
+		if err != nil {
 			return fmt.Errorf("%s at point %d (%s), after %d steps: %w\n\tto repeat: -run %s -history %q -at %d", c.Mode, t.point, t.place, t.acks.steps.Load(), err,
 				map[string]string{kill: "TestKillAtEveryPoint", stop: "TestStopAtEveryPoint", stopKill: "TestOvertakeAndKillAtEveryPoint"}[c.Mode], h.name, t.point)
 		}
@@ -264,6 +272,7 @@ type trial struct {
 	place   string // of the point, in the sources
 	ended   bool   // before it reached the point
 	witness *actor
+	child   atomic.Int64 // the last one that was started
 }
 
 // start starts a child process, and returns when it has ended or was stopped.
@@ -290,6 +299,7 @@ func (t *trial) start(history int) (pid int, status syscall.WaitStatus, err erro
 	}
 	pid = p.Pid
 	p.Release()
+	t.child.Store(int64(pid))
 	status, err = wait(pid)
 	text, readErr := os.ReadFile(log.Name())
 	t.place = strings.TrimSpace(string(text))
