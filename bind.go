@@ -241,6 +241,7 @@ func (r *Registry) install(ctx context.Context, create func() (backend.Backend, 
 	for _, f := range r.home.Families() {
 		f.Watch()
 	}
+	r.home.StartReclaiming()
 	r.startSampling()
 	return nil
 }

@@ -1,6 +1,7 @@
 package gotheus
 
 import (
+	"runtime"
 	"sync/atomic"
 	"time"
 
@@ -55,6 +56,7 @@ func (g *Gauge) Set(v float64) {
 			series.Escape((*gaugeCore)(g), w)
 		} else if w.CompareAndSwap(old, bits) {
 			c.join()
+			runtime.KeepAlive(g) // as long as its words are written to, see series/reclaim.go
 			return
 		}
 	}
@@ -99,6 +101,7 @@ func (g *Gauge) Add(v float64) {
 		w := &c.words[backend.GaugeValue]
 		if word.AddFloat(w, v) {
 			c.join()
+			runtime.KeepAlive(g)
 			return
 		}
 		series.Escape((*gaugeCore)(g), w)

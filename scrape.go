@@ -114,7 +114,8 @@ type part struct {
 	*scrape
 	r          *Registry
 	binding    *series.Binding
-	locked     bool // r.scrapeMu is held
+	locked     bool   // r.scrapeMu is held
+	leave      func() // ends the use of the backend's groups
 	collected  []*page.Collected
 	omitted    error  // what is missing from the page
 	err        error  // why the groups may be out of date
@@ -219,6 +220,7 @@ func (s *scrape) compose() {
 func (s *scrape) end() {
 	for _, p := range s.parts {
 		if p.locked {
+			p.leave()
 			p.r.scrapeMu.RUnlock()
 		}
 	}
@@ -234,7 +236,9 @@ func (p *part) lock(ctx context.Context) (err error) {
 		defer cancel()
 		err = retry.Lock(limited, p.r.tryScrape)
 	}
-	p.locked = err == nil
+	if p.locked = err == nil; p.locked {
+		p.leave = p.r.home.Current().Enter()
+	}
 	return err
 }
 

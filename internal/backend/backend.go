@@ -76,6 +76,17 @@ func (p *Parts) Add(part Part) {
 	p.list.Store(&list)
 }
 
+// Remove removes parts, and returns how many are left. Calls must not be concurrent with those of
+// Add.
+func (p *Parts) Remove(drop func(Part) bool) (left int) {
+	old := p.List()
+	list := slices.DeleteFunc(slices.Clone(old), drop)
+	if len(list) < len(old) {
+		p.list.Store(&list)
+	}
+	return len(list)
+}
+
 // List returns all parts in the order of their instances' numbers, including those of dead
 // instances. The caller must not change it.
 func (p *Parts) List() []Part {
@@ -121,7 +132,7 @@ type Backend interface {
 	// backend may share them between processes, or add up those of each. If the family has
 	// Parts, each instance has its own words. A deleted series comes back at zero: no word
 	// returned is sealed, unless the series is deleted again. Words stay valid as long as they
-	// are reachable, even after Close. The backend keeps labels, so it must be a string that
+	// are reachable, even after Close, except in a Reclaimer. The backend keeps labels, so it must be a string that
 	// does not change. The error may wrap ErrFull, ErrBusy or ErrClosed.
 	Cells(f *Family, labels string) (Words, error)
 
@@ -190,6 +201,26 @@ type Owner interface {
 	// since the backend was opened. Families with parts have only this instance's, with a
 	// negative number. It never waits.
 	WalkOwn() []Group
+}
+
+// Reclaimer is implemented by backends that use the space of deleted series for others. Words that
+// Cells or Walk has returned must not be used any more once their series was deleted and release
+// was told so, except in calls between Enter and leave that began before.
+type Reclaimer interface {
+	// Reclaim is called from time to time. It calls release, if at all, with series that were
+	// deleted. Those that updates in progress may still refer to, release marks as held; they
+	// are told again later. Calls of Reclaim must not be concurrent.
+	Reclaim(release func([]Retired))
+	// Enter must be called before Walk, and leave when its result is not used any more.
+	Enter() (leave func())
+}
+
+// Retired is a deleted series whose space is to be used for others.
+type Retired struct {
+	Family *Family
+	Labels string
+	Words  []*atomic.Uint64 // the first word of the series, or of each part
+	Held   bool             // set by release
 }
 
 // Noticer is implemented by backends that report how they were opened.

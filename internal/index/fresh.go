@@ -100,11 +100,21 @@ func (f *fresh) at(i int) *backend.Series {
 	}
 }
 
-// sorted returns all series in order, without duplicates.
-func (f *fresh) sorted() []*backend.Series {
+// sorted returns all series in order, without duplicates. Of several with the same labels, it keeps
+// one that exists, if there is one.
+func (f *fresh) sorted(family *backend.Family) []*backend.Series {
 	list := slices.Concat(f.chunks...)
 	slices.SortFunc(list, byLabels)
-	return slices.CompactFunc(list, func(a, b *backend.Series) bool { return a.Labels == b.Labels })
+	kept := list[:0]
+	for _, s := range list {
+		switch last := len(kept) - 1; {
+		case last < 0 || kept[last].Labels != s.Labels:
+			kept = append(kept, s)
+		case family.Sealed(kept[last].Words):
+			kept[last] = s
+		}
+	}
+	return kept
 }
 
 // remove removes the series that match.

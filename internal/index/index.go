@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/gotheus/gotheus/internal/backend"
 )
@@ -202,6 +203,33 @@ func (x *Index) Remove(g *Family, match func(*backend.Series, *backend.Parts) bo
 	g.fresh.remove(drop)
 }
 
+// RemoveWords removes the series and parts of g whose first word is one of these.
+func (x *Index) RemoveWords(g *Family, words map[*atomic.Uint64]bool) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	drop := func(s *backend.Series) bool {
+		if s.Words != nil {
+			return words[&s.Words[0]]
+		}
+		parts := g.parts[s.Labels]
+		if parts == nil {
+			return false
+		}
+		if parts.Remove(func(p backend.Part) bool { return words[&p.Words[0]] }) > 0 {
+			return false
+		}
+		delete(g.parts, s.Labels)
+		return true
+	}
+	kept := slices.DeleteFunc(slices.Clone(g.sorted), drop)
+	if len(kept) < len(g.sorted) {
+		g.sorted, g.shared, x.stale = kept, false, true
+		x.snapshot = nil // as in Remove
+		g.arrange()
+	}
+	g.fresh.remove(drop)
+}
+
 // Walk implements the method of backend.Backend. It costs nothing if nothing has changed.
 func (x *Index) Walk() []backend.Group {
 	x.mu.Lock()
@@ -227,7 +255,7 @@ func (g *Family) merge() {
 	if g.fresh.n == 0 {
 		return
 	}
-	old, more := g.sorted, g.fresh.sorted()
+	old, more := g.sorted, g.fresh.sorted(g.family)
 	g.fresh = fresh{}
 	if len(old) == 0 {
 		g.sorted = more
@@ -241,8 +269,10 @@ func (g *Family) merge() {
 			merged, old = append(merged, old[0]), old[1:]
 		case c > 0:
 			merged, more = append(merged, more[0]), more[1:]
+		case g.family.Sealed(old[0].Words): // deleted, and made again in other words
+			old = old[1:]
 		default:
-			more = more[1:] // only from a damaged file
+			more = more[1:]
 		}
 	}
 	g.sorted = append(append(merged, old...), more...)

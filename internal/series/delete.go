@@ -120,9 +120,11 @@ func (f *Family) sealIfDeleted(m Instrument) bool {
 	if !f.Def.Sealed(s.Words()) {
 		return false
 	}
+	old := s.placement.Load()
 	words := make(backend.Words, f.Def.Words())
 	f.Def.Seal(words)
-	f.put(m, Placement{waiting: s.placement.Load().waiting}, words, nil)
+	f.put(m, Placement{waiting: old.waiting}, words, nil)
+	f.holdDropped(s, old.backend)
 	return true
 }
 

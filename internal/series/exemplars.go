@@ -3,6 +3,7 @@ package series
 import (
 	"fmt"
 	"log/slog"
+	"runtime"
 	"slices"
 	"time"
 
@@ -58,6 +59,7 @@ func (s *Series) Exemplify(op string, slot int, v float64, labels Labels) {
 		b := &at.slots[class]
 		b.Family.WriteExemplar(b.Words, slot, start, &backend.Exemplar{Labels: text, Value: v, Time: nanoseconds(now)})
 	}
+	runtime.KeepAlive(s) // as long as its words are written to, see reclaim.go
 }
 
 // makeExemplars allocates slots of a size class in the backend. It returns nil if there is no room.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"math"
 	"math/bits"
+	"runtime"
 	"sync/atomic"
 
 	"github.com/gotheus/gotheus/internal/backend"
@@ -63,6 +64,7 @@ func (e *Exponents) Add(m Instrument, v float64, n uint64) {
 			if coarse > 0 {
 				x.block.KeepCoarse(coarse)
 			}
+			runtime.KeepAlive(m) // as long as its words are written to, see reclaim.go
 			return
 		case e.current.Load() == x:
 			Escape(m, w)

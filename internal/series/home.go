@@ -30,6 +30,7 @@ type Home struct {
 	bound     atomic.Pointer[Binding]
 	idle      periodic.Timer // deletes series that have expired
 	windows   periodic.Timer // advances the windows of quantiles
+	reclaim   periodic.Timer // lets the backend use the space of deleted series
 	directory directory
 	faults    faults
 }
@@ -42,6 +43,8 @@ type Binding struct {
 	backend.Backend
 	Local  bool // the registry's own heap, which no other registry or process uses
 	Number int  // distinguishes live processes
+
+	holds *holds // nil: the backend is no backend.Reclaimer
 }
 
 // Bound returns b as a binding.
@@ -49,6 +52,9 @@ func Bound(b backend.Backend) *Binding {
 	bound := &Binding{Backend: b}
 	if n, ok := b.(backend.Numbered); ok {
 		bound.Number = n.Number()
+	}
+	if _, ok := b.(backend.Reclaimer); ok {
+		bound.holds = new(holds)
 	}
 	return bound
 }

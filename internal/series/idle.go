@@ -41,6 +41,7 @@ func (f *Family) Watch() {
 // StopWatching stops the timers, and waits for calls in progress until ctx ends.
 func (h *Home) StopWatching(ctx context.Context) {
 	h.idle.Stop(ctx)
+	h.reclaim.Stop(ctx)
 	h.windows.Stop(ctx)
 }
 
@@ -62,6 +63,7 @@ func (h *Home) Expire(ctx context.Context, now time.Time) {
 		}
 		h.Log.Log(slog.LevelWarn, "sweep", "the backend cannot be read; series expire by the values that were read last", "error", err)
 	}
+	defer b.Enter()()
 	groups := b.Walk()
 	var joiner index.Joiner
 	for _, f := range families {

@@ -169,6 +169,7 @@ func Escape(m Instrument, word *atomic.Uint64) {
 	}
 	f.Home.Moves.Unlock()
 	if deleted {
+		f.hold(s)
 		f.place(m)
 	}
 }

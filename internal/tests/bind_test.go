@@ -82,7 +82,7 @@ func TestLateBinding(t *testing.T) {
 		}
 		r.Close(t.Context())
 		other.Close(t.Context())
-		os.Remove(filepath.Join(dir, fmt.Sprint(run)+".gotheus-v1"))
+		os.Remove(filepath.Join(dir, fmt.Sprint(run)+".gotheus-v2"))
 	}
 }
 

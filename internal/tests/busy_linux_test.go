@@ -26,7 +26,7 @@ func TestStoppedReplacer(t *testing.T) {
 		if err := before.Close(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		f, err := os.OpenFile(path+".gotheus-v1", os.O_RDWR, 0)
+		f, err := os.OpenFile(path+".gotheus-v2", os.O_RDWR, 0)
 		if err != nil {
 			t.Fatal(err)
 		}

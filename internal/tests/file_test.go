@@ -120,14 +120,14 @@ func TestFileLimitFurther(t *testing.T) {
 func TestDamagedFile(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "shop")
-	if err := os.WriteFile(path+".gotheus-v1", []byte("not a file of ours"), 0o600); err != nil {
+	if err := os.WriteFile(path+".gotheus-v2", []byte("not a file of ours"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	r, log := newRegistry(t, nil)
 	bind(t, r, "shm://"+path+"?fs=any&limit=1MiB")
 	r.NewCounter("c_total", "C.", nil).Inc()
 	pageHas(t, r, "c_total 1", `gotheus_backend_up{process="0"} 1`)
-	if !strings.Contains(log.String(), "was set aside as "+path+".gotheus-v1.damaged-") {
+	if !strings.Contains(log.String(), "was set aside as "+path+".gotheus-v2.damaged-") {
 		t.Errorf("log: %s", log)
 	}
 }

@@ -15,7 +15,7 @@ import (
 // The reader reads the golden file, which was made on a little-endian machine.
 func TestForeignReaderGolden(t *testing.T) {
 	t.Parallel()
-	golden := backendtest.ReadGzip(t, "../backend/shm/testdata/v1.gz")
+	golden := backendtest.ReadGzip(t, "../backend/shm/testdata/v2.gz")
 	name := filepath.Join(t.TempDir(), "golden"+shm.Suffix)
 	if err := os.WriteFile(name, golden, 0o600); err != nil {
 		t.Fatal(err)

@@ -173,7 +173,7 @@ func TestDeleteSurvivesTheBackend(t *testing.T) {
 	v := r.NewCounterVec("c_total", "C.", nil, "l")
 	v.With("a").Inc()
 	path, _, _ := strings.Cut(strings.TrimPrefix(url, "shm://"), "?")
-	os.Remove(path + ".gotheus-v1")
+	os.Remove(path + ".gotheus-v2")
 	v.DeleteAll()
 	if _, err := v.TryDeleteAll(); err == nil || !strings.Contains(log.String(), "was removed") {
 		t.Errorf("%v: %s", err, log)

@@ -114,7 +114,7 @@ func BenchmarkScrapeAfterLives(b *testing.B) {
 	} {
 		live(b, url, c.lives, c.atOnce)
 		b.Run(fmt.Sprintf("%s: %d", c.name, c.lives), func(b *testing.B) {
-			st, err := os.Stat(filepath.Join(dir, "lives.gotheus-v1"))
+			st, err := os.Stat(filepath.Join(dir, "lives.gotheus-v2"))
 			if err != nil {
 				b.Fatal(err)
 			}

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/gotheus/gotheus/internal/backend"
 	"github.com/gotheus/gotheus/internal/index"
@@ -32,10 +33,19 @@ type Backend struct {
 	byName     map[string][]*family      // families read so far, by name
 	partOwners map[int]*backend.Instance // instances that have parts, by slot
 	dead       map[int]uint64            // ids found dead, which they stay, by slot
-	damage     error                     // the first damage that was found
 	// the head of each bucket up to which index has all records
 	readHeads []uint32
+	reread    map[uint64]bool // buckets that are read again from the beginning
 	notices   []string
+
+	// The state of acknowledge.
+	reclaiming sync.Mutex
+	buried     time.Time // when series that nobody uses were last looked for
+	seen       uint64    // the ticket of the last batch that is not needed any more
+	leaving    uint64    // the ticket of a batch that may still be in use
+	dropped    bool      // nothing but calls in progress, and held records, refers to it
+	period     uint64    // calls that began in it, or earlier, may refer to the batch
+	held       []uint64  // offsets of records that updates in progress may still refer to
 }
 
 // OpenContext opens the file for path, or creates it, and takes a slot in its instance table. It
@@ -69,6 +79,8 @@ func OpenContext(ctx context.Context, path string, o *Options) (*Backend, error)
 		partOwners: make(map[int]*backend.Instance),
 		dead:       make(map[int]uint64),
 		readHeads:  make([]uint32, s.buckets),
+		reread:     make(map[uint64]bool),
+		seen:       s.id,
 	}, nil
 }
 
@@ -98,7 +110,7 @@ func (b *Backend) declare(f *backend.Family) (uint32, error) {
 	if ok {
 		return ref, nil
 	}
-	r, err := b.findOrCreate(&record{typ: typeFamily, text: f.Schema(), extra: f.Help})
+	r, err := b.findOrCreate(&record{typ: typeFamily, text: f.Schema(), extra: f.Help}, nil)
 	if err != nil {
 		return 0, err
 	}
@@ -106,7 +118,7 @@ func (b *Backend) declare(f *backend.Family) (uint32, error) {
 	if r.extra != f.Help {
 		// Each text is stored once, so that builds that alternate do not make the file
 		// grow.
-		if _, err := b.findOrCreate(&record{typ: typeHelp, family: ref, text: f.Help}); err != nil {
+		if _, err := b.findOrCreate(&record{typ: typeHelp, family: ref, text: f.Help}, nil); err != nil {
 			return 0, err
 		}
 	}
@@ -127,7 +139,7 @@ func (b *Backend) noteDeclared(ref uint32) error {
 	if n := b.slot / declaredSlots; n > 0 {
 		group = strconv.Itoa(n)
 	}
-	r, err := b.findOrCreate(&record{typ: typeDeclared, family: ref, text: group, words: declaredSlots})
+	r, err := b.findOrCreate(&record{typ: typeDeclared, family: ref, text: group, words: declaredSlots}, nil)
 	if err != nil {
 		return err
 	}
@@ -159,40 +171,107 @@ func (b *Backend) Cells(f *backend.Family, labels string) (backend.Words, error)
 	if err != nil {
 		return nil, err
 	}
-	want := &record{typ: typeSeries, family: ref, text: labels, words: uint32(f.Words()), essential: essential(f, labels)}
+	defer b.readers.enter()()
+	want := record{typ: typeSeries, family: ref, text: labels, words: uint32(f.Words()), essential: essential(f, labels)}
 	if f.Parts() {
 		want.words = 0
 	}
-	r, err := b.findOrCreate(want)
-	if err == nil && f.Parts() {
-		r, err = b.findOrCreate(&record{
-			typ: typePart, family: uint32(r.off / align), text: strconv.Itoa(b.slot), words: uint32(f.Words()) + 1, essential: want.essential,
-		})
+	for {
+		s := want
+		r, err := b.findOrCreate(&s, func(r *record) bool { return b.gone(f, r) })
+		if err != nil {
+			return nil, err
+		}
+		if !f.Parts() {
+			return b.mem.words(r.wordsAt, r.words), nil
+		}
+		words, err := b.ownPart(f, r, want.essential)
+		if err != nil || words != nil {
+			return words, err
+		}
+		b.bury(f, r)
 	}
+}
+
+// gone reports whether the series of r was deleted. If its deletion is not complete, gone completes
+// it: the process that began it may be dead, and the series is about to get another record.
+func (b *Backend) gone(f *backend.Family, r *record) bool {
+	if b.retired(r.off) {
+		b.sealParts(f, r)
+		return true
+	}
+	if f.Parts() || f.Block.Role == backend.ExemplarRole {
+		return false
+	}
+	words := b.mem.words(r.wordsAt, r.words)
+	for i := range words {
+		if f.SealedAt(words, i) {
+			b.bury(f, r)
+			return true
+		}
+	}
+	return false
+}
+
+// bury deletes a series for good, and reports whether it counted until now. Parts that other
+// processes are about to add are sealed, too: an instance looks for the mark after it has made its
+// part count.
+func (b *Backend) bury(f *backend.Family, r *record) (counted bool) {
+	if !f.Parts() {
+		counted = f.Seal(b.mem.words(r.wordsAt, r.words))
+	}
+	b.sealParts(f, r)
+	b.retire(r)
+	b.sealParts(f, r)
+	return counted
+}
+
+// sealParts seals all parts of a series.
+func (b *Backend) sealParts(f *backend.Family, r *record) {
+	if !f.Parts() {
+		return
+	}
+	for off, err := range b.list(b.mem.u32(r.off+recParts).Load(), typePart) {
+		if err != nil {
+			b.spoil(err)
+			return
+		}
+		if n := uint32(f.Words()); order.Uint32(b.mem[off+recWords:]) == n+1 {
+			f.Seal(b.mem.words(off+recHeader, n))
+		}
+	}
+}
+
+// ownPart returns the words of this instance's part of a series, or nil if the series was deleted.
+func (b *Backend) ownPart(f *backend.Family, series *record, essential bool) (backend.Words, error) {
+	n := uint32(f.Words())
+	r, err := b.findOrCreate(&record{
+		typ: typePart, family: uint32(series.off / align), text: strconv.Itoa(b.slot), words: n + 1, essential: essential,
+	}, nil)
 	if err != nil {
 		return nil, err
 	}
-	words := b.mem.words(r.wordsAt, uint32(f.Words()))
-	if f.Parts() {
+	words := b.mem.words(r.wordsAt, n)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed.Load() { // another process may have the slot by now
+		return nil, backend.ErrClosed
+	}
+	if owner := b.mem.u64(r.wordsAt + 8*uint64(n)); owner.Load() != b.id {
 		// Take over the part of a dead instance that had this slot. It does not count until
 		// its owner is our id.
-		b.mu.Lock()
-		if b.closed.Load() { // another process may have the slot by now
-			b.mu.Unlock()
-			return nil, backend.ErrClosed
+		for i := range words {
+			words[i].Store(0)
 		}
-		if owner := b.mem.u64(r.wordsAt + 8*uint64(f.Words())); owner.Load() != b.id {
-			for i := range words {
-				words[i].Store(0)
-			}
-			owner.Store(b.id)
-		}
-		b.mu.Unlock()
-	}
-	if f.Parts() && f.Sealed(words) { // as if it had never been updated
+		owner.Store(b.id)
+	} else if f.Sealed(words) { // as if it had never been updated
 		f.Forget(words)
+		f.Unseal(words)
 	}
-	f.Unseal(words)
+	// Only now, when the part counts: see bury and buryIfUnused.
+	if !b.touch(series.off) {
+		return nil, nil
+	}
 	return words, nil
 }
 
@@ -201,9 +280,10 @@ func essential(f *backend.Family, labels string) bool {
 	return len(f.Labels) == 0 || strings.Contains(labels, `="`+backend.OverflowValue+`"`) || strings.Contains(f.Name, "gotheus_")
 }
 
-// Delete implements backend.Backend. Records of deleted series stay, and are used again if the
-// series come back.
+// Delete implements backend.Backend. The space of the deleted series serves others later, see
+// Reclaim.
 func (b *Backend) Delete(f *backend.Family, match func(labels string) bool) (n int, err error) {
+	defer b.readers.enter()()
 	schema := f.Schema()
 	err = b.Sync(context.Background())
 	for _, g := range b.Walk() {
@@ -211,25 +291,34 @@ func (b *Backend) Delete(f *backend.Family, match func(labels string) bool) (n i
 			continue
 		}
 		for i, s := range g.Series {
-			if !match(s.Labels) {
-				continue
-			}
-			counted := false
-			if g.Parts == nil {
-				counted = f.Seal(s.Words)
-			} else {
-				for _, p := range g.Parts[i].List() {
-					counted = f.Seal(p.Words) && p.Live() || counted
-				}
-			}
-			if counted {
+			if match(s.Labels) && b.deleteRow(&g, i) {
 				n++
-				size := roundUp(recHeader + 8*uint64(f.Words()) + uint64(len(s.Labels)))
-				b.mem.u64(offWaste).Add(size)
 			}
 		}
 	}
 	return n, err
+}
+
+// deleteRow deletes a series that Walk has returned, and reports whether it counted until now.
+func (b *Backend) deleteRow(g *backend.Group, i int) (counted bool) {
+	var off uint64
+	if g.Parts == nil {
+		off = b.mem.offsetOf(g.Series[i].Words) - recHeader
+	} else {
+		for _, p := range g.Parts[i].List() {
+			counted = g.Family.Seal(p.Words) && p.Live() || counted
+			off = b.seriesOf(p.Words)
+		}
+	}
+	r, err := b.at(off)
+	if err != nil || r.typ != typeSeries || r.text != g.Series[i].Labels {
+		// The record was damaged after it was read. Its words still count.
+		if g.Parts == nil {
+			counted = g.Family.Seal(g.Series[i].Words)
+		}
+		return counted
+	}
+	return b.bury(g.Family, r) || counted
 }
 
 // Forget deletes all series of those families with this name that no live process has declared, and

@@ -156,6 +156,7 @@ func TestCrashCampaign(t *testing.T) {
 		}
 		c.kill(running[slot])
 		died[kinds[slot]]++
+		b.Reclaim(func([]backend.Retired) {})
 		if kinds[slot] == "folder" {
 			// Every process sees that it is gone, and nobody takes its place.
 			if n := liveParts(t, b); n != 0 {
@@ -175,7 +176,7 @@ func TestCrashCampaign(t *testing.T) {
 	}
 	c.verify(b, died["writer"])
 	r := checkFileNow(t, b.Path())
-	used := r.Used
+	used, reused := r.Used, b.mem.u64(offReused).Load()
 	b.Close(t.Context())
 
 	// Nobody has the file open now: processes that open it rewrite it with another limit, and
@@ -188,7 +189,10 @@ func TestCrashCampaign(t *testing.T) {
 		checkFileNow(t, b.Path())
 	}
 	c.verify(open(t, c.path, &Options{Limit: limit}), died["writer"])
-	t.Logf("%v killed, programs %d; %d bytes used, %d of them waste", died, len(c.programs), used, r.Waste)
+	t.Logf("%v killed, programs %d; %d bytes used, %d of them waste; space was reused %d times", died, len(c.programs), used, r.Waste, reused)
+	if reused == 0 {
+		t.Error("no space was reused")
+	}
 	for what, list := range map[string][]time.Duration{"took": took, "of which the thread ran for": worked} {
 		if slices.Sort(list); len(list) > 0 {
 			t.Logf("a creator after one that died holding the lock %s %v (median), %v (90 %%), %v (max), of %d",

@@ -75,6 +75,11 @@ func campaignWorker(kind string) {
 		}
 		return w
 	}
+	go func() {
+		for ; ; time.Sleep(time.Duration(rand.IntN(1000)) * time.Microsecond) {
+			b.Reclaim(func([]backend.Retired) {})
+		}
+	}()
 	switch kind {
 	case "writer":
 		for g := range campaignGoroutines {
@@ -136,6 +141,7 @@ func campaignWorker(kind string) {
 		go func() {
 			last := make(map[string]uint64)
 			for {
+				leave := b.Enter()
 				if err := b.Sync(context.Background()); err != nil {
 					fail(err)
 				}
@@ -151,18 +157,21 @@ func campaignWorker(kind string) {
 						last[key] = n
 					}
 				}
+				leave()
 				acks[slot].ready.Store(1)
 			}
 		}()
 	case "expirer":
 		go func() {
 			for i := 0; ; i++ {
+				leave := b.Enter()
 				for n := range 3 {
 					must(campaignVec, fmt.Sprintf(`goroutine="expirer",n="%d"`, (i+n)%50))[backend.CounterInt].Add(1)
 				}
 				if _, err := b.Delete(campaignVec, func(labels string) bool { return strings.HasPrefix(labels, `goroutine="expirer"`) }); err != nil {
 					fail(err)
 				}
+				leave()
 				acks[slot].ready.Store(1)
 			}
 		}()

@@ -27,6 +27,7 @@ type content struct {
 	// it has something that only a later version understands
 	newer    bool
 	exist    map[string]bool // existing series, see deleted
+	free     uint64          // bytes of free records
 	problems []string
 	hidden   int // number of problems beyond maxProblems
 }
@@ -107,10 +108,14 @@ func examine(mem memory) (*content, error) {
 		// Space is allocated on the disk before it is given to records.
 		c.problem("records end at %d, but only %d bytes are said to be allocated", tail, size)
 	}
+	if top := mem.u64(offTop).Load(); top > tail || top%align != 0 {
+		c.problem("a record is said to end at %d, beyond the end of records at %d", top, tail)
+	}
 	if size > h.limit {
 		c.problem("%d bytes are said to be allocated, more than the limit of %d", size, h.limit)
 	}
 	c.walkIndex()
+	c.walkFree()
 	slices.SortFunc(c.records, func(a, b *record) int { return cmp.Compare(a.off, b.off) })
 	for i, r := range c.records {
 		if i > 0 && c.records[i-1].off+c.records[i-1].size > r.off {
@@ -122,12 +127,14 @@ func examine(mem memory) (*content, error) {
 	}
 	series := make(map[uint32]*record)
 	for _, r := range c.records {
-		switch r.typ {
-		case typeFamily:
-		case typeSeries:
+		if r.typ == typeSeries {
 			series[uint32(r.off/align)] = r
-			fallthrough
-		case typeHelp, typeDeclared:
+		}
+	}
+	for _, r := range c.records {
+		switch r.typ {
+		case typeFamily, typeFree:
+		case typeSeries, typeHelp, typeDeclared:
 			c.checkMember(r)
 		case typePart:
 			c.checkPart(r, series[r.family])
@@ -177,6 +184,7 @@ func (c *content) walkIndex() {
 				c.problem("the record at %d has the wrong hash", off)
 			case r.hash&uint64(c.buckets-1) != uint64(i):
 				c.problem("the record at %d is in bucket %d but belongs in %d", off, i, r.hash&uint64(c.buckets-1))
+			case c.mem.u32(off+recRetired).Load()&1 != 0: // another one may have its key
 			case ok:
 				c.problem("the records at %d and %d have the same key", other, off)
 			default:
@@ -189,6 +197,30 @@ func (c *content) walkIndex() {
 					break
 				}
 			}
+		}
+	}
+}
+
+// walkFree follows the lists of free records. What is on a list must say that it is free, and space
+// that is free cannot be on two lists.
+func (c *content) walkFree() {
+	reached := make(map[uint32]bool)
+	for class := range uint64(numFree) {
+		for at := c.mem.u32(offFree + 4*class).Load(); at != 0; {
+			off := uint64(at) * align
+			if off < c.recordsAt || off > c.end || c.end-off < recHeader || reached[at] {
+				c.problem("the list of free records of %d bytes leads to offset %d, where there is none", class*align, off)
+				break
+			}
+			reached[at] = true
+			r, err := c.mem.record(off, c.end)
+			if err != nil || r.typ != typeFree || r.size != class*align || r.hash != uint64(at) {
+				c.problem("the list of free records of %d bytes leads to offset %d, where there is none", class*align, off)
+				break
+			}
+			at = r.family
+			c.free += r.size
+			c.records = append(c.records, r)
 		}
 	}
 }

@@ -109,7 +109,7 @@ func TestStoppedCreator(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "shop")
 	stopped := open(t, path, nil)
 	cells(t, stopped, requests, `code="1",method=""`)
-	release := stopped.takeTurn()
+	_, release := stopped.takeTurn()
 	r := newRecord(t, stopped, `code="2",method=""`)
 
 	b := open(t, path, nil)
@@ -135,7 +135,8 @@ func TestCreatorsWithoutLock(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "shop")
 	holder := open(t, path, nil)
-	defer holder.takeTurn()()
+	_, release := holder.takeTurn()
+	defer release()
 	const series, creators = 300, 6
 	var wait sync.WaitGroup
 	for range creators {

@@ -42,8 +42,8 @@ func ExampleOpen() {
 	one.Close(context.Background())
 	other.Close(context.Background())
 	// Output:
-	// shop.gotheus-v1 process 0 counts 1
-	// shop.gotheus-v1 process 1 counts 2
+	// shop.gotheus-v2 process 0 counts 1
+	// shop.gotheus-v2 process 1 counts 2
 }
 
 // A program can open the file itself to set options without a URL.

@@ -27,9 +27,19 @@ func Inspect(name string) (*Report, error) {
 }
 
 func inspect(f *os.File) (*Report, error) {
-	c, err := load(f)
-	if err != nil {
-		return nil, err
+	var c *content
+	for try := 0; ; try++ {
+		before, err := readWord(f, offReused)
+		if err != nil {
+			return nil, err
+		}
+		if c, err = load(f); err != nil {
+			return nil, err
+		}
+		// If space was reused while it was being read, what was read may not fit together.
+		if now, err := readWord(f, offReused); len(c.problems) == 0 || err != nil || now == before || try == 10 {
+			break
+		}
 	}
 	r := &Report{
 		Path:      f.Name(),
@@ -39,6 +49,7 @@ func inspect(f *os.File) (*Report, error) {
 		Size:      int64(len(c.mem)),
 		Used:      int64(max(c.mem.u64(offTail).Load(), c.recordsAt)),
 		Instances: listInstances(c.header, c.mem, func(id uint64) bool { return idLocked(f, id) }),
+		Free:      int64(c.free),
 		Problems:  c.problems,
 	}
 	c.report(r)
@@ -62,9 +73,11 @@ func (c *content) report(r *Report) {
 			s.live[i.Number] = i.ID
 		}
 	}
-	for _, rec := range c.records { // by offset: families come before what refers to them
-		if s.add(rec) {
-			s.kept += rec.size
+	for _, isFamily := range []bool{true, false} { // families first, which others refer to
+		for _, rec := range c.records {
+			if (rec.typ == typeFamily) == isFamily && s.add(rec) {
+				s.kept += rec.size
+			}
 		}
 	}
 	for _, fam := range s.byRef {
@@ -79,6 +92,9 @@ func (c *content) report(r *Report) {
 
 // add adds a record to the report of its family, and reports whether a rewrite would keep it.
 func (s *reportBuilder) add(rec *record) (kept bool) {
+	if rec.typ == typeFree {
+		return false
+	}
 	if rec.typ == typeFamily {
 		ref := uint32(rec.off / align)
 		if fam := s.families[ref]; fam != nil {

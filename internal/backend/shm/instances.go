@@ -45,7 +45,7 @@ func listInstances(h *header, mem memory, alive func(id uint64) bool) (list []In
 			continue
 		}
 		p := mem[at : at+instanceSize]
-		host, _, _ := bytes.Cut(p[insHost:], []byte{0})
+		host, _, _ := bytes.Cut(p[insHost:insSeen], []byte{0})
 		list = append(list, Instance{
 			ID:     id,
 			Number: i,
@@ -78,7 +78,7 @@ func (s *segment) join() (slot int, id uint64, err error) {
 		order.PutUint64(p[insStart:], uint64(time.Now().UnixNano()))
 		order.PutUint32(p[insPID:], uint32(os.Getpid()))
 		host, _ := os.Hostname()
-		copy(p[insHost:], host)
+		copy(p[insHost:insSeen], host)
 		id := s.mem.u64(offTickets).Add(1)
 		ok, err = id != 0 && id < maxTickets, ErrFormat
 		if ok {
@@ -88,6 +88,7 @@ func (s *segment) join() (slot int, id uint64, err error) {
 			unlock(s.file, lockByte+1+int64(i))
 			return 0, 0, fmt.Errorf("shm: %s: cannot take the lock of instance %d: %w", s.file.Name(), id, cmp.Or(err, backend.ErrBusy))
 		}
+		s.own = id
 		s.mem.u64(at + insID).Store(id)
 		return i, id, nil
 	}

@@ -35,18 +35,29 @@ import (
 //	   192      8  size: bytes allocated on the disk (atomic)
 //	   256      8  tickets: number given out (atomic)
 //	   320      8  waste: roughly how many bytes a rewrite would save (atomic)
+//	   448      8  retired: the newest retired record, as offset/64, and in the upper half the
+//	               number of changes of this word (atomic)
+//	   512      8  batch: the first record of the batch being reclaimed, as offset/64 (atomic)
+//	   520      8  batch ticket: 0 until no chain leads to the batch any more (atomic)
+//	   528      8  cursor: the first record of the batch that a chain may lead to, as
+//	               offset/64; 2^32-1 if there is none, 0 while the batch is being made (atomic)
+//	   576      8  top: the highest end of any record that was ever in the index (atomic)
+//	   640      8  reused: number of records made in the space of others (atomic)
+//	  1024   4 each  free space: for i from 0 to 767, the first free record of 64 i bytes, as
+//	               offset/64, or 0 (atomic)
 //	  4096   4 each  index: newest record of each bucket, as offset/64, or 0 (atomic)
 //	     …  64 each  instance table
 //	     …         records, each beginning at a multiple of 64
 //
-// A record exists if the index leads to it. Between records there may be space that a process took
-// and never used, because it died or because another one was quicker. Locks are
+// A record exists if the index leads to it. Between records there is free space, and there may be
+// space that a process took and never used, because it died or because another one was quicker.
+// Locks are
 // open-file-description locks on bytes far beyond the end of the file. Creators of records take
 // turns with lockByte, to waste no space. The instance in slot i holds lockByte+1+i and idLock+id,
 // where id is its id, as long as it lives. A process that replaces the file holds all bytes after
 // lockByte.
 const (
-	major     = 1
+	major     = 2
 	minor     = 0
 	orderMark = 0x0102030405060708
 
@@ -64,7 +75,16 @@ const (
 	offSize      = 192
 	offTickets   = 256
 	offWaste     = 320
+	offRetired   = 448
+	offBatch     = 512
+	offTicket    = 520
+	offCursor    = 528
+	offTop       = 576
+	offReused    = 640
+	offFree      = 1024
 	offIndex     = 4096
+
+	numFree = (offIndex - offFree) / 4
 
 	numBuckets   = 1 << 14
 	numInstances = 1024
@@ -98,25 +118,34 @@ var magic = []byte("gotheus\n")
 //	    24      4  length of text: a family's schema, a series' labels, a help text
 //	    28      4  length of the extra text behind it: a family's first help text
 //	    32      4  CRC-32 (IEEE) of bytes 0..31 and both texts
-//	    36      4  next record of the index chain, as offset/64, or 0; fixed once the record
-//	               is in the index (atomic)
+//	    36      4  next record of the index chain, as offset/64, or 0 (atomic)
 //	    40      8  Unix nanoseconds when the record was made
-//	    48     16  reserved, 0
+//	    48      4  link: the next record of a list of retired records, or of a series' parts
+//	               (atomic)
+//	    52      4  state: odd for good once the series is deleted; an instance that makes a
+//	               part count adds 2 (atomic)
+//	    56      4  held: the lower half of the ticket of the batch in which an instance still
+//	               needed the record (atomic)
+//	    60      4  parts: the newest part of a series, as offset/64 (atomic)
 //	    64         words, 8 bytes each; then text; then extra text; then zeros
 //
 // A counter's words are thus on a cache line that nothing else writes to.
 const (
-	recSize   = 0
-	recType   = 4
-	recHash   = 8
-	recFamily = 16
-	recWords  = 20
-	recText   = 24
-	recExtra  = 28
-	recSum    = 32
-	recNext   = 36
-	recMade   = 40
-	recHeader = 64
+	recSize    = 0
+	recType    = 4
+	recHash    = 8
+	recFamily  = 16
+	recWords   = 20
+	recText    = 24
+	recExtra   = 28
+	recSum     = 32
+	recNext    = 36
+	recMade    = 40
+	recLink    = 48
+	recRetired = 52
+	recHeld    = 56
+	recParts   = 60
+	recHeader  = 64
 
 	align = 64
 
@@ -136,6 +165,11 @@ const (
 	// instance is shown.
 	typeDeclared  = 5
 	declaredSlots = 15 // makes records of 192 bytes
+
+	// A free record is space for another record of exactly its size. Its hash field holds its
+	// own offset/64, and its family field refers to the next free record of that size, so that
+	// the checksum tells it from everything else.
+	typeFree = 0xffff
 )
 
 // An instance slot describes a process that has the file open, or died while it had it open.
@@ -146,12 +180,14 @@ const (
 //	     8     8  start, Unix nanoseconds
 //	    16     4  pid, for information only
 //	    20     4  reserved
-//	    24    40  host name, cut or padded with zeros
+//	    24    32  host name, cut or padded with zeros
+//	    56     8  the ticket of the last batch that the instance does not need any more (atomic)
 const (
 	insID    = 0
 	insStart = 8
 	insPID   = 16
 	insHost  = 24
+	insSeen  = 56
 )
 
 // errForeign is wrapped, in addition to ErrFormat, by errors about intact files that this program
@@ -193,6 +229,7 @@ func (h *header) encode() []byte {
 	sum := sha256.Sum256(p[:offSum])
 	copy(p[offSum:], sum[:8])
 	order.PutUint64(p[offTail:], h.recordsAt)
+	order.PutUint64(p[offTop:], h.recordsAt)
 	order.PutUint64(p[offSize:], h.recordsAt+minGrowth)
 	return p
 }
@@ -268,11 +305,14 @@ func (m memory) words(off uint64, n uint32) []atomic.Uint64 {
 	return unsafe.Slice((*atomic.Uint64)(unsafe.Pointer(unsafe.SliceData(b))), n)
 }
 
-// text returns bytes of a committed record, which never change, as a string without copying them.
-// Safety: as above.
-func (m memory) text(off uint64, n uint32) string {
-	return unsafe.String(unsafe.SliceData(m[off:off+uint64(n)]), n)
+// offsetOf returns the offset of words that words has returned.
+func (m memory) offsetOf(w []atomic.Uint64) uint64 {
+	// Safety: both are in the same mapping.
+	return uint64(uintptr(unsafe.Pointer(unsafe.SliceData(w))) - uintptr(unsafe.Pointer(unsafe.SliceData(m))))
 }
+
+// text returns a copy of some bytes: other processes could change what is mapped.
+func (m memory) text(off uint64, n uint32) string { return string(m[off : off+uint64(n)]) }
 
 // record is a decoded record at offset off.
 type record struct {
@@ -299,7 +339,8 @@ func (r *record) need() uint64 {
 	return roundUp(recHeader + 8*uint64(r.words) + uint64(r.textLen) + uint64(r.ext))
 }
 
-// record decodes and checks the record at off, all of which must lie before end.
+// record decodes and checks the record at off, all of which must lie before end. What it returns are
+// copies, which have passed the check, whatever happens to the file later.
 func (m memory) record(off, end uint64) (*record, error) {
 	damaged := func(what string, v any) (*record, error) {
 		return nil, fmt.Errorf("%w: record at offset %d: %s (%v)", ErrFormat, off, what, v)
@@ -307,7 +348,8 @@ func (m memory) record(off, end uint64) (*record, error) {
 	if off%align != 0 || off > end || end-off < recHeader {
 		return damaged("outside the file, which ends at", end)
 	}
-	p := m[off : off+recHeader]
+	var p [recSum + 4]byte
+	copy(p[:], m[off:])
 	r := &record{
 		off:     off,
 		size:    uint64(order.Uint32(p[recSize:])),
@@ -326,7 +368,7 @@ func (m memory) record(off, end uint64) (*record, error) {
 	}
 	r.layout()
 	r.text, r.extra = m.text(r.textAt, r.textLen), m.text(r.textAt+uint64(r.textLen), r.ext)
-	if sum := order.Uint32(p[recSum:]); sum != checksum(p, r.text, r.extra) {
+	if sum := order.Uint32(p[recSum:]); sum != checksum(p[:], r.text, r.extra) {
 		return damaged("wrong checksum", sum)
 	}
 	return r, nil

@@ -113,7 +113,7 @@ func TestNotSetAside(t *testing.T) {
 	path := filepath.Join(dir, "later")
 	os.WriteFile(path+Suffix, later, 0o600)
 	_, err := Open(path, &Options{AnyFileSystem: true})
-	if !errors.Is(err, ErrFormat) || !strings.Contains(err.Error(), "has format version 2, this program reads version 1") {
+	if !errors.Is(err, ErrFormat) || !strings.Contains(err.Error(), "has format version 3, this program reads version 2") {
 		t.Errorf("another version: %v", err)
 	}
 	path = filepath.Join(dir, "order")
@@ -231,13 +231,13 @@ func TestEndsOfNumbers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	declared, err := c.findOrCreate(&record{typ: typeDeclared, family: family, words: declaredSlots})
+	declared, err := c.findOrCreate(&record{typ: typeDeclared, family: family, words: declaredSlots}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	part, err := c.findOrCreate(&record{typ: typeSeries, family: family})
+	part, err := c.findOrCreate(&record{typ: typeSeries, family: family}, nil)
 	if err == nil {
-		part, err = c.findOrCreate(&record{typ: typePart, family: uint32(part.off / align), text: fmt.Sprint(c.slot), words: uint32(latest.Words()) + 1})
+		part, err = c.findOrCreate(&record{typ: typePart, family: uint32(part.off / align), text: fmt.Sprint(c.slot), words: uint32(latest.Words()) + 1}, nil)
 	}
 	if err != nil {
 		t.Fatal(err)

@@ -71,9 +71,12 @@ func rewrite(f *os.File, old *header, name string, o *Options) (done bool, err e
 	return done && err == nil, err
 }
 
-func readTickets(f *os.File) (uint64, error) {
+func readTickets(f *os.File) (uint64, error) { return readWord(f, offTickets) }
+
+// readWord reads a word of the header.
+func readWord(f *os.File, off int64) (uint64, error) {
 	var p [8]byte
-	if _, err := f.ReadAt(p[:], offTickets); err != nil {
+	if _, err := f.ReadAt(p[:], off); err != nil {
 		return 0, fmt.Errorf("shm: %w", err)
 	}
 	return order.Uint64(p[:]), nil
@@ -90,7 +93,12 @@ func (c *content) surviving() (list []*record) {
 		}
 	}
 	for _, r := range c.records { // by offset
-		if r.typ == typeFamily && full[uint32(r.off/align)] || r.typ == typeHelp && full[r.family] || r.typ == typeSeries && c.survives(r) {
+		if r.typ == typeFamily && full[uint32(r.off/align)] {
+			list = append(list, r)
+		}
+	}
+	for _, r := range c.records {
+		if r.typ == typeHelp && full[r.family] || r.typ == typeSeries && c.survives(r) {
 			list = append(list, r)
 		}
 	}
@@ -114,6 +122,7 @@ func (c *content) copyTo(f *os.File, h *header, list []*record) error {
 			return err
 		}
 		mem.put(n, int64(c.mem.u64(r.off+recMade).Load()))
+		raise(mem.u64(offTop), n.off+n.size)
 		from, words := c.mem.words(r.wordsAt, r.words), mem.words(n.wordsAt, n.words)
 		for i := range words {
 			words[i].Store(from[i].Load())
@@ -136,6 +145,9 @@ func (c *content) survives(r *record) bool {
 // deleted reports whether a series was deleted. Exemplars have no mark of their own: they are
 // deleted with the series that they belong to.
 func (c *content) deleted(f *backend.Family, r *record) bool {
+	if c.mem.u32(r.off+recRetired).Load()&1 != 0 {
+		return true
+	}
 	if f.Block.Role != backend.ExemplarRole {
 		return f.Sealed(c.mem.words(r.wordsAt, r.words))
 	}

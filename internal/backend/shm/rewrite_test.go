@@ -171,11 +171,11 @@ func TestWrongWords(t *testing.T) {
 			if len(f.Labels) == 0 {
 				labels = ""
 			}
-			r, err := b.findOrCreate(&record{typ: typeSeries, family: ref, text: labels, words: words})
+			r, err := b.findOrCreate(&record{typ: typeSeries, family: ref, text: labels, words: words}, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
-			p, err := b.findOrCreate(&record{typ: typePart, family: uint32(r.off / align), text: fmt.Sprint(b.slot), words: words})
+			p, err := b.findOrCreate(&record{typ: typePart, family: uint32(r.off / align), text: fmt.Sprint(b.slot), words: words}, nil)
 			if err != nil {
 				t.Fatal(err)
 			}

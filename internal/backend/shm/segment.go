@@ -3,6 +3,7 @@
 package shm
 
 import (
+	"errors"
 	"fmt"
 	"iter"
 	"os"
@@ -29,8 +30,12 @@ type segment struct {
 	*header
 	file *os.File
 	mem  memory
+	own  uint64 // id of this instance; 0 if it has none
 
-	allocated atomic.Uint64 // bytes known to exist on the disk, which may be accessed
+	allocated atomic.Uint64         // bytes known to exist on the disk, which may be accessed
+	highest   atomic.Uint64         // the highest end of a record that this process knows
+	damage    atomic.Pointer[error] // the first damage that was found
+	readers   readers               // calls in progress that may refer to records
 
 	// the lock within this process, since file locks do not tell goroutines apart
 	turn chan struct{}
@@ -52,6 +57,8 @@ const (
 	maxText   = 1 << 20
 
 	maxReserve = 1 << 20
+
+	maxStrays = 4
 )
 
 func newSegment(f *os.File, h *header, mem memory) *segment {
@@ -90,21 +97,37 @@ func (s *segment) bucket(hash uint64) *atomic.Uint32 {
 	return s.mem.u32(offIndex + 4*(hash&uint64(s.buckets-1)))
 }
 
-// chain iterates over the offsets of the records from one to another, which is not included; 0 is
-// the end of the chain. It ends with an error if the chain is damaged.
-func (s *segment) chain(from, to uint32) iter.Seq2[uint64, error] {
+// errUnlinked ends a chain that does not lead to the expected record any more: that one has been
+// taken out since.
+var errUnlinked = errors.New("shm: the end of the chain was reached")
+
+// chain iterates over the offsets of the records of a bucket from one to another, which is not
+// included; 0 is the end of the chain. It ends with an error if the chain is damaged, and with
+// errUnlinked if it does not lead to the other one.
+func (s *segment) chain(bucket uint64, from, to uint32) iter.Seq2[uint64, error] {
 	return func(yield func(uint64, error) bool) {
 		// A damaged chain may be a cycle, which Brent's algorithm detects: it compares from
-		// with an offset that is kept for ever more steps.
-		kept, left, times := uint32(0), 1, 1
+		// with an offset that is kept for ever more steps. It may also lead through the
+		// records of other buckets. There can be one with a damaged hash, but if there are
+		// many, all chains together would take too long.
+		kept, left, times, strays := uint32(0), 1, 1, 0
 		for from != to {
 			off := uint64(from) * align
-			err := s.reach(off + recHeader)
+			var err error
 			switch {
-			case from == 0 || from == kept:
+			case from == 0:
+				err = errUnlinked
+			case from == kept:
 				err = fmt.Errorf("%w: %s: an index chain is damaged at offset %d", ErrFormat, s.file.Name(), off)
 			case off < s.recordsAt:
 				err = fmt.Errorf("%w: %s: the index refers to offset %d", ErrFormat, s.file.Name(), off)
+			default:
+				if err = s.reach(off + recHeader); err != nil || s.mem.u64(off+recHash).Load()&uint64(s.buckets-1) == bucket {
+					break
+				}
+				if strays++; strays > maxStrays {
+					err = fmt.Errorf("%w: %s: the chain of bucket %d leads through other buckets", ErrFormat, s.file.Name(), bucket)
+				}
 			}
 			if !yield(off, err) || err != nil {
 				return
@@ -120,6 +143,9 @@ func (s *segment) chain(from, to uint32) iter.Seq2[uint64, error] {
 
 // at decodes the record at an offset that was found in a chain.
 func (s *segment) at(off uint64) (*record, error) {
+	if err := s.reach(off + recHeader); err != nil {
+		return nil, err
+	}
 	size := uint64(order.Uint32(s.mem[off+recSize:]))
 	if err := s.reach(off + size); err != nil {
 		return nil, err
@@ -128,15 +154,16 @@ func (s *segment) at(off uint64) (*record, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", s.file.Name(), err)
 	}
+	raise(&s.highest, r.off+r.size)
 	return r, nil
 }
 
 // find searches part of a chain for the record with the type, family and text of want. It returns
-// nil if there is none. Damaged records are skipped, and a damaged link ends the search: Sync
-// reports the damage, and the record is created again at the head of the chain, so that counting
-// goes on.
-func (s *segment) find(want *record, from, to uint32) (*record, error) {
-	for off, err := range s.chain(from, to) {
+// nil if there is none. It skips records that gone, if it is not nil, says were deleted. Damaged
+// records are skipped, and a damaged link ends the search: Sync reports the damage, and the record
+// is created again at the head of the chain, so that counting goes on.
+func (s *segment) find(want *record, from, to uint32, gone func(*record) bool) (*record, error) {
+	for off, err := range s.chain(want.hash&uint64(s.buckets-1), from, to) {
 		if err != nil {
 			break
 		}
@@ -152,52 +179,74 @@ func (s *segment) find(want *record, from, to uint32) (*record, error) {
 			if r.words != want.words {
 				return nil, fmt.Errorf("%w: %s: record at offset %d has %d words instead of %d", ErrFormat, s.file.Name(), off, r.words, want.words)
 			}
-			return r, nil
+			if gone == nil || !gone(r) {
+				return r, nil
+			}
 		}
 	}
 	return nil, nil
 }
 
 // findOrCreate returns the record with the type, family and text of r, and creates it if there is
-// none.
-func (s *segment) findOrCreate(r *record) (*record, error) {
+// none. Records that gone, if it is not nil, says were deleted, do not count.
+func (s *segment) findOrCreate(r *record, gone func(*record) bool) (*record, error) {
 	if len(r.text)+len(r.extra) > maxText {
 		return nil, fmt.Errorf("%w: %s: a text of %d bytes is too long: %.60q…", backend.ErrFull, s.file.Name(), len(r.text)+len(r.extra), r.text)
 	}
+	defer s.readers.enter()()
 	r.textLen, r.ext = uint32(len(r.text)), uint32(len(r.extra))
+	r.size = r.need()
 	r.hash = s.hashOf(r.typ, r.family, r.text)
 	head := s.bucket(r.hash)
 	seen := head.Load()
-	if found, err := s.find(r, seen, 0); found != nil || err != nil {
+	if found, err := s.find(r, seen, 0, gone); found != nil || err != nil {
 		return found, err
 	}
 	// When the file is full, do not wait for a turn in vain.
 	most := s.maxEnd(r)
-	if s.mem.u64(offTail).Load()+r.need() > most {
+	full := s.mem.u64(offTail).Load()+r.size > most
+	if full && !s.hasFree(r) {
 		return nil, s.limitError(most)
 	}
-	release := s.takeTurn()
+	locked, release := s.takeTurn()
 	defer release()
 	if s.closed.Load() {
 		return nil, backend.ErrClosed
 	}
 	now := head.Load()
-	if found, err := s.find(r, now, seen); found != nil || err != nil {
+	if found, err := s.find(r, now, seen, gone); found != nil || err != nil {
 		return found, err
 	}
-	if err := s.reserve(r, most); err != nil {
-		return nil, err
+	if full && !locked {
+		return nil, fmt.Errorf("%w: %s: another process has locked its free space", backend.ErrFull, s.file.Name())
+	}
+	reused := locked && s.popFree(r, full)
+	if !reused {
+		if err := s.reserve(r, most); err != nil {
+			return nil, err
+		}
 	}
 	s.mem.put(r, time.Now().UnixNano())
+	if r.typ == typePart {
+		s.push(s.mem.u32(uint64(r.family)*align+recParts), r)
+	}
 	for seen = now; ; seen = now {
 		s.mem.u32(r.off + recNext).Store(seen)
 		// The swap makes the record visible only after all of its content.
 		if head.CompareAndSwap(seen, uint32(r.off/align)) {
+			raise(s.mem.u64(offTop), r.off+r.size)
+			raise(&s.highest, r.off+r.size)
 			return r, nil
 		}
 		now = head.Load()
-		if found, err := s.find(r, now, seen); found != nil || err != nil {
-			s.mem.u64(offTail).CompareAndSwap(r.off+r.size, r.off) // give back
+		if found, err := s.find(r, now, seen, gone); found != nil || err != nil {
+			switch {
+			case r.typ == typePart: // it is reclaimed with its series
+			case reused:
+				s.pushFree(r.off, r.size)
+			default:
+				s.mem.u64(offTail).CompareAndSwap(r.off+r.size, r.off) // give back
+			}
 			return found, err
 		}
 	}
@@ -224,7 +273,7 @@ func (s *segment) reserve(r *record, most uint64) error {
 	r.size = r.need()
 	tail := s.mem.u64(offTail)
 	for {
-		r.off = tail.Load()
+		r.off = s.end()
 		if r.off%align != 0 || r.off < s.recordsAt || r.off > s.limit {
 			return fmt.Errorf("%w: %s: invalid end of records %d", ErrFormat, s.file.Name(), r.off)
 		}
@@ -239,6 +288,39 @@ func (s *segment) reserve(r *record, most uint64) error {
 			return nil
 		}
 	}
+}
+
+// end returns the end of the space given to records, as the tail says. If it is below the end of a
+// record that is known to exist, the tail was damaged, and end repairs it.
+func (s *segment) end() uint64 {
+	tail := s.mem.u64(offTail)
+	end, known := tail.Load(), s.highest.Load()
+	if top := s.mem.u64(offTop).Load(); top > known && top%align == 0 && s.reach(top) == nil {
+		known = top
+	}
+	if end >= known {
+		return end
+	}
+	s.spoil(fmt.Errorf("%w: %s: the end of records was %d, but a record ends at %d", ErrFormat, s.file.Name(), end, known))
+	raise(tail, known)
+	return tail.Load()
+}
+
+// spoil records that the file was found damaged. When nobody has it open any more, the next process
+// that opens it checks all of it.
+func (s *segment) spoil(err error) {
+	if err != nil && s.damage.CompareAndSwap(nil, &err) {
+		s.mem.u64(offBoot).Store(0)
+		s.mem.u64(offBoot + 8).Store(0)
+	}
+}
+
+// damaged returns the first damage that was found.
+func (s *segment) damaged() error {
+	if err := s.damage.Load(); err != nil {
+		return *err
+	}
+	return nil
 }
 
 // grow allocates the file up to end, in steps that grow with the file. Several processes may do
@@ -266,9 +348,8 @@ func (s *segment) grow(end uint64) error {
 
 // takeTurn takes the lock, or goes on without if that takes too long. The lock within the process
 // is always taken, since a single goroutine cannot be stopped.
-func (s *segment) takeTurn() (release func()) {
+func (s *segment) takeTurn() (locked bool, release func()) {
 	s.turn <- struct{}{}
-	locked := false
 	if !s.closed.Load() {
 		now := time.Now()
 		deadline := now.Add(turnWait)
@@ -287,7 +368,7 @@ func (s *segment) takeTurn() (release func()) {
 			time.Sleep(min(wait, time.Until(deadline)))
 		}
 	}
-	return func() {
+	return locked, func() {
 		if locked {
 			unlock(s.file, lockByte)
 		}

@@ -2,7 +2,7 @@
 // operation on shared memory: it costs as much as in the heap, all processes see it at once, and it
 // is not lost when the process is killed.
 //
-// The file for the path /dev/shm/shop is /dev/shm/shop.gotheus-v1; the format's version is part of
+// The file for the path /dev/shm/shop is /dev/shm/shop.gotheus-v2; the format's version is part of
 // the name, and FORMAT.md next to the source specifies it. The first process to open the file
 // creates it, accessible to its owner only. It grows up to its limit as series are created. The
 // file and its values outlive the processes, unless [Options.Fresh] is set. If no process has the
@@ -32,7 +32,7 @@ import (
 )
 
 // Suffix is appended to the path given to Open to form the file's name.
-const Suffix = ".gotheus-v1"
+const Suffix = ".gotheus-v2"
 
 // DefaultLimit is the default for Options.Limit: 256 MiB, which holds about 2 million counter
 // series with short labels, or 64 MiB on 32-bit machines, where address space is scarce.
@@ -86,6 +86,7 @@ type Report struct {
 	Size      int64     // of the file
 	Used      int64     // header, index, instance table and records
 	Waste     int64     // the part of Used that a rewrite would free
+	Free      int64     // the part of Waste that serves new series while processes live
 	Families  []FamilyReport
 	Instances []Instance // live ones, and dead ones that still have a slot
 	Problems  []string   // damage that was found; at most a hundred entries

@@ -37,11 +37,7 @@ func (b *Backend) Sync(ctx context.Context) error {
 	if !isAt(b.file, b.Path()) {
 		return fmt.Errorf("shm: %s was removed or replaced while it was open: other processes may use another file; restart this one", b.Path())
 	}
-	fail := func(err error) {
-		if b.damage == nil {
-			b.damage = err
-		}
-	}
+	defer b.readers.enter()()
 	var fresh []uint64
 	for i := range b.readHeads {
 		head := b.mem.u32(offIndex + 4*uint64(i)).Load()
@@ -51,21 +47,17 @@ func (b *Backend) Sync(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		fresh = fresh[:0]
-		for off, err := range b.chain(head, b.readHeads[i]) {
-			if err != nil {
-				fail(err)
-				// The chain may have looped before the error was noticed.
-				slices.Sort(fresh)
-				fresh = slices.Compact(fresh)
-				break
-			}
-			fresh = append(fresh, off)
+		stop, again := b.readHeads[i], b.reread[uint64(i)]
+		fresh, ok := b.readChain(fresh[:0], uint64(i), head, stop)
+		if !ok {
+			fresh, _ = b.readChain(fresh[:0], uint64(i), head, 0)
+			again = true
 		}
 		for _, off := range fresh {
-			fail(b.read(off, uint64(i)))
+			b.spoil(b.read(off, uint64(i), again))
 		}
 		b.readHeads[i] = head
+		delete(b.reread, uint64(i))
 	}
 	ids := make(map[int]uint64)
 	for slot, instance := range b.partOwners {
@@ -83,7 +75,28 @@ func (b *Backend) Sync(ctx context.Context) error {
 			b.index.SetOrder(f.entry, last)
 		}
 	}
-	return b.damage
+	return b.damaged()
+}
+
+// readChain appends the offsets of the records of a bucket to list. ok is false if stop, where the
+// chain was expected to lead, was deleted and taken out of it.
+func (b *Backend) readChain(list []uint64, bucket uint64, head, stop uint32) (_ []uint64, ok bool) {
+	for off, err := range b.chain(bucket, head, stop) {
+		if err == errUnlinked && b.retired(uint64(stop)*align) {
+			return list, false
+		}
+		if err != nil {
+			if err == errUnlinked {
+				err = fmt.Errorf("%w: %s: the chain of bucket %d does not lead to offset %d any more", ErrFormat, b.Path(), bucket, uint64(stop)*align)
+			}
+			b.spoil(err)
+			// The chain may have looped before the error was noticed.
+			slices.Sort(list)
+			return slices.Compact(list), true
+		}
+		list = append(list, off)
+	}
+	return list, true
 }
 
 // liveID returns the id of the live instance in a slot, or 0 if there is none. ids caches the
@@ -121,8 +134,9 @@ func (b *Backend) lastDeclared(f *family, ids map[int]uint64) (live, last uint64
 	return live, last
 }
 
-// read adds a record that was found in a bucket to the index.
-func (b *Backend) read(off, bucket uint64) error {
+// read adds a record that was found in a bucket to the index. If again is set, it may have been
+// added before.
+func (b *Backend) read(off, bucket uint64, again bool) error {
 	r, err := b.at(off)
 	if err != nil {
 		return err
@@ -152,7 +166,11 @@ func (b *Backend) read(off, bucket uint64) error {
 			err = fmt.Errorf("%w: record at offset %d has %d words, family %s needs %d", ErrFormat, off, r.words, f.Name, f.Words())
 			break
 		}
-		b.index.Add(f.entry, backend.Series{Labels: r.text, Words: b.mem.words(r.wordsAt, r.words)})
+		words := b.mem.words(r.wordsAt, r.words)
+		if b.retired(off) || again && known(&b.index, f, r.text, words) {
+			break
+		}
+		b.index.Add(f.entry, backend.Series{Labels: r.text, Words: words})
 	case typeDeclared:
 		f, familyErr := b.family(r.family)
 		group, ok := declaredGroup(r, b.instances)
@@ -162,15 +180,18 @@ func (b *Backend) read(off, bucket uint64) error {
 		case !ok:
 			err = fmt.Errorf("%w: %s: the record at offset %d is not a valid declaration", ErrFormat, b.Path(), off)
 		default:
-			f.declared = append(f.declared, declaration{group * declaredSlots, b.mem.words(r.wordsAt, r.words)})
+			d := declaration{group * declaredSlots, b.mem.words(r.wordsAt, r.words)}
+			if !again || !slices.ContainsFunc(f.declared, func(o declaration) bool { return o.first == d.first }) {
+				f.declared = append(f.declared, d)
+			}
 		}
 	case typePart:
-		err = b.readPart(r)
+		err = b.readPart(r, again)
 	}
 	return err // record types of later minor versions are skipped
 }
 
-func (b *Backend) readPart(r *record) error {
+func (b *Backend) readPart(r *record, again bool) error {
 	off := uint64(r.family) * align
 	err := b.reach(off + recHeader)
 	if err != nil {
@@ -194,13 +215,17 @@ func (b *Backend) readPart(r *record) error {
 	if !f.Parts() || int(r.words) != f.Words()+1 {
 		return fmt.Errorf("%w: %s: the part at offset %d has %d words", ErrFormat, b.Path(), r.off, r.words)
 	}
+	words := b.mem.words(r.wordsAt, r.words-1)
+	if b.retired(off) || again && known(&b.index, f, s.text, words) {
+		return nil
+	}
 	instance := b.partOwners[slot]
 	if instance == nil {
 		instance = &backend.Instance{Number: slot}
 		b.partOwners[slot] = instance
 	}
 	b.index.AddPart(f.entry, s.text, backend.Part{
-		Words:    b.mem.words(r.wordsAt, r.words-1),
+		Words:    words,
 		Instance: instance,
 		Owner:    b.mem.u64(r.wordsAt + 8*uint64(r.words-1)),
 	})

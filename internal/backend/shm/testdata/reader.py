@@ -1,6 +1,6 @@
 """Reads a shared-memory file of gotheus and prints what a page would show, as JSON. Made from FORMAT.md alone.
 
-    python3 reader.py NAME.gotheus-v1
+    python3 reader.py NAME.gotheus-v2
 """
 
 import fcntl
@@ -112,7 +112,7 @@ class File:
             sys.exit("no file of gotheus")
         if self.u64(16) != 0x0102030405060708:
             sys.exit("another byte order")
-        if self.u32(8) != 1:
+        if self.u32(8) != 2:
             sys.exit("version %d" % self.u32(8))
         self.buckets, self.slots = self.u32(56), self.u32(60)
         self.instances = (4096 + 4 * self.buckets + 63) // 64 * 64

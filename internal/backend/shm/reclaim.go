@@ -1,0 +1,586 @@
+//go:build linux && (386 || amd64 || arm.7 || arm64 || loong64 || mips64 || mips64le || ppc64 || ppc64le || riscv64 || s390x)
+
+package shm
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/gotheus/gotheus/internal/backend"
+	"github.com/gotheus/gotheus/internal/index"
+)
+
+// The space of deleted series serves new ones while processes have the file open, although they may
+// still refer to it:
+//
+//  1. A series whose words are all sealed never comes back in the same record. It is put on the
+//     list of retired records.
+//  2. All records of the list become the batch, of which there is one at a time.
+//  3. Each record of the batch is taken out of its chain.
+//  4. The batch gets a ticket.
+//  5. Each instance that sees the ticket drops what refers to the batch's records: rows of pages,
+//     instruments, calls in progress. A record that a goroutine may still be about to update is
+//     marked as held. Then the instance notes in its slot that it has seen the ticket.
+//  6. When all live instances have done so, the records become free space, except those that are
+//     held, which go through all of this again.
+//
+// Everything but 1 and 5 is done under lockByte, which the kernel releases if the process dies;
+// where it stopped, another one goes on. A process that dies leaves at most one record that is on
+// no list. A process that is stopped holds up step 6.
+
+const (
+	// reclaimAtOnce records are handled before lockByte is released for a moment.
+	reclaimAtOnce = 256
+	// unlinked in the cursor says that no chain leads to the batch any more.
+	unlinked = 1<<32 - 1
+)
+
+// retired reports whether the record at off is that of a deleted series.
+func (s *segment) retired(off uint64) bool { return s.mem.u32(off+recRetired).Load()&1 != 0 }
+
+// touch changes the record at off, so that others who have looked at it before cannot retire it. It
+// returns false if it is retired already.
+func (s *segment) touch(off uint64) bool {
+	w := s.mem.u32(off + recRetired)
+	for {
+		old := w.Load()
+		if old&1 != 0 {
+			return false
+		}
+		if w.CompareAndSwap(old, old+2) {
+			return true
+		}
+	}
+}
+
+// retire puts a deleted series on the list of retired records. Its words are sealed already.
+func (s *segment) retire(r *record) {
+	w := s.mem.u32(r.off + recRetired)
+	for {
+		old := w.Load()
+		if old&1 != 0 {
+			return
+		}
+		if w.CompareAndSwap(old, old|1) {
+			s.pushRetired(r)
+			return
+		}
+	}
+}
+
+func (s *segment) pushRetired(r *record) {
+	s.mem.u64(offWaste).Add(r.size)
+	s.relist(r.off)
+}
+
+// relist puts the record at off on the list of retired records.
+func (s *segment) relist(off uint64) {
+	head := s.mem.u64(offRetired)
+	for {
+		old := head.Load()
+		s.mem.u32(off + recLink).Store(uint32(old))
+		if head.CompareAndSwap(old, (old>>32+1)<<32|off/align) {
+			return
+		}
+	}
+}
+
+// push adds r to the list that begins at head.
+func (s *segment) push(head *atomic.Uint32, r *record) {
+	for {
+		old := head.Load()
+		s.mem.u32(r.off + recLink).Store(old)
+		if head.CompareAndSwap(old, uint32(r.off/align)) {
+			return
+		}
+	}
+}
+
+// list iterates over records that are linked with each other. It ends with an error if that is not
+// a list of records of this type. The next record is read before a record is yielded.
+func (s *segment) list(ref uint32, typ uint16) iter.Seq2[uint64, error] {
+	return func(yield func(uint64, error) bool) {
+		most := (s.mem.u64(offSize).Load() - s.recordsAt) / recHeader
+		for n := uint64(0); ref != 0; n++ {
+			off := uint64(ref) * align
+			err := s.reach(off + recHeader)
+			if err == nil && (off < s.recordsAt || order.Uint16(s.mem[off+recType:]) != typ || n > most) {
+				err = fmt.Errorf("%w: %s: a list of records is damaged at offset %d", ErrFormat, s.file.Name(), off)
+			}
+			if err != nil {
+				yield(off, err)
+				return
+			}
+			ref = s.mem.u32(off + recLink).Load()
+			if !yield(off, nil) {
+				return
+			}
+		}
+	}
+}
+
+// Reclaim implements backend.Reclaimer.
+func (b *Backend) Reclaim(release func([]backend.Retired)) {
+	b.buryUnused()
+	b.acknowledge(release)
+	for b.reclaimSome() {
+	}
+	b.acknowledge(release) // if this is the only instance, it need not wait for the next call
+	for b.reclaimSome() {
+	}
+}
+
+// buryInterval is how often an instance looks for series that only dead processes had.
+const buryInterval = 30 * time.Second
+
+// buryUnused retires series that no live process has a part of.
+func (b *Backend) buryUnused() {
+	if now := time.Now(); now.Sub(b.buried) < buryInterval {
+		return
+	} else if b.buried = now; b.Sync(context.Background()) != nil {
+		return
+	}
+	defer b.readers.enter()()
+	for _, g := range b.Walk() {
+		if g.Parts == nil {
+			continue
+		}
+		for i := range g.Series {
+			if list := g.Parts[i].List(); len(list) > 0 && !slices.ContainsFunc(list, func(p backend.Part) bool { return counts(g.Family, &p) }) {
+				b.buryIfUnused(g.Family, b.seriesOf(list[0].Words))
+			}
+		}
+	}
+}
+
+// counts reports whether a part is on pages. In a sum, dead processes leave a zero.
+func counts(f *backend.Family, p *backend.Part) bool {
+	return (p.Live() || f.Mode == backend.Sum) && !f.Sealed(p.Words)
+}
+
+// buryIfUnused retires the series at off, unless a part of it counts. If an instance makes one
+// count meanwhile, touch makes it fail.
+func (b *Backend) buryIfUnused(f *backend.Family, off uint64) {
+	if b.reach(off+recHeader) != nil {
+		return
+	}
+	w := b.mem.u32(off + recRetired)
+	old := w.Load()
+	r, err := b.at(off)
+	if err != nil || r.typ != typeSeries || old&1 != 0 {
+		return
+	}
+	for part, err := range b.list(b.mem.u32(off+recParts).Load(), typePart) {
+		n := uint32(f.Words())
+		if err != nil || order.Uint32(b.mem[part+recWords:]) != n+1 {
+			return
+		}
+		words := b.mem.words(part+recHeader, n+1)
+		if (b.alive(words[n].Load()) || f.Mode == backend.Sum) && !f.Sealed(words[:n]) {
+			return
+		}
+	}
+	if w.CompareAndSwap(old, old|1) {
+		b.pushRetired(r)
+	}
+}
+
+// seriesOf returns the offset of the series that a part belongs to.
+func (b *Backend) seriesOf(part backend.Words) uint64 {
+	return uint64(order.Uint32(b.mem[b.mem.offsetOf(part)-recHeader+recFamily:])) * align
+}
+
+// Enter implements backend.Reclaimer.
+func (b *Backend) Enter() (leave func()) { return b.readers.enter() }
+
+// acknowledge is step 5. It waits twice for calls in progress, by returning until they have ended:
+// first for those that began before the ticket was seen, which may have found a record of the batch
+// and be about to publish it, and then for those that have read it from what was published.
+func (b *Backend) acknowledge(release func([]backend.Retired)) {
+	b.reclaiming.Lock()
+	defer b.reclaiming.Unlock()
+	ticket := b.mem.u64(offTicket).Load()
+	if ticket == 0 || ticket <= b.seen || b.closed.Load() {
+		return
+	}
+	if b.leaving != ticket {
+		b.leaving, b.dropped, b.period = ticket, false, b.readers.turn()
+	}
+	if !b.readers.left(b.period) {
+		return
+	}
+	if !b.dropped {
+		list, offsets := b.dropRows()
+		if len(list) > 0 {
+			release(list)
+		}
+		b.held = b.held[:0]
+		for i, r := range list {
+			if r.Held {
+				b.held = append(b.held, offsets[i])
+			}
+		}
+		b.dropped, b.period = true, b.readers.turn()
+	}
+	if !b.readers.left(b.period) {
+		return
+	}
+	for _, off := range b.held {
+		b.mem.u32(off + recHeld).Store(uint32(ticket))
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.closed.Load() { // another process may have the slot by now
+		b.mem.u64(b.instance(b.slot) + insSeen).Store(ticket)
+		b.seen = ticket
+	}
+}
+
+// dropRows removes the batch from what pages show and from what Sync remembers. It returns the
+// series of the batch, and the offsets of their records.
+func (b *Backend) dropRows() (list []backend.Retired, offsets []uint64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	gone := make(map[*family]map[*atomic.Uint64]bool)
+	for off, err := range b.list(uint32(b.mem.u64(offBatch).Load()), typeSeries) {
+		if err != nil {
+			b.spoil(err)
+			break
+		}
+		if !b.retired(off) {
+			break // reclaimed: this instance joined after all others had seen the ticket
+		}
+		b.forgetHead(off)
+		r, err := b.at(off)
+		if err != nil {
+			b.spoil(err)
+			continue
+		}
+		f, err := b.family(r.family)
+		if f == nil || err != nil {
+			continue
+		}
+		one := backend.Retired{Family: f.Family, Labels: r.text}
+		if !f.Parts() && r.words > 0 {
+			one.Words = append(one.Words, b.mem.u64(r.wordsAt))
+		}
+		for part, err := range b.list(b.mem.u32(off+recParts).Load(), typePart) {
+			if err != nil {
+				b.spoil(err)
+				break
+			}
+			b.forgetHead(part)
+			one.Words = append(one.Words, b.mem.u64(part+recHeader))
+		}
+		words := gone[f]
+		if words == nil {
+			words = make(map[*atomic.Uint64]bool)
+			gone[f] = words
+		}
+		for _, w := range one.Words {
+			words[w] = true
+		}
+		list = append(list, one)
+		offsets = append(offsets, off)
+	}
+	for f, words := range gone {
+		b.index.RemoveWords(f.entry, words)
+	}
+	return list, offsets
+}
+
+// forgetHead makes Sync read a chain from the beginning if the record at off, which is going to be
+// reused, is where it would stop.
+func (b *Backend) forgetHead(off uint64) {
+	bucket := b.mem.u64(off+recHash).Load() & uint64(b.buckets-1)
+	if b.readHeads[bucket] == uint32(off/align) {
+		b.readHeads[bucket] = 0
+		b.reread[bucket] = true
+	}
+}
+
+// reclaimSome does some of steps 2, 3, 4 and 6. It reports whether more can be done at once. It
+// does nothing if another process or goroutine has the lock.
+func (s *segment) reclaimSome() (more bool) {
+	batch := s.mem.u64(offBatch)
+	if uint32(s.mem.u64(offRetired).Load()) == 0 && batch.Load() == 0 {
+		return false
+	}
+	select {
+	case s.turn <- struct{}{}:
+		defer func() { <-s.turn }()
+	default:
+		return false
+	}
+	if s.closed.Load() {
+		return false
+	}
+	if ok, err := lock(s.file, lockByte); !ok || err != nil {
+		return false
+	}
+	defer unlock(s.file, lockByte)
+	ticket, cursor := s.mem.u64(offTicket), s.mem.u64(offCursor)
+	switch {
+	case batch.Load() == 0:
+		ticket.Store(0)
+		cursor.Store(0)
+		return s.beginBatch()
+	case cursor.Load() == 0: // a process died in beginBatch
+		for off, err := range s.list(uint32(s.mem.u64(offRetired).Load()), typeSeries) {
+			if err == nil && off/align == batch.Load() {
+				return s.beginBatch()
+			}
+		}
+		cursor.Store(batch.Load())
+		return true
+	case ticket.Load() == 0:
+		return s.unlinkBatch()
+	}
+	return s.allSeen(ticket.Load()) && s.freeBatch(uint32(ticket.Load()))
+}
+
+// beginBatch makes the retired records the batch.
+func (s *segment) beginBatch() (more bool) {
+	batch, head := s.mem.u64(offBatch), s.mem.u64(offRetired)
+	for {
+		old := head.Load()
+		if uint32(old) == 0 {
+			batch.Store(0)
+			return false
+		}
+		batch.Store(uint64(uint32(old)))
+		if head.CompareAndSwap(old, (old>>32+1)<<32) {
+			s.mem.u64(offCursor).Store(uint64(uint32(old)))
+			return true
+		}
+	}
+}
+
+// unlinkBatch takes records of the batch out of their chains, and draws the batch's ticket when
+// that is done.
+func (s *segment) unlinkBatch() (more bool) {
+	cursor, n := s.mem.u64(offCursor), 0
+	if at := cursor.Load(); at != unlinked {
+		for off, err := range s.list(uint32(at), typeSeries) {
+			if err != nil {
+				s.spoil(err)
+				break
+			}
+			if n == reclaimAtOnce {
+				cursor.Store(off / align)
+				return true
+			}
+			n++
+			for part, err := range s.list(s.mem.u32(off+recParts).Load(), typePart) {
+				if err != nil {
+					s.spoil(err)
+					break
+				}
+				s.mem.u32(part + recRetired).Store(1) // tells Sync why it is gone
+				s.unlink(part)
+			}
+			s.unlink(off)
+		}
+		cursor.Store(unlinked)
+	}
+	s.mem.u64(offTicket).Store(s.mem.u64(offTickets).Add(1))
+	return true
+}
+
+// unlink takes the record at off out of its chain, unless it is not in it. Other processes may
+// insert records at the head meanwhile, but nobody else takes any out.
+func (s *segment) unlink(off uint64) {
+	hash, ref := s.mem.u64(off+recHash).Load(), uint32(off/align)
+	head, next := s.bucket(hash), s.mem.u32(off+recNext).Load()
+	for {
+		at := head.Load()
+		if at == ref {
+			if head.CompareAndSwap(ref, next) {
+				return
+			}
+			continue
+		}
+		last := uint64(0)
+		for before, err := range s.chain(hash&uint64(s.buckets-1), at, ref) {
+			if err == errUnlinked {
+				return
+			} else if err != nil {
+				s.spoil(err)
+				return
+			}
+			last = before
+		}
+		s.mem.u32(last + recNext).Store(next)
+		return
+	}
+}
+
+// allSeen reports whether all live instances have seen a ticket.
+func (s *segment) allSeen(ticket uint64) bool {
+	for i := range int(s.instances) {
+		at := s.instance(i)
+		id := s.mem.u64(at + insID).Load()
+		// An instance that has drawn its id but not stored it yet has not looked at any
+		// record.
+		if id != 0 && id < ticket && s.mem.u64(at+insSeen).Load() < ticket && (id == s.own || idLocked(s.file, id)) {
+			return false
+		}
+	}
+	return true
+}
+
+// freeBatch makes free space of records of the batch. A record leaves the batch before it becomes
+// free, so that a process that dies in between cannot make it free twice.
+func (s *segment) freeBatch(ticket uint32) (more bool) {
+	batch, n := s.mem.u64(offBatch), 0
+	for off, err := range s.list(uint32(batch.Load()), typeSeries) {
+		if err == nil && !s.retired(off) {
+			err = fmt.Errorf("%w: %s: the record at offset %d is not retired", ErrFormat, s.file.Name(), off)
+		}
+		if err != nil {
+			s.spoil(err)
+			break
+		}
+		if n == reclaimAtOnce {
+			return true
+		}
+		n++
+		batch.Store(uint64(s.mem.u32(off + recLink).Load()))
+		if s.mem.u32(off+recHeld).Load() == ticket || !s.partsUnlinked(off) {
+			s.relist(off)
+			continue
+		}
+		for part, err := range s.list(s.mem.u32(off+recParts).Load(), typePart) {
+			if err != nil {
+				s.spoil(err)
+				break
+			}
+			size := uint64(order.Uint32(s.mem[part+recSize:]))
+			s.mem.u64(offWaste).Add(size)
+			s.pushFree(part, size)
+		}
+		s.pushFree(off, uint64(order.Uint32(s.mem[off+recSize:])))
+	}
+	batch.Store(0)
+	return false
+}
+
+// partsUnlinked reports whether no chain leads to the parts of the series at off. A part that was
+// made while the series was being taken out of its chain is still in its own.
+func (s *segment) partsUnlinked(off uint64) bool {
+	for part, err := range s.list(s.mem.u32(off+recParts).Load(), typePart) {
+		if err == nil && !s.retired(part) {
+			return false
+		}
+	}
+	return true
+}
+
+// freeList returns the head of the list of free records of a size, or nil if there is none.
+func (s *segment) freeList(size uint64) *atomic.Uint32 {
+	if class := size / align; class < numFree {
+		return s.mem.u32(offFree + 4*class)
+	}
+	return nil
+}
+
+// pushFree makes the space of a record free. The caller holds lockByte.
+func (s *segment) pushFree(off, size uint64) {
+	head := s.freeList(size)
+	if head == nil || size < recHeader || size%align != 0 {
+		return
+	}
+	p := s.mem[off : off+recHeader]
+	clear(p)
+	order.PutUint32(p[recSize:], uint32(size))
+	order.PutUint16(p[recType:], typeFree)
+	order.PutUint64(p[recHash:], off/align)
+	order.PutUint32(p[recFamily:], head.Load())
+	order.PutUint32(p[recSum:], checksum(p, "", ""))
+	head.Store(uint32(off / align))
+}
+
+// hasFree reports whether there may be free space for r.
+func (s *segment) hasFree(r *record) bool {
+	if r.typ != typeSeries && r.typ != typePart {
+		return false
+	}
+	for size := r.size; size/align < numFree; size += align {
+		if s.freeList(size).Load() != 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// popFree takes free space for r, if there is any, and sets r's offsets. Only if larger is set does
+// it use a part of a larger space. The caller holds lockByte.
+func (s *segment) popFree(r *record, larger bool) bool {
+	if r.typ != typeSeries && r.typ != typePart {
+		return false // help texts must have ascending offsets, and the others are few
+	}
+	for size := r.size; size/align < numFree; size += align {
+		if off := s.popSize(size); off != 0 {
+			if size > r.size {
+				s.pushFree(off+r.size, size-r.size)
+			}
+			r.off = off
+			r.layout()
+			s.mem.u64(offReused).Add(1)
+			s.mem.u64(offWaste).Add(-r.size)
+			return true
+		}
+		if !larger {
+			break
+		}
+	}
+	return false
+}
+
+// popSize takes a free record of exactly that size and returns its offset, or 0. Nothing in the
+// file is trusted to be free unless it says so itself.
+func (s *segment) popSize(size uint64) uint64 {
+	head := s.freeList(size)
+	if head == nil || head.Load() == 0 {
+		return 0
+	}
+	ref := head.Load()
+	off := uint64(ref) * align
+	err := s.reach(off + size)
+	if err == nil {
+		p := s.mem[off : off+recHeader]
+		if off < s.recordsAt || order.Uint16(p[recType:]) != typeFree || uint64(order.Uint32(p[recSize:])) != size ||
+			order.Uint64(p[recHash:]) != uint64(ref) || order.Uint32(p[recSum:]) != checksum(p, "", "") {
+			err = fmt.Errorf("%w: %s: there is no free record of %d bytes at offset %d", ErrFormat, s.file.Name(), size, off)
+		}
+	}
+	if err != nil {
+		s.spoil(err)
+		head.Store(0)
+		return 0
+	}
+	head.Store(order.Uint32(s.mem[off+recFamily:]))
+	return off
+}
+
+// known reports whether Sync has added these words to the index before.
+func known(x *index.Index, f *family, labels string, words backend.Words) bool {
+	if f.Parts() {
+		parts := x.Parts(f.entry, labels)
+		if parts == nil {
+			return false
+		}
+		for _, p := range parts.List() {
+			if &p.Words[0] == &words[0] {
+				return true
+			}
+		}
+		return false
+	}
+	s := x.Find(f.entry, labels)
+	return s != nil && &s.Words[0] == &words[0]
+}
