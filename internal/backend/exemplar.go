@@ -177,28 +177,36 @@ func (f *Family) WriteExemplar(w Words, slot int, start uint64, e *Exemplar) boo
 }
 
 // ReadExemplar returns the exemplar in a slot, if it belongs to a series that began at start or
-// later. It returns false if there is none, or if it is being written or was left incomplete.
-// Another process may have written it, so expose it only if it passes Check.
+// later, or at an unknown time if start is 0. It returns false if there is none, or if it is being
+// written or was left incomplete. Another process may have written it, so expose it only if it
+// passes Check.
 func (f *Family) ReadExemplar(w Words, slot int, start uint64) (e Exemplar, ok bool) {
+	e, its, ok := f.readExemplar(w, slot)
+	// A series that comes back has no start at first, and no exemplars of its own.
+	return e, ok && its >= start && (start != 0 || its == 0)
+}
+
+// readExemplar is ReadExemplar for a series that began at any time, which it returns.
+func (f *Family) readExemplar(w Words, slot int) (e Exemplar, start uint64, ok bool) {
 	size := exemplarHead + int(f.Block.Size)
 	s := w[slot*size:][:size]
 	n := s[exemplarSize].Load()
 	if s[exemplarTime].Load() == 0 || n > 8*uint64(f.Block.Size) {
-		return e, false
+		return e, 0, false
 	}
 	var buf [exemplarHead + maxExemplar]uint64
 	own := buf[:exemplarHead+(n+7)/8]
 	for i := range own {
 		own[i] = s[i].Load()
 	}
-	if own[exemplarTime] == 0 || own[exemplarStart] < start || own[exemplarSize] != n || own[exemplarSum] != exemplarCheck(own) {
-		return e, false
+	if own[exemplarTime] == 0 || own[exemplarSize] != n || own[exemplarSum] != exemplarCheck(own) {
+		return e, 0, false
 	}
 	text := make([]byte, 0, n+7)
 	for _, w := range own[exemplarHead:] {
 		text = binary.LittleEndian.AppendUint64(text, w)
 	}
-	return Exemplar{string(text[:n]), math.Float64frombits(own[exemplarValue]), int64(own[exemplarTime])}, true
+	return Exemplar{string(text[:n]), math.Float64frombits(own[exemplarValue]), int64(own[exemplarTime])}, own[exemplarStart], true
 }
 
 // exemplarCheck returns the checksum of everything but the claim.

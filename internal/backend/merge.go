@@ -132,7 +132,7 @@ func (f *Family) MergeExemplars(to, from Words) (err error) {
 		if int64(from[at+exemplarTime].Load()) <= int64(to[at+exemplarTime].Load()) {
 			continue
 		}
-		e, ok := f.ReadExemplar(from, slot, 0)
+		e, _, ok := f.readExemplar(from, slot)
 		if !ok {
 			continue
 		}

@@ -91,6 +91,23 @@ func TestMerge(t *testing.T) {
 	}
 }
 
+// A series that has come back has no start for a moment, in which a process may die. Exemplars of
+// its former life must not be shown.
+func TestExemplarOfFormerLife(t *testing.T) {
+	t.Parallel()
+	ex := (&backend.Family{Name: "c_total", Kind: backend.Counter}).With(backend.Block{Role: backend.ExemplarRole, Size: 4})
+	for _, c := range []struct {
+		written, start uint64
+		shown          bool
+	}{{7, 7, true}, {8, 7, true}, {6, 7, false}, {7, 0, false}, {0, 0, true}} {
+		w := make(backend.Words, ex.Words())
+		ex.WriteExemplar(w, 0, c.written, &backend.Exemplar{Labels: `a="b"`, Time: 1})
+		if _, ok := ex.ReadExemplar(w, 0, c.start); ok != c.shown {
+			t.Errorf("exemplar of a series that began at %d, which now begins at %d: shown is %v", c.written, c.start, ok)
+		}
+	}
+}
+
 // What Subtract leaves and what it has subtracted add up to the former counts, also in buckets that
 // have become coarser and in the window of quantiles.
 func TestSubtract(t *testing.T) {

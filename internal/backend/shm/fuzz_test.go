@@ -26,7 +26,7 @@ func FuzzFile(f *testing.F) {
 	}
 	f.Add(uint32(offTail), []byte{0xff, 0xff, 0xff}, uint32(0), []byte{}, uint32(len(good)))
 	f.Add(uint32(offSize), []byte{0xff, 0xff, 0xff, 0xff}, bucket, []byte{0xff, 0xff}, uint32(len(good)))
-	m := &mutator{good: good, path: filepath.Join(quickDir(f), "f"), mem: newMemory(len(good))}
+	m := &mutator{good: good, path: filepath.Join(quickDir(f), "f"), mem: newMemory(len(good)), log: quiet()}
 	f.Fuzz(func(t *testing.T, at1 uint32, bytes1 []byte, at2 uint32, bytes2 []byte, size uint32) {
 		debug.SetPanicOnFault(true)
 		m.TB, m.what, m.Rand = t, "fuzzed", rand.New(rand.NewPCG(0, 0))

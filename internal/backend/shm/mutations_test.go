@@ -3,10 +3,12 @@
 package shm
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"flag"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -19,6 +21,9 @@ import (
 	"time"
 
 	"github.com/gotheus/gotheus/internal/backend"
+	"github.com/gotheus/gotheus/internal/page"
+	"github.com/gotheus/gotheus/internal/pagetest"
+	"github.com/gotheus/gotheus/internal/report"
 )
 
 var (
@@ -29,9 +34,9 @@ var (
 // Each damaged file is generated from its number: important fields get extreme values, records are
 // moved, swapped or torn, the file is cut or extended. Often the checksums are corrected, so that
 // the code behind them is reached. Each file is checked, opened, read, written to and closed; some
-// are damaged while they are open. Nothing may panic, access unmapped memory, or loop forever. If
-// the checker finds a file intact, reading must agree with the checker, and the file must still be
-// intact in the end.
+// are damaged while they are open. Nothing may panic, access unmapped memory, or loop forever, and
+// all pages must be valid. If the checker finds a file intact, reading must agree with the checker,
+// and the file must still be intact in the end.
 //
 // The long run: go test ./internal/backend/shm -run TestMutations -mutations 10000000 -timeout 2h
 // -v
@@ -50,7 +55,7 @@ func TestMutations(t *testing.T) {
 	}
 	next.Store(int64(from))
 	for range min(runtime.GOMAXPROCS(0), to-from) {
-		m := &mutator{TB: t, good: good, path: filepath.Join(quickDir(t), "f"), mem: newMemory(len(good) + maxLonger)}
+		m := &mutator{TB: t, good: good, path: filepath.Join(quickDir(t), "f"), mem: newMemory(len(good) + maxLonger), log: quiet()}
 		go m.watch(stop)
 		wait.Go(func() {
 			debug.SetPanicOnFault(true)
@@ -67,12 +72,13 @@ func TestMutations(t *testing.T) {
 			total.opened += m.opened
 			total.replaced += m.replaced
 			total.refused += m.refused
+			total.pages += m.pages
 		})
 	}
 	wait.Wait()
 	made := total.opened + total.refused // fewer than requested if one has failed
-	t.Logf("%d damaged files: %d opened, %d of them replaced, %d refused; %d intact according to the checker",
-		made, total.opened, total.replaced, total.refused, total.whole)
+	t.Logf("%d damaged files: %d opened, %d of them replaced, %d refused; %d intact according to the checker; %d pages",
+		made, total.opened, total.replaced, total.refused, total.whole, total.pages)
 	if !t.Failed() && to-from >= 1000 && (total.whole == 0 || total.replaced == 0 || total.refused == 0 || total.opened-total.replaced < made/2) {
 		t.Error("the generated files are too similar")
 	}
@@ -88,9 +94,11 @@ func quickDir(t testing.TB) string {
 	return dir
 }
 
+func quiet() report.Log { return report.Log{Default: slog.New(slog.DiscardHandler)} }
+
 const maxLonger = 4096 // bytes that a file is extended by
 
-type tally struct{ whole, opened, replaced, refused int }
+type tally struct{ whole, opened, replaced, refused, pages int }
 
 type mutator struct {
 	testing.TB
@@ -101,6 +109,8 @@ type mutator struct {
 	mem   memory
 	dirty bool   // the directory contains more than the file
 	what  string // names the case in failures
+	page  bytes.Buffer
+	log   report.Log
 
 	number atomic.Int64
 }
@@ -237,22 +247,24 @@ func (m *mutator) use(b *Backend, whole bool) {
 	}
 }
 
-// read accesses everything that a page would show.
+// read makes a page, which must be valid whatever is in the file.
 func (m *mutator) read(b *Backend) {
-	for _, g := range b.Walk() {
-		for i, s := range g.Series {
-			g.Family.Sealed(s.Words)
-			if g.Parts == nil {
-				continue
-			}
-			for _, p := range g.Parts[i].List() {
-				if p.Live() {
-					loadWords(p.Words)
-				}
-			}
-		}
+	p := page.New(page.Options{Log: &m.log})
+	defer p.Release()
+	p.AddGroups(&page.Source{Groups: b.Walk(), Clock: m})
+	p.Sort()
+	m.page.Reset()
+	if _, err := p.Write(context.Background(), &m.page); err != nil {
+		m.fail("%v", err)
+	}
+	m.pages++
+	if err := pagetest.CheckText(m.page.String()); err != nil {
+		m.fail("the page is not valid: %v", err)
 	}
 }
+
+// Now is the clock for the windows of quantiles.
+func (m *mutator) Now() time.Time { return time.Unix(1e9, 0) }
 
 // existingSeries and reportedSeries return the existing series: as the backend reads them, and as
 // Inspect reports them.

@@ -64,7 +64,7 @@ func TestStrange(t *testing.T) {
 					t.Errorf("%s is shown", row.Labels)
 				}
 				if g.Family.Block.Role == backend.ExemplarRole {
-					if e, ok := g.Family.ReadExemplar(row.Words, 0, 0); ok {
+					if e, ok := g.Family.ReadExemplar(row.Words, 0, 1); ok {
 						t.Errorf("%v is shown", e)
 					}
 				}

@@ -163,7 +163,7 @@ func (p *proc) rest() (lines []string) {
 			id := fmt.Sprintf("%s{%s} ", f.Name, s.Labels)
 			switch {
 			case f.Block.Role == backend.ExemplarRole:
-				e, ok := f.ReadExemplar(s.Words, 1, 0)
+				e, ok := f.ReadExemplar(s.Words, 1, 1)
 				lines = append(lines, fmt.Sprint("exemplar ", ok, " ", e.Labels, " ", e.Time))
 			case !g.Exists(i) || f.Block.Role != 0 || f.Name == counter.Name:
 			case g.Parts != nil:

@@ -398,7 +398,7 @@ def exemplars(family, start, slots, aids):
             for word in s[1:5] + text:
                 x = (x ^ word) * 0x9E3779B97F4A7C15 & MAX64
                 x ^= x >> 32
-            if s[3] == 0 or s[4] > 8 * f.size or x != s[5] or s[1] < start:
+            if s[3] == 0 or s[4] > 8 * f.size or x != s[5] or s[1] < start or start == 0 and s[1] != 0:
                 continue
             if s[3] > best.get(slot, [0])[0]:
                 best[slot] = [s[3], as_float(s[2]), b"".join(struct.pack("<Q", t) for t in text)[: s[4]].decode()]
