@@ -1,0 +1,329 @@
+// Package interleave explores all interleavings of a few actors on a model of memory. It is for
+// tests of this module: the protocols of shared memory and of moving series are written down there
+// once more, as short functions over numbered words, and every order of their steps is tried.
+//
+// # Actors
+//
+// An actor is a plain Go function whose every access to memory is a call of a method of [Actor].
+// It must depend on nothing but the results of these calls. The explorer can therefore run it again
+// up to any point, and an actor's state is the list of the results it has got. Each such list is
+// run once; from then on the actor is an automaton, and a state of the whole model is the memory,
+// the locks, and where each actor is. Orders of steps that lead to the same state are explored
+// once, which reduces at least as much as exploring one order of each Mazurkiewicz trace: orders of
+// the same trace differ only in steps that do not affect each other, and end in the same state.
+//
+// # Crashes
+//
+// A process is killed together with all its actors, at any point, and the kernel releases its
+// locks. To die before a step that only reads is the same as to die before the next step that
+// writes or waits, so only the latter is explored.
+//
+// # Memory
+//
+// Atomic operations are sequentially consistent, as they are in Go. Plain accesses are not. With
+// Model.Weak, they are reordered as arm64 allows for code that Go compiles:
+//
+//   - A plain store takes effect at any later time, in any order with others to other words, but no
+//     later than the actor's next atomic store, read-modify-write, or lock. A compare-and-swap that
+//     fails stores nothing, and so does not wait for earlier stores.
+//   - A plain load takes effect at any time since the actor's last atomic load or
+//     read-modify-write: it may return values that were there in between.
+//   - An atomic load may take effect before plain loads that precede it.
+//
+// A killed process's plain stores that have not taken effect never do. The model allows slightly
+// more than arm64 does: after an atomic load that took effect early, others may be older than it.
+package interleave
+
+import "fmt"
+
+// Value is what a word holds.
+type Value = uint32
+
+// Word is the number of a word.
+type Word int32
+
+// Lock is the number of a lock of the kernel's, which a process holds.
+type Lock int32
+
+// Process is the number of a process.
+type Process int32
+
+// Model is what is explored: memory, locks, and actors in processes.
+type Model struct {
+	Weak    bool // plain accesses are reordered
+	Crashes int  // how many processes are killed at most; see Immortal
+	Limit   int  // how many states are explored at most; 0 is DefaultLimit
+
+	// Always is checked in every state, End where no actor can take a step any more. An actor
+	// that waits for ever is an error unless End is set and Stuck is true.
+	Always, End func(View) error
+	Stuck       bool
+
+	words     []Value
+	names     []string
+	plain     []bool
+	locks     []string
+	owners    []int8 // initial holders of locks: process + 1
+	processes []string
+	immortal  []bool
+	actors    []*actor
+}
+
+// DefaultLimit is the limit of states for a model that sets none.
+const DefaultLimit = 20_000_000
+
+type actor struct {
+	name    string
+	process Process
+	run     func(*Actor)
+	root    *place
+}
+
+// Word adds a word that is accessed atomically, or belongs to the specification.
+func (m *Model) Word(name string, initial Value) Word {
+	m.words, m.names, m.plain = append(m.words, initial), append(m.names, name), append(m.plain, false)
+	return Word(len(m.words) - 1)
+}
+
+// Plain adds a word that is accessed by plain loads and stores.
+func (m *Model) Plain(name string, initial Value) Word {
+	w := m.Word(name, initial)
+	m.plain[w] = true
+	return w
+}
+
+// Lock adds a lock.
+func (m *Model) Lock(name string) Lock {
+	m.locks, m.owners = append(m.locks, name), append(m.owners, 0)
+	return Lock(len(m.locks) - 1)
+}
+
+// Process adds a process.
+func (m *Model) Process(name string) Process {
+	m.processes, m.immortal = append(m.processes, name), append(m.immortal, false)
+	return Process(len(m.processes) - 1)
+}
+
+// Immortal excludes a process from being killed.
+func (m *Model) Immortal(p Process) { m.immortal[p] = true }
+
+// Hold makes a process hold a lock from the beginning.
+func (m *Model) Hold(p Process, l Lock) { m.owners[l] = int8(p) + 1 }
+
+// Actor adds an actor to a process.
+func (m *Model) Actor(p Process, name string, run func(*Actor)) {
+	m.actors = append(m.actors, &actor{name: name, process: p, run: run})
+}
+
+// View is a state as the specification sees it.
+type View struct {
+	m *Model
+	s *state
+}
+
+// Get returns a word's value in memory.
+func (v View) Get(w Word) Value { return v.s.words[w] }
+
+// Set changes a word that belongs to the specification.
+func (v View) Set(w Word, to Value) { v.s.words[w] = to }
+
+// Held reports whether any process holds a lock.
+func (v View) Held(l Lock) bool { return v.s.owners[l] != 0 }
+
+// Dead reports whether a process was killed.
+func (v View) Dead(p Process) bool { return v.s.dead&(1<<p) != 0 }
+
+// Actor is how an actor's function accesses memory. Each call is a step, except of Ghost.
+type Actor struct {
+	results []Value // of the steps so far
+	next    int
+	ghosts  []func(View) error
+	pending step
+}
+
+type kind uint8
+
+const (
+	done kind = iota
+	load
+	store
+	add
+	swap
+	cas
+	plainLoad
+	plainStore
+	tryLock
+	lock
+	unlock
+	held
+	await
+	choose
+)
+
+type step struct {
+	kind kind
+	word Word
+	a, b Value // operands
+	lock Lock
+	when func(View) bool
+	name string
+}
+
+type paused struct{}
+
+func (a *Actor) step(s step) Value {
+	if a.next < len(a.results) {
+		a.next++
+		return a.results[a.next-1]
+	}
+	a.pending = s
+	panic(paused{})
+}
+
+// Load loads a word atomically.
+func (a *Actor) Load(w Word) Value { return a.step(step{kind: load, word: w}) }
+
+// Store stores a word atomically.
+func (a *Actor) Store(w Word, v Value) { a.step(step{kind: store, word: w, a: v}) }
+
+// Add adds to a word atomically and returns the sum.
+func (a *Actor) Add(w Word, v Value) Value { return a.step(step{kind: add, word: w, a: v}) }
+
+// Swap replaces a word atomically and returns what it held.
+func (a *Actor) Swap(w Word, v Value) Value { return a.step(step{kind: swap, word: w, a: v}) }
+
+// CompareAndSwap replaces a word atomically if it holds old, and reports whether it did.
+func (a *Actor) CompareAndSwap(w Word, old, v Value) bool {
+	return a.step(step{kind: cas, word: w, a: old, b: v}) != 0
+}
+
+// PlainLoad loads a word without atomicity.
+func (a *Actor) PlainLoad(w Word) Value { return a.step(step{kind: plainLoad, word: w}) }
+
+// PlainStore stores a word without atomicity.
+func (a *Actor) PlainStore(w Word, v Value) { a.step(step{kind: plainStore, word: w, a: v}) }
+
+// TryLock takes a lock for the actor's process, unless it is taken.
+func (a *Actor) TryLock(l Lock) bool { return a.step(step{kind: tryLock, lock: l}) != 0 }
+
+// Lock waits for a lock.
+func (a *Actor) Lock(l Lock) { a.step(step{kind: lock, lock: l}) }
+
+// Unlock releases a lock.
+func (a *Actor) Unlock(l Lock) { a.step(step{kind: unlock, lock: l}) }
+
+// Held reports whether any process holds a lock.
+func (a *Actor) Held(l Lock) bool { return a.step(step{kind: held, lock: l}) != 0 }
+
+// Await waits until a condition holds. It stands for a loop that looks again and again.
+func (a *Actor) Await(name string, when func(View) bool) {
+	a.step(step{kind: await, name: name, when: when})
+}
+
+// Choose returns each number below n in turn.
+func (a *Actor) Choose(name string, n int) int {
+	return int(a.step(step{kind: choose, name: name, a: Value(n)}))
+}
+
+// Ghost lets the specification look at the state, or change its own words, in the same instant as
+// the previous step. An error ends the exploration. f must not depend on variables that change
+// after the call.
+func (a *Actor) Ghost(f func(View) error) {
+	if a.next == len(a.results) {
+		a.ghosts = append(a.ghosts, f)
+	}
+}
+
+// Fail ends the exploration.
+func (a *Actor) Fail(format string, args ...any) {
+	a.Ghost(func(View) error { return fmt.Errorf(format, args...) })
+}
+
+// place is where an actor is: after some list of results.
+type place struct {
+	number   int32
+	actor    int32
+	result   Value
+	parent   *place
+	children map[Value]*place
+	ghosts   []func(View) error
+	step     step
+}
+
+// after returns where an actor is once the step at p has returned result.
+func (e *explorer) after(p *place, result Value) *place {
+	if q, ok := p.children[result]; ok {
+		return q
+	}
+	q := e.run(p.actor, p, result)
+	if p.children == nil {
+		p.children = make(map[Value]*place)
+	}
+	p.children[result] = q
+	return q
+}
+
+// run runs an actor from its beginning up to the first step whose result is not known.
+func (e *explorer) run(number int32, parent *place, result Value) *place {
+	q := &place{number: e.places, actor: number, parent: parent, result: result}
+	e.places++
+	var a Actor
+	for p := q; p.parent != nil; p = p.parent {
+		a.results = append(a.results, p.result)
+	}
+	for i, j := 0, len(a.results)-1; i < j; i, j = i+1, j-1 {
+		a.results[i], a.results[j] = a.results[j], a.results[i]
+	}
+	func() {
+		defer func() {
+			if r := recover(); r != nil && r != any(paused{}) {
+				panic(r)
+			}
+		}()
+		e.m.actors[number].run(&a)
+	}()
+	q.ghosts, q.step = a.ghosts, a.pending
+	return q
+}
+
+func (e *explorer) describe(s step, result Value) string {
+	m := e.m
+	value := func(v Value) string {
+		if v >= Seal {
+			return fmt.Sprintf("seal+%d", v-Seal)
+		}
+		return fmt.Sprint(v)
+	}
+	switch s.kind {
+	case load:
+		return fmt.Sprintf("load %s = %s", m.names[s.word], value(result))
+	case store:
+		return fmt.Sprintf("store %s := %s", m.names[s.word], value(s.a))
+	case add:
+		return fmt.Sprintf("add %d to %s = %s", int32(s.a), m.names[s.word], value(result))
+	case swap:
+		return fmt.Sprintf("swap %s := %s, was %s", m.names[s.word], value(s.a), value(result))
+	case cas:
+		return fmt.Sprintf("compare-and-swap %s: %s -> %s, %v", m.names[s.word], value(s.a), value(s.b), result != 0)
+	case plainLoad:
+		return fmt.Sprintf("plain load %s = %s", m.names[s.word], value(result))
+	case plainStore:
+		return fmt.Sprintf("plain store %s := %s", m.names[s.word], value(s.a))
+	case tryLock:
+		return fmt.Sprintf("try lock %s, %v", m.locks[s.lock], result != 0)
+	case lock:
+		return "lock " + m.locks[s.lock]
+	case unlock:
+		return "unlock " + m.locks[s.lock]
+	case held:
+		return fmt.Sprintf("is %s locked: %v", m.locks[s.lock], result != 0)
+	case await:
+		return "has waited until " + s.name
+	case choose:
+		return fmt.Sprintf("chooses %s %d", s.name, result)
+	}
+	return "has ended"
+}
+
+// Seal is the seal of words in models. What is added to it later leaves it sealed.
+const Seal Value = 1 << 31
