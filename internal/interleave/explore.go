@@ -237,11 +237,9 @@ func (e *explorer) expand(s *state) error {
 	}
 	if !moved {
 		e.result.Ends++
-		if !e.m.Stuck {
-			for i, p := range s.at {
-				if p != nil && p.step.kind != done {
-					return e.violation(fmt.Errorf("%s waits for ever: %s", e.m.actors[i].name, e.describe(p.step, 0)), s.id)
-				}
+		for i, p := range s.at {
+			if p != nil && p.step.kind != done && !e.m.actors[i].waits {
+				return e.violation(fmt.Errorf("%s waits for ever: %s", e.m.actors[i].name, e.describe(p.step, 0)), s.id)
 			}
 		}
 		if e.m.End != nil {

@@ -54,10 +54,8 @@ type Model struct {
 	Crashes int  // how many processes are killed at most; see Immortal
 	Limit   int  // how many states are explored at most; 0 is DefaultLimit
 
-	// Always is checked in every state, End where no actor can take a step any more. An actor
-	// that waits for ever is an error unless End is set and Stuck is true.
+	// Always is checked in every state, End where no actor can take a step any more.
 	Always, End func(View) error
-	Stuck       bool
 
 	words     []Value
 	names     []string
@@ -76,6 +74,7 @@ type actor struct {
 	name    string
 	process Process
 	run     func(*Actor)
+	waits   bool
 	root    *place
 }
 
@@ -110,9 +109,15 @@ func (m *Model) Immortal(p Process) { m.immortal[p] = true }
 // Hold makes a process hold a lock from the beginning.
 func (m *Model) Hold(p Process, l Lock) { m.owners[l] = int8(p) + 1 }
 
-// Actor adds an actor to a process.
+// Actor adds an actor to a process. It is an error if it may have to wait for ever.
 func (m *Model) Actor(p Process, name string, run func(*Actor)) {
 	m.actors = append(m.actors, &actor{name: name, process: p, run: run})
+}
+
+// Server adds an actor that may wait for ever.
+func (m *Model) Server(p Process, name string, run func(*Actor)) {
+	m.Actor(p, name, run)
+	m.actors[len(m.actors)-1].waits = true
 }
 
 // View is a state as the specification sees it.
@@ -318,7 +323,7 @@ func (e *explorer) describe(s step, result Value) string {
 	case held:
 		return fmt.Sprintf("is %s locked: %v", m.locks[s.lock], result != 0)
 	case await:
-		return "has waited until " + s.name
+		return "await: " + s.name
 	case choose:
 		return fmt.Sprintf("chooses %s %d", s.name, result)
 	}

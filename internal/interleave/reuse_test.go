@@ -10,6 +10,8 @@ import (
 type reuse struct {
 	*Model
 	wrong string // the mistake to make, or ""
+	used  int    // how many of the keys the actors use
+	pages bool   // there are pages
 
 	bucket, limbo, batch, phase, ticket, tickets, free, tail Word
 	turn                                                     Lock
@@ -52,7 +54,7 @@ var keyNames = [keys]string{"A", "B", "C"}
 // newReuse returns a model with so many instances that have joined, each with two goroutines, and a
 // chain of live records with these keys. There is space for spare more.
 func newReuse(instances int, spare int, chain ...int) *reuse {
-	r := &reuse{Model: new(Model)}
+	r := &reuse{Model: new(Model), used: keys}
 	r.bucket, r.limbo, r.batch = r.Word("bucket", 0), r.Word("limbo", 0), r.Word("batch", 0)
 	r.phase, r.ticket, r.free = r.Word("phase", 0), r.Word("ticket", 0), r.Word("free", 0)
 	r.tickets = r.Word("tickets", Value(instances))
@@ -174,10 +176,22 @@ type thread struct {
 	turns  Value
 }
 
-// go adds a goroutine.
+// goroutine adds a goroutine to an instance. Its number is 0 or 1.
 func (r *reuse) goroutine(i, number int, name string, f func(*thread)) {
 	in := r.instances[i]
 	r.Actor(in.process, name, func(a *Actor) { f(&thread{r, a, in, number, 0}) })
+}
+
+// acknowledger adds a goroutine that acknowledges up to n tickets.
+func (r *reuse) acknowledger(i, n int) {
+	in := r.instances[i]
+	r.Server(in.process, fmt.Sprintf("acknowledger %d", i), func(a *Actor) {
+		t := &thread{r, a, in, -1, 0}
+		for range n {
+			t.Await("there is a ticket", func(v View) bool { return v.Get(t.id) != 0 && v.Get(t.ticket) > max(v.Get(t.ack), v.Get(t.id)) })
+			t.acknowledge(t.Load(t.ticket))
+		}
+	})
 }
 
 // begin and end surround everything that takes records from the chain or the page's entries.
@@ -192,12 +206,12 @@ func (t *thread) end() { t.Store(t.running[t.number], 0) }
 func (t *thread) mine(at Value, key int, what string) {
 	rec := t.records[at]
 	t.Ghost(func(v View) error {
-		if owner := v.Get(rec.owner); owner != Value(key)+1 {
+		if owner := v.Get(rec.owner); owner != Value(key)+1 || v.Get(rec.linked) == 0 {
 			name := "nobody"
 			if owner != 0 {
 				name = keyNames[owner-1]
 			}
-			return fmt.Errorf("%s of %s: record %d belongs to %s", what, keyNames[key], at, name)
+			return fmt.Errorf("%s of %s: record %d is that of %s", what, keyNames[key], at, name)
 		}
 		return nil
 	})
@@ -450,16 +464,23 @@ func (t *thread) unlink(at Value) {
 // reclaim moves a batch from limbo to the free list, or goes on with one that a killed process has
 // left.
 func (t *thread) reclaim() {
-	t.Lock(t.turn)
-	t.reclaimLocked()
-	t.Unlock(t.turn)
+	for {
+		t.Lock(t.turn)
+		missing, ticket := t.reclaimLocked()
+		t.Unlock(t.turn)
+		if missing == nil {
+			return
+		}
+		t.Await("it has acknowledged", func(v View) bool { return !v.Held(missing.alive) || v.Get(missing.ack) >= ticket })
+	}
 }
 
-func (t *thread) reclaimLocked() {
+// reclaimLocked returns an instance that has not acknowledged the ticket yet.
+func (t *thread) reclaimLocked() (missing *instance, ticket Value) {
 	phase := t.Load(t.phase)
 	if phase == 0 {
 		if !t.take() {
-			return
+			return nil, 0
 		}
 		t.Store(t.phase, 1)
 		phase = 1
@@ -476,17 +497,21 @@ func (t *thread) reclaimLocked() {
 		}
 		t.Store(t.phase, 2)
 	}
-	ticket := t.Load(t.ticket)
+	ticket = t.Load(t.ticket)
+	if t.Load(t.ack) < ticket {
+		t.acknowledge(ticket)
+	}
 	if t.wrong != "acknowledgements are not waited for" {
 		for _, in := range t.instances {
 			if in == t.instance {
-				t.acknowledge(ticket)
-			}
-			id := t.Load(in.id)
-			if id == 0 || id > ticket {
 				continue
 			}
-			t.Await("it has acknowledged", func(v View) bool { return !v.Held(in.alive) || v.Get(in.ack) >= ticket })
+			if id := t.Load(in.id); id == 0 || id > ticket && t.wrong != "new instances are waited for" {
+				continue
+			}
+			if t.Load(in.ack) < ticket && t.Held(in.alive) {
+				return in, ticket
+			}
 		}
 	}
 	for {
@@ -518,6 +543,7 @@ func (t *thread) reclaimLocked() {
 		}
 	}
 	t.Store(t.phase, 0)
+	return nil, 0
 }
 
 // take makes limbo the batch. It reports whether there is one.
@@ -553,9 +579,16 @@ func (t *thread) acknowledge(ticket Value) {
 	if t.wrong != "drop before waiting" {
 		t.await()
 	}
-	t.drop(ticket)
-	if t.wrong == "drop before waiting" {
+	if t.wrong == "the collector is asked first" {
+		t.keep(ticket)
+	}
+	t.drop()
+	// A page may have begun in the meantime, and have an entry that was dropped since.
+	if t.wrong != "one wait" {
 		t.await()
+	}
+	if t.wrong != "the collector is asked first" {
+		t.keep(ticket)
 	}
 	t.Store(t.ack, ticket)
 }
@@ -575,26 +608,30 @@ func (t *thread) await() {
 	}
 }
 
-func (t *thread) drop(ticket Value) {
-	for k := range keys {
-		for _, w := range []Word{t.instrument[k], t.entry[k]} {
+// drop seals the retired records that this process has pointers to, and drops these.
+func (t *thread) drop() {
+	for k := range t.used {
+		pointers := []Word{t.instrument[k]}
+		if t.pages {
+			pointers = append(pointers, t.entry[k])
+		}
+		for _, w := range pointers {
 			if at := t.Load(w); at != 0 && t.Load(t.records[at].state) != 0 {
 				t.seal(at, k)
 				t.CompareAndSwap(w, at, 0)
 			}
 		}
 	}
+}
+
+// keep keeps the retired records of instruments that the garbage collector says are in use. They
+// need not point there any more.
+func (t *thread) keep(ticket Value) {
 	for g := range t.uses {
 		if at := t.Load(t.uses[g]); at != 0 && t.Load(t.records[at].state) != 0 {
 			t.Store(t.records[at].keep, ticket)
 		}
 	}
-}
-
-// acknowledger waits for a ticket and acknowledges it.
-func (t *thread) acknowledger() {
-	t.Await("there is a ticket", func(v View) bool { return v.Get(t.ticket) > v.Get(t.ack) })
-	t.acknowledge(t.Load(t.ticket))
 }
 
 // page reads the chain into the page's entries, and then shows what they point to.
@@ -609,7 +646,7 @@ func (t *thread) page() {
 	if t.wrong == "pages are not waited for" {
 		t.end()
 	}
-	for k := range keys {
+	for k := range t.used {
 		if at := t.Load(t.entry[k]); at != 0 {
 			if t.Load(t.records[at].state) != 0 {
 				t.seal(at, k)
