@@ -10,7 +10,7 @@ func TestReuse(t *testing.T) {
 			"update", func(wrong string) *Model {
 				r := newReuse(2, 1, keyA)
 				r.wrong, r.used = wrong, 2
-				r.goroutine(0, 0, "updater", func(t *thread) { t.update(keyA, 2) })
+				r.goroutine(0, 0, "updater", func(t *thread) { t.with(keyA); t.update(keyA, 2) })
 				r.acknowledger(0, 2)
 				r.goroutine(1, 0, "deleter", func(t *thread) { t.delete(keyA); t.reclaim(); t.update(keyB, 1) })
 				return r.Model
@@ -20,15 +20,14 @@ func TestReuse(t *testing.T) {
 			},
 		},
 		{
-			"update, inner", func(wrong string) *Model {
+			"update inside", func(wrong string) *Model {
 				r := newReuse(2, 1, keyC, keyA)
 				r.wrong = wrong
-				r.goroutine(0, 0, "updater", func(t *thread) { t.update(keyA, 2) })
+				r.goroutine(0, 0, "creator", func(t *thread) { t.update(keyB, 1) })
 				r.acknowledger(0, 2)
-				r.goroutine(0, 1, "creator", func(t *thread) { t.update(keyB, 1) })
 				r.goroutine(1, 0, "deleter", func(t *thread) { t.delete(keyA); t.reclaim() })
 				return r.Model
-			}, []string{"drop before waiting"},
+			}, []string{"publish before filling"},
 		},
 		{
 			"deletions", func(wrong string) *Model {
@@ -48,7 +47,7 @@ func TestReuse(t *testing.T) {
 				r.acknowledger(0, 2)
 				r.goroutine(1, 0, "deleter", func(t *thread) { t.update(keyA, 1); t.delete(keyA); t.reclaim(); t.update(keyB, 1) })
 				return r.Model
-			}, []string{"pages are not waited for", "drop before waiting"},
+			}, []string{"pages are not waited for", "drop before waiting", "one wait"},
 		},
 		{
 			"a deleter that dies", func(wrong string) *Model {

@@ -3,6 +3,7 @@ package interleave
 import (
 	"fmt"
 	"math/bits"
+	"math/rand/v2"
 	"slices"
 	"strings"
 )
@@ -116,7 +117,13 @@ type explorer struct {
 	first   []int   // where those of each state begin in edges
 
 	frontier, next []*state
+	buffer         []move
 	result         Result
+
+	// which actors access each word, and which words the specification reads, as far as known
+	readers, writers []uint32
+	watched          []bool
+	learned          bool // something new since this was reset
 }
 
 // move is a step of an actor with one of its outcomes, a delayed store that takes effect, or a kill.
@@ -128,43 +135,92 @@ type move struct {
 
 // Explore explores a model. The error is a *Violation if an actor or the specification found one.
 func (m *Model) Explore() (Result, error) {
-	e := &explorer{m: m, seen: make(map[key]int32)}
-	limit := m.Limit
-	if limit == 0 {
-		limit = DefaultLimit
+	n := len(m.words)
+	e := &explorer{m: m, readers: make([]uint32, n), writers: make([]uint32, n), watched: make([]bool, n)}
+	for i, a := range m.actors {
+		a.root = e.run(int32(i), nil, 0)
 	}
+	e.walk(300)
+	for {
+		e.learned = false
+		err := e.explore()
+		if err != nil || !e.learned {
+			return e.result, err
+		}
+	}
+}
+
+// start returns the first state.
+func (e *explorer) start() (*state, error) {
+	m := e.m
 	s := &state{words: slices.Clone(m.words), owners: slices.Clone(m.owners)}
 	s.at, s.delayed, s.older = make([]*place, len(m.actors)), make([][]write, len(m.actors)), make([][]past, len(m.actors))
 	for i, a := range m.actors {
-		a.root = e.run(int32(i), nil, 0)
 		s.at[i] = a.root
 		if err := e.enter(s, i); err != nil {
-			return e.result, &Violation{Err: err}
+			return nil, &Violation{Err: err}
 		}
 	}
+	return s, nil
+}
+
+// walk makes so many random executions, to learn who accesses what.
+func (e *explorer) walk(times int) {
+	random := rand.New(rand.NewPCG(1, 2))
+	for range times {
+		s, err := e.start()
+		for err == nil {
+			moves := e.steps(s)
+			if len(moves) == 0 {
+				break
+			}
+			err = e.apply(s, moves[random.IntN(len(moves))])
+			if err == nil && e.m.Always != nil {
+				err = e.m.Always(View{e, s})
+			}
+		}
+	}
+}
+
+// explore explores everything once. It ends early if it learns something soon.
+func (e *explorer) explore() error {
+	e.seen = make(map[key]int32)
+	e.parents, e.moves, e.depths, e.edges, e.first = e.parents[:0], e.moves[:0], e.depths[:0], e.edges[:0], e.first[:0]
+	e.frontier, e.next, e.result = nil, nil, Result{}
+	limit := e.m.Limit
+	if limit == 0 {
+		limit = DefaultLimit
+	}
+	s, err := e.start()
+	if err != nil {
+		return err
+	}
 	if err := e.visit(s, -1, move{}, 0); err != nil {
-		return e.result, err
+		return err
 	}
 	for len(e.next) > 0 {
 		e.frontier, e.next = e.next, e.frontier[:0]
 		for i, s := range e.frontier {
 			e.frontier[i] = nil
 			if err := e.expand(s); err != nil {
-				return e.result, err
+				return err
 			}
-			if len(e.parents) > limit {
-				return e.result, fmt.Errorf("more than %d states: %v", limit, e.result)
-			}
+		}
+		if len(e.parents) > limit {
+			return fmt.Errorf("more than %d states: %v", limit, e.result)
+		}
+		if e.learned && len(e.parents) < 50_000 {
+			return nil
 		}
 	}
 	e.result.Executions = e.executions()
-	return e.result, nil
+	return nil
 }
 
 // enter runs what the specification has attached to where an actor is now.
 func (e *explorer) enter(s *state, actor int) error {
 	for _, f := range s.at[actor].ghosts {
-		if err := f(View{e.m, s}); err != nil {
+		if err := f(View{e, s}); err != nil {
 			return err
 		}
 	}
@@ -188,7 +244,7 @@ func (e *explorer) visit(s *state, from int32, by move, depth int32) error {
 			e.result.Crashed++
 		}
 		if e.m.Always != nil {
-			if err := e.m.Always(View{e.m, s}); err != nil {
+			if err := e.m.Always(View{e, s}); err != nil {
 				return e.violation(err, id)
 			}
 		}
@@ -205,37 +261,29 @@ func (e *explorer) expand(s *state) error {
 		e.first = append(e.first, len(e.edges))
 	}
 	depth := e.depths[s.id] + 1
-	moved := false
 	try := func(mv move) error {
 		c := s.clone()
-		if _, err := e.apply(c, mv); err != nil {
+		if err := e.apply(c, mv); err != nil {
 			v := e.violation(err, s.id)
 			v.Trace = append(v.Trace, e.tell(s, mv))
 			return v
 		}
 		return e.visit(c, s.id, mv, depth)
 	}
-	for i, p := range s.at {
-		if p == nil {
+	moves := e.steps(s)
+	alone := e.alone(s, moves)
+	for _, mv := range moves {
+		if alone >= 0 && int(mv.actor) != alone {
 			continue
 		}
-		for c := range e.outcomes(s, i) {
-			moved = true
-			if err := try(move{0, int16(i), int16(c)}); err != nil {
-				return err
-			}
-		}
-		for c, d := range s.delayed[i] {
-			if slices.ContainsFunc(s.delayed[i][:c], func(w write) bool { return w.word == d.word }) {
-				continue
-			}
-			moved = true
-			if err := try(move{1, int16(i), int16(c)}); err != nil {
-				return err
-			}
+		if err := try(mv); err != nil {
+			return err
 		}
 	}
-	if !moved {
+	if alone >= 0 {
+		return nil
+	}
+	if len(moves) == 0 {
 		e.result.Ends++
 		for i, p := range s.at {
 			if p != nil && p.step.kind != done && !e.m.actors[i].waits {
@@ -243,7 +291,7 @@ func (e *explorer) expand(s *state) error {
 			}
 		}
 		if e.m.End != nil {
-			if err := e.m.End(View{e.m, s}); err != nil {
+			if err := e.m.End(View{e, s}); err != nil {
 				return e.violation(err, s.id)
 			}
 		}
@@ -258,6 +306,58 @@ func (e *explorer) expand(s *state) error {
 		}
 	}
 	return nil
+}
+
+// steps returns the moves from a state but for kills.
+func (e *explorer) steps(s *state) []move {
+	e.buffer = e.buffer[:0]
+	for i, p := range s.at {
+		if p == nil {
+			continue
+		}
+		for c := range e.outcomes(s, i) {
+			e.buffer = append(e.buffer, move{0, int16(i), int16(c)})
+		}
+		for c, d := range s.delayed[i] {
+			if !slices.ContainsFunc(s.delayed[i][:c], func(w write) bool { return w.word == d.word }) {
+				e.buffer = append(e.buffer, move{1, int16(i), int16(c)})
+			}
+		}
+	}
+	return e.buffer
+}
+
+// alone returns an actor whose next step affects no other, or -1.
+func (e *explorer) alone(s *state, moves []move) int {
+next:
+	for i, p := range s.at {
+		if p == nil || len(s.delayed[i]) > 0 {
+			continue
+		}
+		others, st := ^uint32(1<<i), p.step
+		switch st.kind {
+		case load, plainLoad:
+			if e.writers[st.word]&others != 0 {
+				continue
+			}
+		case store, add, swap, cas:
+			if (e.readers[st.word]|e.writers[st.word])&others != 0 || e.watched[st.word] {
+				continue
+			}
+		default:
+			continue
+		}
+		for _, mv := range moves {
+			if int(mv.actor) == i {
+				c := s.clone()
+				if e.apply(c, mv) != nil || len(c.at[i].ghosts) > 0 {
+					continue next
+				}
+			}
+		}
+		return i
+	}
+	return -1
 }
 
 // killable reports whether to kill a process now differs from killing it later.
@@ -291,7 +391,7 @@ func (e *explorer) outcomes(s *state, actor int) int {
 			return 0
 		}
 	case await:
-		if !st.when(View{e.m, s}) {
+		if !st.when(View{e, s}) {
 			return 0
 		}
 	case load, plainLoad:
@@ -303,6 +403,9 @@ func (e *explorer) outcomes(s *state, actor int) int {
 						n++
 					}
 				}
+			}
+			if st.kind == load && len(s.older[actor]) > 0 {
+				n++ // the present value, but early
 			}
 			return n
 		}
@@ -339,15 +442,15 @@ func (e *explorer) settle(s *state, actor int) {
 	s.delayed[actor] = nil
 }
 
-// apply makes a move and returns the result of the actor's step.
-func (e *explorer) apply(s *state, mv move) (Value, error) {
+// apply makes a move. An actor's place says with which result.
+func (e *explorer) apply(s *state, mv move) error {
 	i := int(mv.actor)
 	switch mv.kind {
 	case 1:
 		d := s.delayed[i][mv.choice]
 		s.delayed[i] = slices.Delete(slices.Clone(s.delayed[i]), int(mv.choice), int(mv.choice)+1)
 		e.set(s, i, d.word, d.to)
-		return 0, nil
+		return nil
 	case 2:
 		s.dead |= 1 << i
 		for j, a := range e.m.actors {
@@ -361,7 +464,7 @@ func (e *explorer) apply(s *state, mv move) (Value, error) {
 				s.owners[l] = 0
 			}
 		}
-		return 0, nil
+		return nil
 	}
 	st := &s.at[i].step
 	// what the step orders
@@ -378,6 +481,7 @@ func (e *explorer) apply(s *state, mv move) (Value, error) {
 		e.settle(s, i)
 		// Later plain loads may still take effect before it.
 		s.older[i] = slices.DeleteFunc(slices.Clone(s.older[i]), func(o past) bool { return !e.m.plain[o.word] })
+		s.plain &^= 1 << i
 	case cas:
 		if s.words[st.word] == st.a {
 			e.settle(s, i)
@@ -396,7 +500,7 @@ func (e *explorer) apply(s *state, mv move) (Value, error) {
 				result = d.to
 			}
 		}
-		if early { // the choice-th past value, and nothing older from now on
+		if early { // the choice-th past value, and nothing older from now on; or the present one
 			left := int(mv.choice)
 			var rest []past
 			for _, o := range s.older[i] {
@@ -438,7 +542,7 @@ func (e *explorer) apply(s *state, mv move) (Value, error) {
 		}
 	case unlock:
 		if int(s.owners[st.lock]) != int(e.m.actors[i].process)+1 {
-			return 0, fmt.Errorf("%s releases %s, which it does not hold", e.m.actors[i].name, e.m.locks[st.lock])
+			return fmt.Errorf("%s releases %s, which it does not hold", e.m.actors[i].name, e.m.locks[st.lock])
 		}
 		s.owners[st.lock] = 0
 	case held:
@@ -453,7 +557,7 @@ func (e *explorer) apply(s *state, mv move) (Value, error) {
 	if k := s.at[i].step.kind; s.plain&(1<<i) == 0 && k != plainLoad && k != plainStore || k == done {
 		s.older[i] = nil
 	}
-	return result, e.enter(s, i)
+	return e.enter(s, i)
 }
 
 // tell describes a move.
@@ -466,8 +570,9 @@ func (e *explorer) tell(s *state, mv move) string {
 		return fmt.Sprintf("%s is killed", e.m.processes[mv.actor])
 	}
 	st := s.at[mv.actor].step
-	result, _ := e.apply(s.clone(), mv)
-	return fmt.Sprintf("%s: %s", e.m.actors[mv.actor].name, e.describe(st, result))
+	c := s.clone()
+	_ = e.apply(c, mv)
+	return fmt.Sprintf("%s: %s", e.m.actors[mv.actor].name, e.describe(st, c.at[mv.actor].result))
 }
 
 // violation returns an error with the way to a state.
@@ -477,17 +582,11 @@ func (e *explorer) violation(err error, id int32) *Violation {
 		moves = append(moves, e.moves[id])
 	}
 	slices.Reverse(moves)
-	m := e.m
-	s := &state{words: slices.Clone(m.words), owners: slices.Clone(m.owners)}
-	s.at, s.delayed, s.older = make([]*place, len(m.actors)), make([][]write, len(m.actors)), make([][]past, len(m.actors))
-	for i, a := range m.actors {
-		s.at[i] = a.root
-		_ = e.enter(s, i)
-	}
+	s, _ := e.start()
 	v := &Violation{Err: err}
 	for _, mv := range moves {
 		v.Trace = append(v.Trace, e.tell(s, mv))
-		_, _ = e.apply(s, mv)
+		_ = e.apply(s, mv)
 	}
 	return v
 }

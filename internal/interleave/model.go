@@ -12,6 +12,12 @@
 // once, which reduces at least as much as exploring one order of each Mazurkiewicz trace: orders of
 // the same trace differ only in steps that do not affect each other, and end in the same state.
 //
+// Besides, a step that affects no other actor is taken at once, and nothing else is tried before it:
+// a load of a word that no other actor stores, or a store to one that neither other actors nor the
+// specification read. Which words these are is learned while the model is explored, which is
+// repeated until nothing new was learned. (In the terms of partial-order reduction, such a step is
+// an ample set. The state space has no cycles, so that nothing is put off for ever.)
+//
 // # Crashes
 //
 // A process is killed together with all its actors, at any point, and the kernel releases its
@@ -122,12 +128,17 @@ func (m *Model) Server(p Process, name string, run func(*Actor)) {
 
 // View is a state as the specification sees it.
 type View struct {
-	m *Model
+	e *explorer
 	s *state
 }
 
 // Get returns a word's value in memory.
-func (v View) Get(w Word) Value { return v.s.words[w] }
+func (v View) Get(w Word) Value {
+	if !v.e.watched[w] {
+		v.e.watched[w], v.e.learned = true, true
+	}
+	return v.s.words[w]
+}
 
 // Set changes a word that belongs to the specification.
 func (v View) Set(w Word, to Value) { v.s.words[w] = to }
@@ -288,7 +299,23 @@ func (e *explorer) run(number int32, parent *place, result Value) *place {
 		e.m.actors[number].run(&a)
 	}()
 	q.ghosts, q.step = a.ghosts, a.pending
+	switch w := q.step.word; q.step.kind {
+	case load, plainLoad:
+		e.learn(e.readers, w, number)
+	case store, plainStore:
+		e.learn(e.writers, w, number)
+	case add, swap, cas:
+		e.learn(e.readers, w, number)
+		e.learn(e.writers, w, number)
+	}
 	return q
+}
+
+func (e *explorer) learn(who []uint32, w Word, actor int32) {
+	if who[w]&(1<<actor) == 0 {
+		who[w] |= 1 << actor
+		e.learned = true
+	}
 }
 
 func (e *explorer) describe(s step, result Value) string {

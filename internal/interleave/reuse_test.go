@@ -375,6 +375,12 @@ func (t *thread) use(at Value) {
 	t.Ghost(func(v View) error { v.Set(uses, at); return nil })
 }
 
+// with makes a key's instrument, and keeps it no longer.
+func (t *thread) with(key int) {
+	t.lookup(key)
+	t.use(0)
+}
+
 // update adds 1 to a key's count. It gives up after some attempts.
 func (t *thread) update(key, attempts int) {
 	for range attempts {

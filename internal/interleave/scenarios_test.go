@@ -9,6 +9,7 @@ import (
 
 var (
 	kills = flag.Int("kills", 1, "how many processes are killed in each execution")
+	limit = flag.Int("states", 2_000_000, "how many states of a scenario are explored at most")
 	trace = flag.Bool("trace", false, "show how mistakes are found")
 )
 
@@ -28,7 +29,7 @@ func explore(t *testing.T, scenarios []scenario) {
 		t.Run(s.name, func(t *testing.T) {
 			start := time.Now()
 			m := s.model("")
-			m.Crashes, m.Weak = *kills, true
+			m.Crashes, m.Weak, m.Limit = *kills, true, *limit
 			r, err := m.Explore()
 			t.Logf("%v (%v)", r, time.Since(start).Round(time.Millisecond))
 			if err != nil {
@@ -42,7 +43,7 @@ func explore(t *testing.T, scenarios []scenario) {
 			sum.Longest = max(sum.Longest, r.Longest)
 			for _, wrong := range s.mistakes {
 				m := s.model(wrong)
-				m.Crashes, m.Weak = *kills, true
+				m.Crashes, m.Weak, m.Limit = *kills, true, *limit
 				r, err := m.Explore()
 				var v *Violation
 				if !errors.As(err, &v) {
