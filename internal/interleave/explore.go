@@ -120,10 +120,8 @@ type explorer struct {
 	buffer         []move
 	result         Result
 
-	// which actors access each word, and which words the specification reads, as far as known
-	readers, writers []uint32
-	watched          []bool
-	learned          bool // something new since this was reset
+	watched set  // the words that the specification is known to read
+	learned bool // something new since this was reset
 }
 
 // move is a step of an actor with one of its outcomes, a delayed store that takes effect, or a kill.
@@ -135,8 +133,10 @@ type move struct {
 
 // Explore explores a model. The error is a *Violation if an actor or the specification found one.
 func (m *Model) Explore() (Result, error) {
-	n := len(m.words)
-	e := &explorer{m: m, readers: make([]uint32, n), writers: make([]uint32, n), watched: make([]bool, n)}
+	if len(m.words)+len(m.locks) > 64*len(set{}) {
+		return Result{}, fmt.Errorf("%d words are too many", len(m.words))
+	}
+	e := &explorer{m: m}
 	for i, a := range m.actors {
 		a.root = e.run(int32(i), nil, 0)
 	}
@@ -176,7 +176,7 @@ func (e *explorer) walk(times int) {
 			}
 			err = e.apply(s, moves[random.IntN(len(moves))])
 			if err == nil && e.m.Always != nil {
-				err = e.m.Always(View{e, s})
+				err = e.m.Always(View{e, s, nil})
 			}
 		}
 	}
@@ -220,7 +220,7 @@ func (e *explorer) explore() error {
 // enter runs what the specification has attached to where an actor is now.
 func (e *explorer) enter(s *state, actor int) error {
 	for _, f := range s.at[actor].ghosts {
-		if err := f(View{e, s}); err != nil {
+		if err := f(View{e, s, nil}); err != nil {
 			return err
 		}
 	}
@@ -244,7 +244,7 @@ func (e *explorer) visit(s *state, from int32, by move, depth int32) error {
 			e.result.Crashed++
 		}
 		if e.m.Always != nil {
-			if err := e.m.Always(View{e, s}); err != nil {
+			if err := e.m.Always(View{e, s, nil}); err != nil {
 				return e.violation(err, id)
 			}
 		}
@@ -291,7 +291,7 @@ func (e *explorer) expand(s *state) error {
 			}
 		}
 		if e.m.End != nil {
-			if err := e.m.End(View{e, s}); err != nil {
+			if err := e.m.End(View{e, s, nil}); err != nil {
 				return e.violation(err, s.id)
 			}
 		}
@@ -334,18 +334,21 @@ next:
 		if p == nil || len(s.delayed[i]) > 0 {
 			continue
 		}
-		others, st := ^uint32(1<<i), p.step
-		switch st.kind {
+		at, writes := int(p.step.word), true
+		switch p.step.kind {
 		case load, plainLoad:
-			if e.writers[st.word]&others != 0 {
-				continue
-			}
+			writes = false
 		case store, add, swap, cas:
-			if (e.readers[st.word]|e.writers[st.word])&others != 0 || e.watched[st.word] {
+			if e.watched.has(at) {
 				continue
 			}
 		default:
 			continue
+		}
+		for j, q := range s.at {
+			if j != i && q != nil && (q.writes.has(at) || writes && q.reads.has(at) || e.forwarded(s, j, p.step.word)) {
+				continue next
+			}
 		}
 		for _, mv := range moves {
 			if int(mv.actor) == i {
@@ -391,7 +394,7 @@ func (e *explorer) outcomes(s *state, actor int) int {
 			return 0
 		}
 	case await:
-		if !st.when(View{e, s}) {
+		if !st.when(View{e, s, s.at[actor]}) {
 			return 0
 		}
 	case load, plainLoad:
@@ -428,7 +431,7 @@ func (e *explorer) set(s *state, by int, w Word, to Value) {
 		if i == by || p == nil {
 			continue
 		}
-		if s.plain&(1<<i) != 0 || p.step.kind == plainLoad || p.step.kind == plainStore {
+		if (s.plain&(1<<i) != 0 || p.step.kind == plainLoad || p.step.kind == plainStore) && p.reads.has(int(w)) {
 			s.older[i] = append(slices.Clone(s.older[i]), past{w, old})
 		}
 	}

@@ -13,9 +13,9 @@
 // the same trace differ only in steps that do not affect each other, and end in the same state.
 //
 // Besides, a step that affects no other actor is taken at once, and nothing else is tried before it:
-// a load of a word that no other actor stores, or a store to one that neither other actors nor the
-// specification read. Which words these are is learned while the model is explored, which is
-// repeated until nothing new was learned. (In the terms of partial-order reduction, such a step is
+// a load of a word that no other actor is ever going to store, or a store to one that no other is
+// going to access, and that the specification does not read. What actors are going to access is
+// learned while the model is explored, which is repeated until nothing new was learned. (In the terms of partial-order reduction, such a step is
 // an ample set. The state space has no cycles, so that nothing is put off for ever.)
 //
 // # Crashes
@@ -130,12 +130,16 @@ func (m *Model) Server(p Process, name string, run func(*Actor)) {
 type View struct {
 	e *explorer
 	s *state
+	p *place // of the actor that waits for what it sees; nil for the specification
 }
 
 // Get returns a word's value in memory.
 func (v View) Get(w Word) Value {
-	if !v.e.watched[w] {
-		v.e.watched[w], v.e.learned = true, true
+	if v.p != nil {
+		v.e.learn(v.p, int(w), false)
+	} else if !v.e.watched.has(int(w)) {
+		v.e.watched.add(int(w))
+		v.e.learned = true
 	}
 	return v.s.words[w]
 }
@@ -144,7 +148,12 @@ func (v View) Get(w Word) Value {
 func (v View) Set(w Word, to Value) { v.s.words[w] = to }
 
 // Held reports whether any process holds a lock.
-func (v View) Held(l Lock) bool { return v.s.owners[l] != 0 }
+func (v View) Held(l Lock) bool {
+	if v.p != nil {
+		v.e.learn(v.p, len(v.s.words)+int(l), false)
+	}
+	return v.s.owners[l] != 0
+}
 
 // Dead reports whether a process was killed.
 func (v View) Dead(p Process) bool { return v.s.dead&(1<<p) != 0 }
@@ -264,6 +273,9 @@ type place struct {
 	children map[Value]*place
 	ghosts   []func(View) error
 	step     step
+
+	// what the actor is known to access here and later
+	reads, writes set
 }
 
 // after returns where an actor is once the step at p has returned result.
@@ -299,21 +311,41 @@ func (e *explorer) run(number int32, parent *place, result Value) *place {
 		e.m.actors[number].run(&a)
 	}()
 	q.ghosts, q.step = a.ghosts, a.pending
-	switch w := q.step.word; q.step.kind {
+	w, l := int(q.step.word), len(e.m.words)+int(q.step.lock)
+	switch q.step.kind {
 	case load, plainLoad:
-		e.learn(e.readers, w, number)
+		e.learn(q, w, false)
 	case store, plainStore:
-		e.learn(e.writers, w, number)
+		e.learn(q, w, true)
 	case add, swap, cas:
-		e.learn(e.readers, w, number)
-		e.learn(e.writers, w, number)
+		e.learn(q, w, false)
+		e.learn(q, w, true)
+	case held:
+		e.learn(q, l, false)
+	case tryLock, lock, unlock:
+		e.learn(q, l, false)
+		e.learn(q, l, true)
 	}
 	return q
 }
 
-func (e *explorer) learn(who []uint32, w Word, actor int32) {
-	if who[w]&(1<<actor) == 0 {
-		who[w] |= 1 << actor
+// set is a set of words and locks.
+type set [4]uint64
+
+func (s *set) has(i int) bool { return s[i/64]&(1<<(i%64)) != 0 }
+func (s *set) add(i int)      { s[i/64] |= 1 << (i % 64) }
+
+// learn notes that an actor accesses a word or lock at a place, or after it.
+func (e *explorer) learn(p *place, i int, writes bool) {
+	for ; p != nil; p = p.parent {
+		s := &p.reads
+		if writes {
+			s = &p.writes
+		}
+		if s.has(i) {
+			return
+		}
+		s.add(i)
 		e.learned = true
 	}
 }

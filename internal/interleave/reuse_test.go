@@ -3,15 +3,17 @@ package interleave
 import (
 	"errors"
 	"fmt"
+	"slices"
 )
 
 // reuse is a model of how records of shared memory are deleted and their space is used again: one
 // chain of the index, records of one size, and instances. Refs of records begin at 1.
 type reuse struct {
 	*Model
-	wrong string // the mistake to make, or ""
-	used  int    // how many of the keys the actors use
-	pages bool   // there are pages
+	wrong  string // the mistake to make, or ""
+	used   int    // how many of the keys the actors use
+	pages  bool   // there are pages
+	closes bool   // instances leave
 
 	bucket, limbo, batch, phase, ticket, tickets, free, tail Word
 	turn                                                     Lock
@@ -35,6 +37,7 @@ type instance struct {
 	process Process
 	alive   Lock
 	id, ack Word
+	closed  Word
 	// What the process's memory has: for each key, the instrument and the page's entry, which
 	// point to a record; for each goroutine, which operation is running, and the record of an
 	// instrument that it uses, as the garbage collector knows it.
@@ -92,18 +95,28 @@ func newReuse(instances int, spare int, chain ...int) *reuse {
 	return r
 }
 
+// freed makes all space free that no record has.
+func (r *reuse) freed() {
+	for i := int(r.words[r.tail]); i < len(r.records); i++ {
+		r.words[r.records[i].link] = r.words[r.free]
+		r.words[r.records[i].state], r.words[r.records[i].count] = 1, Seal
+		r.words[r.free] = Value(i)
+	}
+	r.words[r.tail] = Value(len(r.records))
+}
+
 // instance adds an instance that has not joined.
 func (r *reuse) instance(i int) *instance {
 	name := func(s string) string { return fmt.Sprintf("%s[%d]", s, i) }
 	in := &instance{
 		process: r.Process(fmt.Sprintf("process %d", i)), alive: r.Lock(name("alive")),
-		id: r.Word(name("id"), 0), ack: r.Word(name("ack"), 0),
+		id: r.Word(name("id"), 0), ack: r.Word(name("ack"), 0), closed: r.Word(name("closed"), 0),
 	}
 	for k := range keys {
 		in.instrument = append(in.instrument, r.Word(name("instrument "+keyNames[k]), 0))
 		in.entry = append(in.entry, r.Word(name("entry "+keyNames[k]), 0))
 	}
-	for g := range 2 {
+	for g := range 3 { // the last is the acknowledger
 		in.running = append(in.running, r.Word(name(fmt.Sprintf("running %d", g)), 0))
 		in.uses = append(in.uses, r.Word(name(fmt.Sprintf("uses %d", g)), 0))
 	}
@@ -174,22 +187,32 @@ type thread struct {
 	*instance
 	number int
 	turns  Value
+	// the records that drop has just found
+	dropped []Value
 }
 
 // goroutine adds a goroutine to an instance. Its number is 0 or 1.
 func (r *reuse) goroutine(i, number int, name string, f func(*thread)) {
 	in := r.instances[i]
-	r.Actor(in.process, name, func(a *Actor) { f(&thread{r, a, in, number, 0}) })
+	r.Actor(in.process, name, func(a *Actor) { f(&thread{reuse: r, Actor: a, instance: in, number: number}) })
 }
 
 // acknowledger adds a goroutine that acknowledges up to n tickets.
 func (r *reuse) acknowledger(i, n int) {
 	in := r.instances[i]
 	r.Server(in.process, fmt.Sprintf("acknowledger %d", i), func(a *Actor) {
-		t := &thread{r, a, in, -1, 0}
+		t := &thread{reuse: r, Actor: a, instance: in, number: 2}
 		for range n {
 			t.Await("there is a ticket", func(v View) bool { return v.Get(t.id) != 0 && v.Get(t.ticket) > max(v.Get(t.ack), v.Get(t.id)) })
-			t.acknowledge(t.Load(t.ticket))
+			if t.closes {
+				t.begin()
+			}
+			if !t.closes || t.Load(t.closed) < 2 {
+				t.acknowledge(t.Load(t.ticket))
+			}
+			if t.closes {
+				t.end()
+			}
 		}
 	})
 }
@@ -289,7 +312,10 @@ func (t *thread) create(key int, now Value, locked bool) Value {
 		if int(tail) == len(t.records) {
 			return 0 // full
 		}
-		if t.CompareAndSwap(t.tail, tail, tail+1) {
+		if t.wrong == "the tail is moved by a store" {
+			t.Store(t.tail, tail+1)
+			at = tail
+		} else if t.CompareAndSwap(t.tail, tail, tail+1) {
 			at = tail
 		}
 	}
@@ -333,6 +359,8 @@ func (t *thread) create(key int, now Value, locked bool) Value {
 			if popped {
 				t.Store(rec.link, t.Load(t.free))
 				t.Store(t.free, at)
+			} else if t.wrong == "the tail is given back by a store" {
+				t.Store(t.tail, at)
 			} else {
 				t.CompareAndSwap(t.tail, at+1, at)
 			}
@@ -346,6 +374,10 @@ func (t *thread) lookup(key int) Value {
 	at := t.Load(t.instrument[key])
 	if at == 0 {
 		t.begin()
+		if t.closes && t.Load(t.closed) != 0 {
+			t.end()
+			return 0
+		}
 		at = t.findOrCreate(key)
 		if at != 0 && t.wrong == "unseal" {
 			rec := t.records[at]
@@ -604,7 +636,7 @@ func (t *thread) await() {
 	if t.wrong == "operations are not waited for" {
 		return
 	}
-	for g := range t.running {
+	for g := range t.running[:2] {
 		if g == t.number {
 			continue
 		}
@@ -616,6 +648,7 @@ func (t *thread) await() {
 
 // drop seals the retired records that this process has pointers to, and drops these.
 func (t *thread) drop() {
+	t.dropped = nil
 	for k := range t.used {
 		pointers := []Word{t.instrument[k]}
 		if t.pages {
@@ -625,6 +658,7 @@ func (t *thread) drop() {
 			if at := t.Load(w); at != 0 && t.Load(t.records[at].state) != 0 {
 				t.seal(at, k)
 				t.CompareAndSwap(w, at, 0)
+				t.dropped = append(t.dropped, at)
 			}
 		}
 	}
@@ -633,11 +667,43 @@ func (t *thread) drop() {
 // keep keeps the retired records of instruments that the garbage collector says are in use. They
 // need not point there any more.
 func (t *thread) keep(ticket Value) {
-	for g := range t.uses {
-		if at := t.Load(t.uses[g]); at != 0 && t.Load(t.records[at].state) != 0 {
+	for g := range t.uses[:2] {
+		at := t.Load(t.uses[g])
+		if at == 0 || t.wrong == "kept once" && !slices.Contains(t.dropped, at) {
+			continue
+		}
+		if t.Load(t.records[at].state) != 0 {
 			t.Store(t.records[at].keep, ticket)
 		}
 	}
+}
+
+// join makes this process an instance.
+func (t *thread) join() {
+	id := t.Add(t.tickets, 1)
+	t.Lock(t.alive)
+	t.Store(t.id, id)
+}
+
+// leave makes this process no instance any more. An update that has loaded its pointer before may
+// still add to the record, and is waited for like one that uses a deleted record.
+func (t *thread) leave() {
+	t.Store(t.closed, 1)
+	t.await()
+	for k := range t.used {
+		t.Store(t.instrument[k], 0)
+	}
+	for _, w := range t.uses[:2] {
+		if t.wrong != "leaves while instruments are used" {
+			t.Await("the collector has the instruments", func(v View) bool { return v.Get(w) == 0 })
+		}
+	}
+	if t.wrong != "leaves before the acknowledger has ended" {
+		t.Store(t.closed, 2)
+		t.Await("the acknowledger has ended", func(v View) bool { return v.Get(t.running[2]) == 0 })
+	}
+	t.Store(t.id, 0)
+	t.Unlock(t.alive)
 }
 
 // page reads the chain into the page's entries, and then shows what they point to.
