@@ -122,6 +122,9 @@ type explorer struct {
 
 	watched set  // the words that the specification is known to read
 	learned bool // something new since this was reset
+
+	marked map[mark]*place // see Actor.Forget
+	last   *outcome        // of the last step that was made
 }
 
 // move is a step of an actor with one of its outcomes, a delayed store that takes effect, or a kill.
@@ -136,11 +139,11 @@ func (m *Model) Explore() (Result, error) {
 	if len(m.words)+len(m.locks) > 64*len(set{}) {
 		return Result{}, fmt.Errorf("%d words are too many", len(m.words))
 	}
-	e := &explorer{m: m}
+	e := &explorer{m: m, marked: make(map[mark]*place)}
 	for i, a := range m.actors {
 		a.root = e.run(int32(i), nil, 0)
 	}
-	e.walk(300)
+	e.walk(1000)
 	for {
 		e.learned = false
 		err := e.explore()
@@ -156,8 +159,8 @@ func (e *explorer) start() (*state, error) {
 	s := &state{words: slices.Clone(m.words), owners: slices.Clone(m.owners)}
 	s.at, s.delayed, s.older = make([]*place, len(m.actors)), make([][]write, len(m.actors)), make([][]past, len(m.actors))
 	for i, a := range m.actors {
-		s.at[i] = a.root
-		if err := e.enter(s, i); err != nil {
+		s.at[i] = a.root.place
+		if err := e.enter(s, a.root); err != nil {
 			return nil, &Violation{Err: err}
 		}
 	}
@@ -182,7 +185,7 @@ func (e *explorer) walk(times int) {
 	}
 }
 
-// explore explores everything once. It ends early if it learns something soon.
+// explore explores everything once.
 func (e *explorer) explore() error {
 	e.seen = make(map[key]int32)
 	e.parents, e.moves, e.depths, e.edges, e.first = e.parents[:0], e.moves[:0], e.depths[:0], e.edges[:0], e.first[:0]
@@ -209,17 +212,14 @@ func (e *explorer) explore() error {
 		if len(e.parents) > limit {
 			return fmt.Errorf("more than %d states: %v", limit, e.result)
 		}
-		if e.learned && len(e.parents) < 50_000 {
-			return nil
-		}
 	}
 	e.result.Executions = e.executions()
 	return nil
 }
 
-// enter runs what the specification has attached to where an actor is now.
-func (e *explorer) enter(s *state, actor int) error {
-	for _, f := range s.at[actor].ghosts {
+// enter runs what the specification has attached to a step that an actor has made.
+func (e *explorer) enter(s *state, o *outcome) error {
+	for _, f := range o.ghosts {
 		if err := f(View{e, s, nil}); err != nil {
 			return err
 		}
@@ -353,7 +353,7 @@ next:
 		for _, mv := range moves {
 			if int(mv.actor) == i {
 				c := s.clone()
-				if e.apply(c, mv) != nil || len(c.at[i].ghosts) > 0 {
+				if e.apply(c, mv) != nil || len(e.last.ghosts) > 0 {
 					continue next
 				}
 			}
@@ -555,12 +555,13 @@ func (e *explorer) apply(s *state, mv move) error {
 	case choose:
 		result = Value(mv.choice)
 	}
-	s.at[i] = e.after(s.at[i], result)
+	o := e.after(s.at[i], result)
+	s.at[i], e.last = o.place, o
 	// What is not going to load plainly needs no past.
 	if k := s.at[i].step.kind; s.plain&(1<<i) == 0 && k != plainLoad && k != plainStore || k == done {
 		s.older[i] = nil
 	}
-	return e.enter(s, i)
+	return e.enter(s, o)
 }
 
 // tell describes a move.
@@ -575,7 +576,7 @@ func (e *explorer) tell(s *state, mv move) string {
 	st := s.at[mv.actor].step
 	c := s.clone()
 	_ = e.apply(c, mv)
-	return fmt.Sprintf("%s: %s", e.m.actors[mv.actor].name, e.describe(st, c.at[mv.actor].result))
+	return fmt.Sprintf("%s: %s", e.m.actors[mv.actor].name, e.describe(st, e.last.result))
 }
 
 // violation returns an error with the way to a state.

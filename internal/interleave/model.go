@@ -6,8 +6,8 @@
 //
 // An actor is a plain Go function whose every access to memory is a call of a method of [Actor].
 // It must depend on nothing but the results of these calls. The explorer can therefore run it again
-// up to any point, and an actor's state is the list of the results it has got. Each such list is
-// run once; from then on the actor is an automaton, and a state of the whole model is the memory,
+// up to any point, and an actor's state is the list of the results it has got, or what it says is
+// left of it, see [Actor.Forget]. Each such list is run once; from then on the actor is an automaton, and a state of the whole model is the memory,
 // the locks, and where each actor is. Orders of steps that lead to the same state are explored
 // once, which reduces at least as much as exploring one order of each Mazurkiewicz trace: orders of
 // the same trace differ only in steps that do not affect each other, and end in the same state.
@@ -40,7 +40,10 @@
 // more than arm64 does: after an atomic load that took effect early, others may be older than it.
 package interleave
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // Value is what a word holds.
 type Value = uint32
@@ -81,7 +84,7 @@ type actor struct {
 	process Process
 	run     func(*Actor)
 	waits   bool
-	root    *place
+	root    *outcome
 }
 
 // Word adds a word that is accessed atomically, or belongs to the specification.
@@ -163,6 +166,7 @@ type Actor struct {
 	results []Value // of the steps so far
 	next    int
 	ghosts  []func(View) error
+	mark    string
 	pending step
 }
 
@@ -264,43 +268,57 @@ func (a *Actor) Fail(format string, args ...any) {
 	a.Ghost(func(View) error { return fmt.Errorf(format, args...) })
 }
 
-// place is where an actor is: after some list of results.
+// Forget says that what the actor does from here on depends on nothing that has happened to it but
+// what is written in key, which no other point of its function has. It reduces what is explored.
+func (a *Actor) Forget(key string) {
+	if a.next == len(a.results) {
+		a.mark = key
+	}
+}
+
+// place is where an actor is: after some list of results, or at a mark.
 type place struct {
-	number   int32
-	actor    int32
-	result   Value
-	parent   *place
-	children map[Value]*place
-	ghosts   []func(View) error
-	step     step
+	number  int32
+	actor   int32
+	history []Value // results that lead here
+	before  []*place
+	after   map[Value]*outcome
+	step    step
 
 	// what the actor is known to access here and later
 	reads, writes set
 }
 
-// after returns where an actor is once the step at p has returned result.
-func (e *explorer) after(p *place, result Value) *place {
-	if q, ok := p.children[result]; ok {
-		return q
+// outcome is what a step with some result leads to.
+type outcome struct {
+	*place
+	result Value
+	ghosts []func(View) error
+}
+
+type mark struct {
+	actor int32
+	key   string
+}
+
+// after returns what a step at p leads to if its result is this one.
+func (e *explorer) after(p *place, result Value) *outcome {
+	o, ok := p.after[result]
+	if !ok {
+		o = e.run(p.actor, p, result)
+		if p.after == nil {
+			p.after = make(map[Value]*outcome)
+		}
+		p.after[result] = o
 	}
-	q := e.run(p.actor, p, result)
-	if p.children == nil {
-		p.children = make(map[Value]*place)
-	}
-	p.children[result] = q
-	return q
+	return o
 }
 
 // run runs an actor from its beginning up to the first step whose result is not known.
-func (e *explorer) run(number int32, parent *place, result Value) *place {
-	q := &place{number: e.places, actor: number, parent: parent, result: result}
-	e.places++
+func (e *explorer) run(number int32, before *place, result Value) *outcome {
 	var a Actor
-	for p := q; p.parent != nil; p = p.parent {
-		a.results = append(a.results, p.result)
-	}
-	for i, j := 0, len(a.results)-1; i < j; i, j = i+1, j-1 {
-		a.results[i], a.results[j] = a.results[j], a.results[i]
+	if before != nil {
+		a.results = append(slices.Clip(before.history), result)
 	}
 	func() {
 		defer func() {
@@ -310,7 +328,26 @@ func (e *explorer) run(number int32, parent *place, result Value) *place {
 		}()
 		e.m.actors[number].run(&a)
 	}()
-	q.ghosts, q.step = a.ghosts, a.pending
+	key := mark{number, a.mark}
+	q := e.marked[key]
+	if a.mark == "" || q == nil {
+		q = &place{number: e.places, actor: number, history: a.results, step: a.pending}
+		e.places++
+		if a.mark != "" {
+			e.marked[key] = q
+		}
+	}
+	if before != nil {
+		q.before = append(q.before, before)
+		for i := range 64 * len(set{}) {
+			if q.reads.has(i) {
+				e.learn(before, i, false)
+			}
+			if q.writes.has(i) {
+				e.learn(before, i, true)
+			}
+		}
+	}
 	w, l := int(q.step.word), len(e.m.words)+int(q.step.lock)
 	switch q.step.kind {
 	case load, plainLoad:
@@ -326,7 +363,7 @@ func (e *explorer) run(number int32, parent *place, result Value) *place {
 		e.learn(q, l, false)
 		e.learn(q, l, true)
 	}
-	return q
+	return &outcome{q, result, a.ghosts}
 }
 
 // set is a set of words and locks.
@@ -337,16 +374,17 @@ func (s *set) add(i int)      { s[i/64] |= 1 << (i % 64) }
 
 // learn notes that an actor accesses a word or lock at a place, or after it.
 func (e *explorer) learn(p *place, i int, writes bool) {
-	for ; p != nil; p = p.parent {
-		s := &p.reads
-		if writes {
-			s = &p.writes
-		}
-		if s.has(i) {
-			return
-		}
-		s.add(i)
-		e.learned = true
+	s := &p.reads
+	if writes {
+		s = &p.writes
+	}
+	if s.has(i) {
+		return
+	}
+	s.add(i)
+	e.learned = true
+	for _, b := range p.before {
+		e.learn(b, i, writes)
 	}
 }
 

@@ -30,7 +30,8 @@ type record struct {
 	owner, linked, gone            Word // the specification's own, see below
 }
 
-// The owner of a record is the key that its space was given to, plus 1, or 0. It is linked once it
+// Keys are stored plus 1. The owner of a record is the key that its space was given to, plus 1, or
+// 0. It is linked once it
 // is in the chain, until its space is free. It is gone once somebody has seen that it was deleted.
 
 type instance struct {
@@ -43,6 +44,8 @@ type instance struct {
 	// instrument that it uses, as the garbage collector knows it.
 	instrument, entry []Word
 	running, uses     []Word
+	// how far the page's entries have the chain; what a page must have (the specification's own)
+	read, expected Word
 }
 
 const (
@@ -72,7 +75,7 @@ func newReuse(instances int, spare int, chain ...int) *reuse {
 		name := func(s string) string { return fmt.Sprintf("%s(%d)", s, i+1) }
 		var key, next, owner, linked Value
 		if i < len(chain) {
-			key, owner, linked = Value(chain[i]), Value(chain[i])+1, 1
+			key, owner, linked = Value(chain[i])+1, Value(chain[i])+1, 1
 			if i+1 < len(chain) {
 				next = Value(i + 2)
 			}
@@ -111,6 +114,7 @@ func (r *reuse) instance(i int) *instance {
 	in := &instance{
 		process: r.Process(fmt.Sprintf("process %d", i)), alive: r.Lock(name("alive")),
 		id: r.Word(name("id"), 0), ack: r.Word(name("ack"), 0), closed: r.Word(name("closed"), 0),
+		read: r.Word(name("read"), 0), expected: r.Word(name("expected"), 0),
 	}
 	for k := range keys {
 		in.instrument = append(in.instrument, r.Word(name("instrument "+keyNames[k]), 0))
@@ -138,7 +142,7 @@ func (r *reuse) invariant(v View) error {
 		if owner == 0 {
 			return fmt.Errorf("record %d is in the chain, and its space is free", at)
 		}
-		if v.Get(rec.key)+1 != owner {
+		if v.Get(rec.key) != owner {
 			return fmt.Errorf("record %d is in the chain, and is not complete", at)
 		}
 		if v.Get(rec.state) == 0 {
@@ -150,6 +154,9 @@ func (r *reuse) invariant(v View) error {
 	}
 	var counted [keys]Value
 	for i, rec := range r.records {
+		if i > 0 && v.Get(rec.owner) != 0 && Value(i) >= v.Get(r.tail) {
+			return fmt.Errorf("record %d is beyond the tail", i)
+		}
 		if i == 0 || v.Get(rec.linked) == 0 {
 			continue
 		}
@@ -189,6 +196,8 @@ type thread struct {
 	turns  Value
 	// the records that drop has just found
 	dropped []Value
+	ended   int // operations
+	attempt int // of an update
 }
 
 // goroutine adds a goroutine to an instance. Its number is 0 or 1.
@@ -213,6 +222,7 @@ func (r *reuse) acknowledger(i, n int) {
 			if t.closes {
 				t.end()
 			}
+			t.ends()
 		}
 	})
 }
@@ -224,6 +234,18 @@ func (t *thread) begin() {
 }
 
 func (t *thread) end() { t.Store(t.running[t.number], 0) }
+
+// ends marks the end of an operation.
+func (t *thread) ends() {
+	t.ended++
+	t.forget("ends")
+}
+
+// forget marks a point, whose name no other has, within an operation. The variables are those of
+// its functions that are used later.
+func (t *thread) forget(point string, variables ...any) {
+	t.Forget(fmt.Sprint(t.ended, t.turns, t.attempt, point, variables))
+}
 
 // mine fails unless a record belongs to a key. It is checked together with the previous step.
 func (t *thread) mine(at Value, key int, what string) {
@@ -266,7 +288,7 @@ func (t *thread) ignored(at Value) {
 func (t *thread) find(key int, from, to Value) Value {
 	for at := from; at != 0 && at != to; {
 		rec := t.records[at]
-		if t.PlainLoad(rec.key) == Value(key) {
+		if t.PlainLoad(rec.key) == Value(key)+1 {
 			if t.Load(rec.state) == 0 {
 				t.mine(at, key, "look-up")
 				return at
@@ -287,6 +309,7 @@ func (t *thread) findOrCreate(key int) Value {
 	if at := t.find(key, seen, 0); at != 0 {
 		return at
 	}
+	t.forget("not found", seen)
 	locked := t.TryLock(t.turn)
 	now := t.Load(t.bucket)
 	at := t.find(key, now, seen)
@@ -328,8 +351,9 @@ func (t *thread) create(key int, now Value, locked bool) Value {
 		v.Set(rec.gone, 0)
 		return nil
 	})
+	t.forget("filling", at, popped, locked, now)
 	fill := func() {
-		t.PlainStore(rec.key, Value(key))
+		t.PlainStore(rec.key, Value(key)+1)
 		if popped {
 			t.PlainStore(rec.state, 0)
 			t.PlainStore(rec.count, 0)
@@ -346,6 +370,7 @@ func (t *thread) create(key int, now Value, locked bool) Value {
 			if t.wrong == "publish before filling" {
 				fill()
 			}
+			t.forget("created", at, locked)
 			return at
 		}
 		seen := now
@@ -411,11 +436,17 @@ func (t *thread) use(at Value) {
 func (t *thread) with(key int) {
 	t.lookup(key)
 	t.use(0)
+	t.ends()
 }
 
 // update adds 1 to a key's count. It gives up after some attempts.
 func (t *thread) update(key, attempts int) {
-	for range attempts {
+	t.attempts(key, attempts)
+	t.ends()
+}
+
+func (t *thread) attempts(key, n int) {
+	for t.attempt = range n {
 		at := t.lookup(key)
 		if at == 0 {
 			return // no space
@@ -464,6 +495,7 @@ func (t *thread) delete(key int) {
 	if t.wrong != "deletions are not waited for" {
 		t.end()
 	}
+	t.ends()
 }
 
 // push puts a record on limbo.
@@ -507,8 +539,10 @@ func (t *thread) reclaim() {
 		missing, ticket := t.reclaimLocked()
 		t.Unlock(t.turn)
 		if missing == nil {
+			t.ends()
 			return
 		}
+		t.forget("missing", missing.process, ticket)
 		t.Await("it has acknowledged", func(v View) bool { return !v.Held(missing.alive) || v.Get(missing.ack) >= ticket })
 	}
 }
@@ -523,6 +557,7 @@ func (t *thread) reclaimLocked() (missing *instance, ticket Value) {
 		t.Store(t.phase, 1)
 		phase = 1
 	}
+	t.forget("taken", phase)
 	if phase == 1 {
 		if t.wrong == "ticket before unlinking" {
 			t.Store(t.ticket, t.Add(t.tickets, 1))
@@ -535,9 +570,11 @@ func (t *thread) reclaimLocked() (missing *instance, ticket Value) {
 		}
 		t.Store(t.phase, 2)
 	}
+	t.forget("unlinked")
 	ticket = t.Load(t.ticket)
 	if t.Load(t.ack) < ticket {
 		t.acknowledge(ticket)
+		t.forget("acknowledged", ticket)
 	}
 	if t.wrong != "acknowledgements are not waited for" {
 		for _, in := range t.instances {
@@ -553,6 +590,7 @@ func (t *thread) reclaimLocked() (missing *instance, ticket Value) {
 		}
 	}
 	for {
+		t.forget("freeing", ticket)
 		at := t.Load(t.batch)
 		if at == 0 {
 			break
@@ -573,6 +611,9 @@ func (t *thread) reclaimLocked() (missing *instance, ticket Value) {
 				}
 				v.Set(rec.owner, 0)
 				v.Set(rec.linked, 0)
+				for _, in := range t.instances {
+					v.Set(in.expected, v.Get(in.expected)&^(1<<at))
+				}
 				return nil
 			})
 		}
@@ -621,6 +662,7 @@ func (t *thread) acknowledge(ticket Value) {
 		t.keep(ticket)
 	}
 	t.drop()
+	t.forget("dropped", ticket, t.dropped)
 	// A page may have begun in the meantime, and have an entry that was dropped since.
 	if t.wrong != "one wait" {
 		t.await()
@@ -649,6 +691,9 @@ func (t *thread) await() {
 // drop seals the retired records that this process has pointers to, and drops these.
 func (t *thread) drop() {
 	t.dropped = nil
+	if t.pages && t.wrong != "heads are kept" {
+		t.Store(t.read, 0)
+	}
 	for k := range t.used {
 		pointers := []Word{t.instrument[k]}
 		if t.pages {
@@ -706,15 +751,35 @@ func (t *thread) leave() {
 	t.Unlock(t.alive)
 }
 
-// page reads the chain into the page's entries, and then shows what they point to.
+// page reads what is new in the chain into the page's entries, and then shows what they point to.
 func (t *thread) page() {
 	t.begin()
-	for at := t.Load(t.bucket); at != 0; at = t.Load(t.records[at].next) {
+	last := t.Load(t.read)
+	head := t.Load(t.bucket)
+	t.Ghost(func(v View) error { // what the page must have
+		expected := Value(0)
+		for at := v.Get(t.bucket); at != 0; at = v.Get(t.records[at].next) {
+			expected |= 1 << at
+		}
+		v.Set(t.expected, expected)
+		return nil
+	})
+	for at := head; at != 0 && at != last; at = t.Load(t.records[at].next) {
 		key := t.PlainLoad(t.records[at].key)
 		if t.Load(t.records[at].state) == 0 {
-			t.Store(t.entry[key], at)
+			t.Store(t.entry[key-1], at)
 		}
 	}
+	t.Store(t.read, head)
+	t.Ghost(func(v View) error {
+		for at, rec := range t.records {
+			if at > 0 && v.Get(t.expected)&(1<<at) != 0 && v.Get(rec.state) == 0 && v.Get(t.entry[v.Get(rec.owner)-1]) != Value(at) {
+				return fmt.Errorf("the page lacks record %d, which was there when it began", at)
+			}
+		}
+		return nil
+	})
+	t.forget("read")
 	if t.wrong == "pages are not waited for" {
 		t.end()
 	}
@@ -732,4 +797,5 @@ func (t *thread) page() {
 	if t.wrong != "pages are not waited for" {
 		t.end()
 	}
+	t.ends()
 }
