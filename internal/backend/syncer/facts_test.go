@@ -48,7 +48,8 @@ func TestOwnFactsWithoutStore(t *testing.T) {
 			t.Fatal(err)
 		}
 		rs, ss = append(rs, r), append(ss, s)
-		if err := r.Flush(t.Context()); err != nil { // numbers follow the order of publications
+		// Numbers follow the order of publications.
+		if err := r.Flush(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -89,14 +90,15 @@ func TestOwnFactsWithoutStore(t *testing.T) {
 		seconds.Add(60)
 		page(0, false, "c_total 0", up(0, 0), last(0, 10), lag(0, seconds.Load()-10), up(1, 1))
 	}
-	page(1, true, "c_total 0", up(1, 1), up(0, 1)) // as last published
+	// As last published.
+	page(1, true, "c_total 0", up(1, 1), up(0, 1))
 
 	cut.Store(false)
 	page(0, true, "c_total 1", up(0, 1), last(0, 190), lag(0, 0), up(1, 1))
 	page(1, true, "c_total 1", up(1, 1))
 
-	// The other one takes this one for dead, and a third one gets its number. Back again, it has
-	// another number, and shows each process with the values of that.
+	// The other one takes this one for dead, and a third one gets its number. Back again, it
+	// has another number, and shows each process with the values of that.
 	cut.Store(true)
 	for range 20 {
 		seconds.Add(600)
