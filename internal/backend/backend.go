@@ -202,6 +202,13 @@ type Publisher interface {
 	Unpublished() (words int, lag time.Duration)
 }
 
+// Answerer is implemented by backends that depend on another machine.
+type Answerer interface {
+	// Answered reports whether the machine answered without an error when it was last asked, or
+	// was not asked yet; and when it last did, where the zero time means never.
+	Answered() (ok bool, last time.Time)
+}
+
 // Clocked is implemented by backends that merge the windows of several instances, see Sketch.
 type Clocked interface {
 	// SetClock makes the backend use the clock of its user. now may be called concurrently and
