@@ -48,6 +48,7 @@ func (f *Family) Delete(match func(labels string) bool) (int, error) {
 		n += more
 	}
 	f.mu.Lock()
+	f.census.spent = 0 // there may be room now
 	for labels := range f.idle {
 		if match(labels) {
 			delete(f.idle, labels) // if the series comes back, its TTL starts over
@@ -93,6 +94,11 @@ func (f *Family) deleteFrom(b *Binding, match func(labels string) bool) (int, er
 func (f *Family) dropDeleted(which func(*Series) bool) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	return f.drop(which)
+}
+
+// drop is dropDeleted while f.mu is held.
+func (f *Family) drop(which func(*Series) bool) bool {
 	some := false
 	for m := range f.all() {
 		if which(m.Series()) && f.sealIfDeleted(m) {
@@ -104,7 +110,7 @@ func (f *Family) dropDeleted(which func(*Series) bool) bool {
 	}
 	f.returned = slices.DeleteFunc(f.returned, func(m Instrument) bool { return !m.Series().placement.Load().listed })
 	f.counted -= f.table.prune()
-	f.full.Store(false) // there may be room now; the next look-up finds out
+	f.full.Store(nil) // there may be room now; the next look-up finds out
 	f.age.Add(1)
 	return true
 }

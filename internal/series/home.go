@@ -32,6 +32,8 @@ type Home struct {
 	windows   periodic.Timer // advances the windows of quantiles
 	directory directory
 	faults    faults
+
+	refreshing refreshing
 }
 
 // Labels maps label names to values.
@@ -42,6 +44,8 @@ type Binding struct {
 	backend.Backend
 	Local  bool // the registry's own heap, which no other registry or process uses
 	Number int  // distinguishes live processes
+
+	census backend.Census // nil: no other process makes series
 }
 
 // Bound returns b as a binding.
@@ -50,6 +54,7 @@ func Bound(b backend.Backend) *Binding {
 	if n, ok := b.(backend.Numbered); ok {
 		bound.Number = n.Number()
 	}
+	bound.census, _ = b.(backend.Census)
 	return bound
 }
 

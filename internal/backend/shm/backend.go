@@ -185,12 +185,18 @@ func (b *Backend) Cells(f *backend.Family, labels string) (backend.Words, error)
 			for i := range words {
 				words[i].Store(0)
 			}
+			b.changed(labels)
 			owner.Store(b.id)
+			b.changed(labels)
 		}
 		b.mu.Unlock()
 	}
-	if f.Parts() && f.Sealed(words) { // as if it had never been updated
-		f.Forget(words)
+	if f.Sealed(words) {
+		b.changed(labels)
+		defer b.changed(labels)
+		if f.Parts() { // as if it had never been updated
+			f.Forget(words)
+		}
 	}
 	f.Unseal(words)
 	return words, nil
@@ -228,6 +234,9 @@ func (b *Backend) Delete(f *backend.Family, match func(labels string) bool) (n i
 				b.mem.u64(offWaste).Add(size)
 			}
 		}
+	}
+	if n > 0 {
+		b.mem.u64(offMade).Add(1)
 	}
 	return n, err
 }

@@ -35,6 +35,7 @@ import (
 //	   192      8  size: bytes allocated on the disk (atomic)
 //	   256      8  tickets: number given out (atomic)
 //	   320      8  waste: roughly how many bytes a rewrite would save (atomic)
+//	   384      8  made: grows whenever series come or go (atomic)
 //	  4096   4 each  index: newest record of each bucket, as offset/64, or 0 (atomic)
 //	     …  64 each  instance table
 //	     …         records, each beginning at a multiple of 64
@@ -64,6 +65,7 @@ const (
 	offSize      = 192
 	offTickets   = 256
 	offWaste     = 320
+	offMade      = 384
 	offIndex     = 4096
 
 	numBuckets   = 1 << 14

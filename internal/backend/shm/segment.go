@@ -189,6 +189,12 @@ func (s *segment) findOrCreate(r *record) (*record, error) {
 		return nil, err
 	}
 	s.mem.put(r, time.Now().UnixNano())
+	if r.typ == typeSeries {
+		// Before, so that no process knows fewer series than there are; and afterwards, so
+		// that one that has looked in between looks again.
+		s.changed(r.text)
+		defer s.changed(r.text)
+	}
 	for seen = now; ; seen = now {
 		s.mem.u32(r.off + recNext).Store(seen)
 		// The swap makes the record visible only after all of its content.

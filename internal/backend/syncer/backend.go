@@ -35,6 +35,7 @@ func (s *Syncer) Cells(f *backend.Family, labels string) (backend.Words, error) 
 	}
 	r := s.family(f).row(labels)
 	if r.own == nil {
+		s.changed(labels)
 		n := f.Words()
 		r.own = &own{words: make(backend.Words, n, (n+lineWords-1)/lineWords*lineWords)}
 		if r.fam.shared {
@@ -51,6 +52,7 @@ func (s *Syncer) Cells(f *backend.Family, labels string) (backend.Words, error) 
 		}
 	}
 	if f.Sealed(r.own.words) && !r.fam.exemplars {
+		s.changed(labels)
 		r.own.reset(r.fam)
 	}
 	f.Unseal(r.own.words)
@@ -89,6 +91,7 @@ func (s *Syncer) Delete(def *backend.Family, match func(labels string) bool) (n 
 		return 0, backend.ErrClosed
 	}
 	f := s.family(def)
+	s.changes.Add(1)
 	for labels, r := range f.rows {
 		if !match(labels) {
 			continue
