@@ -4,6 +4,7 @@ package index
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -186,20 +187,30 @@ func (x *Index) AddPart(g *Family, labels string, part backend.Part) {
 func (x *Index) Remove(g *Family, match func(*backend.Series, *backend.Parts) bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
+	removed := 0
 	drop := func(s *backend.Series) bool {
 		if !match(s, g.parts[s.Labels]) {
 			return false
 		}
 		delete(g.parts, s.Labels)
+		removed++
 		return true
 	}
 	kept := slices.DeleteFunc(slices.Clone(g.sorted), drop)
 	if len(kept) < len(g.sorted) {
 		g.sorted, x.stale = kept, true
 		x.snapshot = nil // it would keep the removed series in memory until the next Walk
-		g.align()
+		if 2*len(kept) < cap(g.sorted) {
+			g.sorted = slices.Clone(kept)
+		}
+		g.arrange() // rows that stay must not keep others in memory
 	}
 	g.fresh.remove(drop)
+	if before := len(g.parts) + removed; removed > before/2 { // a map does not shrink
+		parts := make(map[string]*backend.Parts, len(g.parts))
+		maps.Copy(parts, g.parts)
+		g.parts = parts
+	}
 }
 
 // Walk implements the method of backend.Backend. It costs nothing if nothing has changed.

@@ -3,6 +3,7 @@ package series
 import (
 	"github.com/gotheus/gotheus/expo"
 	"github.com/gotheus/gotheus/internal/backend"
+	"github.com/gotheus/gotheus/internal/backend/heap"
 	"github.com/gotheus/gotheus/internal/word"
 )
 
@@ -86,11 +87,13 @@ func (t *Sampled) each(yield func(Instrument) bool) bool {
 }
 
 func (t *Sampled) prune() int64 {
+	kept := make(map[string]*sampled) // a map does not shrink
 	for labels, m := range t.series {
-		if !m.series.placement.Load().listed {
-			delete(t.series, labels)
+		if m.series.placement.Load().listed {
+			kept[labels] = m
 		}
 	}
+	t.series = kept
 	return 0
 }
 
@@ -117,20 +120,24 @@ func store(def *backend.Family, words backend.Words, v *Value) {
 }
 
 // Vanish removes this process's part of the selected series from the page until they are written
-// again.
+// again. In the heap, where there are no other parts, their rows are removed, too.
 func (f *Family) Vanish(which func(Instrument) bool) {
-	some := false
 	f.mu.Lock()
+	defer f.mu.Unlock()
+	gone := make(map[string]bool)
 	for m := range f.all() {
 		if which(m) {
 			f.Home.Moves.Lock()
 			f.Def.Seal(m.Series().Words())
 			f.Home.Moves.Unlock()
-			some = true
+			gone[m.Series().Row.Labels] = true
 		}
 	}
-	f.mu.Unlock()
-	if some {
-		f.dropDeleted(func(*Series) bool { return true })
+	if len(gone) == 0 {
+		return
 	}
+	if b, ok := f.Home.Current().Backend.(*heap.Backend); ok {
+		b.Delete(f.Def, func(labels string) bool { return gone[labels] })
+	}
+	f.drop(func(*Series) bool { return true })
 }
