@@ -29,7 +29,8 @@ var ErrLabels = errors.New("gotheus: wrong labels")
 // Look-ups create at most CounterOptions.MaxSeries series in a family, together with those of other
 // processes that share the backend. After that, looking up a new set returns the overflow series,
 // whose labels all have the value OverflowValue. That costs about as much as any other look-up, and
-// is counted in gotheus_overflowed_lookups_total.
+// is counted in gotheus_overflowed_lookups_total. A set whose label text, with all names and
+// constant labels, has more than 64 KiB is counted there, too.
 type Vec[M Instrument] struct {
 	fam   *series.Family
 	table *series.Table[M]

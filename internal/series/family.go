@@ -70,8 +70,8 @@ func (f *Family) Prepare() {
 	}
 }
 
-// CheckConstant returns an error that wraps backend.ErrFamily if the constant labels of f are so long
-// that not even the overflow series can exist.
+// CheckConstant returns an error that wraps backend.ErrFamily if the constant labels of f are so
+// long that not even the overflow series can exist.
 func (f *Family) CheckConstant() error { return f.Def.CheckText(f.overflow) }
 
 // Age increases whenever series are deleted. Caches of instruments compare it.

@@ -24,10 +24,12 @@ const OverflowValue = backend.OverflowValue
 // Once the limit is reached, a look-up that finds nothing needs only a few loads to return the
 // overflow series: it may be one of very many that an attacker causes.
 type Limit struct {
-	max     atomic.Int64         // negative: no limit
-	counted int64                // weight of series that look-ups made; guarded by the family's lock
-	census  census               // of the backend in use; guarded by the family's lock
-	full    atomic.Pointer[full] // not nil: look-ups make no more series
+	max  atomic.Int64         // negative: no limit
+	full atomic.Pointer[full] // not nil: look-ups make no more series
+
+	// guarded by the family's lock
+	counted int64  // weight of the series that look-ups have made
+	census  census // of the backend in use
 
 	overflowed atomic.Pointer[tally] // nil: not counted
 }

@@ -140,8 +140,9 @@ func (b *Backend) Tickets() *atomic.Uint64 { return &b.tickets }
 const lineWords = 8 // words in a cache line
 
 // alloc returns n zero words that share no cache line with others, so that goroutines that update
-// different series do not slow each other down: the runtime aligns allocations of whole cache lines.
-// Series are allocated one by one, since one that stays would keep the memory of its neighbours.
+// different series do not slow each other down: the runtime aligns allocations of whole cache
+// lines. Series are allocated one by one, since one that stays would keep the memory of its
+// neighbours.
 func alloc(n int) backend.Words {
 	return make(backend.Words, n, (n+lineWords-1)/lineWords*lineWords)
 }
