@@ -335,8 +335,8 @@ func TestOverflowAllocates(t *testing.T) {
 	})
 }
 
-// BenchmarkOverflow measures look-ups of label sets that were never seen before, in a family that is
-// full: in the heap, in a file, and in a file in which other series are made all the time.
+// BenchmarkOverflow measures look-ups of unknown label sets in a family that is full: in the heap,
+// in a file, and in a file in which other series are made all the time.
 func BenchmarkOverflow(b *testing.B) {
 	for _, where := range []string{"heap", "shm", "busy shm"} {
 		b.Run(where, func(b *testing.B) {
