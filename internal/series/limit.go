@@ -139,6 +139,7 @@ func (f *Family) count(b *Binding) {
 // becomeFull is called by look-ups that find the limit reached before full is set. It sets full
 // last, so that look-ups that take the fast path find the tally.
 func (f *Family) becomeFull() {
+	start := time.Now()
 	f.mu.Lock()
 	b, again := f.Home.Current(), false
 	if b.census != nil {
@@ -155,6 +156,7 @@ func (f *Family) becomeFull() {
 	f.overflowed.Store(f.Home.tallyOf(overflowedLookups, f))
 	f.mu.Lock()
 	f.setFull()
+	f.census.spent += time.Since(start)
 	f.mu.Unlock()
 	f.logFull()
 	if b.census != nil {

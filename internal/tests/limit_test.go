@@ -334,3 +334,33 @@ func TestOverflowAllocates(t *testing.T) {
 		}
 	})
 }
+
+// BenchmarkOverflow measures look-ups of unknown label sets in a family that is full: in the heap,
+// in a file, and in a file in which other series are made all the time.
+func BenchmarkOverflow(b *testing.B) {
+	for _, where := range []string{"heap", "shm", "busy shm"} {
+		b.Run(where, func(b *testing.B) {
+			r, _ := newRegistry(b, nil)
+			if where != "heap" {
+				bind(b, r, shmURL(b))
+			}
+			v := r.NewCounterVec("v_total", "V.", &gotheus.CounterOptions{MaxSeries: 5000}, "x", "y")
+			for i := range 6000 {
+				v.With(fmt.Sprint(i), "y")
+			}
+			other := r.NewGaugeVec("other", "O.", &gotheus.GaugeOptions{MaxSeries: -1}, "x")
+			var values [1024]string
+			for i := range values {
+				values[i] = fmt.Sprint("unknown ", i)
+			}
+			b.ReportAllocs()
+			for i := 0; b.Loop(); i++ {
+				if where == "busy shm" && i%100 == 0 {
+					other.Delete("x")
+					other.With("x")
+				}
+				v.With(values[i%len(values)], values[i/len(values)%len(values)]).Inc()
+			}
+		})
+	}
+}

@@ -18,7 +18,7 @@ import (
 const stripesOfWorkers, incsOfWorkers = 4, 1000
 
 func init() {
-	// A worker of TestStripesOfProcesses: it defines a striped counter, with GOMAXPROCS from the
+	// A worker of TestStripesOfProcesses defines a striped counter, with GOMAXPROCS from the
 	// environment, and then counts with one processor only.
 	workers["stripes"] = func() {
 		r := gotheus.NewRegistry(&gotheus.RegistryOptions{NoSelfMetrics: true})
