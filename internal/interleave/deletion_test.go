@@ -20,7 +20,7 @@ func TestReuse(t *testing.T) {
 			}, []string{
 				"drop before waiting", "keep is ignored", "acknowledgements are not waited for", "operations are not waited for",
 				"ends before the instrument is there", "the collector is asked first", "seal by load and store", "unseal",
-			},
+			}, false,
 		},
 		{
 			"update inside", func(wrong string) *Model {
@@ -30,7 +30,7 @@ func TestReuse(t *testing.T) {
 				r.acknowledger(0, 2)
 				r.goroutine(1, 0, "deleter", func(t *thread) { t.delete(keyA); t.reclaim() })
 				return r.Model
-			}, []string{"publish before filling"},
+			}, []string{"publish before filling"}, false,
 		},
 		{
 			"deletions", func(wrong string) *Model {
@@ -40,7 +40,7 @@ func TestReuse(t *testing.T) {
 				r.acknowledger(0, 2)
 				r.goroutine(1, 0, "deleter 1", func(t *thread) { t.delete(keyA); t.reclaim(); t.update(keyB, 1) })
 				return r.Model
-			}, []string{"deletions are not waited for"},
+			}, []string{"deletions are not waited for"}, false,
 		},
 		{
 			"page", func(wrong string) *Model {
@@ -50,7 +50,7 @@ func TestReuse(t *testing.T) {
 				r.acknowledger(0, 2)
 				r.goroutine(1, 0, "deleter", func(t *thread) { t.update(keyA, 1); t.delete(keyA); t.reclaim(); t.update(keyB, 1) })
 				return r.Model
-			}, []string{"pages are not waited for", "drop before waiting", "one wait", "heads are kept"},
+			}, []string{"pages are not waited for", "drop before waiting", "one wait", "heads are kept"}, false,
 		},
 		{
 			"a deleter that dies", func(wrong string) *Model {
@@ -61,7 +61,7 @@ func TestReuse(t *testing.T) {
 				r.goroutine(1, 0, "deleter", func(t *thread) { t.delete(keyA) })
 				r.goroutine(2, 0, "other updater", func(t *thread) { t.update(keyA, 2) })
 				return r.Model
-			}, []string{"no help"},
+			}, []string{"no help"}, false,
 		},
 		{
 			"two batches", func(wrong string) *Model {
@@ -72,7 +72,7 @@ func TestReuse(t *testing.T) {
 				r.acknowledger(0, 2)
 				r.goroutine(1, 0, "deleter", func(t *thread) { t.delete(keyA); t.reclaim(); t.reclaim(); t.update(keyB, 1) })
 				return r.Model
-			}, []string{"kept once"},
+			}, []string{"kept once"}, false,
 		},
 		{
 			"successors", func(wrong string) *Model {
@@ -83,7 +83,19 @@ func TestReuse(t *testing.T) {
 				r.goroutine(1, 0, "successor", func(t *thread) { t.reclaim(); t.reclaim(); t.update(keyB, 1); t.update(keyA, 1) })
 				r.acknowledger(1, 3)
 				return r.Model
-			}, []string{"free before leaving the batch", "a batch is taken for granted"},
+			}, []string{"free before leaving the batch", "a batch is taken for granted"}, true,
+		},
+		{
+			"successor", func(wrong string) *Model {
+				r := newReuse(2, 0, keyA, keyC)
+				r.wrong, r.used = wrong, 2
+				r.Immortal(r.instances[1].process)
+				r.goroutine(0, 0, "deleter", func(t *thread) { t.delete(keyA); t.reclaim() })
+				r.goroutine(1, 0, "successor", func(t *thread) { t.reclaim(); t.reclaim(); t.update(keyB, 1) })
+				r.acknowledger(1, 2)
+				r.acknowledger(0, 2)
+				return r.Model
+			}, []string{"free before leaving the batch", "a batch is taken for granted"}, false,
 		},
 		{
 			"pushing", func(wrong string) *Model {
@@ -94,7 +106,20 @@ func TestReuse(t *testing.T) {
 				r.goroutine(1, 0, "deleter of A", func(t *thread) { t.delete(keyA); t.reclaim(); t.update(keyB, 1); t.reclaim() })
 				r.acknowledger(1, 3)
 				return r.Model
-			}, nil,
+			}, nil, true,
+		},
+		{
+			"three processes", func(wrong string) *Model {
+				r := newReuse(3, 1, keyA)
+				r.wrong, r.used = wrong, 2
+				r.words[r.instances[0].instrument[keyA]] = 1
+				r.goroutine(0, 0, "updater", func(t *thread) { t.update(keyA, 1) })
+				r.acknowledger(0, 1)
+				r.goroutine(1, 0, "deleter", func(t *thread) { t.delete(keyA); t.reclaim(); t.update(keyB, 1) })
+				r.goroutine(2, 0, "creator", func(t *thread) { t.update(keyA, 1) })
+				r.acknowledger(2, 1)
+				return r.Model
+			}, []string{"keep is ignored"}, true,
 		},
 		{
 			"joining", func(wrong string) *Model {
@@ -111,7 +136,7 @@ func TestReuse(t *testing.T) {
 				r.acknowledger(1, 2)
 				r.goroutine(0, 0, "deleter", func(t *thread) { t.delete(keyA); t.reclaim(); t.update(keyB, 1) })
 				return r.Model
-			}, []string{"ticket before unlinking", "uses the file before joining"},
+			}, []string{"ticket before unlinking", "uses the file before joining"}, false,
 		},
 		{
 			"leaving", func(wrong string) *Model {
@@ -123,7 +148,7 @@ func TestReuse(t *testing.T) {
 				r.acknowledger(0, 2)
 				r.goroutine(1, 0, "deleter", func(t *thread) { t.delete(keyA); t.reclaim(); t.update(keyB, 1) })
 				return r.Model
-			}, []string{"leaves while instruments are used", "leaves before the acknowledger has ended"},
+			}, []string{"leaves while instruments are used", "leaves before the acknowledger has ended"}, false,
 		},
 		{
 			"free list", func(wrong string) *Model {
@@ -133,7 +158,7 @@ func TestReuse(t *testing.T) {
 				r.goroutine(0, 0, "creator of A", func(t *thread) { t.update(keyA, 1) })
 				r.goroutine(1, 0, "creator of A and B", func(t *thread) { t.update(keyA, 1); t.update(keyB, 1) })
 				return r.Model
-			}, []string{"free list without the lock"},
+			}, []string{"free list without the lock"}, false,
 		},
 	})
 }
@@ -146,29 +171,29 @@ func TestCreation(t *testing.T) {
 				r := newReuse(3, 3)
 				r.wrong, r.used = wrong, 1
 				for i := range 3 {
-					r.goroutine(i, 0, fmt.Sprintf("creator %d", i), func(t *thread) { t.update(keyA, 1) })
+					r.goroutine(i, 0, fmt.Sprintf("creator %d", i), func(t *thread) { t.make(keyA) })
 				}
 				return r.Model
-			}, []string{"no second look", "publish before filling"},
+			}, []string{"no second look", "publish before filling"}, false,
 		},
 		{
 			"two keys", func(wrong string) *Model {
 				r := newReuse(3, 4, keyC)
 				r.wrong = wrong
-				r.goroutine(0, 0, "creator of A", func(t *thread) { t.update(keyA, 1) })
-				r.goroutine(1, 0, "other creator of A", func(t *thread) { t.update(keyA, 1) })
-				r.goroutine(2, 0, "creator of B", func(t *thread) { t.update(keyB, 1) })
+				r.goroutine(0, 0, "creator of A", func(t *thread) { t.make(keyA) })
+				r.goroutine(1, 0, "other creator of A", func(t *thread) { t.make(keyA) })
+				r.goroutine(2, 0, "creator of B", func(t *thread) { t.make(keyB) })
 				return r.Model
-			}, []string{"no second look", "publish before filling", "the tail is given back by a store", "the tail is moved by a store"},
+			}, []string{"no second look", "publish before filling", "the tail is given back by a store", "the tail is moved by a store"}, false,
 		},
 		{
 			"one after the other", func(wrong string) *Model {
 				r := newReuse(2, 4)
 				r.wrong = wrong
-				r.goroutine(0, 0, "creator of A and B", func(t *thread) { t.update(keyA, 1); t.update(keyB, 1) })
-				r.goroutine(1, 0, "creator of B and A", func(t *thread) { t.update(keyB, 1); t.update(keyA, 1) })
+				r.goroutine(0, 0, "creator of A and B", func(t *thread) { t.make(keyA); t.make(keyB) })
+				r.goroutine(1, 0, "creator of B and A", func(t *thread) { t.make(keyB); t.make(keyA) })
 				return r.Model
-			}, []string{"no second look"},
+			}, []string{"no second look"}, false,
 		},
 	})
 }

@@ -330,6 +330,9 @@ func (e *explorer) steps(s *state) []move {
 
 // alone returns an actor whose next step affects no other, or -1.
 func (e *explorer) alone(s *state, moves []move) int {
+	if e.m.unreduced {
+		return -1
+	}
 next:
 	for i, p := range s.at {
 		if p == nil || len(s.delayed[i]) > 0 {
@@ -504,7 +507,9 @@ func (e *explorer) apply(s *state, mv move) error {
 				result = d.to
 			}
 		}
-		if early { // the choice-th past value, and nothing older from now on; or the present one
+		// The choice-th past value, and nothing older from now on. The last choice is the
+		// present value.
+		if early {
 			left := int(mv.choice)
 			var rest []past
 			for _, o := range s.older[i] {

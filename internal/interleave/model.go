@@ -68,6 +68,8 @@ type Model struct {
 	// Always is checked in every state, End where no actor can take a step any more.
 	Always, End func(View) error
 
+	unreduced bool // every step is tried at every point, and nothing is forgotten
+
 	words     []Value
 	names     []string
 	plain     []bool
@@ -332,7 +334,7 @@ func (e *explorer) run(number int32, before *place, result Value) *outcome {
 	}()
 	key := mark{number, a.mark}
 	q := e.marked[key]
-	if a.mark == "" || q == nil {
+	if a.mark == "" || q == nil || e.m.unreduced {
 		q = &place{number: e.places, actor: number, history: a.results, step: a.pending}
 		e.places++
 		if a.mark != "" {

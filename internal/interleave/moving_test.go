@@ -454,7 +454,7 @@ func TestCounters(t *testing.T) {
 				m.goroutine(m.process, "updater 1", func(m *mover) { m.inc() })
 				m.goroutine(m.process, "mover", func(m *mover) { m.move() })
 				return m.Model
-			}, []string{"seal by load and store", "carry by load and store", "carry without a seal"},
+			}, []string{"seal by load and store", "carry by load and store", "carry without a seal"}, false,
 		},
 		{
 			"delete", func(wrong string) *Model {
@@ -464,7 +464,7 @@ func TestCounters(t *testing.T) {
 				m.goroutine(m.process, "updater 1", func(m *mover) { m.inc() })
 				m.goroutine(m.process, "deleter", func(m *mover) { m.delete() })
 				return m.Model
-			}, []string{"delete by load and store"},
+			}, []string{"delete by load and store"}, false,
 		},
 		{
 			"move and delete", func(wrong string) *Model {
@@ -474,7 +474,7 @@ func TestCounters(t *testing.T) {
 				m.goroutine(m.process, "mover", func(m *mover) { m.move() })
 				m.goroutine(m.process, "deleter", func(m *mover) { m.delete() })
 				return m.Model
-			}, []string{"seal by load and store", "delete by load and store"},
+			}, []string{"seal by load and store", "delete by load and store"}, false,
 		},
 		{
 			"move, and another process deletes", func(wrong string) *Model {
@@ -488,19 +488,19 @@ func TestCounters(t *testing.T) {
 					m.Ghost(func(v View) error { v.Set(m.over, v.Get(m.over)+1); return nil })
 				})
 				return m.Model
-			}, []string{"seal by load and store", "delete by load and store"},
+			}, []string{"seal by load and store", "delete by load and store"}, false,
 		},
 		{
 			"come back", func(wrong string) *Model {
 				m := newMoving(wrong)
 				m.words[m.current], m.words[m.pointer], m.words[m.placement] = sharedBackend, sharedCell, sharedCell
 				m.words[m.value[sharedCell]] = Seal
-				m.goroutine(m.process, "updater", func(m *mover) { m.inc(); m.inc() })
+				m.goroutine(m.process, "updater", func(m *mover) { m.inc() })
 				m.goroutine(m.process, "other updater", func(m *mover) { m.inc() })
 				other := m.Process("other process")
 				m.goroutine(other, "updater elsewhere", func(m *mover) { m.incElsewhere() })
 				return m.Model
-			}, []string{"unseal by a store"},
+			}, []string{"unseal by a store"}, false,
 		},
 	})
 }
@@ -516,7 +516,7 @@ func TestGauges(t *testing.T) {
 				m.goroutine(m.process, "updater 1", func(m *mover) { m.add() })
 				m.goroutine(m.process, "mover", func(m *mover) { m.move() })
 				return m.Model
-			}, []string{"seal by load and store"},
+			}, []string{"seal by load and store"}, false,
 		},
 		{
 			"set", func(wrong string) *Model {
@@ -526,7 +526,7 @@ func TestGauges(t *testing.T) {
 				m.goroutine(m.process, "updater", func(m *mover) { m.add(); m.add() })
 				m.goroutine(m.process, "mover", func(m *mover) { m.move() })
 				return m.Model
-			}, []string{"seal by load and store", "new pointers first"},
+			}, []string{"seal by load and store", "new pointers first"}, false,
 		},
 		{
 			"set where others have added", func(wrong string) *Model {
@@ -536,7 +536,7 @@ func TestGauges(t *testing.T) {
 				m.goroutine(m.process, "mover", func(m *mover) { m.move() })
 				m.words[m.value[sharedCell]] = 5
 				return m.Model
-			}, []string{"flags after the value"},
+			}, []string{"flags after the value"}, false,
 		},
 		{
 			"delete", func(wrong string) *Model {
@@ -546,7 +546,7 @@ func TestGauges(t *testing.T) {
 				m.goroutine(m.process, "mover", func(m *mover) { m.move() })
 				m.goroutine(m.process, "deleter", func(m *mover) { m.delete() })
 				return m.Model
-			}, []string{"seal by load and store", "delete by load and store"},
+			}, []string{"seal by load and store", "delete by load and store"}, false,
 		},
 	})
 }

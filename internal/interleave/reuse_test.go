@@ -315,6 +315,7 @@ func (t *thread) findOrCreate(key int) Value {
 	now := t.Load(t.bucket)
 	at := t.find(key, now, seen)
 	if at == 0 {
+		t.forget("still not found", now, locked)
 		at = t.create(key, now, locked)
 	}
 	if locked {
@@ -365,6 +366,7 @@ func (t *thread) create(key int, now Value, locked bool) Value {
 		fill()
 	}
 	for {
+		t.forget("filled", at, popped, locked, now)
 		t.Store(rec.next, now)
 		if t.CompareAndSwap(t.bucket, now, at) {
 			t.Ghost(func(v View) error { v.Set(rec.linked, 1); return nil })
@@ -380,6 +382,7 @@ func (t *thread) create(key int, now Value, locked bool) Value {
 			continue
 		}
 		if found := t.find(key, now, seen); found != 0 {
+			t.forget("given back", at, popped, locked, found)
 			// From here on it is nobody's, whatever becomes of it.
 			t.Ghost(func(v View) error { v.Set(rec.owner, 0); return nil })
 			if popped {
@@ -431,6 +434,14 @@ func (t *thread) lookup(key int) Value {
 func (t *thread) use(at Value) {
 	uses := t.uses[t.number]
 	t.Ghost(func(v View) error { v.Set(uses, at); return nil })
+}
+
+// make finds or creates the record of a key, and nothing else.
+func (t *thread) make(key int) {
+	if at := t.findOrCreate(key); at != 0 {
+		t.mine(at, key, "creation")
+	}
+	t.ends()
 }
 
 // with makes a key's instrument, and keeps it no longer.
