@@ -36,7 +36,7 @@ run() { # a name, a package's directory, and flags
 	count() { grep -a -c -e "--- $1" "$dir/out" || true; }
 	echo "$(count PASS) tests passed, $(count FAIL) failed, $(count SKIP) were left out"
 	grep -a -E 'killed|histories with|updates acknowledged|kills' "$dir/out" || true
-	[ "$ended" = 0 ] || { tail -n 60 "$dir/out"; failed=1; }
+	[ "$ended" = 0 ] || { grep -a -B 20 -e '--- FAIL' -e '^panic' "$dir/out" | tail -n 100; failed=1; }
 }
 failed=0
 run shm internal/backend/shm -test.skip TestCrashCampaign
