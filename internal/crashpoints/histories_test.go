@@ -72,19 +72,18 @@ func define(f backend.Family, labels ...string) *backend.Family {
 }
 
 var (
-	total    = define(backend.Family{Name: "requests_total", Kind: backend.Counter}, "x")
-	alone    = define(backend.Family{Name: "alone_total", Kind: backend.Counter})
-	later    = define(backend.Family{Name: "later_total", Kind: backend.Counter}, "x")
-	striped  = define(backend.Family{Name: "striped_total", Kind: backend.Counter, Stripes: 3}, "x")
-	latency  = define(backend.Family{Name: "latency", Kind: backend.Histogram, Buckets: []float64{1, 2}}, "x")
-	native   = define(backend.Family{Name: "native", Kind: backend.Histogram, Native: &backend.Native{Schema: 3, MaxBuckets: 160}}, "x")
-	sketch   = define(backend.Family{Name: "sketch", Kind: backend.Summary, Sketch: &backend.Sketch{Quantiles: []float64{0.5}, PerDoubling: 20, Slots: 3, MaxAge: 60e9}}, "x")
-	level    = define(backend.Family{Name: "level", Kind: backend.Gauge}, "x")
-	busy     = define(backend.Family{Name: "busy", Kind: backend.Gauge, Mode: backend.Sum}, "x")
-	each     = define(backend.Family{Name: "each_total", Kind: backend.Counter, Mode: backend.PerInstance}, "x")
-	wordier  = func() *backend.Family { f := *total; f.Help = "A longer help."; return &f }()
-	renamed  = define(backend.Family{Name: "requests_total", Kind: backend.Counter}, "x", "y")
-	families = []*backend.Family{total, alone, later, striped, latency, native, sketch, level, busy, each}
+	total   = define(backend.Family{Name: "requests_total", Kind: backend.Counter}, "x")
+	alone   = define(backend.Family{Name: "alone_total", Kind: backend.Counter})
+	later   = define(backend.Family{Name: "later_total", Kind: backend.Counter}, "x")
+	striped = define(backend.Family{Name: "striped_total", Kind: backend.Counter, Stripes: 3}, "x")
+	latency = define(backend.Family{Name: "latency", Kind: backend.Histogram, Buckets: []float64{1, 2}}, "x")
+	native  = define(backend.Family{Name: "native", Kind: backend.Histogram, Native: &backend.Native{Schema: 3, MaxBuckets: 160}}, "x")
+	sketch  = define(backend.Family{Name: "sketch", Kind: backend.Summary, Sketch: &backend.Sketch{Quantiles: []float64{0.5}, PerDoubling: 20, Slots: 3, MaxAge: 60e9}}, "x")
+	level   = define(backend.Family{Name: "level", Kind: backend.Gauge}, "x")
+	busy    = define(backend.Family{Name: "busy", Kind: backend.Gauge, Mode: backend.Sum}, "x")
+	each    = define(backend.Family{Name: "each_total", Kind: backend.Counter, Mode: backend.PerInstance}, "x")
+	wordier = func() *backend.Family { f := *total; f.Help = "A longer help."; return &f }()
+	renamed = define(backend.Family{Name: "requests_total", Kind: backend.Counter}, "x", "y")
 )
 
 func open(o shm.Options) step { return step{do: doOpen, options: o} }
