@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"reflect"
 	"sync"
 	"sync/atomic"
@@ -17,17 +18,22 @@ import (
 	"github.com/gotheus/gotheus/store"
 )
 
-// ErrBound is wrapped by the error of Bind if the registry is already bound to a backend.
+// ErrBound is wrapped by the error of Bind if the registry is already bound to another backend, or
+// if GOTHEUS_BACKEND names another one for it.
 var ErrBound = errors.New("gotheus: already bound to a backend")
+
+// ErrClosed, which wraps ErrStale, is wrapped by the error of a page of a registry that was closed
+// and has not been bound again. Nothing was written.
+var ErrClosed = fmt.Errorf("gotheus: the registry is closed: %w", ErrStale)
 
 // ErrScheme is wrapped by the error of Bind if the program has no driver for the URL's scheme: it
 // does not import the package that registers one.
 var ErrScheme = open.ErrScheme
 
 const (
-	// envDelay is how long after the first metric GOTHEUS_BACKEND is applied, unless something
-	// needs it earlier: long enough for main to bind another backend, short enough for a worker
-	// that is never scraped.
+	// envDelay is how long after the first metric GOTHEUS_BACKEND is applied in a worker that
+	// is never scraped. It decides nothing but that: drivers register themselves in init
+	// functions, which come after those of some metrics.
 	envDelay = 100 * time.Millisecond
 
 	reopenFirst, reopenLast = time.Second, 30 * time.Second
@@ -51,14 +57,16 @@ type bindState struct {
 
 	env      bool // GOTHEUS_BACKEND applies
 	envTimer sync.Once
-	envDone  atomic.Bool // set under the turn, or by an explicit Bind
+	envDone  atomic.Bool // it was applied, or a page or Bind found it unset
 }
 
 // bindRequest is a request to bind to a backend.
 type bindRequest struct {
-	name string
-	url  bool                  // name is a URL
-	err  atomic.Pointer[error] // why it is not open yet
+	name   string
+	url    bool                  // name is a URL
+	rawURL string                // the URL with its passwords; "": it has none
+	env    bool                  // GOTHEUS_BACKEND names it
+	err    atomic.Pointer[error] // why it is not open yet
 }
 
 // Bind moves all metrics of r, existing and future ones, to the backend that the URL names:
@@ -76,34 +84,37 @@ type bindRequest struct {
 // If the backend cannot be opened, the error is returned and logged, counting goes on in the heap,
 // gotheus_backend_up is 0, and r retries in the background until it succeeds or Bind or Close is
 // called. A URL that can never work is not retried: one with an unknown scheme, where the error
-// wraps ErrScheme, or one that is malformed, where it wraps [store.ErrInvalid]. If r is already
-// bound, the error wraps ErrBound; this includes the default registry after GOTHEUS_BACKEND has
-// bound it, so call Bind early in main.
+// wraps ErrScheme, or one that is malformed, where it wraps [store.ErrInvalid].
+//
+// If r is already bound to the same URL, Bind does nothing. If it is bound to another backend, the
+// error wraps ErrBound and nothing changes. The same applies to the default registry whenever
+// GOTHEUS_BACKEND is set: it is bound to that URL or to none, however early Bind is called, until
+// Close.
 func (r *Registry) Bind(ctx context.Context, rawURL string) error {
-	r = r.base()
-	r.bind.envDone.Store(true) // an explicit Bind wins
-	return r.bindURL(ctx, rawURL, false)
+	return r.base().bindURL(ctx, rawURL, false)
 }
 
 // bindURL binds r to a URL. If env is set, the URL is that of the environment, and bindURL does
-// nothing if it was applied or overridden in the meantime.
+// nothing if it was applied in the meantime.
 func (r *Registry) bindURL(ctx context.Context, rawURL string, env bool) error {
 	name := backend.Redact(rawURL)
-	if err := r.beginBind(ctx, name); err != nil {
+	bound, err := r.beginBind(ctx, rawURL, name)
+	if err != nil {
 		return err
 	}
-	if env && r.bind.envDone.Swap(true) {
+	request := &bindRequest{name: name, url: true, rawURL: rawURL, env: env || r.envURL() == rawURL}
+	if done := r.bind.envDone.Swap(true); bound || env && done {
 		r.endTurn()
 		return nil
 	}
 	r.bind.reopen.Halt(ctx)
-	request := &bindRequest{name: name, url: true}
 	r.bind.requested.Store(request)
 	r.startSelf()
-	err := r.openAndInstall(ctx, rawURL)
+	err = r.openAndInstall(ctx, rawURL)
 	if err != nil {
 		request.err.Store(&err)
-		if !errors.Is(err, ErrScheme) && !errors.Is(err, store.ErrInvalid) {
+		// The driver of the environment's URL may not have registered itself yet.
+		if (request.env || !errors.Is(err, ErrScheme)) && !errors.Is(err, store.ErrInvalid) {
 			r.bind.reopen.Add(func(ctx context.Context) error { return r.openAgain(ctx, rawURL, request) }, err, reopenFirst, reopenLast)
 		}
 	}
@@ -114,15 +125,48 @@ func (r *Registry) bindURL(ctx context.Context, rawURL string, env bool) error {
 	return err
 }
 
-// beginBind takes the turn, or returns an error if r is bound.
-func (r *Registry) beginBind(ctx context.Context, name string) error {
+// beginBind takes the turn, or returns an error if r is, or must be, bound to another backend.
+// bound reports that r is bound to the URL already. An empty URL differs from all others.
+func (r *Registry) beginBind(ctx context.Context, rawURL, name string) (bound bool, err error) {
+	if err := r.checkEnv(rawURL, name); err != nil { // at once
+		return false, err
+	}
 	r.bind.reopen.Interrupt()
 	if err := r.takeTurn(ctx); err != nil {
-		return fmt.Errorf("gotheus: cannot bind to %s: %w", name, err)
+		return false, fmt.Errorf("gotheus: cannot bind to %s: %w", name, err)
 	}
-	if old := r.bind.requested.Load(); old != nil && !r.home.Current().Local {
+	old := r.bind.requested.Load()
+	bound = old != nil && !r.home.Current().Local
+	switch {
+	case bound && (rawURL == "" || old.rawURL != rawURL):
+		err = fmt.Errorf("%w: %s; call Close before binding to %s", ErrBound, old.name, name)
+	case !bound:
+		err = r.checkEnv(rawURL, name)
+	}
+	if err != nil {
 		r.endTurn()
-		return fmt.Errorf("%w: %s; call Close before binding to %s", ErrBound, old.name, name)
+	}
+	return bound, err
+}
+
+// envURL returns the URL in GOTHEUS_BACKEND as long as it decides what r is bound to, and otherwise
+// "".
+func (r *Registry) envURL() string {
+	if request := r.bind.requested.Load(); request != nil && request.env {
+		return request.rawURL
+	}
+	if !r.bind.env || r.bind.envDone.Load() {
+		return ""
+	}
+	return os.Getenv(EnvBackend)
+}
+
+// checkEnv returns an error if the environment decides that r is bound to another URL. Whether its
+// backend is open yet makes no difference, since that is a matter of time.
+func (r *Registry) checkEnv(rawURL, name string) error {
+	if env := r.envURL(); env != "" && env != rawURL {
+		return fmt.Errorf("%w: %s=%s in the environment takes precedence over binding to %s: unset it when the program starts, or call Close first",
+			ErrBound, EnvBackend, backend.Redact(env), name)
 	}
 	return nil
 }
@@ -201,11 +245,11 @@ func (r *Registry) BindBackend(ctx context.Context, b Backend) error {
 // fail.
 func (r *Registry) bindNew(ctx context.Context, name string, create func() (backend.Backend, error)) error {
 	r = r.base()
-	r.bind.envDone.Store(true)
-	if err := r.beginBind(ctx, name); err != nil {
+	if _, err := r.beginBind(ctx, "", name); err != nil {
 		return err
 	}
 	defer r.endTurn()
+	r.bind.envDone.Store(true)
 	requestBefore, selfBefore := r.bind.requested.Load(), r.self.Load()
 	r.bind.requested.Store(&bindRequest{name: name})
 	r.startSelf()
@@ -322,7 +366,13 @@ func (r *Registry) whyMissing() error {
 // the heap, from zero; r can be bound again, which carries over what was counted in between. Gauges
 // with a mode other than ModeShared keep their values, since these belong to this process. Series
 // do not expire, and windows of quantiles stand still, until another such metric is defined or r is
-// bound again. Closing a registry that is not bound ends its background work.
+// bound again.
+//
+// Until r is bound again, which may be to heap:, there are no pages of r, nor of registries that
+// include it: counters would have gone back to zero, which scrapers take for a restart. Whatever
+// makes a page returns an error that wraps ErrClosed, and handlers answer 503: shut the page's
+// server down first, or let the last scrapes fail. Closing a registry that is not bound only ends
+// its background work.
 //
 // An error means that not everything has reached the backend; Flush and further calls of Close
 // return it, too, until r is bound again. If a Bind is still in progress when ctx ends, or after
@@ -358,7 +408,7 @@ func (r *Registry) Close(ctx context.Context) (err error) {
 	// Series that still wait for room move to the heap, too, where they have room. They must
 	// not stay marked as waiting: if one was deleted meanwhile and an update of a kept
 	// instrument brought it back, it would be taken for one that is already being retried.
-	r.home.MoveAll(series.LocalHeap())
+	r.home.MoveAll(series.ClosedHeap())
 	r.home.Postponed.Drain(context.WithoutCancel(ctx), flushWait)
 	r.home.Postponed.Halt(context.Background())
 	r.leader.Stop() // not earlier: it is a candidate in the current backend only

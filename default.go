@@ -13,7 +13,7 @@ import (
 )
 
 // EnvBackend is the environment variable with the URL of the backend that the default registry is
-// bound to if the program does not bind it.
+// bound to, see [Default].
 const EnvBackend = "GOTHEUS_BACKEND"
 
 // defaultRegistry is never nil.
@@ -21,13 +21,16 @@ var defaultRegistry atomic.Pointer[Registry]
 
 func init() {
 	r := new(Registry)
+	r.home.Log.OnPanic(r.home.CountPanic)
 	r.base().bind.env = true
 	defaultRegistry.Store(r)
 }
 
-// Default returns the registry that package-level functions use. Unless the program binds it first,
-// it is bound to the URL in the environment variable GOTHEUS_BACKEND: at its first page, Flush or
-// Close, or a tenth of a second after its first metric is defined, whichever comes first.
+// Default returns the registry that package-level functions use. If the environment variable
+// GOTHEUS_BACKEND is set, the registry is bound to the URL in it: at its first page, Flush, Close
+// or Bind, or a moment after its first metric is defined, whichever comes first. The environment
+// takes precedence over the program: whenever the program then binds the registry to anything else,
+// that is an error that wraps ErrBound, until it calls Close.
 func Default() *Registry { return defaultRegistry.Load() }
 
 // SetDefault makes r the registry that package-level functions use from now on, and to which
@@ -44,12 +47,19 @@ func SetDefault(r *Registry) {
 // startEnv schedules applyEnv.
 func (r *Registry) startEnv() {
 	if r.bind.env {
-		r.bind.envTimer.Do(func() { time.AfterFunc(envDelay, func() { r.applyEnv(context.Background()) }) })
+		r.bind.envTimer.Do(func() {
+			time.AfterFunc(envDelay, func() {
+				// If main has not set it yet, what needs it first reads it again.
+				if os.Getenv(EnvBackend) != "" {
+					r.applyEnv(context.Background())
+				}
+			})
+		})
 	}
 }
 
-// applyEnv binds r to GOTHEUS_BACKEND, unless that was done before or an explicit Bind came first.
-// If another goroutine is doing so, it waits for it. bindURL logs errors and retries.
+// applyEnv binds r to GOTHEUS_BACKEND, unless that was done before. If another goroutine is doing
+// so, it waits for it. bindURL logs errors and retries.
 func (r *Registry) applyEnv(ctx context.Context) {
 	if !r.bind.env || r.bind.envDone.Load() {
 		return

@@ -38,9 +38,7 @@ func (v *Vec[M]) deleteOne(full []string) (bool, error) {
 	if err := v.checkValues(full); err != nil {
 		return false, err
 	}
-	text := v.fam.LabelText(full)
-	n, err := v.fam.Delete(func(labels string) bool { return labels == text })
-	return n > 0, err
+	return v.fam.DeleteSeries(v.fam.LabelText(full))
 }
 
 // DeleteMatching deletes all series that have the label values in match, whatever their other
@@ -99,6 +97,17 @@ func (v *Vec[M]) matching(match Labels) Labels {
 }
 
 func (v *Vec[M]) deleteMatching(all Labels) (int, error) {
+	if len(all) == len(v.names) {
+		full := make([]string, len(v.names))
+		for i, name := range v.names {
+			full[v.order[i]] = all[name]
+		}
+		was, err := v.fam.DeleteSeries(v.fam.LabelText(full))
+		if was {
+			return 1, err
+		}
+		return 0, err
+	}
 	return v.fam.Delete(func(labels string) bool { return v.fam.Owns(labels) && series.HasLabels(labels, all) })
 }
 

@@ -9,11 +9,11 @@
 // Options are the third argument, and nil stands for the defaults, as with the handlers of
 // log/slog. Labels come last, since their number varies. A wrong order does not compile.
 //
-// Where the values live is chosen elsewhere, by [Bind] or the environment variable GOTHEUS_BACKEND:
-// in the memory of the process, in a file that all processes of a host map, in Redis or Valkey for
-// processes on any number of hosts (module redisstore), or in a store of your own. The metrics,
-// their cost and their behaviour are the same everywhere. The page of any process is the exact
-// total of all of them.
+// Where the values live is chosen elsewhere, by [Bind] or, taking precedence, the environment
+// variable GOTHEUS_BACKEND: in the memory of the process, in a file that all processes of a host
+// map, in Redis or Valkey for processes on any number of hosts (module redisstore), or in a store
+// of your own. The metrics, their cost and their behaviour are the same everywhere. The page of any
+// process is the exact total of all of them.
 //
 // # Concepts
 //

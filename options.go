@@ -33,12 +33,14 @@ type RegistryOptions struct {
 	SampleInterval time.Duration
 	// Exemplar returns the labels of the exemplar for an update in a context, such as its trace
 	// ID; no labels: no exemplar. It is called by Counter.AddContext and
-	// Histogram.ObserveContext, concurrently. Nil: there are no such exemplars.
+	// Histogram.ObserveContext, concurrently. Nil: there are no such exemplars. If it panics,
+	// the update counts, without an exemplar.
 	Exemplar func(context.Context) Labels
 
 	// Now is the clock of ObserveSince, SetSince, AddSince, SetToCurrentTime, Registry.Now and
 	// times to live; it is called concurrently. Nil: time.Now. With another clock, as in a
-	// test, start times must come from Registry.Now.
+	// test, start times must come from Registry.Now. If it panics, durations are 0, and
+	// time.Now is used for the rest.
 	Now func() time.Time
 }
 
@@ -69,8 +71,8 @@ type CounterOptions struct {
 	// Normalize has a function for each label, by name, that every value goes through before it
 	// is used: those passed to look-ups, Partial and Declare, and defaults. OneOf and
 	// strings.ToLower are examples. The functions are called on each look-up, concurrently.
-	// They must be fast and always return the same for the same value. Like Defaults, they
-	// belong to the Vec.
+	// They must be fast and always return the same for the same value. If one panics, the value
+	// is "other". Like Defaults, they belong to the Vec.
 	Normalize map[string]func(string) string
 
 	// MaxSeries limits how many series look-ups of this process can create in the family; see

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"sync"
 	"unicode/utf8"
+
+	"github.com/gotheus/gotheus/internal/series"
 )
 
 // check returns an error that wraps ErrInvalid if c does not fit an instrument with these labels.
@@ -163,6 +165,16 @@ func (v *Vec[M]) normalizeClone(at int, value string) string {
 		return clone
 	}
 	return v.normal[at](clone)
+}
+
+// contained returns a normaliser that returns otherValue if normal panics.
+func contained(f *series.Family, label string, normal func(string) string) func(string) string {
+	what := fmt.Sprintf("Normalize of label %q of %s", label, f.Def.Name)
+	return func(value string) (result string) {
+		result = otherValue
+		defer f.Home.Contain(what)
+		return normal(value)
+	}
 }
 
 // arena clones strings for functions that might keep them. Without the clone, escape analysis would

@@ -13,6 +13,10 @@ import (
 // continues with its stack as if there were no Probe. Nil fields measure nothing, and a nil Probe
 // only calls the function.
 //
+// If a function in one of the fields panics, that is logged by the default registry and counted in
+// its gotheus_callback_panics_total; the call goes on, without its duration if that was Seconds or
+// Now, and as a matching error if it was Match.
+//
 // Do, Run and Call panic with an error that wraps ErrInvalid if the function is nil.
 //
 // A Probe may be used concurrently, and copied; its fields must not be changed once it is in use.
@@ -71,18 +75,23 @@ func checkCall(op string, isNil bool) {
 	}
 }
 
-// begin returns the start time. The gauge comes last: if p.Now panics, end does
-// not run, and would not take the increment back.
-func (p *Probe) begin() (start time.Time) {
+// began is a start time. It is not known if the clock has panicked.
+type began struct {
+	at    time.Time
+	known bool
+}
+
+// begin returns the start time.
+func (p *Probe) begin() (start began) {
 	if p == nil {
 		return start
 	}
 	switch {
 	case p.Seconds == nil:
 	case p.Now == nil:
-		start = time.Now()
+		start.at = time.Now()
 	default:
-		start = p.Now()
+		start.at, start.known = p.now()
 	}
 	if p.InFlight != nil {
 		p.InFlight.Inc()
@@ -91,9 +100,8 @@ func (p *Probe) begin() (start time.Time) {
 }
 
 // end is deferred. A flag set after the call says whether it returned: recovering and panicking
-// again would change what debuggers, crash reports and runtime.Goexit see. The gauge comes first,
-// since the user's functions may panic.
-func (p *Probe) end(start time.Time, returned *bool, err *error) {
+// again would change what debuggers, crash reports and runtime.Goexit see.
+func (p *Probe) end(start began, returned *bool, err *error) {
 	if p == nil {
 		return
 	}
@@ -103,17 +111,39 @@ func (p *Probe) end(start time.Time, returned *bool, err *error) {
 	switch {
 	case p.Seconds == nil:
 	case p.Now == nil:
-		p.Seconds(time.Since(start).Seconds())
+		p.observe(time.Since(start.at))
 	default:
-		p.Seconds(p.Now().Sub(start).Seconds())
+		if now, ok := p.now(); ok && start.known {
+			p.observe(now.Sub(start.at))
+		}
 	}
 	switch {
 	case !*returned && p.Panics != nil:
 		p.Panics.Inc()
 	case p.Errors == nil:
-	case !*returned, err != nil && *err != nil && (p.Match == nil || p.Match(*err)):
+	case !*returned, err != nil && *err != nil && (p.Match == nil || p.matches(*err)):
 		p.Errors.Inc()
 	}
+}
+
+// observe, now and matches call functions of the program. The call that is measured must not fail
+// for them.
+
+func (p *Probe) observe(took time.Duration) {
+	defer Default().base().home.Contain("Probe.Seconds")
+	p.Seconds(took.Seconds())
+}
+
+func (p *Probe) now() (now time.Time, ok bool) {
+	defer Default().base().home.Contain("Probe.Now")
+	return p.Now(), true
+}
+
+// matches returns true if p.Match panics.
+func (p *Probe) matches(err error) (match bool) {
+	match = true
+	defer Default().base().home.Contain("Probe.Match")
+	return p.Match(err)
 }
 
 // MatchErrors returns a function for Probe.Match that reports whether errors.Is finds one of

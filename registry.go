@@ -67,6 +67,7 @@ func init() {
 // TryNewRegistry is like NewRegistry, but returns the error instead of panicking.
 func TryNewRegistry(o *RegistryOptions) (*Registry, error) {
 	r := new(Registry)
+	r.home.Log.OnPanic(r.home.CountPanic)
 	if o != nil {
 		r.opts = *o
 		r.opts.Labels = maps.Clone(o.Labels)

@@ -21,8 +21,8 @@ import (
 )
 
 // ErrStale is wrapped by the error of a page of a backend that cannot be read, where what is known
-// may be behind what another process has shown; and of a page that had to wait for a Bind for too
-// long. Nothing was written.
+// may be behind what another process has shown; of a page of a registry that was closed, see
+// [ErrClosed]; and of a page that had to wait for a Bind for too long. Nothing was written.
 var ErrStale = backend.ErrStale
 
 // ErrPartial is wrapped by the error of a strict page that would not have been complete.
@@ -187,7 +187,7 @@ func (p *part) begin(ctx context.Context) {
 	p.r.applyEnv(ctx)
 	p.binding, p.sampledNew = p.r.home.Current(), p.r.sampledNew.Load()
 	// Waiting costs most of the time that a small page takes, so it is skipped in the heap.
-	if !p.binding.Local || p.r.hasCollectors() {
+	if !p.binding.Closed && (!p.binding.Local || p.r.hasCollectors()) {
 		p.gather(ctx)
 	}
 }
@@ -246,6 +246,10 @@ func (p *part) lock(ctx context.Context) (err error) {
 func (p *part) choose(ctx context.Context) {
 	r, o := p.r, p.o
 	now := r.home.Current()
+	if now.Closed {
+		p.err = ErrClosed
+		return
+	}
 	// The registry was bound or closed meanwhile, or has sampled series that are newer than the
 	// Sync.
 	if now != p.binding || p.err == nil && r.sampledNew.Load() != p.sampledNew && !now.Local {
@@ -259,7 +263,7 @@ func (p *part) choose(ctx context.Context) {
 	}
 	p.source.Groups, p.err = p.groups()
 	switch {
-	case p.err == nil, errors.Is(p.err, ErrScope):
+	case p.err == nil, errors.Is(p.err, ErrScope), errors.Is(p.err, ErrClosed):
 	case errors.Is(p.err, ErrStale):
 		r.home.Log.Log(slog.LevelError, "sync",
 			"the backend cannot be read; there is no page, since it would be behind those of other processes",
@@ -296,8 +300,14 @@ func (p *part) groups() ([]backend.Group, error) {
 	return nil, err
 }
 
-// sync reads what other processes have counted, if a page of this scope needs it.
-func (r *Registry) sync(ctx context.Context, b *series.Binding, s Scope) error {
+// sync reads what other processes have counted, if a page of this scope needs it. The error is
+// ErrClosed if the registry was closed meanwhile.
+func (r *Registry) sync(ctx context.Context, b *series.Binding, s Scope) (err error) {
+	defer func() {
+		if errors.Is(err, backend.ErrClosed) && r.home.Current() != b {
+			err = ErrClosed
+		}
+	}()
 	switch {
 	case s == ScopeOwn:
 		return nil

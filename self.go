@@ -53,7 +53,11 @@ const (
 
 // SetLogger sets the logger that r uses from now on; nil: that of its options. It is meant for the
 // default registry, which exists before main can set options. It may be called concurrently.
-func (r *Registry) SetLogger(l *slog.Logger) { r.base().home.Log.SetLogger(l) }
+func (r *Registry) SetLogger(l *slog.Logger) {
+	home := &r.base().home
+	home.Log.OnPanic(home.CountPanic)
+	home.Log.SetLogger(l)
+}
 
 func checkName(name string) error {
 	if err := series.CheckName(name); err != nil {

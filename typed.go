@@ -10,6 +10,7 @@ import (
 	"github.com/gotheus/gotheus/internal/backend"
 	"github.com/gotheus/gotheus/internal/labelstruct"
 	"github.com/gotheus/gotheus/internal/lookup"
+	"github.com/gotheus/gotheus/internal/series"
 )
 
 // VecOf is a Vec whose label values are passed as a struct, so that a label that does not exist
@@ -252,7 +253,7 @@ func (v *VecOf[L, M]) read(l L) *reading[L] {
 	r.l = l
 	for i := range v.fields {
 		f := &v.fields[i]
-		text := r.text(f, r.fields[i])
+		text := r.text(v.vec.fam, f, r.fields[i])
 		if text == "" && f.Kind == labelstruct.String && v.vec.fixed[f.Place].set {
 			text = v.vec.fixed[f.Place].value
 		} else {
@@ -270,7 +271,7 @@ func (v *VecOf[L, M]) release(r *reading[L]) {
 }
 
 // text returns a field's label value, which may be in the arena.
-func (r *reading[L]) text(f *labelstruct.Field, value reflect.Value) string {
+func (r *reading[L]) text(fam *series.Family, f *labelstruct.Field, value reflect.Value) string {
 	switch f.Kind {
 	case labelstruct.String:
 		return value.String()
@@ -281,9 +282,16 @@ func (r *reading[L]) text(f *labelstruct.Field, value reflect.Value) string {
 	case labelstruct.Uint:
 		r.digits = strconv.AppendUint(r.digits[:0], value.Uint(), 10)
 	case labelstruct.Stringer:
-		return value.Interface().(fmt.Stringer).String()
+		return stringOf(fam, value)
 	}
 	return r.arena.clone(string(r.digits)) // this conversion does not allocate
+}
+
+// stringOf calls String, and returns otherValue if that panics.
+func stringOf(fam *series.Family, value reflect.Value) (text string) {
+	text = otherValue
+	defer fam.Home.Contain("String of a label of " + fam.Def.Name)
+	return value.Interface().(fmt.Stringer).String()
 }
 
 // lookUp finds or creates the series for an l that find has not found.

@@ -50,7 +50,7 @@ func newVec[M Instrument](f *series.Family, c common, names []string) (*Vec[M], 
 	if len(c.normalize) > 0 {
 		v.normal = make([]func(string) string, len(names))
 		for name, normal := range c.normalize {
-			v.normal[v.position(name)] = normal
+			v.normal[v.position(name)] = contained(f, name, normal)
 		}
 	}
 	if err := v.fix(c.defaults, false); err != nil {

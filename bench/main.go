@@ -82,6 +82,7 @@ func tables(fewer int) []*table {
 		gaugeSetTable(), gaugeAddTable(),
 		observeTable(1), observeTable(2), nativeTable(), quantilesTable(),
 		newSeriesTable(10_000 / fewer),
+		deleteTable(100), deleteTable(10_000 / fewer), deleteTable(100_000 / fewer),
 		pageTable(1_000/fewer, "counters", counterPage), pageTable(100_000/fewer, "counters", counterPage),
 		pageTable(10_000/fewer, "histograms of 11 buckets", histogramPage),
 		firstByteTable(100_000 / fewer), disturbTable(100_000 / fewer), growthTable(1_000_000 / fewer),

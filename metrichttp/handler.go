@@ -26,7 +26,8 @@ import (
 // the names of families or samples. The page is streamed. A scrape takes no longer than Timeout,
 // and no longer than 95 % of the scraper's X-Prometheus-Scrape-Timeout-Seconds. If time runs out
 // before the page begins, the answer is 503; after that, the connection is cut, so that an
-// incomplete page is never taken for a complete one.
+// incomplete page is never taken for a complete one. If the registry is closed, the answer is 503,
+// too, see [gotheus.Registry.Close].
 type Handler struct {
 	Registry *gotheus.Registry // nil: gotheus.Default()
 	Timeout  time.Duration     // maximum duration of a scrape; 0 means 10 s
@@ -104,6 +105,8 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		panic(http.ErrAbortHandler)
 	case errors.Is(err, gotheus.ErrPartial), errors.Is(err, gotheus.ErrScope):
 		fail(w, err.Error(), http.StatusInternalServerError)
+	case errors.Is(err, gotheus.ErrClosed):
+		fail(w, "the registry is closed", http.StatusServiceUnavailable)
 	case errors.Is(err, gotheus.ErrStale):
 		fail(w, "the backend cannot be read: what is known may be out of date", http.StatusServiceUnavailable)
 	case out.err != nil || ctx.Err() != nil:

@@ -1,6 +1,7 @@
 package metrichttp
 
 import (
+	"cmp"
 	"fmt"
 	"net/http"
 	"path"
@@ -9,6 +10,8 @@ import (
 	"time"
 
 	"github.com/gotheus/gotheus"
+	"github.com/gotheus/gotheus/internal/inside"
+	"github.com/gotheus/gotheus/internal/series"
 )
 
 // Middleware measures the requests of a net/http server in three histograms:
@@ -52,10 +55,12 @@ type Middleware struct {
 	// values: for each of them there are three histograms per method and status code, which are
 	// kept. Nil means the pattern that matched, with its host and without its method ("GET
 	// example.com/items/{id}" is "example.com/items/{id}"), and "404" if none did, which
-	// includes 405 answers of a mux.
+	// includes 405 answers of a mux. If it panics, the request is not affected, and its route
+	// is "other".
 	Route func(*http.Request) string
 
-	// Skip selects requests that are passed on without being measured. Nil means none.
+	// Skip selects requests that are passed on without being measured. Nil means none. A
+	// request for which it panics is measured.
 	Skip func(*http.Request) bool
 }
 
@@ -89,6 +94,7 @@ func (m *Middleware) Wrap(next http.Handler) http.Handler {
 	sizes := []float64{10, 100, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8}
 	return &measured{
 		next:     next,
+		home:     inside.Home(cmp.Or(m.Registry, gotheus.Default())),
 		route:    m.Route,
 		skip:     m.Skip,
 		duration: histogram("http_request_duration_seconds", "How long handlers of HTTP requests took.", m.Duration, "seconds", nil),
@@ -100,13 +106,14 @@ func (m *Middleware) Wrap(next http.Handler) http.Handler {
 // measured is a wrapped handler.
 type measured struct {
 	next                     http.Handler
+	home                     *series.Home // has the log
 	route                    func(*http.Request) string
 	skip                     func(*http.Request) bool
 	duration, received, sent *gotheus.Vec[gotheus.Histogram]
 }
 
 func (h *measured) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if h.skip != nil && h.skip(r) {
+	if h.skip != nil && h.skips(r) {
 		h.next.ServeHTTP(w, r)
 		return
 	}
@@ -144,7 +151,7 @@ func (h *measured) observe(e *exchange, r *http.Request, took time.Duration, ret
 	}
 	var route string
 	if h.route != nil {
-		route = h.route(r)
+		route = h.routeOf(r)
 	} else {
 		route = patternRoute(r, e.method)
 	}
@@ -161,6 +168,22 @@ func (h *measured) observe(e *exchange, r *http.Request, took time.Duration, ret
 	h.received.With(method, route, code).Observe(float64(received))
 	h.sent.With(method, route, code).Observe(float64(sent))
 }
+
+// skips returns false if Skip panics.
+func (h *measured) skips(r *http.Request) bool {
+	defer h.home.Contain("Middleware.Skip")
+	return h.skip(r)
+}
+
+// routeOf returns otherRoute if Route panics.
+func (h *measured) routeOf(r *http.Request) (route string) {
+	route = otherRoute
+	defer h.home.Contain("Middleware.Route")
+	return h.route(r)
+}
+
+// otherRoute is the route of requests whose route is not known.
+const otherRoute = "other"
 
 // noRoute is the route of requests that match no pattern.
 const noRoute = "404"

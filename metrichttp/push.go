@@ -112,6 +112,7 @@ func (p *Pusher) Run(ctx context.Context, every time.Duration) error {
 
 func (p *Pusher) failed(err error) {
 	if p.Error != nil {
+		defer inside.Home(p.registry()).Contain("Pusher.Error")
 		p.Error(err)
 		return
 	}
@@ -163,7 +164,7 @@ func (p *Pusher) send(ctx context.Context, method, target string, page *bytes.Bu
 	if client == nil {
 		client = http.DefaultClient
 	}
-	resp, err := client.Do(req)
+	resp, err := do(client, req)
 	if err != nil {
 		return fmt.Errorf("metrichttp: %w", err) // has the method and the redacted URL
 	}
@@ -173,6 +174,16 @@ func (p *Pusher) send(ctx context.Context, method, target string, page *bytes.Bu
 		return fmt.Errorf("metrichttp: %s %s: %s: %s", method, req.URL.Redacted(), resp.Status, bytes.TrimSpace(text))
 	}
 	return nil
+}
+
+// do sends a request. The client may be the program's own: if it panics, that is an error.
+func do(client *http.Client, req *http.Request) (resp *http.Response, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = report.PanicError(p)
+		}
+	}()
+	return client.Do(req)
 }
 
 // invalid returns an error about something that no method of a Pusher can work with.

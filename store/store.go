@@ -49,7 +49,7 @@ var ErrShards = errors.New("store: different number of shards")
 //
 // The library tolerates a store that loses data, goes back to an older state, or returns an error
 // for a commit that was applied: it notices and restores what is missing. So a method need not
-// retry, nor wait for a disk.
+// retry, nor wait for a disk. A method that panics has returned an error.
 //
 // Arguments, and what they refer to, belong to the caller: a method must not modify them, or keep
 // them after it returns. Results belong to the caller, too.

@@ -84,7 +84,10 @@ func makeDir() (string, error) {
 	if err != nil {
 		dir, err = os.MkdirTemp("", dirPrefix)
 	}
-	return dir, err
+	if err != nil {
+		return "", err
+	}
+	return dir, os.Chmod(dir, 0o700) // whatever the umask is
 }
 
 // removeDir removes what makeDir made, and nothing else.

@@ -6,8 +6,9 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
+	"regexp"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -40,6 +41,15 @@ func fileArgs(name, usage, text string, args []string, least, most int, stderr i
 	return flags.Args(), exitOK, true
 }
 
+// failed prints an error and returns the status.
+func failed(stderr io.Writer, command string, err error, status int) int {
+	fmt.Fprintf(stderr, "gotheus %s: %s\n", command, printable(err.Error()))
+	return status
+}
+
+// urlOf matches URLs other than those of shared memory, which resolve would take for paths.
+var urlOf = regexp.MustCompile(`^[a-zA-Z][a-zA-Z0-9+.-]*://|^heap:$`)
+
 // resolve returns the path without the suffix, the file's name, and the options of a URL.
 func resolve(arg string) (path, name string, o *shm.Options, err error) {
 	path, o = arg, new(shm.Options)
@@ -47,6 +57,8 @@ func resolve(arg string) (path, name string, o *shm.Options, err error) {
 		if path, o, err = shm.ParseURL(arg); err != nil {
 			return "", "", nil, err
 		}
+	} else if urlOf.MatchString(arg) {
+		return "", "", nil, fmt.Errorf("%s: only files of shared memory have something to look at, as in shm:///dev/shm/shop", backend.Redact(arg))
 	} else if _, err := os.Lstat(arg); err == nil { // including one that was set aside
 		return strings.TrimSuffix(arg, shm.Suffix), arg, o, nil
 	}
@@ -62,54 +74,49 @@ or the file cannot be read.`, args, 1, 1, stderr)
 	}
 	_, name, _, err := resolve(args[0])
 	if err != nil {
-		fmt.Fprintln(stderr, "gotheus check:", err)
-		return exitUsage
+		return failed(stderr, "check", err, exitUsage)
 	}
 	r, err := shm.Inspect(name)
 	if err != nil {
-		fmt.Fprintln(stderr, "gotheus check:", err)
-		return exitFailed
+		return failed(stderr, "check", err, exitFailed)
 	}
 	for _, p := range r.Problems {
-		fmt.Fprintln(stdout, p)
+		fmt.Fprintln(stdout, printable(fmt.Sprint(p)))
 	}
 	if n := len(r.Problems); n > 0 {
-		fmt.Fprintf(stdout, "%s: %s\n", name, numbered(n, "problem", "problems"))
+		fmt.Fprintf(stdout, "%s: %s\n", printable(name), numbered(n, "problem", "problems"))
 		return exitFailed
 	}
 	series := 0
 	for _, f := range r.Families {
 		series += len(f.Series)
 	}
-	fmt.Fprintf(stdout, "%s: all is well: %s, %d series, %d of %d bytes used\n", name, numbered(len(r.Families), "family", "families"), series, r.Used, r.Limit)
+	fmt.Fprintf(stdout, "%s: all is well: %s, %d series, %d of %d bytes used\n", printable(name), numbered(len(r.Families), "family", "families"), series, r.Used, r.Limit)
 	return exitOK
 }
 
 func runInspect(args []string, stdout, stderr io.Writer) int {
 	args, status, ok := fileArgs("inspect", "FILE", `Lists families, series, instances and sizes of a file of shared memory, and says whether a process that opens it now goes
-on with its values or begins from zero.`, args, 1, 1, stderr)
+on with its values or begins from zero. The exit status is 0 if the file is there and sound, 1 if something is damaged, or
+there is no file, or it cannot be read.`, args, 1, 1, stderr)
 	if !ok {
 		return status
 	}
 	path, name, o, err := resolve(args[0])
 	if err != nil {
-		fmt.Fprintln(stderr, "gotheus inspect:", err)
-		return exitUsage
+		return failed(stderr, "inspect", err, exitUsage)
 	}
 	if path+shm.Suffix == name {
 		sayOutcome(stdout, path, o)
 	}
 	r, err := shm.Inspect(name)
-	switch {
-	case errors.Is(err, fs.ErrNotExist) && path+shm.Suffix == name:
-		return exitOK
-	case err != nil:
-		fmt.Fprintln(stderr, "gotheus inspect:", err)
-		return exitFailed
+	if err != nil {
+		return failed(stderr, "inspect", err, exitFailed)
 	}
 	printReport(stdout, r)
 	if len(r.Problems) > 0 {
 		fmt.Fprintf(stdout, "\n%s: see gotheus check\n", numbered(len(r.Problems), "problem", "problems"))
+		return exitFailed
 	}
 	return exitOK
 }
@@ -124,7 +131,7 @@ func sayOutcome(w io.Writer, path string, o *shm.Options) {
 	}{{"opened now", o}, {"opened now with start=fresh", &fresh}} {
 		outcome, err := shm.Peek(path, c.o)
 		if err != nil {
-			fmt.Fprintf(w, "%-28s an error: %v\n", c.when+":", err)
+			fmt.Fprintf(w, "%-28s an error: %s\n", c.when+":", printable(err.Error()))
 			continue
 		}
 		fmt.Fprintf(w, "%-28s %s\n", c.when+":", map[shm.Outcome]string{
@@ -140,7 +147,7 @@ func sayOutcome(w io.Writer, path string, o *shm.Options) {
 func printReport(out io.Writer, r *shm.Report) {
 	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
 	defer w.Flush()
-	fmt.Fprintf(w, "file\t%s\n", r.Path)
+	fmt.Fprintf(w, "file\t%s\n", printable(r.Path))
 	fmt.Fprintf(w, "made\t%s\n", r.Created.UTC().Format(time.RFC3339))
 	fmt.Fprintf(w, "size\t%d bytes on disk, %d used, %d of them waste, limit %d\n", r.Size, r.Used, r.Waste, r.Limit)
 	live := 0
@@ -167,7 +174,7 @@ func printReport(out io.Writer, r *shm.Report) {
 		if f.Family.Block.Role != 0 {
 			kind, declared = "further words of "+kind, ""
 		}
-		fmt.Fprintf(w, "%s\t%s\t%d\t%d\t%d\t%s\n", f.Family.Name, kind, len(f.Series), f.Deleted, f.Bytes, declared)
+		fmt.Fprintf(w, "%s\t%s\t%d\t%d\t%d\t%s\n", printable(f.Family.Name), kind, len(f.Series), f.Deleted, f.Bytes, declared)
 	}
 	for _, f := range r.Families {
 		if f.Family.Block.Role != 0 {
@@ -175,9 +182,9 @@ func printReport(out io.Writer, r *shm.Report) {
 		}
 		for _, s := range f.Series {
 			if s != "" {
-				fmt.Fprintf(w, "\n%s{%s}", f.Family.Name, s)
+				fmt.Fprintf(w, "\n%s{%s}", printable(f.Family.Name), printable(s))
 			} else {
-				fmt.Fprintf(w, "\n%s", f.Family.Name)
+				fmt.Fprintf(w, "\n%s", printable(f.Family.Name))
 			}
 		}
 	}
@@ -186,32 +193,36 @@ func printReport(out io.Writer, r *shm.Report) {
 
 func runForget(args []string, stdout, stderr io.Writer) int {
 	args, status, ok := fileArgs("forget", "FILE NAME...", `Deletes the series of those families of these names that no live process has declared: what a former version of a program has
-left. Families that are in use are not touched.`, args, 2, 1000, stderr)
+left. Families that are in use are not touched. The exit status is 1 if there is no file, or it has no metric of such a name.`, args, 2, 1000, stderr)
 	if !ok {
 		return status
 	}
 	path, name, o, err := resolve(args[0])
-	if err == nil {
-		_, err = os.Stat(name)
-	}
 	if err != nil {
-		fmt.Fprintln(stderr, "gotheus forget:", err)
-		return exitFailed
+		return failed(stderr, "forget", err, exitUsage)
+	}
+	before, err := shm.Inspect(name) // unlike Open, it makes no file
+	if err != nil {
+		return failed(stderr, "forget", err, exitFailed)
 	}
 	o.Fresh, o.AnyFileSystem = false, true // it is there already
 	b, err := shm.Open(path, o)
 	if err != nil {
-		fmt.Fprintln(stderr, "gotheus forget:", err)
-		return exitFailed
+		return failed(stderr, "forget", err, exitFailed)
 	}
 	for _, family := range args[1:] {
-		n, forgetErr := b.Forget(family)
-		fmt.Fprintf(stdout, "%s: %d series deleted\n", family, n)
-		err = errors.Join(err, forgetErr)
+		if !slices.ContainsFunc(before.Families, func(f shm.FamilyReport) bool { return f.Family.Name == family }) {
+			status = failed(stderr, "forget", fmt.Errorf("%s: the file has no metric of this name", family), exitFailed)
+			continue
+		}
+		n, err := b.Forget(family)
+		fmt.Fprintf(stdout, "%s: %d series deleted\n", printable(family), n)
+		if err != nil {
+			status = failed(stderr, "forget", err, exitFailed)
+		}
 	}
-	if err = errors.Join(err, b.Close(context.Background())); err != nil {
-		fmt.Fprintln(stderr, "gotheus forget:", err)
-		return exitFailed
+	if err := b.Close(context.Background()); err != nil {
+		status = failed(stderr, "forget", err, exitFailed)
 	}
-	return exitOK
+	return status
 }

@@ -4,6 +4,11 @@
 //	gotheus check      verifies a file of shared memory
 //	gotheus inspect    lists what a file of shared memory holds, and what opening it would do
 //	gotheus forget     deletes what is left of metrics that no live process has
+//
+// The exit status of every sub-command is 0 if all is well; 1 if something is damaged, wrong or not
+// found, or if the command could not do its work; and 2 if it was called in a wrong way. Errors are
+// on stderr. What comes from files and other processes is shown with everything escaped that a
+// terminal might take for an instruction.
 package main
 
 import (
@@ -14,7 +19,7 @@ import (
 	"github.com/gotheus/gotheus"
 )
 
-// Exit statuses.
+// Exit statuses, see the package comment.
 const (
 	exitOK     = 0
 	exitFailed = 1
@@ -42,6 +47,19 @@ func main() {
 }
 
 func run(args []string, stdout, stderr io.Writer) int {
+	if len(args) > 0 && args[0] == workerCommand { // for the demo's own use
+		return runWorker(stdout, stderr)
+	}
+	out := &printableWriter{w: stdout}
+	status := runCommand(args, out, &printableWriter{w: stderr})
+	if out.err != nil && status == exitOK {
+		fmt.Fprintln(stderr, "gotheus: writing the output:", out.err)
+		return exitFailed
+	}
+	return status
+}
+
+func runCommand(args []string, stdout, stderr io.Writer) int {
 	if len(args) == 0 {
 		usage(stdout)
 		return exitOK
@@ -51,8 +69,6 @@ func run(args []string, stdout, stderr io.Writer) int {
 	case "help", "-h", "-help", "--help":
 		usage(stdout)
 		return exitOK
-	case workerCommand: // for the demo's own use
-		return runWorker(stdout, stderr)
 	}
 	for _, c := range commands {
 		if c.name == name {
@@ -69,5 +85,6 @@ func usage(w io.Writer) {
 	for _, c := range commands {
 		fmt.Fprintf(w, "  %-8s %s\n", c.name, c.summary)
 	}
-	fmt.Fprint(w, "  help     show this\n\n\"gotheus COMMAND -h\" shows the flags of a command.\n")
+	fmt.Fprint(w, "  help     show this\n\n\"gotheus COMMAND -h\" shows the flags of a command.\n"+
+		"Exit status: 0 if all is well; 1 if something is damaged, wrong or not found; 2 for wrong usage.\n")
 }

@@ -4,8 +4,11 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 	"sync"
+	"unicode/utf16"
+	"unicode/utf8"
 )
 
 // stderrKept is how many bytes of a worker's stderr are kept until it is ready.
@@ -17,6 +20,55 @@ func numbered(n int, one, many string) string {
 		return "1 " + one
 	}
 	return fmt.Sprint(n, " ", many)
+}
+
+// printable returns one value from a file or from elsewhere as a terminal can show it: on one line,
+// with control characters, those that change the direction of text, and bytes that are not UTF-8
+// escaped.
+func printable(s string) string { return string(appendPrintable(nil, s, "")) }
+
+// appendPrintable appends s with everything escaped that is not printable, except for the
+// characters in keep. The escapes are also those of JSON, since valid JSON must remain that.
+func appendPrintable(b []byte, s, keep string) []byte {
+	for len(s) > 0 {
+		r, n := utf8.DecodeRuneInString(s)
+		switch {
+		case r == utf8.RuneError && n == 1:
+			b = fmt.Appendf(b, `\x%02x`, s[0])
+		case strconv.IsPrint(r) || strings.ContainsRune(keep, r):
+			b = append(b, s[:n]...)
+		case r > 0xffff:
+			high, low := utf16.EncodeRune(r)
+			b = fmt.Appendf(b, `\u%04x\u%04x`, high, low)
+		case r == '\n':
+			b = append(b, `\n`...)
+		default:
+			b = fmt.Appendf(b, `\u%04x`, r)
+		}
+		s = s[n:]
+	}
+	return b
+}
+
+// printableWriter escapes what a terminal might take for an instruction, whoever has written it.
+// Values that must not contain line breaks go through printable before. It keeps the first error.
+type printableWriter struct {
+	w   io.Writer
+	mu  sync.Mutex
+	err error
+}
+
+func (s *printableWriter) Write(b []byte) (int, error) {
+	_, err := s.w.Write(appendPrintable(nil, string(b), "\n\t"))
+	if err == nil {
+		return len(b), nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err == nil {
+		s.err = err
+	}
+	return 0, err
 }
 
 // printer writes whole lines of several goroutines.

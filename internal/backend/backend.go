@@ -68,11 +68,15 @@ func (p *Part) Live() bool {
 // Parts is a growing list of parts. It is safe for one writer and concurrent readers.
 type Parts struct{ list atomic.Pointer[[]Part] }
 
-// Add adds a part. Calls must not be concurrent.
+// Add adds a part, in place of a former one of the same instance. Calls must not be concurrent.
 func (p *Parts) Add(part Part) {
-	old := p.List()
-	at, _ := slices.BinarySearchFunc(old, part.Instance.Number, func(p Part, n int) int { return p.Instance.Number - n })
-	list := slices.Insert(slices.Clone(old), at, part)
+	list := slices.Clone(p.List())
+	at, found := slices.BinarySearchFunc(list, part.Instance.Number, func(p Part, n int) int { return p.Instance.Number - n })
+	if found {
+		list[at] = part
+	} else {
+		list = slices.Insert(list, at, part)
+	}
 	p.list.Store(&list)
 }
 
@@ -138,8 +142,18 @@ type Backend interface {
 
 	// Delete deletes the series of f whose label texts match, for all processes, by sealing
 	// their words, and returns their number. It need not find series that Walk does not return
-	// yet.
+	// yet. It looks at all series, but holds up other calls only for short moments. match may
+	// be called more than once for a series and must not call the backend.
 	Delete(f *Family, match func(labels string) bool) (int, error)
+
+	// DeleteSeries is Delete for the series with one label text, and reports whether there was
+	// one. The time that it takes does not depend on how many series there are. It does not
+	// declare the family.
+	DeleteSeries(f *Family, labels string) (bool, error)
+
+	// Aids returns those auxiliary families of f that this backend knows, from this process
+	// or from others.
+	Aids(f *Family) []*Family
 
 	// Tickets returns a counter shared by all processes, which orders what they set.
 	Tickets() *atomic.Uint64

@@ -4,9 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime/debug"
 	"sync"
 	"time"
+
+	"github.com/gotheus/gotheus/internal/report"
 )
 
 // Runs shares the runs of a function among concurrent scrapes. A scrape joins only a run that
@@ -84,7 +85,7 @@ func (r *Runs[T]) begin(ctx context.Context, started *run[T], f func(context.Con
 		err := errors.New("it ended its goroutine")
 		defer func() {
 			if p := recover(); p != nil {
-				err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
+				err = report.PanicError(p)
 			}
 			started.cancel()
 			r.mu.Lock()

@@ -8,10 +8,12 @@ import (
 )
 
 // fresh holds the series that were added since the last snapshot, in the order of addition. They
-// are never copied to make room, so the cost of adding a series does not grow with their number.
+// are never copied to make room, so the cost of adding a series does not grow with their number. A
+// series that is removed leaves nil in its place, until half of the places are empty.
 type fresh struct {
 	chunks [][]*backend.Series // all but the last one full
-	n      int
+	n      int                 // places
+	empty  int                 // places of removed series
 
 	// table finds a series by the hash of its labels, with open addressing. The first call of
 	// find creates it. It contains the first hashed series.
@@ -43,8 +45,16 @@ func hashOf(labels string) uint32 { return uint32(maphash.String(seed, labels)) 
 
 // find returns the series with these labels and this hash, or nil.
 func (f *fresh) find(labels string, hash uint32) *backend.Series {
+	if s := f.place(labels, hash); s != nil {
+		return *s
+	}
+	return nil
+}
+
+// place returns the place of the series with these labels and this hash, or nil.
+func (f *fresh) place(labels string, hash uint32) **backend.Series {
 	for ; f.hashed < f.n; f.hashed++ {
-		f.addHash(hashOf(f.at(f.hashed).Labels), f.hashed)
+		f.addHash(hashOf((*f.at(f.hashed)).Labels), f.hashed)
 	}
 	if len(f.table) == 0 {
 		return nil
@@ -56,7 +66,7 @@ func (f *fresh) find(labels string, hash uint32) *backend.Series {
 			return nil
 		}
 		if m.hash == hash {
-			if s := f.at(int(m.number - 1)); s.Labels == labels {
+			if s := f.at(int(m.number - 1)); *s != nil && (*s).Labels == labels {
 				return s
 			}
 		}
@@ -87,23 +97,32 @@ func (f *fresh) insert(s slot) {
 	f.table[i&mask] = s
 }
 
-// at returns the i-th series.
-func (f *fresh) at(i int) *backend.Series {
+// at returns the i-th place.
+func (f *fresh) at(i int) **backend.Series {
 	for chunk := 0; ; chunk++ {
 		if n := cap(f.chunks[chunk]); i < n {
-			return f.chunks[chunk][i]
+			return &f.chunks[chunk][i]
 		} else if n == mostChunk {
-			return f.chunks[chunk+i/mostChunk][i%mostChunk]
+			return &f.chunks[chunk+i/mostChunk][i%mostChunk]
 		} else {
 			i -= n
 		}
 	}
 }
 
+// list returns all series in the order of addition.
+func (f *fresh) list() []*backend.Series {
+	list := slices.Concat(f.chunks...)
+	if f.empty > 0 {
+		list = slices.DeleteFunc(list, func(s *backend.Series) bool { return s == nil })
+	}
+	return list
+}
+
 // sorted returns all series in order, without duplicates. Of several with the same labels, it keeps
 // one that exists, if there is one.
 func (f *fresh) sorted(family *backend.Family) []*backend.Series {
-	list := slices.Concat(f.chunks...)
+	list := f.list()
 	slices.SortFunc(list, byLabels)
 	kept := list[:0]
 	for _, s := range list {
@@ -117,17 +136,21 @@ func (f *fresh) sorted(family *backend.Family) []*backend.Series {
 	return kept
 }
 
-// remove removes the series that match.
-func (f *fresh) remove(match func(*backend.Series) bool) {
-	var kept fresh
-	for _, chunk := range f.chunks {
-		for _, s := range chunk {
-			if !match(s) {
-				kept.add(s)
-			}
-		}
+// remove removes and returns the series with these labels and this hash, or returns nil if there is
+// none that may be removed. The time that it takes is constant on average.
+func (f *fresh) remove(labels string, hash uint32, may func(*backend.Series) bool) *backend.Series {
+	place := f.place(labels, hash)
+	if place == nil || !may(*place) {
+		return nil
 	}
-	if kept.n < f.n {
+	s := *place
+	*place = nil
+	if f.empty++; f.empty > f.n/2 {
+		var kept fresh
+		for _, s := range f.list() {
+			kept.add(s)
+		}
 		*f = kept
 	}
+	return s
 }

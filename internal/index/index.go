@@ -4,6 +4,7 @@ package index
 
 import (
 	"cmp"
+	"iter"
 	"slices"
 	"strings"
 	"sync"
@@ -18,6 +19,7 @@ type Index struct {
 	mu       sync.Mutex
 	schemas  map[string]*Family
 	families []*Family
+	aids     map[string][]*Family // auxiliary families by name
 	snapshot []backend.Group
 	stale    bool             // snapshot is outdated
 	rows     []backend.Series // preallocated rows, see newRow
@@ -26,13 +28,14 @@ type Index struct {
 // Family is an entry of an Index.
 type Family struct {
 	family  *backend.Family
-	order   uint64            // the highest is the newest
-	help    uint64            // order of the help text
-	sorted  []*backend.Series // immutable while snapshots share it
-	aligned []*backend.Parts  // parallel to sorted if the family has parts; also immutable
-	fresh   fresh             // not yet in sorted
-	mixed   bool              // some rows were allocated by callers or separately
-	shared  bool              // sorted is part of a snapshot
+	order   uint64                   // the highest is the newest
+	help    uint64                   // order of the help text
+	sorted  []*backend.Series        // immutable while snapshots share it
+	aligned []*backend.Parts         // parallel to sorted if there are parts; also immutable
+	fresh   fresh                    // not yet in sorted
+	removed map[*backend.Series]bool // still in sorted; or nil
+	mixed   bool                     // some rows were allocated by callers or separately
+	shared  bool                     // sorted is part of a snapshot
 	parts   map[string]*backend.Parts
 }
 
@@ -51,9 +54,35 @@ func (x *Index) Declare(f *backend.Family, order uint64) *Family {
 		}
 		x.schemas[schema] = g
 		x.families = append(x.families, g)
+		if f.Block.Role != 0 {
+			if x.aids == nil {
+				x.aids = make(map[string][]*Family)
+			}
+			x.aids[f.Name] = append(x.aids[f.Name], g)
+		}
 		x.stale = true
 	}
 	return g
+}
+
+// Known returns the entry of the family with f's schema, or nil.
+func (x *Index) Known(f *backend.Family) *Family {
+	schema := f.Schema()
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.schemas[schema]
+}
+
+// Aids returns the auxiliary families of f.
+func (x *Index) Aids(f *backend.Family) (aids []*backend.Family) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for _, g := range x.aids[f.Name] {
+		if g.family.Aids(f) {
+			aids = append(aids, g.family)
+		}
+	}
+	return aids
 }
 
 // SetOrder changes the order that g was declared with.
@@ -117,7 +146,7 @@ func (x *Index) Replace(g *Family, s backend.Series) {
 		return
 	}
 	i, ok := slices.BinarySearchFunc(g.sorted, &s, byLabels)
-	if !ok {
+	if !ok || g.removed[g.sorted[i]] {
 		g.fresh.add(&s)
 		return
 	}
@@ -153,7 +182,7 @@ func (g *Family) find(labels string, hash uint32) *backend.Series {
 		return s
 	}
 	i, ok := slices.BinarySearchFunc(g.sorted, labels, func(s *backend.Series, labels string) int { return strings.Compare(s.Labels, labels) })
-	if !ok {
+	if !ok || g.removed[g.sorted[i]] {
 		return nil
 	}
 	return g.sorted[i]
@@ -183,51 +212,87 @@ func (x *Index) AddPart(g *Family, labels string, part backend.Part) {
 	parts.Add(part)
 }
 
-// Remove removes the series of g that match.
-func (x *Index) Remove(g *Family, match func(*backend.Series, *backend.Parts) bool) {
+// Labels returns the label texts of all series of g, in no particular order, and perhaps those of
+// some that were removed. It locks the index only for a moment, however long the caller looks at
+// them.
+func (x *Index) Labels(g *Family) iter.Seq[string] {
 	x.mu.Lock()
-	defer x.mu.Unlock()
-	drop := func(s *backend.Series) bool {
-		if !match(s, g.parts[s.Labels]) {
-			return false
+	sorted, more := g.sorted, g.fresh.list()
+	g.shared = true
+	x.mu.Unlock()
+	return func(yield func(string) bool) {
+		for _, list := range [][]*backend.Series{sorted, more} {
+			for _, s := range list {
+				if !yield(s.Labels) {
+					return
+				}
+			}
 		}
-		delete(g.parts, s.Labels)
-		return true
 	}
-	kept := slices.DeleteFunc(slices.Clone(g.sorted), drop)
-	if len(kept) < len(g.sorted) {
-		g.sorted, x.stale = kept, true
-		x.snapshot = nil // it would keep the removed series in memory until the next Walk
-		g.align()
-	}
-	g.fresh.remove(drop)
 }
 
-// RemoveWords removes the series and parts of g whose first word is one of these.
-func (x *Index) RemoveWords(g *Family, words map[*atomic.Uint64]bool) {
+// Remove removes the series of g with these labels, and returns it with its parts, or returns nil.
+// Apart from a search, the time that it takes is constant on average: the row stays in sorted until
+// the next Walk, or until half of the rows are such.
+func (x *Index) Remove(g *Family, labels string) (*backend.Series, *backend.Parts) {
+	hash := hashOf(labels)
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	drop := func(s *backend.Series) bool {
-		if s.Words != nil {
-			return words[&s.Words[0]]
+	parts := g.parts[labels]
+	return x.remove(g, labels, hash, func(*backend.Series) bool { return true }), parts
+}
+
+// remove removes a series and returns it, or nil if there is none that may be removed.
+func (x *Index) remove(g *Family, labels string, hash uint32, may func(*backend.Series) bool) *backend.Series {
+	s := g.fresh.remove(labels, hash, may)
+	if s == nil {
+		i, ok := slices.BinarySearchFunc(g.sorted, labels, func(s *backend.Series, labels string) int { return strings.Compare(s.Labels, labels) })
+		if !ok || g.removed[g.sorted[i]] || !may(g.sorted[i]) {
+			return nil
 		}
-		parts := g.parts[s.Labels]
-		if parts == nil {
-			return false
+		s = g.sorted[i]
+		if g.removed == nil {
+			g.removed = make(map[*backend.Series]bool)
 		}
-		if parts.Remove(func(p backend.Part) bool { return words[&p.Words[0]] }) > 0 {
-			return false
+		g.removed[s] = true
+		x.stale = true
+		x.snapshot = nil // it would keep the removed series in memory until the next Walk
+		if len(g.removed) > len(g.sorted)/2 {
+			g.dropRemoved()
+			g.arrange()
 		}
-		delete(g.parts, s.Labels)
-		return true
 	}
-	kept := slices.DeleteFunc(slices.Clone(g.sorted), drop)
-	if len(kept) < len(g.sorted) {
-		g.sorted, g.shared, x.stale = kept, false, true
-		x.snapshot = nil // as in Remove
-		g.arrange()
+	delete(g.parts, labels)
+	return s
+}
+
+// dropRemoved replaces sorted, which snapshots may share, by one without the removed series. The
+// caller then calls arrange.
+func (g *Family) dropRemoved() {
+	kept := make([]*backend.Series, 0, len(g.sorted)-len(g.removed))
+	for _, s := range g.sorted {
+		if !g.removed[s] {
+			kept = append(kept, s)
+		}
 	}
-	g.fresh.remove(drop)
+	g.sorted, g.removed, g.shared = kept, nil, false
+}
+
+// RemoveWords removes the series of g with these labels if its first word is one of these, and
+// those of its parts of which that is true. The cost is that of Remove.
+func (x *Index) RemoveWords(g *Family, labels string, words []*atomic.Uint64) {
+	hash := hashOf(labels)
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if parts := g.parts[labels]; parts != nil {
+		if parts.Remove(func(p backend.Part) bool { return slices.Contains(words, &p.Words[0]) }) == 0 {
+			x.remove(g, labels, hash, func(*backend.Series) bool { return true })
+		}
+		return
+	}
+	x.remove(g, labels, hash, func(s *backend.Series) bool {
+		return len(s.Words) > 0 && slices.Contains(words, &s.Words[0])
+	})
 }
 
 // Walk implements the method of backend.Backend. It costs nothing if nothing has changed.
@@ -252,6 +317,12 @@ func (x *Index) Walk() []backend.Group {
 
 // merge moves the fresh series into a new sorted slice, since snapshots hold the old one.
 func (g *Family) merge() {
+	if g.removed != nil {
+		g.dropRemoved()
+		if g.fresh.n == 0 {
+			g.arrange()
+		}
+	}
 	if g.fresh.n == 0 {
 		return
 	}

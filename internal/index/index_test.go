@@ -28,10 +28,22 @@ func TestIndex(t *testing.T) {
 				last := rnd.IntN(10)
 				gone := func(labels string) bool { return strings.HasSuffix(labels, fmt.Sprint(last)+`"`) }
 				before := slices.Clone(shown)
-				x.Remove(g, func(s *backend.Series, _ *backend.Parts) bool { return gone(s.Labels) })
+				for labels := range x.Labels(g) {
+					if !gone(labels) {
+						continue
+					}
+					if s, _ := x.Remove(g, labels); model[labels] == nil {
+						if s != nil {
+							t.Fatalf("%q was removed twice", labels)
+						}
+					} else if s.Labels != labels || &s.Words[0] != &model[labels][0] {
+						t.Fatalf("%q was removed instead of %q", s.Labels, labels)
+					}
+					delete(model, labels)
+				}
 				for labels := range model {
 					if gone(labels) {
-						delete(model, labels)
+						t.Fatalf("%q was not removed", labels)
 					}
 				}
 				if !slices.EqualFunc(before, shown, same) {
@@ -47,6 +59,12 @@ func TestIndex(t *testing.T) {
 						t.Fatalf("wrong series %q", s.Labels)
 					}
 				}
+			case 4, 5, 6, 7, 8, 9, 10, 11, 12, 13:
+				s, _ := x.Remove(g, labels)
+				if (s != nil) != (model[labels] != nil) || s != nil && &s.Words[0] != &model[labels][0] {
+					t.Fatalf("removed %v, want %v", s, model[labels])
+				}
+				delete(model, labels)
 			case 2, 3: // replace the words; an earlier snapshot keeps the old ones
 				if rows != 0 {
 					continue
@@ -83,6 +101,41 @@ func TestIndex(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// While nothing walks the index, series that come and go do not accumulate, whether they were there
+// at the last walk or not.
+func TestIndexChurn(t *testing.T) {
+	t.Parallel()
+	var x Index
+	g := x.Declare(&backend.Family{Name: "c_total", Kind: backend.Counter, Labels: []string{"l"}}, 1)
+	const kept, churned = 100, 10_000
+	name := func(i int) string { return fmt.Sprintf(`l="%d"`, i) }
+	add := func(i int) { x.Add(g, backend.Series{Labels: name(i), Words: make(backend.Words, 1)}) }
+	for i := range kept + churned {
+		add(i)
+	}
+	x.Walk()
+	for i := kept; i < kept+churned; i++ {
+		if s, _ := x.Remove(g, name(i)); s == nil {
+			t.Fatalf("series %d is not there", i)
+		}
+	}
+	if len(g.sorted) > 2*kept+1 || len(g.removed) > kept {
+		t.Errorf("%d rows are kept for %d series, of which %d are marked", len(g.sorted), kept, len(g.removed))
+	}
+	for i := range churned {
+		add(kept + i)
+		if s, _ := x.Remove(g, name(kept+i)); s == nil {
+			t.Fatalf("new series %d is not there", i)
+		}
+		if g.fresh.n > 4 || len(g.fresh.table) > 4*firstChunk {
+			t.Fatalf("%d places and a table of %d for one series", g.fresh.n, len(g.fresh.table))
+		}
+	}
+	if list := x.Walk()[0].Series; len(list) != kept || len(g.removed) > 0 {
+		t.Errorf("%d series are left, want %d", len(list), kept)
 	}
 }
 

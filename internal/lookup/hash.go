@@ -30,6 +30,7 @@ const (
 	maxShort   = 254 // longest value, in bytes, whose length fits in an id
 	maxWhole   = 16  // longest value, in bytes, that its ends determine
 	otherMark  = 0xff
+	noID       = 1 << 16 // the id of no values: no lengths reach that bit of the lower half
 	lengthMost = 1<<16 - 2
 	lengths    = 8 // most values whose lengths fit in a and b
 	noLengths  = 1<<64 - 1

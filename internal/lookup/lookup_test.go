@@ -2,8 +2,12 @@ package lookup
 
 import (
 	"fmt"
+	"maps"
+	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/gotheus/gotheus/internal/backend"
@@ -159,6 +163,83 @@ func TestTableCollisions(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// Entries are added and removed in random order, while other goroutines look for some that stay,
+// which they always find. The table has exactly the entries of a map, and its slots are neither
+// used up nor far more than its entries need.
+func TestTableRemove(t *testing.T) {
+	t.Parallel()
+	const staying = 20
+	var tab Table[instrument]
+	tab.Init(TextOf([]string{"x", "y"}, nil), func(m *instrument) string { return m.labels })
+	add := func(values ...string) *Entry[instrument] {
+		e := NewEntry[instrument](values)
+		e.M.labels = tab.text.Write(values)
+		tab.Add(e)
+		return e
+	}
+	var stay [staying]*Entry[instrument]
+	for i := range stay {
+		stay[i] = add("stay", fmt.Sprint(i))
+	}
+	var stop atomic.Bool
+	var wait sync.WaitGroup
+	for range 2 {
+		wait.Go(func() {
+			for i := 0; !stop.Load(); i++ {
+				if e := tab.Find2("stay", fmt.Sprint(i%staying)); e != stay[i%staying] {
+					t.Errorf("entry %d was not found while others were added and removed", i%staying)
+					return
+				}
+			}
+		})
+	}
+	rnd := rand.New(rand.NewPCG(1, 1))
+	model := map[string]*Entry[instrument]{}
+	for round := range 60_000 {
+		key := fmt.Sprint(rnd.IntN(500))
+		if round/10_000%2 == 1 { // phases with few entries
+			key = fmt.Sprint(rnd.IntN(500), rnd.IntN(10))
+		}
+		e := tab.Find2("come and go", key)
+		if e != model[key] {
+			t.Fatalf("round %d: found %v, want %v", round, e, model[key])
+		}
+		switch {
+		case e == nil && (round/10_000%2 == 0 || rnd.IntN(20) == 0):
+			before := tab.State()
+			model[key] = add("come and go", key)
+			if tab.State() == before {
+				t.Fatalf("round %d: an entry was added, but the state is the same", round)
+			}
+		case e != nil:
+			delete(model, key)
+			tab.Remove(e)
+		}
+		for key, e := range model { // any one
+			if rnd.IntN(10) == 0 && round/10_000%2 == 1 {
+				delete(model, key)
+				tab.Remove(e)
+			}
+			break
+		}
+		slots := len(*tab.slots.Load())
+		if n := tab.Len(); n != len(model)+staying || slots > max(fewest, 16*n) || int(tab.used.Load()) > slots/2 {
+			t.Fatalf("round %d: %d entries, want %d, in %d slots, of which %d are used", round, n, len(model)+staying, slots, tab.used.Load())
+		}
+	}
+	stop.Store(true)
+	wait.Wait()
+	n := 0
+	for e := range tab.All() {
+		if n++; !slices.Contains(stay[:], e) && !slices.Contains(slices.Collect(maps.Values(model)), e) {
+			t.Errorf("All yields %q", e.M.labels)
+		}
+	}
+	if n != tab.Len() {
+		t.Errorf("All yields %d of %d entries", n, tab.Len())
 	}
 }
 

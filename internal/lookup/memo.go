@@ -72,6 +72,7 @@ func (t *Memo[L, M]) Forget(lock *sync.Mutex, age uint64) bool {
 	}
 	t.age = age
 	t.n.Store(0)
+	t.used.Store(0)
 	t.slots.Store(nil)
 	return true
 }

@@ -6,23 +6,27 @@ import (
 )
 
 // set is an open-addressing hash table that is read without a lock. Entries are immutable once they
-// are in a slot, and are only added. A full array of slots is replaced by one of twice the size,
-// which is published only when it is complete. A reader that still has the old array misses later
-// entries, and then takes the slow path, under a lock.
+// are in a slot. A removed one leaves a mark in its slot, so that searches go on beyond it; the
+// slot is not used again before the slots are replaced. That happens when half of them have been
+// used, or when very few hold entries, so that adding and removing cost constant time on average.
+// New slots are published only when they are complete. A reader that still has the old ones misses
+// later entries, and then takes the slow path, under a lock.
 type set[E any] struct {
-	slots atomic.Pointer[[]atomic.Pointer[E]] // length is a power of two, at most half used
-	n     atomic.Int64                        // number of entries; changed under the lock
+	slots atomic.Pointer[[]atomic.Pointer[E]] // a power of two, at most half used
+	n     atomic.Int64                        // entries; changed under the lock
+	used  atomic.Int64                        // slots with an entry or a mark; likewise
+	mark  atomic.Pointer[E]                   // equal to no entry; nil: nothing was removed
 }
 
 // State identifies the contents of a set. If two states are equal, no entry was added in between: a
-// set that was emptied or has grown has other slots.
+// set that was emptied or whose slots were replaced has other slots.
 type State[E any] struct {
 	slots *[]atomic.Pointer[E]
-	n     int64
+	used  int64
 }
 
 // State returns the current state.
-func (s *set[E]) State() State[E] { return State[E]{s.slots.Load(), s.n.Load()} }
+func (s *set[E]) State() State[E] { return State[E]{s.slots.Load(), s.used.Load()} }
 
 // Len returns the number of entries.
 func (s *set[E]) Len() int { return int(s.n.Load()) }
@@ -35,7 +39,7 @@ func (s *set[E]) All() iter.Seq[*E] {
 			return
 		}
 		for i := range *p {
-			if e := (*p)[i].Load(); e != nil && !yield(e) {
+			if e := (*p)[i].Load(); e != nil && e != s.mark.Load() && !yield(e) {
 				return
 			}
 		}
@@ -45,34 +49,56 @@ func (s *set[E]) All() iter.Seq[*E] {
 // add adds an entry that is not in the set. hash returns the slot at which the search for an entry
 // starts. The caller holds the lock.
 func (s *set[E]) add(e *E, hash func(*E) uint64) {
-	var slots []atomic.Pointer[E]
-	if p := s.slots.Load(); p != nil {
-		slots = *p
-	}
-	insert := func(slots []atomic.Pointer[E], e *E) {
-		mask := uint64(len(slots) - 1)
-		i := hash(e)
-		for slots[i&mask].Load() != nil {
-			i++
-		}
-		slots[i&mask].Store(e)
-	}
-	n := int(s.n.Load()) + 1
-	if n > len(slots)/2 {
-		larger := make([]atomic.Pointer[E], max(4, 2*len(slots)))
-		for old := range s.All() {
-			insert(larger, old)
-		}
-		insert(larger, e)
-		s.slots.Store(&larger)
+	n, used := s.n.Load()+1, s.used.Load()+1
+	if p := s.slots.Load(); p != nil && used <= int64(len(*p)/2) {
+		insert(*p, e, hash)
+		s.used.Store(used)
 	} else {
-		insert(slots, e)
+		s.renew(e, n, hash)
 	}
-	s.n.Store(int64(n))
+	s.n.Store(n)
 }
 
-// replace replaces the entries of s with those of another set. The caller holds the lock.
-func (s *set[E]) replace(other *set[E]) {
-	s.n.Store(other.n.Load())
-	s.slots.Store(other.slots.Load())
+// remove removes an entry, and leaves mark in its slot. The caller holds the lock.
+func (s *set[E]) remove(e, mark *E, hash func(*E) uint64) {
+	slots := *s.slots.Load()
+	i := hash(e)
+	for slots[i&uint64(len(slots)-1)].Load() != e {
+		i++
+	}
+	s.mark.Store(mark)
+	slots[i&uint64(len(slots)-1)].Store(mark)
+	n := s.n.Load() - 1
+	s.n.Store(n)
+	if len(slots) > fewest && n < int64(len(slots)/16) {
+		s.renew(nil, n, hash)
+	}
+}
+
+const fewest = 4 // slots
+
+// renew replaces the slots by new ones for n entries, with room for more: those of the set and, if
+// it is not nil, e.
+func (s *set[E]) renew(e *E, n int64, hash func(*E) uint64) {
+	size := int64(fewest)
+	for n > size/8*3 && n > 1 {
+		size *= 2
+	}
+	slots := make([]atomic.Pointer[E], size)
+	for old := range s.All() {
+		insert(slots, old, hash)
+	}
+	if e != nil {
+		insert(slots, e, hash)
+	}
+	s.slots.Store(&slots)
+	s.used.Store(n)
+}
+
+func insert[E any](slots []atomic.Pointer[E], e *E, hash func(*E) uint64) {
+	i := hash(e)
+	for slots[i&uint64(len(slots)-1)].Load() != nil {
+		i++
+	}
+	slots[i&uint64(len(slots)-1)].Store(e)
 }

@@ -116,15 +116,17 @@ func (t *Table[M]) findMany(values []string) *Entry[M] {
 }
 
 // Add adds an entry that Find has not found. The caller holds the family's lock.
-func (t *Table[M]) Add(e *Entry[M]) { t.add(e, func(e *Entry[M]) uint64 { return e.id >> 32 }) }
+func (t *Table[M]) Add(e *Entry[M]) { t.add(e, (*Entry[M]).slot) }
 
-// Prune removes the entries for which drop returns true. The caller holds the family's lock.
-func (t *Table[M]) Prune(drop func(*Entry[M]) bool) {
-	fresh := new(Table[M])
-	for e := range t.All() {
-		if !drop(e) {
-			fresh.Add(e)
-		}
+// Remove removes an entry of the table. A concurrent Find may still return it. The caller holds the
+// family's lock.
+func (t *Table[M]) Remove(e *Entry[M]) {
+	mark := t.mark.Load()
+	if mark == nil {
+		mark = &Entry[M]{identity: identity{id: noID}}
 	}
-	t.replace(&fresh.set)
+	t.remove(e, mark, (*Entry[M]).slot)
 }
+
+// slot returns where the search for e starts.
+func (e *Entry[M]) slot() uint64 { return e.id >> 32 }

@@ -18,6 +18,7 @@ import (
 	"github.com/gotheus/gotheus/internal/backend/heap"
 	"github.com/gotheus/gotheus/internal/backend/shm"
 	"github.com/gotheus/gotheus/internal/backend/syncer"
+	"github.com/gotheus/gotheus/internal/report"
 	"github.com/gotheus/gotheus/store"
 )
 
@@ -112,7 +113,7 @@ func known() []string {
 // openStores opens the stores that a URL names, and returns a backend on them.
 func openStores(ctx context.Context, driver store.Driver, u *url.URL, logger *slog.Logger) (backend.Backend, error) {
 	v := *u // a copy, which the driver may change
-	c, err := driver(ctx, &v, store.DriverOptions{Logger: cmp.Or(logger, slog.Default())})
+	c, err := call(driver, ctx, &v, store.DriverOptions{Logger: cmp.Or(logger, slog.Default())})
 	if err == nil && c == nil {
 		err = fmt.Errorf("store: the driver for %q returned neither stores nor an error", u.Scheme+":")
 	}
@@ -129,6 +130,30 @@ func openStores(ctx context.Context, driver store.Driver, u *url.URL, logger *sl
 		return nil, err
 	}
 	return b, nil
+}
+
+// call calls a driver. A panic is an error: a bind that is retried runs in a goroutine of the
+// library.
+func call(driver store.Driver, ctx context.Context, u *url.URL, o store.DriverOptions) (c *store.Config, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			c, err = nil, report.PanicError(p)
+		}
+	}()
+	return driver(ctx, u, o)
+}
+
+// setLogger passes a logger to a store that takes one. A panic is an error.
+func setLogger(s store.Store, l *slog.Logger) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = report.PanicError(p)
+		}
+	}()
+	if s, ok := s.(store.LoggerSetter); ok {
+		s.SetLogger(l)
+	}
+	return nil
 }
 
 // Check is c.Check, and also finds shards that are nil pointers.
@@ -157,11 +182,15 @@ func Stores(c *store.Config, logger *slog.Logger) (backend.Backend, error) {
 		return nil, err
 	}
 	o := c.Options
+	own := o.Logger
 	o.Logger = cmp.Or(o.Logger, logger, slog.Default())
 	for _, s := range c.Shards {
-		if s, ok := s.(store.LoggerSetter); ok {
-			s.SetLogger(o.Logger)
+		if err := setLogger(s, o.Logger); err != nil {
+			return nil, err
 		}
+	}
+	if own != nil {
+		o.Logger = (&report.Log{Default: own}).Forward() // which contains its panics
 	}
 	if len(c.Shards) == 1 {
 		b, err := syncer.New(c.Shards[0], &o)

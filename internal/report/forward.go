@@ -25,10 +25,12 @@ func (f *forwarder) handler() slog.Handler {
 }
 
 func (f *forwarder) Enabled(ctx context.Context, l slog.Level) bool {
+	defer f.log.contain()
 	return f.handler().Enabled(ctx, l)
 }
 
 func (f *forwarder) Handle(ctx context.Context, r slog.Record) error {
+	defer f.log.contain()
 	return f.handler().Handle(ctx, r)
 }
 

@@ -23,7 +23,9 @@ const maxCauses = 1000
 type Log struct {
 	Default *slog.Logger // used unless SetLogger sets another; nil: slog.Default() at that time
 
-	logger atomic.Pointer[slog.Logger]
+	logger    atomic.Pointer[slog.Logger]
+	onPanic   atomic.Pointer[func()]
+	lastPanic atomic.Int64 // in ns since 1970, of the last one that was said
 
 	mu      sync.Mutex
 	causes  map[string]*state
@@ -85,12 +87,18 @@ func (l *Log) line(level slog.Level, cause, msg string, args []any) func() {
 		args = append(args, "suppressed", st.suppressed)
 	}
 	*st = state{last: now}
-	line := func() { l.Logger().Log(context.Background(), level, "gotheus: "+msg, args...) }
+	line := func() { l.write(level, msg, args) }
 	if l.holding {
 		l.held = append(l.held, line)
 		return nil
 	}
 	return line
+}
+
+// write writes a line.
+func (l *Log) write(level slog.Level, msg string, args []any) {
+	defer l.contain()
+	l.Logger().Log(context.Background(), level, "gotheus: "+msg, args...)
 }
 
 // Forget removes a cause, so that its next line is logged at once.
@@ -111,7 +119,7 @@ func (l *Log) Hold() {
 func (l *Log) Later(level slog.Level, msg string, args ...any) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.held = append(l.held, func() { l.Logger().Log(context.Background(), level, "gotheus: "+msg, args...) })
+	l.held = append(l.held, func() { l.write(level, msg, args) })
 }
 
 // Release writes the held lines and ends Hold.

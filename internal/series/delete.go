@@ -4,11 +4,11 @@ import (
 	"cmp"
 	"context"
 	"log/slog"
+	"runtime"
 	"slices"
 	"time"
 
 	"github.com/gotheus/gotheus/internal/backend"
-	"github.com/gotheus/gotheus/internal/index"
 )
 
 // Timeout limits calls to a backend for which the caller gave no context.
@@ -35,41 +35,98 @@ func HasLabels(text string, labels Labels) bool {
 	return found == len(labels)
 }
 
+// DeleteSeries deletes the series with this label text, for all processes, and drops this process's
+// instruments for it. It reports whether there was one; an error means that there may still be one.
+// The time that it takes does not depend on how many series there are.
+func (f *Family) DeleteSeries(labels string) (was bool, err error) {
+	f.deleteFrom(func(b *Binding) {
+		one, more := f.deleteSeriesFrom(b, labels)
+		was, err = was || one, more
+	})
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.dropSeries(labels)
+	return was, err
+}
+
 // Delete deletes the series whose label texts match, for all processes, and drops this process's
 // instruments for them. A retained instrument that is used again brings its series back. Delete
-// returns the number of series deleted; an error means that the backend may have missed some.
-func (f *Family) Delete(match func(labels string) bool) (int, error) {
-	b := f.Home.Current()
-	n, err := f.deleteFrom(b, match)
-	for now := f.Home.Current(); now != b; now = f.Home.Current() {
-		b = now // the registry was bound or closed in the meantime
+// returns the number of series deleted; an error means that the backend may have missed some. It
+// looks at all series, but only takes the lock for short stretches.
+func (f *Family) Delete(match func(labels string) bool) (n int, err error) {
+	f.deleteFrom(func(b *Binding) {
 		var more int
-		more, err = f.deleteFrom(b, match)
+		more, err = f.deleteMatchingFrom(b, match)
 		n += more
-	}
+	})
+	matching := f.labels(func(s *Series) bool { return match(s.Row.Labels) })
 	f.mu.Lock()
+	defer f.mu.Unlock()
+	pause := f.pauses()
 	for labels := range f.idle {
 		if match(labels) {
-			delete(f.idle, labels) // if the series comes back, its TTL starts over
+			delete(f.idle, labels)
 		}
+		pause()
 	}
-	for m := range f.all() {
-		if s := m.Series(); match(s.Row.Labels) {
-			f.Home.Moves.Lock()
-			if s.placement.Load().backend == nil { // not in the backend
-				f.Def.Seal(s.Words())
-			}
-			f.Home.Moves.Unlock()
-		}
+	for _, labels := range matching {
+		f.dropSeries(labels)
+		pause()
 	}
-	f.mu.Unlock()
-	f.dropDeleted(func(s *Series) bool { return match(s.Row.Labels) })
 	return n, err
 }
 
-// deleteFrom deletes series from a backend. Auxiliary families come first: if the process is killed
-// in between, blocks that outlived their series would count again when the series comes back.
-func (f *Family) deleteFrom(b *Binding, match func(labels string) bool) (int, error) {
+// deleteFrom calls del with the backend in use, and again if the registry has meanwhile been bound
+// or closed.
+func (f *Family) deleteFrom(del func(*Binding)) {
+	b := f.Home.Current()
+	del(b)
+	for now := f.Home.Current(); now != b; now = f.Home.Current() {
+		b = now
+		del(b)
+	}
+}
+
+// deleteSeriesFrom deletes a series from a backend. Its blocks in auxiliary families come first: if
+// the process is killed in between, blocks that outlived their series would count again when the
+// series comes back.
+func (f *Family) deleteSeriesFrom(b *Binding, labels string) (bool, error) {
+	var err error
+	if !f.Def.Parts() {
+		for _, aid := range f.aids(b) {
+			_, more := b.DeleteSeries(aid, labels)
+			err = cmp.Or(err, more)
+		}
+	}
+	was, more := b.DeleteSeries(f.Def, labels)
+	return was, cmp.Or(more, err)
+}
+
+// aids returns the auxiliary families of f that a backend may have: those that it knows and, if
+// other processes may have made more of them since it was last read, all that this version makes.
+func (f *Family) aids(b *Binding) []*backend.Family {
+	known := b.Aids(f.Def)
+	if b.Local || backend.IsRemote(b.Backend) {
+		return known
+	}
+	f.mu.Lock()
+	all := slices.Clone(f.levels)
+	if f.Def.Kind == backend.Counter || f.Def.Kind == backend.Histogram {
+		for class := range exemplarSizes {
+			all = append(all, f.exemplarFamily(class))
+		}
+	}
+	f.mu.Unlock()
+	for _, aid := range known {
+		if !slices.ContainsFunc(all, func(a *backend.Family) bool { return a.Block == aid.Block }) {
+			all = append(all, aid) // of another version
+		}
+	}
+	return all
+}
+
+// deleteMatchingFrom deletes series from a backend, those of auxiliary families first.
+func (f *Family) deleteMatchingFrom(b *Binding, match func(labels string) bool) (int, error) {
 	var err error
 	if !f.Def.Parts() {
 		if !backend.IsRemote(b.Backend) {
@@ -77,60 +134,144 @@ func (f *Family) deleteFrom(b *Binding, match func(labels string) bool) (int, er
 			err = b.Sync(ctx)
 			cancel()
 		}
-		for _, g := range index.Named(b.Walk(), f.Def.Name) {
-			if g.Family.Aids(f.Def) {
-				_, more := b.Delete(g.Family, match)
-				err = cmp.Or(err, more)
-			}
+		for _, aid := range b.Aids(f.Def) {
+			_, more := b.Delete(aid, match)
+			err = cmp.Or(err, more)
 		}
 	}
 	n, more := b.Delete(f.Def, match)
 	return n, cmp.Or(more, err)
 }
 
-// dropDeleted removes the instruments of the selected series that this or another process has
-// deleted. It reports whether there were any.
-func (f *Family) dropDeleted(which func(*Series) bool) bool {
+// labels returns the label texts of the selected series of this process. A text may be returned
+// more than once. It calls which without the family's lock, if that is possible, or with it for
+// short stretches, so a series may move or be deleted at the same time.
+func (f *Family) labels(which func(*Series) bool) (list []string) {
+	collect := func(m Instrument) bool {
+		if s := m.Series(); which(s) {
+			list = append(list, s.Row.Labels)
+		}
+		return true
+	}
+	if f.table.lockFree() {
+		f.table.each(collect)
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	some := false
-	for m := range f.all() {
-		if which(m.Series()) && f.sealIfDeleted(m) {
-			some = true
+	pause := f.pauses()
+	if !f.table.lockFree() {
+		f.table.each(func(m Instrument) bool {
+			defer pause()
+			return collect(m)
+		})
+	}
+	for _, instruments := range f.returned {
+		for _, m := range instruments {
+			collect(m)
+		}
+		pause()
+	}
+	return list
+}
+
+// pauses returns a function that loops call in each round while they hold f.mu. From time to time
+// it lets others have the lock. A map may change while a loop ranges over it.
+func (f *Family) pauses() func() {
+	n := 0
+	return func() {
+		if n++; n%stretch == 0 {
+			f.mu.Unlock()
+			runtime.Gosched()
+			f.mu.Lock()
 		}
 	}
-	if !some {
+}
+
+const stretch = 128 // rounds of a loop that holds a family's lock
+
+// dropSeries drops the instruments of the series with this label text if it was deleted. It first
+// deletes what is in no backend, or has yet to move from this process's memory to the backend in
+// use. The caller holds f.mu.
+func (f *Family) dropSeries(labels string) {
+	delete(f.idle, labels) // if the series comes back, its TTL starts over
+	f.eachOf(labels, func(m Instrument) {
+		f.Home.Moves.Lock()
+		s := m.Series()
+		if at := s.placement.Load(); at.listed && at.backend != f.Home.Current() && at.isPrivate() {
+			f.Def.Seal(s.Words())
+		}
+		f.Home.Moves.Unlock()
+		f.dropIfDeleted(m)
+	})
+}
+
+// eachOf calls do with the instruments of the series with this label text: of one in the table and
+// those that were deleted and brought back. do may drop them. The caller holds f.mu.
+func (f *Family) eachOf(labels string, do func(Instrument)) {
+	if m := f.table.find(labels); m != nil {
+		do(m)
+	}
+	for _, m := range slices.Clone(f.returned[labels]) {
+		do(m)
+	}
+}
+
+// dropDeleted drops the instruments of series that this or another process has deleted. It reports
+// whether there were any.
+func (f *Family) dropDeleted() (some bool) {
+	deleted := f.labels(func(s *Series) bool { return f.Def.Sealed(s.Words()) })
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	pause := f.pauses()
+	for _, labels := range deleted {
+		f.eachOf(labels, func(m Instrument) { some = f.dropIfDeleted(m) || some })
+		pause()
+	}
+	return some
+}
+
+// dropIfDeleted drops m if its series was deleted. Callers may have retained m, which therefore
+// gets sealed words of its own: its next update must go through Escape even if another instrument
+// has brought the series back, so that it is listed and moves along with the registry. The caller
+// holds f.mu.
+func (f *Family) dropIfDeleted(m Instrument) bool {
+	s := m.Series()
+	f.Home.Moves.Lock()
+	deleted := f.Def.Sealed(s.Words())
+	if deleted {
+		old := s.placement.Load()
+		words := make(backend.Words, f.Def.Words())
+		f.Def.Seal(words)
+		f.put(m, Placement{waiting: old.waiting}, words, nil)
+		f.holdDropped(s, old.backend)
+	}
+	f.Home.Moves.Unlock()
+	if !deleted {
 		return false
 	}
-	f.returned = slices.DeleteFunc(f.returned, func(m Instrument) bool { return !m.Series().placement.Load().listed })
-	f.counted -= f.table.prune()
-	f.full.Store(false) // there may be room now; the next look-up finds out
+	labels := s.Row.Labels
+	if list := f.returned[labels]; !slices.Contains(list, m) {
+		if f.table.remove(m) {
+			f.counted--
+			f.full.Store(false) // there may be room now; the next look-up finds out
+		}
+	} else if len(list) == 1 {
+		delete(f.returned, labels)
+	} else {
+		f.returned[labels] = slices.DeleteFunc(list, func(other Instrument) bool { return other == m })
+	}
 	f.age.Add(1)
 	return true
 }
 
-// sealIfDeleted reports whether a series was deleted. Callers may have retained its instrument,
-// which therefore gets sealed words of its own: its next update must go through Escape even if
-// another instrument has brought the series back, so that it is listed and moves along with the
-// registry.
-func (f *Family) sealIfDeleted(m Instrument) bool {
-	s := m.Series()
-	f.Home.Moves.Lock()
-	defer f.Home.Moves.Unlock()
-	if !f.Def.Sealed(s.Words()) {
-		return false
-	}
-	old := s.placement.Load()
-	words := make(backend.Words, f.Def.Words())
-	f.Def.Seal(words)
-	f.put(m, Placement{waiting: old.waiting}, words, nil)
-	f.holdDropped(s, old.backend)
-	return true
-}
-
 // expire deletes these series of f, which have been idle for the TTL.
-func (f *Family) expire(labels map[string]bool) {
-	if _, err := f.Delete(func(l string) bool { return labels[l] }); err != nil {
+func (f *Family) expire(labels []string) {
+	var err error
+	for _, l := range labels {
+		_, failed := f.DeleteSeries(l)
+		err = cmp.Or(err, failed)
+	}
+	if err != nil {
 		f.Home.Log.Log(slog.LevelWarn, "expire "+f.Def.Name, "series could not be removed after their TTL", "metric", f.Def.Name, "error", err)
 	}
 }

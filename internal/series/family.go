@@ -38,11 +38,13 @@ type Family struct {
 	epoch  atomic.Uint64     // of the last snapshots for quantiles
 	age    atomic.Uint64     // number of times that series were deleted
 
-	mu            sync.Mutex            // held while series are made, moved or deleted
-	returned      []Instrument          // deleted series brought back by a retained instrument
+	mu sync.Mutex // held while series are made, moved or deleted
+	// deleted series that a retained instrument has brought back, by label text
+	returned      map[string][]Instrument
 	unplaced      *Placement            // of series that are being made
 	shared        *Placement            // of most other series, see share
 	idle          map[string]*idleState // of series that may expire
+	sweep         uint64                // number of the last search for idle series
 	pinned        map[string]bool       // label texts of series that are exempt from the TTL
 	exemplarSlots [len(exemplarSizes)]*backend.Family
 	postponedBy   error // why something was postponed; logged by unlock
@@ -54,9 +56,13 @@ type Family struct {
 type table interface {
 	// each yields all instruments. It returns false if yield did.
 	each(yield func(Instrument) bool) bool
-	// prune removes the series that are no longer listed, and returns how many of them counted
-	// towards the family's limit.
-	prune() (counted int64)
+	// find returns the instrument with this label text, or nil.
+	find(labels string) Instrument
+	// remove removes an instrument that find returns. It reports whether that counted towards
+	// the family's limit.
+	remove(Instrument) (counted bool)
+	// lockFree reports whether each may be called without the family's lock.
+	lockFree() bool
 }
 
 // Prepare derives the unexported fields from the exported ones. It must be called once, before the
@@ -87,9 +93,11 @@ func (f *Family) all() iter.Seq[Instrument] {
 		if !f.table.each(yield) {
 			return
 		}
-		for _, m := range f.returned {
-			if !yield(m) {
-				return
+		for _, list := range f.returned {
+			for _, m := range list {
+				if !yield(m) {
+					return
+				}
 			}
 		}
 	}
@@ -111,7 +119,10 @@ func (f *Family) place(m Instrument) {
 	f.Watch()
 	old := s.placement.Load()
 	if !old.listed && s.Row.Words != nil {
-		f.returned = append(f.returned, m)
+		if f.returned == nil {
+			f.returned = make(map[string][]Instrument)
+		}
+		f.returned[s.Row.Labels] = append(f.returned[s.Row.Labels], m)
 	}
 	for {
 		b := h.Current()

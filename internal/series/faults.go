@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 
 	"github.com/gotheus/gotheus/internal/backend"
+	"github.com/gotheus/gotheus/internal/report"
 )
 
 // fault is a kind of failure that the library counts. It does so without instruments, since the
@@ -18,6 +19,7 @@ const (
 	rejectedUpdates fault = iota
 	overflowedLookups
 	collectorErrors
+	callbackPanics
 	faultKinds
 )
 
@@ -28,6 +30,7 @@ var faultFamilies = [faultKinds]struct {
 	rejectedUpdates:   {"gotheus_rejected_updates_total", "Updates that were ignored, or times taken as 0, because of an invalid value, by metric.", true},
 	overflowedLookups: {"gotheus_overflowed_lookups_total", "Look-ups of label values that returned the overflow series, by metric.", true},
 	collectorErrors:   {"gotheus_collector_errors_total", "Collectors, or single families of collectors, left out of a page because of an error.", false},
+	callbackPanics:    {"gotheus_callback_panics_total", "Panics of functions that the program has given to the library, other than collectors.", false},
 }
 
 // faults holds the families of the faults that have occurred.
@@ -47,6 +50,22 @@ func (f *Family) report(done, op string, v any, rule string) {
 	f.Home.Log.Log(slog.LevelWarn, "reject "+f.Def.Name, done,
 		"metric", f.Def.Name, "operation", op, "value", v, "rule", rule)
 }
+
+// Contain is deferred around the call of a function that the program has given to the library: a
+// panic of it is counted and logged, and goes no further. What says which function it is.
+func (h *Home) Contain(what string) {
+	if p := recover(); p != nil {
+		h.CountPanic()
+		h.logPanic(what, report.PanicError(p))
+	}
+}
+
+func (h *Home) logPanic(what string, err error) {
+	h.Log.Log(slog.LevelError, "panic "+what, "a function of the program panicked", "function", what, "error", err)
+}
+
+// CountPanic counts a panic of a function that the program has given to the library.
+func (h *Home) CountPanic() { h.count(callbackPanics, nil) }
 
 // CountCollectorError counts a collector's error.
 func (h *Home) CountCollectorError() { h.count(collectorErrors, nil) }
@@ -79,7 +98,7 @@ func (h *Home) tallyOf(k fault, f *Family) *tally {
 	if f != nil {
 		metric = f.Def.Name
 	}
-	return all.find(metric)
+	return all.of(metric)
 }
 
 func (h *Home) newTallies(k fault) *tallies {
@@ -113,7 +132,7 @@ type tally struct {
 	word   atomic.Pointer[atomic.Uint64]
 }
 
-func (t *tallies) find(metric string) *tally {
+func (t *tallies) of(metric string) *tally {
 	f := t.family
 	f.mu.Lock()
 	defer f.unlock()
@@ -140,13 +159,21 @@ func (t *tallies) each(yield func(Instrument) bool) bool {
 	return true
 }
 
-func (t *tallies) prune() int64 {
-	for metric, c := range t.byMetric {
-		if !c.series.placement.Load().listed {
-			delete(t.byMetric, metric)
+func (t *tallies) lockFree() bool { return false }
+
+// There are few of them, and they are hardly ever deleted.
+func (t *tallies) find(labels string) Instrument {
+	for _, c := range t.byMetric {
+		if c.series.Row.Labels == labels {
+			return c
 		}
 	}
-	return 0
+	return nil
+}
+
+func (t *tallies) remove(m Instrument) (counted bool) {
+	maps.DeleteFunc(t.byMetric, func(_ string, c *tally) bool { return c == m })
+	return false
 }
 
 func (c *tally) add() {

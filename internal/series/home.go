@@ -33,6 +33,8 @@ type Home struct {
 	reclaim   periodic.Timer // lets the backend use the space of deleted series
 	directory directory
 	faults    faults
+
+	clockPanics atomic.Int64 // that reportClock has not counted yet
 }
 
 // Labels maps label names to values.
@@ -41,8 +43,11 @@ type Labels = map[string]string
 // Binding is a backend as one registry uses it.
 type Binding struct {
 	backend.Backend
-	Local  bool // the registry's own heap, which no other registry or process uses
-	Number int  // distinguishes live processes
+	Local bool // the registry's own heap, which no other registry or process uses
+	// Closed is set for the heap of a registry that was bound: it has only what was counted
+	// since the registry was closed, which is no page.
+	Closed bool
+	Number int // distinguishes live processes
 
 	holds *holds // nil: the backend is no backend.Reclaimer
 }
@@ -62,6 +67,9 @@ func Bound(b backend.Backend) *Binding {
 // LocalHeap returns a new heap for one registry.
 func LocalHeap() *Binding { return &Binding{Backend: heap.New(), Local: true} }
 
+// ClosedHeap returns a new heap for a registry that is being closed.
+func ClosedHeap() *Binding { return &Binding{Backend: heap.New(), Local: true, Closed: true} }
+
 // Current returns the backend in use. Until MoveAll, it is a heap. The compare-and-swap makes
 // concurrent first calls agree on one heap, and never replaces a backend that MoveAll has stored.
 func (h *Home) Current() *Binding {
@@ -75,15 +83,49 @@ func (h *Home) Current() *Binding {
 // Now returns the time by the registry's clock.
 func (h *Home) Now() time.Time {
 	if h.Clock != nil {
-		return h.Clock()
+		return h.clockTime(time.Now)
 	}
 	return time.Now()
+}
+
+// clockTime calls the registry's clock. If it panics, the result is that of instead.
+func (h *Home) clockTime(instead func() time.Time) time.Time {
+	if now, ok := h.callClock(); ok {
+		return now
+	}
+	return instead()
+}
+
+func (h *Home) callClock() (now time.Time, ok bool) {
+	defer h.containClock()
+	return h.Clock(), true
+}
+
+// containClock is Contain for the clock, which is called under locks that Contain may take: it
+// leaves the rest to a goroutine, one at a time.
+func (h *Home) containClock() {
+	if p := recover(); p != nil && h.clockPanics.Add(1) == 1 {
+		go h.reportClock(report.PanicError(p))
+	}
+}
+
+func (h *Home) reportClock(err error) {
+	for {
+		n := h.clockPanics.Load()
+		for range n {
+			h.CountPanic()
+		}
+		h.logPanic("RegistryOptions.Now", err)
+		if h.clockPanics.Add(-n) == 0 {
+			return
+		}
+	}
 }
 
 // since returns the seconds that have passed since start.
 func (h *Home) since(start time.Time) float64 {
 	if h.Clock != nil {
-		return h.Clock().Sub(start).Seconds()
+		return h.clockTime(func() time.Time { return start }).Sub(start).Seconds()
 	}
 	return time.Since(start).Seconds() // cheaper than time.Now().Sub
 }
@@ -110,6 +152,7 @@ func (h *Home) ExemplarOf(ctx context.Context) Labels {
 	if h.Exemplar == nil {
 		return nil
 	}
+	defer h.Contain("RegistryOptions.Exemplar")
 	return h.Exemplar(ctx)
 }
 

@@ -19,6 +19,7 @@ import (
 type idleState struct {
 	hash  uint64 // fingerprint of its words
 	since time.Time
+	sweep uint64 // the last one that has seen it
 }
 
 // Watch starts the timers for the family's TTL and the window of its quantiles, if it has them.
@@ -68,15 +69,13 @@ func (h *Home) Expire(ctx context.Context, now time.Time) {
 	var joiner index.Joiner
 	for _, f := range families {
 		// Drops the instruments of series that other processes have deleted.
-		f.dropDeleted(func(*Series) bool { return true })
+		f.dropDeleted()
 		schema := f.Def.Schema()
 		groups := index.Named(groups, f.Def.Name)
 		for i := range groups {
 			if groups[i].Family.Schema() == schema {
 				idle, lost := f.findIdle(joiner.Join(groups[i], groups), now)
-				if len(idle) > 0 {
-					f.expire(idle)
-				}
+				f.expire(idle)
 				for _, labels := range lost {
 					b.Cells(f.Def, labels) // tried again at the next sweep
 				}
@@ -87,14 +86,18 @@ func (h *Home) Expire(ctx context.Context, now time.Time) {
 
 // findIdle records which series have changed. It returns those that have been idle for the TTL, and
 // pinned ones that another process has deleted, perhaps because it has not pinned them.
-func (f *Family) findIdle(g index.Joined, now time.Time) (idle map[string]bool, lost []string) {
+func (f *Family) findIdle(g index.Joined, now time.Time) (idle, lost []string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	idle = make(map[string]bool)
-	watched := make(map[string]*idleState, len(g.Series))
+	pause := f.pauses()
+	if f.idle == nil {
+		f.idle = make(map[string]*idleState)
+	}
+	f.sweep++
+	sweep := f.sweep
 	var further []index.Block
-	for i := range g.Series {
-		s := g.Series[i]
+	for i, s := range g.Series {
+		pause()
 		hash, exists := fingerprint(f.Def, &g.Group, i)
 		further = g.Blocks(further[:0], s.Labels)
 		for i := range further {
@@ -111,15 +114,20 @@ func (f *Family) findIdle(g index.Joined, now time.Time) (idle map[string]bool, 
 		}
 		st := f.idle[s.Labels]
 		if st == nil || st.hash != hash || inProgress(f.Def, &g.Group, i) {
-			st = &idleState{hash, now}
+			st = &idleState{hash: hash, since: now}
+			f.idle[s.Labels] = st
 		}
+		st.sweep = max(st.sweep, sweep)
 		if now.Sub(st.since) >= f.TTL {
-			idle[s.Labels] = true
-			continue
+			idle = append(idle, s.Labels)
 		}
-		watched[s.Labels] = st
 	}
-	f.idle = watched
+	for labels, st := range f.idle {
+		pause()
+		if st.sweep < sweep {
+			delete(f.idle, labels) // another process has deleted it
+		}
+	}
 	return idle, lost
 }
 

@@ -34,7 +34,7 @@ func (l *Limit) SetMax(n int64) {
 // becomeFull is called by look-ups that find the limit reached before full is set. It sets full
 // last, so that look-ups that take the fast path find the tally.
 func (f *Family) becomeFull() {
-	if f.dropDeleted(func(*Series) bool { return true }) {
+	if f.dropDeleted() {
 		return // other processes have deleted some, which makes room
 	}
 	f.overflowed.Store(f.Home.tallyOf(overflowedLookups, f))

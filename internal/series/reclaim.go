@@ -64,33 +64,32 @@ func (h *Home) release(b *Binding, list []backend.Retired) {
 }
 
 func (f *Family) release(list []backend.Retired) {
-	gone := make(map[string][]*atomic.Uint64)
-	for _, r := range list {
-		if r.Family.Name == f.Def.Name {
-			gone[r.Labels] = append(gone[r.Labels], r.Words...)
-		}
-	}
-	if len(gone) == 0 {
-		return
-	}
 	f.mu.Lock()
-	for m := range f.all() {
-		s := m.Series()
-		if words := gone[s.Row.Labels]; words != nil {
-			f.Home.Moves.Lock()
-			if slices.Contains(words, &s.Words()[0]) {
-				f.Def.Seal(s.Words()) // a collector may have written to them again
-			}
-			f.Home.Moves.Unlock()
-			f.leaveBlocks(m, words)
+	defer f.mu.Unlock()
+	pause := f.pauses()
+	for i := range list {
+		if r := &list[i]; r.Family.Name == f.Def.Name {
+			f.eachOf(r.Labels, func(m Instrument) { f.leave(m, r.Words) })
+			pause()
 		}
 	}
-	f.mu.Unlock()
-	f.dropDeleted(func(s *Series) bool { return gone[s.Row.Labels] != nil })
+}
+
+// leave makes m stop referring to these words. The caller holds the family's lock.
+func (f *Family) leave(m Instrument, words []*atomic.Uint64) {
+	s := m.Series()
+	f.Home.Moves.Lock()
+	if slices.Contains(words, &s.Words()[0]) {
+		f.Def.Seal(s.Words()) // a collector may have written to them again
+	}
+	f.Home.Moves.Unlock()
+	if !f.dropIfDeleted(m) {
+		f.leaveBlocks(m, words)
+	}
 }
 
 // leaveBlocks makes m, whose series exists, leave blocks and exemplars that were deleted. The
-// caller holds the family's lock and must release it with unlock.
+// caller holds the family's lock.
 func (f *Family) leaveBlocks(m Instrument, words []*atomic.Uint64) {
 	s := m.Series()
 	f.Home.Moves.Lock()

@@ -85,13 +85,18 @@ func (t *Sampled) each(yield func(Instrument) bool) bool {
 	return true
 }
 
-func (t *Sampled) prune() int64 {
-	for labels, m := range t.series {
-		if !m.series.placement.Load().listed {
-			delete(t.series, labels)
-		}
+func (t *Sampled) lockFree() bool { return false }
+
+func (t *Sampled) find(labels string) Instrument {
+	if m := t.series[labels]; m != nil {
+		return m
 	}
-	return 0
+	return nil
+}
+
+func (t *Sampled) remove(m Instrument) (counted bool) {
+	delete(t.series, m.Series().Row.Labels)
+	return false
 }
 
 // store sets the words of a series.
@@ -119,18 +124,18 @@ func store(def *backend.Family, words backend.Words, v *Value) {
 // Vanish removes this process's part of the selected series from the page until they are written
 // again.
 func (f *Family) Vanish(which func(Instrument) bool) {
-	some := false
 	f.mu.Lock()
+	defer f.mu.Unlock()
+	var gone []Instrument
 	for m := range f.all() {
 		if which(m) {
-			f.Home.Moves.Lock()
-			f.Def.Seal(m.Series().Words())
-			f.Home.Moves.Unlock()
-			some = true
+			gone = append(gone, m)
 		}
 	}
-	f.mu.Unlock()
-	if some {
-		f.dropDeleted(func(*Series) bool { return true })
+	for _, m := range gone {
+		f.Home.Moves.Lock()
+		f.Def.Seal(m.Series().Words())
+		f.Home.Moves.Unlock()
+		f.dropIfDeleted(m)
 	}
 }

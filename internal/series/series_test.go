@@ -72,7 +72,7 @@ func TestMoveAndDelete(t *testing.T) {
 	if _, err := h.Enter(f); err != nil {
 		t.Fatal(err)
 	}
-	c := tallies.find("")
+	c := tallies.of("")
 	for range 3 {
 		c.add()
 	}

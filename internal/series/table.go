@@ -3,6 +3,7 @@ package series
 import (
 	"sync/atomic"
 
+	"github.com/gotheus/gotheus/internal/backend"
 	"github.com/gotheus/gotheus/internal/lookup"
 )
 
@@ -45,7 +46,7 @@ func (t *Table[M]) Make(values []string, mark Mark[M]) *M {
 	f.mu.Lock()
 	var m *M
 	if t.State() != mark.state {
-		m = t.find(values)
+		m = t.made(values)
 	}
 	if m == nil {
 		m = t.create(values, true)
@@ -79,7 +80,7 @@ func (t *Table[M]) IsOverflow(m *M) bool {
 	return e != nil && m == &e.M
 }
 
-func (t *Table[M]) find(values []string) *M {
+func (t *Table[M]) made(values []string) *M {
 	if e := t.Find(values); e != nil {
 		return &e.M
 	}
@@ -89,7 +90,7 @@ func (t *Table[M]) find(values []string) *M {
 // uncounted returns the series with these values. If it makes one, that does not count towards the
 // limit. The caller holds the family's lock.
 func (t *Table[M]) uncounted(values []string) *M {
-	if m := t.find(values); m != nil {
+	if m := t.made(values); m != nil {
 		return m
 	}
 	return t.create(values, false)
@@ -145,21 +146,42 @@ func (t *Table[M]) each(yield func(Instrument) bool) bool {
 	return true
 }
 
-func (t *Table[M]) prune() (counted int64) {
-	gone := func(e *lookup.Entry[M]) bool { return !t.core(&e.M).Series().placement.Load().listed }
-	t.Prune(func(e *lookup.Entry[M]) bool {
-		switch {
-		case !gone(e):
-			return false
-		case t.free[e]:
-			delete(t.free, e)
-		default:
-			counted++
+func (t *Table[M]) lockFree() bool { return true }
+
+// entry returns the entry with this label text, or nil.
+func (t *Table[M]) entry(labels string) *lookup.Entry[M] {
+	f := t.family
+	var few [8]string
+	values := few[:0]
+	for name, value := range backend.ParseLabels(labels) {
+		if _, ok := f.Constant[name]; !ok {
+			values = append(values, value)
 		}
-		return true
-	})
-	if e := t.overflow.Load(); e != nil && gone(e) {
+	}
+	if len(values) != len(f.Open) {
+		return nil
+	}
+	e := t.Find(values)
+	if e == nil || t.core(&e.M).Series().Row.Labels != labels {
+		return nil // of another registry, with other constant labels
+	}
+	return e
+}
+
+func (t *Table[M]) find(labels string) Instrument {
+	if e := t.entry(labels); e != nil {
+		return t.core(&e.M)
+	}
+	return nil
+}
+
+func (t *Table[M]) remove(m Instrument) (counted bool) {
+	e := t.entry(m.Series().Row.Labels)
+	t.Remove(e)
+	if t.overflow.Load() == e {
 		t.overflow.Store(nil)
 	}
+	counted = !t.free[e]
+	delete(t.free, e)
 	return counted
 }

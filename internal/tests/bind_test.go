@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -16,6 +17,8 @@ import (
 	"github.com/gotheus/gotheus/internal/backend"
 	"github.com/gotheus/gotheus/internal/backend/backendtest"
 	"github.com/gotheus/gotheus/internal/backend/heap"
+	"github.com/gotheus/gotheus/internal/open"
+	"github.com/gotheus/gotheus/store"
 )
 
 // Metrics are bound while eight goroutines update them. A second registry on the same file shows
@@ -151,7 +154,10 @@ func TestCloseAndBindAgain(t *testing.T) {
 	pageHas(t, r, `gotheus_backend_up{process="0"} 1`)
 	c.Add(2)
 	h.Observe(1)
-	if err := r.Bind(t.Context(), url); !errors.Is(err, gotheus.ErrBound) || !strings.Contains(err.Error(), url) {
+	if err := r.Bind(t.Context(), url); err != nil {
+		t.Errorf("second bind to the same URL: %v", err)
+	}
+	if err := r.Bind(t.Context(), shmURL(t)); !errors.Is(err, gotheus.ErrBound) || !strings.Contains(err.Error(), url) {
 		t.Errorf("second bind: %v", err)
 	}
 	if err := r.BindBackend(t.Context(), heap.New()); !errors.Is(err, gotheus.ErrBound) {
@@ -163,9 +169,8 @@ func TestCloseAndBindAgain(t *testing.T) {
 	c.Add(4)
 	h.Observe(1)
 	r.NewCounterVec("late_total", "L.", nil, "x").With("y").Inc()
-	pageHas(t, r, "c_total 4", "h_count 1", `late_total{x="y"} 1`)
-	if strings.Contains(page(t, r), "backend_up") {
-		t.Error("backend_up without a backend")
+	if got := c.Value(); got != 4 {
+		t.Errorf("after Close: %v", got)
 	}
 	bind(t, r, url)
 	c.Add(8)
@@ -261,6 +266,7 @@ func TestPostponed(t *testing.T) {
 		t.Errorf("Close: %v", err)
 	}
 	last.Inc()
+	bindHeap(t, r)
 	pageHas(t, r, "last_total 2", "early_total 0")
 }
 
@@ -329,21 +335,125 @@ func TestEnvironment(t *testing.T) {
 	use().NewCounter("c_total", "C.", nil).Inc()
 	backendtest.Eventually(t, "bound in the background", func() bool { return strings.Contains(page(t, other), "c_total 4\n") })
 
-	// An explicit Bind wins if it comes first, and otherwise is too late.
-	use()
-	if err := gotheus.Bind(t.Context(), "heap:"); err != nil {
-		t.Error(err)
-	}
-	gotheus.NewCounter("c_total", "C.", nil).Inc()
-	pageHas(t, gotheus.Default(), "c_total 1")
-	pageHas(t, use())
-	if err := gotheus.Bind(t.Context(), "heap:"); !errors.Is(err, gotheus.ErrBound) || !strings.Contains(err.Error(), url) {
-		t.Errorf("Bind after GOTHEUS_BACKEND: %v", err)
-	}
 	// Registries other than the default one ignore the variable.
 	r, _ := newRegistry(t, nil)
 	r.NewCounter("c_total", "C.", nil)
 	pageHas(t, r, "c_total 0")
+}
+
+// The environment decides what the default registry is bound to, whenever the program binds it:
+// before its first metric, before or after the environment's backend has been opened, or while that
+// cannot be opened. Nothing that was counted goes anywhere else.
+func TestEnvironmentTakesPrecedence(t *testing.T) {
+	old := gotheus.Default()
+	defer gotheus.SetDefault(old)
+	setEnv := func(url string) *gotheus.Registry {
+		t.Setenv(gotheus.EnvBackend, url)
+		r, _ := newRegistry(t, nil)
+		gotheus.SetDefault(r)
+		return r
+	}
+	refused := func(url string) {
+		t.Helper()
+		for what, err := range map[string]error{
+			"Bind":        gotheus.Bind(canceled(), "heap:"), // at once, without waiting for anything
+			"BindStore":   gotheus.BindStore(canceled(), &store.Config{Shards: []store.Store{new(backendtest.Memory)}}),
+			"BindBackend": gotheus.BindBackend(canceled(), heap.New()),
+		} {
+			if !errors.Is(err, gotheus.ErrBound) || !strings.Contains(err.Error(), gotheus.EnvBackend+"="+url) {
+				t.Errorf("%s: %v", what, err)
+			}
+		}
+	}
+	url := shmURL(t)
+	other := gotheus.NewRegistry(nil)
+	bind(t, other, url)
+	defer other.Close(context.Background())
+	total := 0
+	for name, until := range map[string]func(r *gotheus.Registry){
+		"at once": func(*gotheus.Registry) {},
+		"when it is open": func(*gotheus.Registry) {
+			backendtest.Eventually(t, "bound in the background", func() bool {
+				return strings.Contains(page(t, other), fmt.Sprintf("c_total %d\n", total))
+			})
+		},
+		"after a page": func(r *gotheus.Registry) { page(t, r) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := setEnv(url)
+			refused(url)
+			c := gotheus.NewCounter("c_total", "C.", nil)
+			c.Inc()
+			total++
+			until(r)
+			refused(url)
+			for range 2 {
+				if err := gotheus.Bind(t.Context(), url); err != nil {
+					t.Errorf("to the environment's own URL: %v", err)
+				}
+			}
+			refused(url)
+			c.Inc()
+			total++
+			pageHas(t, other, fmt.Sprintf("c_total %d", total))
+			// After Close, the program decides.
+			if err := errors.Join(gotheus.Close(t.Context()), gotheus.Bind(t.Context(), "heap:")); err != nil {
+				t.Error(err)
+			}
+			c.Inc()
+			pageHas(t, r, "c_total 1")
+			pageHas(t, other, fmt.Sprintf("c_total %d", total))
+		})
+	}
+
+	// It makes no difference that its backend cannot be opened.
+	const nowhere = "shm:///nonexistent/dir/shop"
+	r := setEnv(nowhere)
+	gotheus.NewCounter("c_total", "C.", nil).Inc()
+	refused(nowhere)
+	pageHas(t, r, "c_total 1", "gotheus_backend_up 0")
+	refused(nowhere)
+	if err := gotheus.Bind(t.Context(), nowhere); err == nil || errors.Is(err, gotheus.ErrBound) {
+		t.Errorf("to the environment's own URL: %v", err)
+	}
+	refused(nowhere)
+}
+
+// The driver of the environment's URL may register itself after the backend was first needed.
+func TestEnvironmentBeforeDriver(t *testing.T) {
+	old := gotheus.Default()
+	defer gotheus.SetDefault(old)
+	t.Setenv(gotheus.EnvBackend, "test-late://x")
+	r, log := newRegistry(t, nil)
+	gotheus.SetDefault(r)
+	gotheus.NewCounter("c_total", "C.", nil).Inc()
+	pageHas(t, r, "c_total 1", "gotheus_backend_up 0")
+	if !strings.Contains(log.String(), "unknown scheme") {
+		t.Errorf("log: %s", log)
+	}
+	open.Register("test-late", func(context.Context, *url.URL) (backend.Backend, error) { return heap.New(), nil })
+	backendtest.Eventually(t, "the backend is opened", func() bool { return strings.Contains(log.String(), "the backend is now open") })
+	pageHas(t, r, "c_total 1", "gotheus_backend_up 1")
+}
+
+// Two goroutines that bind to the same URL at once both succeed.
+func TestBindTwiceAtOnce(t *testing.T) {
+	t.Parallel()
+	for range 50 {
+		url := shmURL(t)
+		r, _ := newRegistry(t, nil)
+		r.NewCounter("c_total", "C.", nil).Inc()
+		var wait sync.WaitGroup
+		for range 2 {
+			wait.Go(func() {
+				if err := r.Bind(t.Context(), url); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wait.Wait()
+		pageHas(t, r, "c_total 1")
+	}
 }
 
 func TestEnvironmentFails(t *testing.T) {

@@ -73,7 +73,7 @@ shop_orders_total{env="test"} 1
 	if err := deep.Bind(t.Context(), place); err != nil {
 		t.Fatal(err)
 	}
-	if err := r.Bind(t.Context(), place); !errors.Is(err, gotheus.ErrBound) {
+	if err := r.Bind(t.Context(), "heap:"); !errors.Is(err, gotheus.ErrBound) {
 		t.Errorf("a view is bound without its registry: %v", err)
 	}
 	if got := samplesOf(t, r); !strings.Contains(got, `shop_http_cache_hits_total{env="test",server="a"} 3`) {

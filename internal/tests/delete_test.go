@@ -267,7 +267,9 @@ func TestGaugeModeMoves(t *testing.T) {
 		pageHas(t, r, fmt.Sprintf("in_flight %v", g.Value()), "latest 4")
 		r.Close(t.Context())
 		g.Inc()
+		bindHeap(t, r)
 		pageHas(t, r, "in_flight 3", "latest 4")
+		r.Close(t.Context())
 	}
 }
 

@@ -88,6 +88,13 @@ func bind(t testing.TB, r *gotheus.Registry, url string) {
 	}
 }
 
+// bindHeap binds a registry that was closed to the heap, where its page shows what it has counted
+// since then.
+func bindHeap(t testing.TB, r *gotheus.Registry) {
+	t.Helper()
+	bind(t, r, "heap:")
+}
+
 // page returns r's page without the self-metrics.
 func page(t testing.TB, r *gotheus.Registry) string {
 	t.Helper()

@@ -178,6 +178,7 @@ func TestProcessCollector(t *testing.T) {
 	if err := r.Close(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	bindHeap(t, r)
 	pageHas(t, r, everythingLines("", 7)...)
 	remove()
 	if p := page(t, r); strings.Contains(p, "\nall_info{") {

@@ -113,8 +113,10 @@ func TestStripesLikeTwins(t *testing.T) {
 				if err := r.Close(t.Context()); err != nil {
 					t.Fatal(err)
 				}
+				bindHeap(t, r)
 				bound = false
 			default:
+				r.Close(t.Context()) // the heap
 				bind(t, r, url)
 				bound = true
 			}

@@ -130,10 +130,13 @@ func history(t *testing.T, o *Backends, seed uint64) {
 				break
 			}
 			p.must(about("declare", f, "")) // a deleter has always declared the family
-			prefix := m.prefix(f)
-			n := m.delete(f, prefix)
-			if got := p.must(about("delete", f, prefix)).N; got != n && !dying {
-				t.Fatalf("Delete of %s{%s…} : %d deleted, want %d", f.Name, prefix, got, n)
+			how, which := "delete", m.prefix(f)
+			if rnd.IntN(2) == 0 {
+				how, which = "delete one", m.labels(f)
+			}
+			n := m.delete(f, which)
+			if got := p.must(about(how, f, which)).N; got != n && !dying {
+				t.Fatalf("%s of %s{%s…} : %d deleted, want %d", how, f.Name, which, got, n)
 			}
 			p.must(request{Do: "flush"})
 		case k < 94 && !o.Alone && len(peers) < 5:

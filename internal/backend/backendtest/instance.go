@@ -111,6 +111,8 @@ func (i *instance) do(q request) (a reply) {
 		i.mu.Unlock()
 	case "delete":
 		a.N, err = i.delete(i.family(q), q.Labels)
+	case "delete one":
+		a.N, err = i.deleteOne(i.family(q), q.Labels)
 	case "sync":
 		err = i.sync(ctx)
 	case "walk":
@@ -328,6 +330,21 @@ func (i *instance) delete(f *backend.Family, prefix string) (int, error) {
 		}
 	}
 	return i.b.Delete(f, match)
+}
+
+// deleteOne deletes the series with this label text as a registry does, and returns how many there
+// were.
+func (i *instance) deleteOne(f *backend.Family, labels string) (n int, err error) {
+	for _, aid := range i.b.Aids(f) {
+		if _, err := i.b.DeleteSeries(aid, labels); err != nil {
+			return 0, err
+		}
+	}
+	was, err := i.b.DeleteSeries(f, labels)
+	if was {
+		n = 1
+	}
+	return n, err
 }
 
 const manySeries = 50

@@ -56,7 +56,7 @@ func testCells(t *testing.T, o *Backends) {
 func testDeletion(t *testing.T, o *Backends) {
 	a, b := o.pair(t)
 	m := newModel(rand.New(rand.NewPCG(2, 1)))
-	for round, p := range []*peer{a, b} {
+	for round, p := range []*peer{a, b, a, b} {
 		for _, f := range catalogue {
 			if f.Block.Role != 0 {
 				continue
@@ -69,10 +69,17 @@ func testDeletion(t *testing.T, o *Backends) {
 				a.must(request{Do: "sync"})
 			}
 			m.expect(p, false)
-			was, prefix := m.series(p, f, labels), strings.TrimSuffix(labels, `"`)
-			n := m.delete(f, prefix)
-			if got := p.must(about("delete", f, prefix)).N; got != n {
-				t.Errorf("Delete of %s, round %d: %d deleted, want %d", f.Name, round, got, n)
+			was := m.series(p, f, labels)
+			how, which := "delete", strings.TrimSuffix(labels, `"`)
+			if round >= 2 {
+				how, which = "delete one", labels
+			}
+			n := m.delete(f, which)
+			if got := p.must(about(how, f, which)).N; got != n {
+				t.Errorf("%s of %s, round %d: %d deleted, want %d", how, f.Name, round, got, n)
+			}
+			if got := p.must(about(how, f, which)).N; got != 0 {
+				t.Errorf("%s of %s, round %d: %d deleted again", how, f.Name, round, got)
 			}
 			if was != nil && p.must(about("kept", f, labels)).N != 0 {
 				t.Errorf("the words of %s that the deleter has are not sealed: its updates would be lost without notice", f.Name)

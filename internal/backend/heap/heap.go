@@ -120,21 +120,45 @@ func onlyPart(p *backend.Parts) backend.Words {
 // words.
 func (b *Backend) Delete(f *backend.Family, match func(labels string) bool) (n int, err error) {
 	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.index.Remove(b.family(f).entry, func(s *backend.Series, p *backend.Parts) bool {
-		if !match(s.Labels) {
-			return false
+	fam := b.family(f)
+	b.mu.Unlock()
+	for labels := range b.index.Labels(fam.entry) {
+		if match(labels) && b.remove(fam, labels) {
+			n++
 		}
-		if words := s.Words; words != nil {
-			f.Seal(words)
-		} else {
-			f.Seal(onlyPart(p))
-		}
-		n++
-		return true
-	})
+	}
 	return n, nil
 }
+
+// DeleteSeries implements backend.Backend.
+func (b *Backend) DeleteSeries(f *backend.Family, labels string) (bool, error) {
+	b.mu.Lock()
+	fam := b.byDef[f]
+	if fam == nil {
+		fam = b.families[b.index.Known(f)]
+	}
+	b.mu.Unlock()
+	return fam != nil && b.remove(fam, labels), nil
+}
+
+// remove removes and seals a series, and reports whether there was one.
+func (b *Backend) remove(fam *family, labels string) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	s, parts := b.index.Remove(fam.entry, labels)
+	switch {
+	case s == nil:
+		return false
+	case s.Words != nil:
+		fam.def.Seal(s.Words)
+	default:
+		fam.def.Seal(onlyPart(parts))
+	}
+	return true
+}
+
+// Aids implements backend.Backend.
+func (b *Backend) Aids(f *backend.Family) []*backend.Family { return b.index.Aids(f) }
 
 // Tickets implements backend.Backend.
 func (b *Backend) Tickets() *atomic.Uint64 { return &b.tickets }

@@ -22,8 +22,9 @@ import (
 // as soon as it is made.
 type Backend struct {
 	*segment
-	slot int    // in the instance table
-	id   uint64 // of this instance
+	slot  int    // in the instance table
+	id    uint64 // of this instance
+	place place  // where the file was opened
 
 	mu       sync.Mutex
 	index    index.Index
@@ -72,6 +73,7 @@ func OpenContext(ctx context.Context, path string, o *Options) (*Backend, error)
 		segment:    s.segment,
 		slot:       s.slot,
 		id:         s.id,
+		place:      placeOf(path + Suffix),
 		notices:    s.notices,
 		declared:   make(map[*backend.Family]uint32),
 		families:   make(map[uint32]*family),
@@ -231,15 +233,12 @@ func (b *Backend) sealParts(f *backend.Family, r *record) {
 	if !f.Parts() {
 		return
 	}
-	for off, err := range b.list(b.mem.u32(r.off+recParts).Load(), typePart) {
-		if err != nil {
-			b.spoil(err)
-			return
+	b.anyPart(r.off, func(words backend.Words) bool {
+		if n := f.Words(); len(words) == n+1 {
+			f.Seal(words[:n])
 		}
-		if n := uint32(f.Words()); order.Uint32(b.mem[off+recWords:]) == n+1 {
-			f.Seal(b.mem.words(off+recHeader, n))
-		}
-	}
+		return false
+	})
 }
 
 // ownPart returns the words of this instance's part of a series, or nil if the series was deleted.
@@ -321,6 +320,54 @@ func (b *Backend) deleteRow(g *backend.Group, i int) (counted bool) {
 	return b.bury(g.Family, r) || counted
 }
 
+// DeleteSeries implements backend.Backend. It finds the series by its hash, so it needs no Sync.
+func (b *Backend) DeleteSeries(f *backend.Family, labels string) (counted bool, err error) {
+	if b.closed.Load() {
+		return false, backend.ErrClosed
+	}
+	defer b.readers.enter()()
+	b.mu.Lock()
+	ref, ok := b.declared[f]
+	b.mu.Unlock()
+	if !ok {
+		r, err := b.search(&record{typ: typeFamily, text: f.Schema()}, nil)
+		if r == nil || err != nil {
+			return false, err
+		}
+		ref = uint32(r.off / align)
+	}
+	want := &record{typ: typeSeries, family: ref, text: labels, words: uint32(f.Words())}
+	if f.Parts() {
+		want.words = 0
+	}
+	r, err := b.search(want, func(r *record) bool { return b.gone(f, r) })
+	if r == nil || err != nil {
+		return false, err
+	}
+	if f.Parts() {
+		counted = b.anyPart(r.off, func(words backend.Words) bool {
+			return len(words) == f.Words()+1 && !f.Sealed(words[:f.Words()]) && b.owned(words[f.Words()].Load())
+		})
+	}
+	return b.bury(f, r) || counted, nil
+}
+
+// owned reports whether the instance with that id is alive.
+func (b *Backend) owned(id uint64) bool {
+	b.mu.Lock() // Close closes the file that alive uses
+	defer b.mu.Unlock()
+	return !b.closed.Load() && b.alive(id)
+}
+
+// search returns the record with the type, family and text of want, or nil.
+func (s *segment) search(want *record, gone func(*record) bool) (*record, error) {
+	want.hash = s.hashOf(want.typ, want.family, want.text)
+	return s.find(want, s.bucket(want.hash).Load(), 0, gone)
+}
+
+// Aids implements backend.Backend.
+func (b *Backend) Aids(f *backend.Family) []*backend.Family { return b.index.Aids(f) }
+
 // Forget deletes all series of those families with this name that no live process has declared, and
 // returns their number. It removes a metric, or a former definition of one, that no program uses
 // any more. The families themselves are removed when the file is rewritten.
@@ -364,7 +411,7 @@ func (b *Backend) Tickets() *atomic.Uint64 { return b.mem.u64(offTickets) }
 func (b *Backend) Flush(context.Context) error { return nil }
 
 // Close implements backend.Backend: it gives up the slot in the instance table. The file stays
-// mapped, since words may be in use, so opening and closing repeatedly uses up address space.
+// mapped, since words may be in use; opening it again uses the same mapping.
 func (b *Backend) Close(context.Context) error {
 	b.turn <- struct{}{}
 	defer func() { <-b.turn }()

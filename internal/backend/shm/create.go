@@ -69,15 +69,15 @@ func inNewFile(name string, h *header, o *Options, old *os.File, fill func(f *os
 		}
 		defer f.Close()
 		defer os.Remove(temp) // has no effect if it was renamed
+		if err := keepMode(f, mode); err != nil {
+			return err
+		}
 		// The lock tells removeStale that the process that makes it is alive.
 		if _, err := lock(f, lockByte); err != nil {
 			return err
 		}
 		if o.Group {
 			if err := keepGroup(f, old); err != nil {
-				return err
-			}
-			if err := f.Chmod(mode); err != nil { // regardless of the umask
 				return err
 			}
 		}
@@ -108,6 +108,15 @@ func inNewFile(name string, h *header, o *Options, old *os.File, fill func(f *os
 		return fmt.Errorf("shm: creating %s: %w", name, err)
 	}
 	return nil
+}
+
+// keepMode gives f the mode that it was created with if the umask has taken some of that away. File
+// systems whose files all have one mode may refuse to change it.
+func keepMode(f *os.File, mode fs.FileMode) error {
+	if st, err := f.Stat(); err != nil || st.Mode().Perm()&mode == mode {
+		return err
+	}
+	return f.Chmod(mode)
 }
 
 // keepGroup gives f the group of old, if old is not nil.

@@ -10,8 +10,10 @@ import (
 	"io/fs"
 	"math"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 
 	"github.com/gotheus/gotheus/internal/backend"
@@ -153,19 +155,63 @@ func unshare(f *os.File, size uint64) error {
 	return err
 }
 
-// mapFile maps size bytes, most of which are not allocated yet.
+// mappings are the files that this process has mapped. A file that was opened stays mapped for
+// ever, since words may be in use, so all openings of a file share one mapping: the kernel limits
+// their number, and a 32-bit process has few addresses.
+var mappings = struct {
+	sync.Mutex
+	m map[fileID]*mapping
+}{m: make(map[fileID]*mapping)}
+
+// fileID identifies a file for as long as it is mapped: the mapping keeps the file in existence,
+// even when it has no name any more, so that no other file can get its number.
+type fileID struct{ device, inode, size uint64 }
+
+type mapping struct {
+	memory
+	users int // calls of mapFile without unmap
+}
+
+// mapFile maps size bytes, most of which are not allocated yet. If this process has mapped the file
+// already, it returns the same memory.
 func mapFile(f *os.File, size uint64) (memory, error) {
 	if size > math.MaxInt {
 		return nil, fmt.Errorf("shm: %s: its limit of %d bytes is too large for this machine's address space", f.Name(), size)
+	}
+	var st syscall.Stat_t
+	if err := syscall.Fstat(int(f.Fd()), &st); err != nil {
+		return nil, fmt.Errorf("shm: %s: %w", f.Name(), err)
+	}
+	id := fileID{uint64(st.Dev), uint64(st.Ino), size}
+	mappings.Lock()
+	defer mappings.Unlock()
+	if m := mappings.m[id]; m != nil {
+		m.users++
+		return m.memory, nil
 	}
 	m, err := syscall.Mmap(int(f.Fd()), 0, int(size), syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_SHARED)
 	if err != nil {
 		return nil, fmt.Errorf("shm: mapping %d bytes, the limit of %s (create it with a smaller limit= to need less): %w", size, f.Name(), err)
 	}
+	mappings.m[id] = &mapping{m, 1}
 	return m, nil
 }
 
-func unmap(m memory) { syscall.Munmap(m) }
+// unmap undoes a call of mapFile. Only a caller of whose words none can be in use may call it.
+func unmap(mem memory) {
+	mappings.Lock()
+	defer mappings.Unlock()
+	for id, m := range mappings.m {
+		if &m.memory[0] != &mem[0] {
+			continue
+		}
+		if m.users--; m.users == 0 {
+			delete(mappings.m, id)
+			syscall.Munmap(mem)
+		}
+		return
+	}
+}
 
 // lock tries to lock one byte, and reports whether it did. It does not wait. The kernel releases
 // the lock when the last descriptor of this open file is closed, however the process ends.
@@ -225,6 +271,47 @@ func isAt(f *os.File, path string) bool {
 	}
 	b, err := os.Lstat(path)
 	return err == nil && os.SameFile(a, b)
+}
+
+// place is where a file was opened: its name, and the directories that gave the name its meaning.
+type place struct {
+	name      string
+	dir, root fs.FileInfo // nil if unknown
+}
+
+func placeOf(name string) place {
+	p := place{name: name}
+	p.dir, _ = os.Stat(filepath.Dir(name))
+	p.root, _ = os.Stat("/")
+	return p
+}
+
+// lost reports whether f was removed from its place or replaced there, so that processes that open
+// the name get another file. Failing to find it proves nothing: this process may have dropped the
+// privileges to look at the path, or have another root, and the file still be where it was.
+func (p *place) lost(f *os.File) bool {
+	st, err := f.Stat()
+	if err != nil {
+		return false
+	}
+	named, err := os.Lstat(p.name)
+	if err == nil && os.SameFile(st, named) {
+		return false
+	}
+	if sys, ok := st.Sys().(*syscall.Stat_t); ok && sys.Nlink == 0 {
+		return true // it has no name at all
+	}
+	same := func(dir string, then fs.FileInfo) bool {
+		now, err := os.Stat(dir)
+		return err == nil && os.SameFile(now, then)
+	}
+	switch inDir := same(filepath.Dir(p.name), p.dir); {
+	case err == nil:
+		return inDir || same("/", p.root)
+	case errors.Is(err, fs.ErrNotExist):
+		return inDir
+	}
+	return false
 }
 
 // bootID identifies the current boot of the machine. It is zero if unknown. A file must be checked

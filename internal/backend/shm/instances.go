@@ -92,7 +92,8 @@ func (s *segment) join() (slot int, id uint64, err error) {
 		s.mem.u64(at + insID).Store(id)
 		return i, id, nil
 	}
-	return 0, 0, fmt.Errorf("shm: %s: all %d instance slots are taken: %w", s.file.Name(), s.instances, backend.ErrBusy)
+	return 0, 0, fmt.Errorf("shm: %s: %d processes have it open, which is the most that a file can have: "+
+		"let some of them use another file, or end some: %w", s.file.Name(), s.instances, backend.ErrBusy)
 }
 
 func (s *segment) leave(slot int, id uint64) {

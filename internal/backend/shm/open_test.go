@@ -288,3 +288,51 @@ func checkFileNow(t testing.TB, name string) *Report {
 	}
 	return r
 }
+
+// A process may open and close a file any number of times: it stays mapped once. The file system
+// gives the number of a removed file to the next one, which must not be taken for it.
+func TestOneMapping(t *testing.T) { // not parallel: it counts mappings
+	const limit, rounds = 64 << 20, 5000 // 32-bit processes have addresses for some fifty
+	mapped := func() int {
+		text, err := os.ReadFile("/proc/self/maps")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.Count(string(text), Suffix)
+	}
+	before := mapped()
+	path := filepath.Join(t.TempDir(), "shop")
+	opened := func() *Backend {
+		b, err := Open(path, &Options{Limit: limit, AnyFileSystem: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	first := opened()
+	kept := cells(t, first, requests, `code="1",method=""`)
+	kept[0].Add(1)
+	for range rounds {
+		b := opened()
+		cells(t, b, requests, `code="1",method=""`)[0].Add(1)
+		b.Close(t.Context())
+	}
+	first.Close(t.Context())
+	if got, n := kept[0].Add(1), mapped()-before; got != rounds+2 || n != 1 {
+		t.Errorf("%d counted, %d mappings", got, n)
+	}
+	for i := range 10 {
+		os.Remove(path + Suffix)
+		b := opened()
+		if got := cells(t, b, requests, `code="1",method=""`)[0].Add(1); got != 1 {
+			t.Errorf("a new file begins at %d", got)
+		}
+		if n := mapped() - before; n != i+2 {
+			t.Errorf("%d files, %d mappings", i+2, n)
+		}
+		b.Close(t.Context())
+	}
+	if got := kept[0].Load(); got != rounds+2 {
+		t.Errorf("the first file has %d", got)
+	}
+}

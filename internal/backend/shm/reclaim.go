@@ -174,19 +174,31 @@ func (b *Backend) buryIfUnused(f *backend.Family, off uint64) {
 	if err != nil || r.typ != typeSeries || old&1 != 0 {
 		return
 	}
-	for part, err := range b.list(b.mem.u32(off+recParts).Load(), typePart) {
-		n := uint32(f.Words())
-		if err != nil || order.Uint32(b.mem[part+recWords:]) != n+1 {
-			return
-		}
-		words := b.mem.words(part+recHeader, n+1)
-		if (b.alive(words[n].Load()) || f.Mode == backend.Sum) && !f.Sealed(words[:n]) {
-			return
-		}
+	n := f.Words()
+	if b.anyPart(off, func(words backend.Words) bool {
+		return len(words) != n+1 || (f.Mode == backend.Sum || b.owned(words[n].Load())) && !f.Sealed(words[:n])
+	}) {
+		return
 	}
 	if w.CompareAndSwap(old, old|1) {
 		b.pushRetired(r)
 	}
+}
+
+// anyPart reports whether something is true of the words of any part of the series at off, the last
+// of which is the part's owner.
+func (b *Backend) anyPart(off uint64, is func(backend.Words) bool) bool {
+	for part, err := range b.list(b.mem.u32(off+recParts).Load(), typePart) {
+		if err != nil {
+			b.spoil(err)
+			return false
+		}
+		n := order.Uint32(b.mem[part+recWords:])
+		if b.reach(part+recHeader+8*uint64(n)) == nil && is(b.mem.words(part+recHeader, n)) {
+			return true
+		}
+	}
+	return false
 }
 
 // seriesOf returns the offset of the series that a part belongs to.
@@ -245,7 +257,6 @@ func (b *Backend) acknowledge(release func([]backend.Retired)) {
 func (b *Backend) dropRows() (list []backend.Retired, offsets []uint64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	gone := make(map[*family]map[*atomic.Uint64]bool)
 	for off, err := range b.list(uint32(b.mem.u64(offBatch).Load()), typeSeries) {
 		if err != nil {
 			b.spoil(err)
@@ -276,19 +287,9 @@ func (b *Backend) dropRows() (list []backend.Retired, offsets []uint64) {
 			b.forgetHead(part)
 			one.Words = append(one.Words, b.mem.u64(part+recHeader))
 		}
-		words := gone[f]
-		if words == nil {
-			words = make(map[*atomic.Uint64]bool)
-			gone[f] = words
-		}
-		for _, w := range one.Words {
-			words[w] = true
-		}
+		b.index.RemoveWords(f.entry, r.text, one.Words)
 		list = append(list, one)
 		offsets = append(offsets, off)
-	}
-	for f, words := range gone {
-		b.index.RemoveWords(f.entry, words)
 	}
 	return list, offsets
 }

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -20,7 +21,7 @@ import (
 var requests = &backend.Family{Name: "requests_total", Help: "Requests.", Kind: backend.Counter, Labels: []string{"code", "method"}}
 
 // open opens the file for path until the end of the test. Another Backend is as good as another
-// process: it has its own descriptor and therefore its own locks, and its own mapping.
+// process: it has its own descriptor and therefore its own locks.
 func open(t testing.TB, path string, o *Options) *Backend {
 	t.Helper()
 	if o == nil {
@@ -228,20 +229,52 @@ func TestInstances(t *testing.T) {
 	}
 }
 
-// Sync reports that the file was removed: new processes do not see what this one counts.
+// Sync reports that the file was removed or replaced, since new processes do not see what this one
+// counts, and goes on reading it. That the path leads nowhere proves nothing.
 func TestRemoved(t *testing.T) {
 	t.Parallel()
-	path := filepath.Join(t.TempDir(), "shop")
-	b := open(t, path, nil)
-	cells(t, b, requests, `code="1",method=""`)
-	os.Remove(path + Suffix)
-	if err := b.Sync(t.Context()); err == nil || !strings.Contains(err.Error(), "was removed") {
-		t.Errorf("got %v", err)
+	for name, c := range map[string]struct {
+		change func(dir string) error
+		lost   bool
+	}{
+		"file removed":        {func(dir string) error { return os.Remove(dir + "/shop" + Suffix) }, true},
+		"file renamed":        {func(dir string) error { return os.Rename(dir+"/shop"+Suffix, dir+"/other") }, true},
+		"file replaced":       {func(dir string) error { return exchange(dir+"/shop"+Suffix, "another") }, true},
+		"directory removed":   {os.RemoveAll, true},
+		"directory renamed":   {func(dir string) error { return os.Rename(dir, dir+"-old") }, false},
+		"directory is a file": {func(dir string) error { return exchange(dir, "") }, false},
+		"directory replaced":  {func(dir string) error { return errors.Join(os.Rename(dir, dir+"-old"), os.Mkdir(dir, 0o700)) }, false},
+		"and has another file": {func(dir string) error {
+			return errors.Join(os.Rename(dir, dir+"-old"), os.Mkdir(dir, 0o700), exchange(dir+"/shop"+Suffix, ""))
+		}, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := filepath.Join(t.TempDir(), "dir")
+			os.Mkdir(dir, 0o700)
+			b, peer := open(t, dir+"/shop", nil), open(t, dir+"/shop", nil)
+			if err := c.change(dir); err != nil {
+				t.Fatal(err)
+			}
+			cells(t, peer, requests, `code="1",method=""`)[0].Add(1)
+			if err := b.Sync(t.Context()); c.lost != (err != nil && strings.Contains(err.Error(), "was removed")) || !c.lost && err != nil {
+				t.Errorf("got %v", err)
+			}
+			if groups := b.Walk(); len(groups) != 1 || len(groups[0].Series) != 1 {
+				t.Errorf("the peer's series was not read: %v", groups)
+			}
+			cells(t, b, requests, `code="1",method=""`)[0].Add(1)
+		})
 	}
-	cells(t, b, requests, `code="1",method=""`)[0].Add(1)
-	if got := walk(t, open(t, path, nil)); len(got) != 0 {
-		t.Errorf("got %q", got)
+}
+
+// exchange renames what has a name, and puts a file there.
+func exchange(name, content string) error {
+	err := os.Rename(name, name+"-old")
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil
 	}
+	return errors.Join(err, os.WriteFile(name, []byte(content), 0o600))
 }
 
 func TestURL(t *testing.T) {

@@ -3,6 +3,7 @@
 package shm
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -26,16 +27,18 @@ type declaration struct {
 }
 
 // Sync implements backend.Backend: it reads the records that were added since the last call. It
-// looks at every index bucket, which takes some microseconds in all. Damaged records are skipped;
-// the error is the first one that was ever found.
+// looks at every index bucket, which takes some microseconds in all. Damaged records are skipped.
+// The error says that the file was removed or replaced, or else is the first damage that was ever
+// found; in both cases, everything that can be read was read.
 func (b *Backend) Sync(ctx context.Context) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.closed.Load() {
 		return backend.ErrClosed
 	}
-	if !isAt(b.file, b.Path()) {
-		return fmt.Errorf("shm: %s was removed or replaced while it was open: other processes may use another file; restart this one", b.Path())
+	var removed error
+	if b.place.lost(b.file) {
+		removed = fmt.Errorf("shm: %s was removed or replaced while it was open: other processes may use another file; restart this one", b.Path())
 	}
 	defer b.readers.enter()()
 	var fresh []uint64
@@ -75,7 +78,7 @@ func (b *Backend) Sync(ctx context.Context) error {
 			b.index.SetOrder(f.entry, last)
 		}
 	}
-	return b.damaged()
+	return cmp.Or(removed, b.damaged())
 }
 
 // readChain appends the offsets of the records of a bucket to list. ok is false if stop, where the

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"sync/atomic"
 	"time"
 
@@ -88,25 +89,54 @@ func (s *Syncer) Delete(def *backend.Family, match func(labels string) bool) (n 
 	if s.closed {
 		return 0, backend.ErrClosed
 	}
-	f := s.family(def)
+	f, seen := s.family(def), 0
 	for labels, r := range f.rows {
-		if !match(labels) {
-			continue
-		}
-		counted := s.hide(r)
-		if r.own != nil {
-			counted = r.own.end(f) || counted
-			r.own.deleting = true
-		}
-		if counted {
+		if match(labels) && s.delete(r) {
 			n++
 		}
-		if r.id != noID || r.own != nil || counted {
-			s.deletes[r] = 0
+		if seen++; seen%stretch == 0 { // lets other calls in; what they add may be missed
+			s.mu.Unlock()
+			runtime.Gosched()
+			s.mu.Lock()
 		}
 	}
 	return n, nil
 }
+
+const stretch = 256 // series that Delete looks at in a row
+
+// DeleteSeries implements backend.Backend, see Delete.
+func (s *Syncer) DeleteSeries(def *backend.Family, labels string) (bool, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return false, backend.ErrClosed
+	}
+	f := s.known[def]
+	if f == nil {
+		f = s.schemas[def.Schema()]
+	}
+	if f == nil || f.rows[labels] == nil {
+		return false, nil
+	}
+	return s.delete(f.rows[labels]), nil
+}
+
+// delete deletes a series, and reports whether it counted. mu is held.
+func (s *Syncer) delete(r *row) (counted bool) {
+	counted = s.hide(r)
+	if r.own != nil {
+		counted = r.own.end(r.fam) || counted
+		r.own.deleting = true
+	}
+	if r.id != noID || r.own != nil || counted {
+		s.deletes[r] = 0
+	}
+	return counted
+}
+
+// Aids implements backend.Backend.
+func (s *Syncer) Aids(f *backend.Family) []*backend.Family { return s.index.Aids(f) }
 
 // hide removes a series from the page until a merge finds it again. It reports whether the series
 // was on the page. mu is held.

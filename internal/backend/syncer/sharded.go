@@ -112,6 +112,14 @@ func (b *Sharded) Delete(f *backend.Family, match func(labels string) bool) (n i
 	return n, err
 }
 
+// DeleteSeries implements backend.Backend.
+func (b *Sharded) DeleteSeries(f *backend.Family, labels string) (bool, error) {
+	return b.shards[shardOf(f, labels, len(b.shards))].DeleteSeries(f, labels)
+}
+
+// Aids implements backend.Backend. All shards share an index.
+func (b *Sharded) Aids(f *backend.Family) []*backend.Family { return b.shards[0].Aids(f) }
+
 // Remote implements backend.Remote.
 func (b *Sharded) Remote() {}
 

@@ -117,7 +117,7 @@ func newSingle(st store.Store, o options) *Syncer {
 
 func newSyncer(st store.Store, o options, x *index.Index, place shard, lastLog *atomic.Int64) *Syncer {
 	s := &Syncer{
-		store:    st,
+		store:    contained{st},
 		opt:      o,
 		piece:    pieceSize,
 		index:    x,
