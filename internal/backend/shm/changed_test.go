@@ -97,7 +97,7 @@ func TestTailGoesBack(t *testing.T) {
 			tail := a.mem.u64(offTail)
 			tail.Store(tail.Load() ^ 1<<bit)
 			for i := range more {
-				for _, who := range []*Backend{a, b} { // b has read everything, and made nothing
+				for _, who := range []*Backend{a, b} { // b has only read
 					if w, err := who.Cells(requests, labels(old+i)); err == nil {
 						w[0].Add(1)
 					}
