@@ -177,6 +177,10 @@ func histories() []history {
 
 	list := []history{
 		{name: "reclaiming alone", alone: true, setup: deleted, steps: turns, race: []step{reclaim(), count(total, x("a"), 0), remove(total, x("a")), reclaim(), count(total, x("b"), 0), reclaim()}},
+		// Others delete and reclaim what a process is about to make its part of.
+		{name: "reclaiming parts", crowded: true, setup: deleted, steps: []step{
+			open(shm.Options{}), count(busy, x("p"), 0), count(each, x("p"), 0), reclaim(), count(busy, x("q"), 0), reclaim(), count(busy, x("p"), 0), reclaim(), reclaim(), count(each, x("q"), 0),
+		}, race: []step{count(busy, x("p"), 0), count(each, x("q"), 0), remove(busy, ""), remove(each, ""), reclaim(), reclaim(), count(busy, x("q"), 0), reclaim(), reclaim()}},
 		{name: "reclaiming", crowded: true, setup: deleted, steps: turns, race: []step{
 			reclaim(), count(total, x("a"), 0), count(busy, x("a"), 0), remove(total, x("a")), reclaim(), count(total, x("b"), 0), reclaim(), count(striped, x("a"), 8), reclaim(),
 		}},
