@@ -257,6 +257,7 @@ func (p *part) choose(ctx context.Context) {
 		p.binding, p.err = now, r.sync(rest, now, o.Scope)
 		cancel()
 	}
+	r.updateState(ctx, now)
 	p.source.Hidden, p.source.Clock = r.home.IsHidden(), &r.home
 	if p != &p.own { // the page has the library's own families of s.own
 		p.source.Quiet = r.home.Prefix + series.OwnPrefix

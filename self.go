@@ -7,6 +7,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/gotheus/gotheus/internal/backend"
@@ -18,7 +19,10 @@ import (
 
 const (
 	backendUpName = "gotheus_backend_up"
-	backendUpHelp = "Whether the backend requested for this process is open."
+	backendUpHelp = "Whether the backend requested for this process is open and, if it is a store, answered when it was last asked."
+
+	lastSuccessName = "gotheus_backend_last_success_timestamp_seconds"
+	lastSuccessHelp = "When the store last answered this process without an error, in seconds since 1970; 0 if it never has."
 
 	postponedName = "gotheus_postponed_series"
 	postponedHelp = "Series of this process that wait for room in the backend."
@@ -59,6 +63,11 @@ func (r *Registry) SetLogger(l *slog.Logger) {
 	home.Log.SetLogger(l)
 }
 
+// Logger returns a logger for those who log on behalf of r, such as a collector, or a client that
+// the program opens for a store. It writes each line to the logger that r uses at that moment.
+// Drivers, and stores that implement [store.LoggerSetter], receive it when r is bound.
+func (r *Registry) Logger() *slog.Logger { return r.base().home.Log.Forward() }
+
 func checkName(name string) error {
 	if err := series.CheckName(name); err != nil {
 		return fmt.Errorf("%w: %w", ErrInvalid, err)
@@ -71,7 +80,8 @@ func checkName(name string) error {
 type selfMetrics struct {
 	seconds, bytes *Summary
 	errors         *Counter
-	state          *collector // collects what this process knows about its backend
+	state          *collector  // collects what this process knows about its backend
+	up             atomic.Bool // as last collected
 }
 
 func (r *Registry) startSelf() {
@@ -79,7 +89,13 @@ func (r *Registry) startSelf() {
 		return
 	}
 	m := &selfMetrics{state: &collector{reg: r, what: "the registry", own: true}}
-	m.state.collect = func(_ context.Context, s *Sink) error { return r.backendState(s, nil) }
+	m.state.collect = func(_ context.Context, s *Sink) error {
+		m.up.Store(r.backendState(s, nil))
+		for _, d := range s.families {
+			d.Def.Live = true
+		}
+		return nil
+	}
 	newSamples(r, m.state)
 	var err [4]error
 	m.seconds, err[0] = newSingle[Summary](r, scrapeSecondsName, scrapeSecondsHelp, &SummaryOptions{Unit: "seconds"})
@@ -99,9 +115,26 @@ func (r *Registry) startSelf() {
 	r.self.Store(m)
 }
 
+// isUp reports whether the requested backend is open and, as far as is known, can be used.
+func isUp(b *series.Binding) bool {
+	if a, ok := b.Backend.(backend.Answerer); ok {
+		up, _ := a.Answered()
+		return up
+	}
+	return !b.Local
+}
+
+// updateState collects anew what this process knows about its backend if that no longer is what was
+// collected before the page, since the backend has failed or recovered.
+func (r *Registry) updateState(ctx context.Context, b *series.Binding) {
+	if m := r.self.Load(); m != nil && m.up.Load() != isUp(b) {
+		m.state.runs.Join(ctx, m.state.run)
+	}
+}
+
 // backendState collects what this process knows about its backend, except for families that are
 // already in groups.
-func (r *Registry) backendState(s *Sink, groups []backend.Group) error {
+func (r *Registry) backendState(s *Sink, groups []backend.Group) (isUpNow bool) {
 	put := func(name, help string, v float64) {
 		_, found := slices.BinarySearchFunc(groups, r.opts.Prefix+name, func(g backend.Group, name string) int {
 			return strings.Compare(g.Family.Name, name)
@@ -110,18 +143,26 @@ func (r *Registry) backendState(s *Sink, groups []backend.Group) error {
 			s.Gauge(name, help).Put(v)
 		}
 	}
-	up := 1.0
-	if r.home.Current().Local {
-		up = 0
+	b := r.home.Current()
+	up := 0.0
+	if isUpNow = isUp(b); isUpNow {
+		up = 1
 	}
 	put(backendUpName, backendUpHelp, up)
 	put(postponedName, postponedHelp, float64(r.home.Postponed.Len()))
-	if p, ok := r.home.Current().Backend.(backend.Publisher); ok {
+	if p, ok := b.Backend.(backend.Publisher); ok {
 		words, lag := p.Unpublished()
 		put(pendingName, pendingHelp, float64(words))
 		put(lagName, lagHelp, lag.Seconds())
 	}
-	return nil
+	if a, ok := b.Backend.(backend.Answerer); ok {
+		seconds := 0.0
+		if _, last := a.Answered(); !last.IsZero() {
+			seconds = float64(last.UnixMilli()) / 1000
+		}
+		put(lastSuccessName, lastSuccessHelp, seconds)
+	}
+	return isUpNow
 }
 
 func (r *Registry) stopSelf() {
@@ -130,7 +171,7 @@ func (r *Registry) stopSelf() {
 		return
 	}
 	r.remove(m.state)
-	for _, name := range []string{backendUpName, postponedName, pendingName, lagName, scrapeSecondsName, scrapeBytesName, scrapeErrorsName, buildName} {
+	for _, name := range []string{backendUpName, lastSuccessName, postponedName, pendingName, lagName, scrapeSecondsName, scrapeBytesName, scrapeErrorsName, buildName} {
 		r.HideFamily(name)
 	}
 }

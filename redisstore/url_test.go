@@ -5,6 +5,7 @@ package redisstore_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -391,6 +392,25 @@ func TestStale(t *testing.T) {
 			if code := ask(scope); code != want {
 				t.Errorf("without the server, %q: scope %v: %d, not %d", stale, scope, code, want)
 			}
+		}
+		facts := func() (up, last, lag float64) {
+			rec := httptest.NewRecorder()
+			(&metrichttp.Handler{Registry: r}).ServeHTTP(rec, httptest.NewRequest("GET", "/metrics", nil))
+			for line := range strings.Lines(rec.Body.String()) {
+				for name, v := range map[string]*float64{"backend_up": &up, "backend_last_success_timestamp_seconds": &last, "publish_lag_seconds": &lag} {
+					fmt.Sscanf(line, "gotheus_"+name+`{process="0"} %g`, v)
+				}
+			}
+			return up, last, lag
+		}
+		if stale != "" {
+			up, last, lag := facts()
+			up2, last2, lag2 := facts()
+			if up != 0 || up2 != 0 || last == 0 || last2 != last || lag2 <= lag {
+				t.Errorf("without the server: up %v, %v, last success %v, %v, lag %v, %v", up, up2, last, last2, lag, lag2)
+			}
+			p.lead(s.addr())
+			s.await("be up", func() bool { up, now, _ := facts(); return up == 1 && now > last })
 		}
 		p.lead(s.addr())
 		if err := r.Close(t.Context()); err != nil { // the next one then leads

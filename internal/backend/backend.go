@@ -136,8 +136,8 @@ type Backend interface {
 	// backend may share them between processes, or add up those of each. If the family has
 	// Parts, each instance has its own words. A deleted series comes back at zero: no word
 	// returned is sealed, unless the series is deleted again. Words stay valid as long as they
-	// are reachable, even after Close, except in a Reclaimer. The backend keeps labels, so it must be a string that
-	// does not change. The error may wrap ErrFull, ErrBusy or ErrClosed.
+	// are reachable, even after Close, except in a Reclaimer. The backend keeps labels, so it
+	// must be a string that does not change. The error may wrap ErrFull, ErrBusy or ErrClosed.
 	Cells(f *Family, labels string) (Words, error)
 
 	// Delete deletes the series of f whose label texts match, for all processes, by sealing
@@ -200,6 +200,13 @@ type Publisher interface {
 	// as far as known without looking at all of them, and an upper bound of how long ago the
 	// first change was.
 	Unpublished() (words int, lag time.Duration)
+}
+
+// Answerer is implemented by backends that depend on another machine.
+type Answerer interface {
+	// Answered reports whether the machine answered without an error when it was last asked, or
+	// was not asked yet; and when it last did, where the zero time means never.
+	Answered() (ok bool, last time.Time)
 }
 
 // Clocked is implemented by backends that merge the windows of several instances, see Sketch.

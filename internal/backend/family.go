@@ -89,8 +89,8 @@ func (e familyError) Error() string { return string(e) }
 // Is implements errors.Is.
 func (e familyError) Is(target error) bool { return target == ErrFamily }
 
-// Family is the schema of its series. Everything but Help is part of its identity: two families
-// that differ in anything else never share words, even if they have the same name.
+// Family is the schema of its series. Everything but Help and Live is part of its identity: two
+// families that differ in anything else never share words, even if they have the same name.
 type Family struct {
 	Name   string
 	Help   string
@@ -107,6 +107,9 @@ type Family struct {
 	// copies of a counter's or histogram's words on separate cache lines; 0 for one
 	Stripes int
 	Block   Block // of an auxiliary family
+	// Live is set by a process whose own pages show its own part as it is, and not as it was
+	// last published: a fact about how this process and its backend get on.
+	Live bool
 }
 
 // MaxStripes is the maximum number of stripes of a counter or histogram.

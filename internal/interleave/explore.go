@@ -127,7 +127,8 @@ type explorer struct {
 	last   *outcome        // of the last step that was made
 }
 
-// move is a step of an actor with one of its outcomes, a delayed store that takes effect, or a kill.
+// move is a step of an actor with one of its outcomes, a delayed store that takes effect, or a
+// kill.
 type move struct {
 	kind   uint8 // 0 step, 1 store, 2 kill
 	actor  int16
@@ -596,8 +597,8 @@ func (e *explorer) violation(err error, id int32) *Violation {
 }
 
 // executions counts the ways from the first state to one where nothing can happen any more. A kill
-// is a step of an execution as well. Every step leads to a state that is further on, so there are no
-// cycles.
+// is a step of an execution as well. Every step leads to a state that is further on, so there are
+// no cycles.
 func (e *explorer) executions() float64 {
 	n := len(e.parents)
 	for len(e.first) <= n {

@@ -4,19 +4,21 @@
 //
 // # Actors
 //
-// An actor is a plain Go function whose every access to memory is a call of a method of [Actor].
-// It must depend on nothing but the results of these calls. The explorer can therefore run it again
-// up to any point, and an actor's state is the list of the results it has got, or what it says is
-// left of it, see [Actor.Forget]. Each such list is run once; from then on the actor is an automaton, and a state of the whole model is the memory,
-// the locks, and where each actor is. Orders of steps that lead to the same state are explored
-// once, which reduces at least as much as exploring one order of each Mazurkiewicz trace: orders of
-// the same trace differ only in steps that do not affect each other, and end in the same state.
+// An actor is a plain Go function whose every access to memory is a call of a method of [Actor]. It
+// must depend on nothing but the results of these calls. The explorer can therefore run it again up
+// to any point, and an actor's state is the list of the results it has got, or what it says is left
+// of it, see [Actor.Forget]. Each such list is run once; from then on the actor is an automaton,
+// and a state of the whole model is the memory, the locks, and where each actor is. Orders of steps
+// that lead to the same state are explored once, which reduces at least as much as exploring one
+// order of each Mazurkiewicz trace: orders of the same trace differ only in steps that do not
+// affect each other, and end in the same state.
 //
-// Besides, a step that affects no other actor is taken at once, and nothing else is tried before it:
-// a load of a word that no other actor is ever going to store, or a store to one that no other is
-// going to access, and that the specification does not read. What actors are going to access is
-// learned while the model is explored, which is repeated until nothing new was learned. (In the terms of partial-order reduction, such a step is
-// an ample set. The state space has no cycles, so that nothing is put off for ever.)
+// Besides, a step that affects no other actor is taken at once, and nothing else is tried before
+// it: a load of a word that no other actor is ever going to store, or a store to one that no other
+// is going to access, and that the specification does not read. What actors are going to access is
+// learned while the model is explored, which is repeated until nothing new was learned. (In the
+// terms of partial-order reduction, such a step is an ample set. The state space has no cycles, so
+// that nothing is put off for ever.)
 //
 // # Crashes
 //

@@ -44,7 +44,8 @@ type instance struct {
 	// instrument that it uses, as the garbage collector knows it.
 	instrument, entry []Word
 	running, uses     []Word
-	// how far the page's entries have the chain; what a page must have (the specification's own)
+	// how far the page's entries have the chain; what a page must have (the specification's
+	// own)
 	read, expected Word
 }
 

@@ -68,8 +68,11 @@ func (f *Family) CarryGauge(to, from backend.Words) (joined bool) {
 	}
 	v, flags := math.Float64frombits(bits), from[backend.GaugeFlags].Load()
 	to[backend.GaugeFlags].Or(flags & backend.GaugeIsSet)
-	if flags&backend.GaugeIsSet != 0 {
-		to[backend.GaugeValue].Store(word.Bits(v))
+	if w := &to[backend.GaugeValue]; flags&backend.GaugeIsSet != 0 {
+		// Not a plain store, which could overwrite a seal.
+		for old := w.Load(); old != backend.SealedFloat && !w.CompareAndSwap(old, word.Bits(v)); {
+			old = w.Load()
+		}
 	} else if v != 0 {
 		word.AddFloat(&to[backend.GaugeValue], v)
 	}

@@ -325,11 +325,17 @@ func (s *soak) resume(ctx context.Context, w *worker) error {
 func (s *soak) check(ctx context.Context) error {
 	s.pausing.Lock()
 	defer s.pausing.Unlock()
+	errs := make([]error, len(s.workers))
+	var all sync.WaitGroup
+	for i, w := range s.workers { // at once, since each waits until it has published
+		all.Go(func() { errs[i] = call(ctx, w, "/pause", &w.safe) })
+	}
+	all.Wait()
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
 	var total uint64
 	for _, w := range s.workers {
-		if err := call(ctx, w, "/pause", &w.safe); err != nil {
-			return err
-		}
 		total += w.safe
 	}
 	if s.checks > 0 { // before the first one, nobody has worked

@@ -293,9 +293,9 @@ func (s *service) handler() http.Handler {
 		s.paused, s.first, s.many = false, first, n
 		return nil, nil
 	})
-	command("/delete", func(_ *http.Request, first, n int) (any, error) {
+	command("/delete", func(r *http.Request, first, n int) (any, error) {
 		s.delete(first, n)
-		return nil, nil
+		return nil, gotheus.Flush(r.Context()) // or a kill could undo it in a store
 	})
 	command("/measure", func(r *http.Request, _, _ int) (any, error) { return measure(r.Context()) })
 	return mux

@@ -355,8 +355,8 @@ func TestEnvironmentTakesPrecedence(t *testing.T) {
 	}
 	refused := func(url string) {
 		t.Helper()
-		for what, err := range map[string]error{
-			"Bind":        gotheus.Bind(canceled(), "heap:"), // at once, without waiting for anything
+		for what, err := range map[string]error{ // at once, without waiting for anything
+			"Bind":        gotheus.Bind(canceled(), "heap:"),
 			"BindStore":   gotheus.BindStore(canceled(), &store.Config{Shards: []store.Store{new(backendtest.Memory)}}),
 			"BindBackend": gotheus.BindBackend(canceled(), heap.New()),
 		} {

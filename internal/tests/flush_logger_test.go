@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/url"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -93,4 +94,18 @@ func (h *flushingHandler) Handle(context.Context, slog.Record) error {
 		h.flush()
 	}
 	return nil
+}
+
+// The logger for others follows the registry's, also through a view.
+func TestRegistryLogger(t *testing.T) {
+	t.Parallel()
+	r, first := newRegistry(t, nil)
+	l := r.Sub("x_", nil).Logger().With("by", "client")
+	l.Info("one")
+	second := new(testLog)
+	r.SetLogger(slog.New(slog.NewTextHandler(second, nil)))
+	l.Info("two")
+	if a, b := first.String(), second.String(); !strings.Contains(a, "msg=one by=client") || strings.Contains(a, "two") || !strings.Contains(b, "msg=two by=client") {
+		t.Errorf("%q, then %q", a, b)
+	}
 }

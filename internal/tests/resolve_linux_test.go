@@ -56,7 +56,7 @@ func TestUnresolvablePath(t *testing.T) {
 		name      string
 		private   bool // the file's directory is in one that only root can search
 		drop      bool
-		root      string // "": the worker keeps its root; "same": its root has the same path
+		root      string // "": the worker keeps its root; "same": the path exists in it
 		sameNamed bool   // and there, another file
 	}{
 		{name: "privileges", private: true, drop: true},
@@ -67,7 +67,8 @@ func TestUnresolvablePath(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			top, err := os.MkdirTemp("", "gotheus") // others may search it, unlike t.TempDir
+			// Unlike that of t.TempDir, its parent can be searched by all.
+			top, err := os.MkdirTemp("", "gotheus")
 			if err != nil {
 				t.Fatal(err)
 			}

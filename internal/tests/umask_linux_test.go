@@ -40,7 +40,7 @@ func TestUmask(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	for range 2 {
-		if err := os.WriteFile(filepath.Join(dir, "damaged.gotheus-v1"), []byte("something else"), 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, "damaged.gotheus-v2"), []byte("something else"), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		cmd := exec.Command(os.Args[0])
@@ -49,7 +49,7 @@ func TestUmask(t *testing.T) {
 			t.Fatalf("%v: %s", err, out)
 		}
 		for name, want := range map[string]fs.FileMode{
-			"own.gotheus-v1": 0o600, "shared.gotheus-v1": 0o660, "damaged.gotheus-v1": 0o600,
+			"own.gotheus-v2": 0o600, "shared.gotheus-v2": 0o660, "damaged.gotheus-v2": 0o600,
 			"own.prom": 0o644, "shared.prom": 0o644,
 		} {
 			st, err := os.Stat(filepath.Join(dir, name))

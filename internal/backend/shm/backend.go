@@ -413,6 +413,8 @@ func (b *Backend) Flush(context.Context) error { return nil }
 // Close implements backend.Backend: it gives up the slot in the instance table. The file stays
 // mapped, since words may be in use; opening it again uses the same mapping.
 func (b *Backend) Close(context.Context) error {
+	b.reclaiming.Lock() // a batch is not waited for by others once this instance has left
+	defer b.reclaiming.Unlock()
 	b.turn <- struct{}{}
 	defer func() { <-b.turn }()
 	b.mu.Lock()

@@ -184,7 +184,8 @@ func (c *content) walkIndex() {
 				c.problem("the record at %d has the wrong hash", off)
 			case r.hash&uint64(c.buckets-1) != uint64(i):
 				c.problem("the record at %d is in bucket %d but belongs in %d", off, i, r.hash&uint64(c.buckets-1))
-			case c.mem.u32(off+recRetired).Load()&1 != 0: // another one may have its key
+			case c.mem.u32(off+recRetired).Load()&1 != 0:
+				// another one may have its key
 			case ok:
 				c.problem("the records at %d and %d have the same key", other, off)
 			default:

@@ -339,8 +339,8 @@ func (r *record) need() uint64 {
 	return roundUp(recHeader + 8*uint64(r.words) + uint64(r.textLen) + uint64(r.ext))
 }
 
-// record decodes and checks the record at off, all of which must lie before end. What it returns are
-// copies, which have passed the check, whatever happens to the file later.
+// record decodes and checks the record at off, all of which must lie before end. What it returns
+// are copies, which have passed the check, whatever happens to the file later.
 func (m memory) record(off, end uint64) (*record, error) {
 	damaged := func(what string, v any) (*record, error) {
 		return nil, fmt.Errorf("%w: record at offset %d: %s (%v)", ErrFormat, off, what, v)

@@ -27,6 +27,10 @@ const (
 	// rewriteWait limits the part of it that is spent waiting for a process that rewrites the
 	// file. After that the file is used as it is, and the other process discards its copy.
 	rewriteWait = openWait * 3 / 4
+
+	// checkedAlways is the size of files that are checked whenever nobody has them open. For
+	// larger ones, that would take too long.
+	checkedAlways = 4 << 20
 )
 
 // opened is a mapped file in which this process has an instance slot.
@@ -202,9 +206,13 @@ func decide(f *os.File, o *Options) (h *header, outcome Outcome, checked bool, e
 	if _, err := f.ReadAt(last[:], offBoot); err != nil {
 		return nil, Resume, false, fmt.Errorf("shm: %w", err)
 	}
+	size, err := sizeOf(f)
+	if err != nil {
+		return nil, Resume, false, fmt.Errorf("shm: %w", err)
+	}
 	// A process that has the file open has checked it. But the locks may be held by one that is
 	// about to set the file aside, so checked stays false.
-	if last == boot && boot != [len(boot)]byte{} || inUse(f) {
+	if last == boot && boot != [len(boot)]byte{} && size > checkedAlways || inUse(f) {
 		return h, Resume, false, nil
 	}
 	r, err := inspect(f)

@@ -263,7 +263,8 @@ func (b *Backend) dropRows() (list []backend.Retired, offsets []uint64) {
 			break
 		}
 		if !b.retired(off) {
-			break // reclaimed: this instance joined after all others had seen the ticket
+			// It was reclaimed: this instance joined after all others had seen the ticket.
+			break
 		}
 		b.forgetHead(off)
 		r, err := b.at(off)

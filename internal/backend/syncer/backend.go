@@ -45,6 +45,11 @@ func (s *Syncer) Cells(f *backend.Family, labels string) (backend.Words, error) 
 			s.stamping = append(s.stamping, r)
 		}
 		s.addOwn(r)
+		if f.Live {
+			r.own.alone = new(atomic.Uint64)
+			r.own.alone.Store(1)
+			s.index.AddPart(r.fam.place, labels, backend.Part{Words: r.own.words, Instance: &s.alone, Owner: r.own.alone})
+		}
 		if r.id == noID {
 			s.fresh = append(s.fresh, r)
 		} else {

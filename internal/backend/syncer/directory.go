@@ -54,6 +54,9 @@ type own struct {
 	ticket   uint64       // of the last stamped Set, for gauges of mode Latest
 	stamp    uint64       // stored in place of that ticket
 	deleting bool         // deleted by this process, not yet published
+	// Owner of a part without a number, which pages of this process show until it has one. nil:
+	// they show what was published of words, and not words themselves.
+	alone *atomic.Uint64
 }
 
 // slot holds the words of a series for the instance with some number.
@@ -62,6 +65,9 @@ type slot struct {
 	owner atomic.Uint64
 	life  uint64
 	seen  bool // in the current merge
+	// self is the owner of a second part, which has the words of own. Only one of the parts is
+	// live. nil: there is none.
+	self *atomic.Uint64
 }
 
 const noID = ^uint32(0)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"sync/atomic"
 
 	"github.com/gotheus/gotheus/internal/backend"
 	"github.com/gotheus/gotheus/store"
@@ -304,8 +305,20 @@ func (s *Syncer) mergeParts(m *merger) {
 		}
 		sl.owner.Store(0) // hides the part while its words change
 		r.fam.show(sl.words, p.words)
-		sl.owner.Store(p.id)
 		sl.life, sl.seen = r.life, true
+		if p.id != s.self.id || r.own == nil || r.own.alone == nil {
+			if sl.self != nil { // another instance has the number now
+				sl.self.Store(0)
+			}
+			sl.owner.Store(p.id)
+			continue
+		}
+		r.own.alone.Store(0)
+		if sl.self == nil {
+			sl.self = new(atomic.Uint64)
+			s.index.AddPart(r.fam.place, r.labels, backend.Part{Words: r.own.words, Instance: s.numbers[p.number], Owner: sl.self})
+		}
+		sl.self.Store(p.id)
 	}
 	for _, r := range m.rows {
 		if !r.fam.parts {

@@ -181,6 +181,19 @@ func (b *Sharded) Unpublished() (words int, lag time.Duration) {
 	return words, lag
 }
 
+// Answered implements backend.Answerer: all stores have answered, the longest ago at that time.
+func (b *Sharded) Answered() (ok bool, last time.Time) {
+	ok, last = b.shards[0].Answered()
+	for _, s := range b.shards[1:] {
+		more, at := s.Answered()
+		ok = ok && more
+		if at.Before(last) {
+			last = at
+		}
+	}
+	return ok, last
+}
+
 // each calls f for all shards concurrently. Until the first shard has confirmed their number, it
 // calls f for the first one alone before the others, so that nothing is written to them.
 func (b *Sharded) each(ctx context.Context, f func(*Syncer, context.Context) error) error {

@@ -62,7 +62,8 @@ type Syncer struct {
 		next *call // has not started reading yet
 	}
 	lastLog   *atomic.Int64
-	up        atomic.Bool // the last contact with the store succeeded
+	failing   atomic.Bool  // the last contact with the store failed
+	answered  atomic.Int64 // when one last succeeded, in nanoseconds since 1970; 0: never
 	tickets   atomic.Uint64
 	clock     atomic.Pointer[func() time.Time] // of quantile windows; nil: not set
 	published atomic.Uint64                    // commits of own words
@@ -87,6 +88,7 @@ type Syncer struct {
 	complete  time.Time // everything counted before this time is published
 	owned     *ownIndex // nil: not requested yet
 	ownOrder  uint64
+	alone     backend.Instance // this one, as long as it has no number
 
 	remote // guarded by op
 }
@@ -139,6 +141,8 @@ func newSyncer(st store.Store, o options, x *index.Index, place shard, lastLog *
 		s.now = time.Now
 	}
 	s.complete = s.now()
+	s.alone.Number = -1
+	s.alone.ID.Store(1)
 	s.remote.init(s.complete)
 	s.open, s.stop = context.WithCancel(context.Background())
 	s.gone, s.end = context.WithCancel(context.Background())
@@ -211,13 +215,27 @@ func (s *Syncer) exclusive(ctx context.Context, f func(context.Context) error) e
 	if s.shard.at > 0 && !s.shard.hasAgreed() {
 		return errFirst
 	}
-	ctx, cancel := context.WithTimeout(ctx, s.opt.Timeout)
+	limited, cancel := context.WithTimeout(ctx, s.opt.Timeout)
 	defer cancel()
-	err := f(ctx)
+	err := f(limited)
 	chunks := s.self.chunks // never modified, only replaced
 	s.stored.Store(&chunks)
-	s.up.Store(err == nil)
+	switch {
+	case err == nil:
+		s.answered.Store(s.now().UnixNano())
+		s.failing.Store(false)
+	case ctx.Err() == nil: // otherwise the caller has given up
+		s.failing.Store(true)
+	}
 	return err
+}
+
+// Answered implements backend.Answerer.
+func (s *Syncer) Answered() (ok bool, last time.Time) {
+	if n := s.answered.Load(); n != 0 {
+		last = time.Unix(0, n)
+	}
+	return !s.failing.Load(), last
 }
 
 // log logs a line. It returns false without logging if there was one less than a minute ago.

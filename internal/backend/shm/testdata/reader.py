@@ -94,7 +94,8 @@ class File:
         for bucket in range(self.buckets):
             ref = self.u32(4096 + 4 * bucket)
             while ref:
-                self.records[ref] = self.record(64 * ref)
+                if self.u32(64 * ref + 52) % 2 == 0:  # not retired
+                    self.records[ref] = self.record(64 * ref)
                 ref = self.u32(64 * ref + 36)
         for kind in 1, 2, 3, 5, 4:
             for ref in sorted(self.records):
@@ -133,6 +134,8 @@ class File:
             if family.known:
                 self.families[ref] = family
             return
+        if kind == 4 and owner not in self.records:
+            return  # its series is retired
         of = self.records[owner][1] if kind == 4 else owner
         family = self.families.get(of)
         if family is None:
