@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/gotheus/gotheus/internal/backend"
 	"github.com/gotheus/gotheus/internal/page"
 	"github.com/gotheus/gotheus/internal/pagetest"
 )
@@ -179,5 +180,39 @@ func TestCycleThroughAllRecords(t *testing.T) {
 	b.Cells(requests, `code="new",method="GET"`)
 	if took := time.Since(began); took > most {
 		t.Errorf("a new series takes %v", took)
+	}
+}
+
+// A process that has found a series may make a part of it when the series was deleted meanwhile,
+// and taken out of its chain. If all die then, the file is intact: the next one to open it, which
+// checks it, keeps the values.
+func TestPartOfReclaimedSeries(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "shop")
+	a, b := open(t, path, nil), open(t, path, nil)
+	cells(t, a, requests, `code="1",method="GET"`)[0].Add(7)
+	cells(t, b, smallBusy, `x="1"`)
+	found, err := a.findOrCreate(&record{typ: typeSeries, family: b.declared[smallBusy], text: `x="1"`}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n, err := b.Delete(smallBusy, func(string) bool { return true }); n != 1 || err != nil {
+		t.Fatal(n, err)
+	}
+	b.Reclaim(func([]backend.Retired) {})
+	if b.mem.u64(offTicket).Load() == 0 {
+		t.Fatal("the series is still in its chain")
+	}
+	if w, err := a.ownPart(smallBusy, found, false); w != nil || err != nil {
+		t.Fatalf("a part of a series that was deleted: %v, %v", w, err)
+	}
+	die(a)
+	die(b)
+	if r, err := Inspect(path + Suffix); err != nil || len(r.Problems) > 0 {
+		t.Errorf("%v: %+v", err, r)
+	}
+	next := open(t, path, nil)
+	if got, want := walk(t, next), fmt.Sprintf("%s{%s} 7", requests.Name, `code="1",method="GET"`); len(got) == 0 || got[len(got)-1] != want {
+		t.Errorf("got %q and %q, want %q", got, next.Notices(), want)
 	}
 }
