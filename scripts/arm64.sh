@@ -2,8 +2,8 @@
 # Runs the tests of shared memory, of crashes and of binding as arm64 programs under qemu-user, from
 # Debian's package of that name. This tests what the compiler makes for arm64, its system calls and
 # their structures, in several real processes. On amd64, it does not show the reordering of memory
-# accesses that arm64 allows. It needs no binfmt_misc: a test program that starts itself again starts
-# the script of its name that is made here.
+# accesses that arm64 allows. It needs no binfmt_misc: a test program that starts itself again
+# starts the script of its name that is made here.
 #
 #	scripts/arm64.sh         # some ten minutes on two idle processors
 #	KILLS=1000 STRIDE=5 scripts/arm64.sh
@@ -36,7 +36,7 @@ run() { # a name, a package's directory, and flags
 	count() { grep -a -c -e "--- $1" "$dir/out" || true; }
 	echo "$(count PASS) tests passed, $(count FAIL) failed, $(count SKIP) were left out"
 	grep -a -E 'killed|histories with|updates acknowledged|kills' "$dir/out" || true
-	[ "$ended" = 0 ] || { tail -n 60 "$dir/out"; failed=1; }
+	[ "$ended" = 0 ] || { grep -a -B 20 -e '--- FAIL' -e '^panic' "$dir/out" | tail -n 100; failed=1; }
 }
 failed=0
 run shm internal/backend/shm -test.skip TestCrashCampaign

@@ -6,8 +6,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -46,11 +48,15 @@ func (a *actor) do(p *step) (bool, error) {
 		return true, a.b.Close(ctx)
 	case doDeclare:
 		return true, a.b.Declare(p.family)
+	case doReclaim:
+		a.reclaim()
+		return true, nil
 	case doDelete: // as a registry does it: from auxiliary families first
 		match := func(labels string) bool { return strings.HasPrefix(labels, p.labels) }
 		if err := a.b.Sync(ctx); err != nil {
 			return false, err
 		}
+		defer a.b.Enter()()
 		for _, g := range a.b.Walk() {
 			if g.Family.Aids(p.family) {
 				if _, err := a.b.Delete(g.Family, match); err != nil {
@@ -64,6 +70,15 @@ func (a *actor) do(p *step) (bool, error) {
 		syscall.Kill(os.Getpid(), syscall.SIGKILL)
 	}
 	return a.update(p)
+}
+
+// reclaim drops the words of deleted series, whose space serves others then.
+func (a *actor) reclaim() {
+	a.b.Reclaim(func(list []backend.Retired) {
+		for i := range list {
+			maps.DeleteFunc(a.kept, func(_ string, w backend.Words) bool { return slices.Contains(list[i].Words, &w[0]) })
+		}
+	})
 }
 
 func (a *actor) update(p *step) (bool, error) {
@@ -139,7 +154,9 @@ func (a *actor) words(f *backend.Family, labels string, again bool) (backend.Wor
 		return w, nil
 	}
 	w, err := a.b.Cells(f, labels)
-	a.kept[key] = w
+	if err == nil {
+		a.kept[key] = w
+	}
 	return w, err
 }
 
@@ -156,6 +173,7 @@ func (a *actor) observe() (state, error) {
 	if err := a.b.Sync(context.Background()); err != nil {
 		return nil, err
 	}
+	defer a.b.Enter()()
 	return observe(a.b.Walk()), nil
 }
 

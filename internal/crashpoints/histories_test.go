@@ -23,6 +23,7 @@ const (
 	doExemplar = "exemplar" // write an exemplar to slot word
 	doAdvance  = "advance"  // take the snapshots of epoch n, of a summary with quantiles
 	doDelete   = "delete"   // all series whose label texts begin with labels
+	doReclaim  = "reclaim"  // the space of deleted series
 	doDie      = "die"
 )
 
@@ -71,19 +72,18 @@ func define(f backend.Family, labels ...string) *backend.Family {
 }
 
 var (
-	total    = define(backend.Family{Name: "requests_total", Kind: backend.Counter}, "x")
-	alone    = define(backend.Family{Name: "alone_total", Kind: backend.Counter})
-	later    = define(backend.Family{Name: "later_total", Kind: backend.Counter}, "x")
-	striped  = define(backend.Family{Name: "striped_total", Kind: backend.Counter, Stripes: 3}, "x")
-	latency  = define(backend.Family{Name: "latency", Kind: backend.Histogram, Buckets: []float64{1, 2}}, "x")
-	native   = define(backend.Family{Name: "native", Kind: backend.Histogram, Native: &backend.Native{Schema: 3, MaxBuckets: 160}}, "x")
-	sketch   = define(backend.Family{Name: "sketch", Kind: backend.Summary, Sketch: &backend.Sketch{Quantiles: []float64{0.5}, PerDoubling: 20, Slots: 3, MaxAge: 60e9}}, "x")
-	level    = define(backend.Family{Name: "level", Kind: backend.Gauge}, "x")
-	busy     = define(backend.Family{Name: "busy", Kind: backend.Gauge, Mode: backend.Sum}, "x")
-	each     = define(backend.Family{Name: "each_total", Kind: backend.Counter, Mode: backend.PerInstance}, "x")
-	wordier  = func() *backend.Family { f := *total; f.Help = "A longer help."; return &f }()
-	renamed  = define(backend.Family{Name: "requests_total", Kind: backend.Counter}, "x", "y")
-	families = []*backend.Family{total, alone, later, striped, latency, native, sketch, level, busy, each}
+	total   = define(backend.Family{Name: "requests_total", Kind: backend.Counter}, "x")
+	alone   = define(backend.Family{Name: "alone_total", Kind: backend.Counter})
+	later   = define(backend.Family{Name: "later_total", Kind: backend.Counter}, "x")
+	striped = define(backend.Family{Name: "striped_total", Kind: backend.Counter, Stripes: 3}, "x")
+	latency = define(backend.Family{Name: "latency", Kind: backend.Histogram, Buckets: []float64{1, 2}}, "x")
+	native  = define(backend.Family{Name: "native", Kind: backend.Histogram, Native: &backend.Native{Schema: 3, MaxBuckets: 160}}, "x")
+	sketch  = define(backend.Family{Name: "sketch", Kind: backend.Summary, Sketch: &backend.Sketch{Quantiles: []float64{0.5}, PerDoubling: 20, Slots: 3, MaxAge: 60e9}}, "x")
+	level   = define(backend.Family{Name: "level", Kind: backend.Gauge}, "x")
+	busy    = define(backend.Family{Name: "busy", Kind: backend.Gauge, Mode: backend.Sum}, "x")
+	each    = define(backend.Family{Name: "each_total", Kind: backend.Counter, Mode: backend.PerInstance}, "x")
+	wordier = func() *backend.Family { f := *total; f.Help = "A longer help."; return &f }()
+	renamed = define(backend.Family{Name: "requests_total", Kind: backend.Counter}, "x", "y")
 )
 
 func open(o shm.Options) step { return step{do: doOpen, options: o} }
@@ -111,6 +111,8 @@ func bucket(f *backend.Family, labels string, index int) step {
 func exemplar(f *backend.Family, labels string, slot int, n uint64) step {
 	return step{do: doExemplar, family: f, labels: labels, word: slot, n: n}
 }
+
+func reclaim() step { return step{do: doReclaim} }
 
 func advance(f *backend.Family, labels string, epoch uint64) step {
 	return step{do: doAdvance, family: f, labels: labels, n: epoch}
@@ -157,7 +159,31 @@ func histories() []history {
 	}
 	waste = append(waste, remove(later, `x="0`), remove(later, `x="1`), remove(later, `x="5`), remove(later, `x="9`), closing())
 
+	// Deletes many series of several shapes, reclaims their space, and uses it for others.
+	turnover := func(round int) (list []step) {
+		value := func(i int) string { return x(fmt.Sprint(round, "-", i)) }
+		for i := range 4 {
+			list = append(list, count(total, value(i), 0), count(busy, value(i), 0))
+		}
+		return append(list, bucket(native, value(0), 3), exemplar(total, value(1), 0, uint64(round)+5), remove(total, x(fmt.Sprint(round, "-"))[:4]), remove(busy, ""), remove(native, ""), reclaim())
+	}
+	var deleted, turns []step
+	for i := range 3 {
+		deleted = append(deleted, turnover(i)...)
+		turns = append(turns, turnover(3+i)...)
+	}
+	deleted = append(append([]step{open(shm.Options{}), count(total, x("kept"), 0)}, deleted...), count(total, x("9-1"), 0), remove(total, x("9")), closing())
+	turns = append(append([]step{open(shm.Options{})}, turns...), reclaim(), closing())
+
 	list := []history{
+		{name: "reclaiming alone", alone: true, setup: deleted, steps: turns, race: []step{reclaim(), count(total, x("a"), 0), remove(total, x("a")), reclaim(), count(total, x("b"), 0), reclaim()}},
+		// Others delete and reclaim what a process is about to make its part of.
+		{name: "reclaiming parts", crowded: true, setup: deleted, steps: []step{
+			open(shm.Options{}), count(busy, x("p"), 0), count(each, x("p"), 0), reclaim(), count(busy, x("q"), 0), reclaim(), count(busy, x("p"), 0), reclaim(), reclaim(), count(each, x("q"), 0),
+		}, race: []step{count(busy, x("p"), 0), count(each, x("q"), 0), remove(busy, ""), remove(each, ""), reclaim(), reclaim(), count(busy, x("q"), 0), reclaim(), reclaim()}},
+		{name: "reclaiming", crowded: true, setup: deleted, steps: turns, race: []step{
+			reclaim(), count(total, x("a"), 0), count(busy, x("a"), 0), remove(total, x("a")), reclaim(), count(total, x("b"), 0), reclaim(), count(striped, x("a"), 8), reclaim(),
+		}},
 		{name: "creation", steps: []step{
 			open(shm.Options{}), declare(total), declare(wordier), count(total, x("a"), 0), count(total, x("b"), 1), count(latency, x("a"), 0), count(latency, x("a"), 3),
 			count(level, x("a"), 0), count(busy, x("a"), 0), count(each, x("a"), 0), declare(renamed), count(renamed, `x="a",y="b"`, 0), count(alone, "", 0), closing(),

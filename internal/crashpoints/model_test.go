@@ -67,7 +67,7 @@ func (s state) apply(p *step, number int) {
 		}
 	case doClose:
 		s.gone(number)
-	case doDie:
+	case doDie, doReclaim:
 	case doDelete:
 		s.declare(f)
 		maps.DeleteFunc(s, func(key, _ string) bool {

@@ -30,6 +30,10 @@ func CheckText(page string) error {
 	return c.end()
 }
 
+// overflowing is a number of observations that cannot be real: the counts of damaged words may
+// overflow when they are added up, which parsers accept.
+const overflowing = 1 << 61
+
 type checker struct {
 	families, samples map[string]bool
 	name, typ         string                // of the present family
@@ -137,7 +141,7 @@ func (c *checker) histogram(suffix string, labels map[string]string, value float
 	switch suffix {
 	case "_bucket":
 		le, err := strconv.ParseFloat(bound, 64)
-		if err != nil || !isBucket || h.ended || h.begun && (le <= h.le || value < h.cumulative) {
+		if err != nil || !isBucket || h.ended || h.begun && (le <= h.le || value < h.cumulative && h.cumulative < overflowing) {
 			return errors.New("buckets are not in order")
 		}
 		h.le, h.cumulative, h.begun, h.ended = le, value, true, bound == "+Inf"

@@ -323,6 +323,9 @@ func (c *content) checkWords(f *backend.Family, r *record) {
 
 func (c *content) checkPart(r, series *record) {
 	slot, err := strconv.Atoi(r.text)
+	if series == nil {
+		series = c.unlinked(r.family)
+	}
 	if series == nil || err != nil || slot < 0 || slot >= int(c.instances) || strconv.Itoa(slot) != r.text {
 		c.problem("the record at %d is the part of slot %q of a series at %d, which is invalid", r.off, r.text, uint64(r.family)*align)
 		return
@@ -335,6 +338,20 @@ func (c *content) checkPart(r, series *record) {
 			c.checkTicket(r, backend.GaugeTicket)
 		}
 	}
+}
+
+// unlinked returns the series at ref if it was deleted and is in no chain any more, or nil. A
+// process that found it before may have made a part of it since then; see partsUnlinked.
+func (c *content) unlinked(ref uint32) *record {
+	off := uint64(ref) * align
+	if off < c.recordsAt {
+		return nil
+	}
+	r, err := c.mem.record(off, c.end)
+	if err != nil || r.typ != typeSeries || c.mem.u32(off+recRetired).Load()&1 == 0 {
+		return nil
+	}
+	return r
 }
 
 // checkTicket checks a word that holds a ticket. It may be higher than the number of tickets given
