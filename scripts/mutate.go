@@ -73,6 +73,9 @@ func main() {
 		log.Fatal(err)
 	}
 	defer os.RemoveAll(r.temp)
+	if err := os.Chmod(r.temp, 0o755); err != nil { // tests use other users
+		log.Fatal(err)
+	}
 	if how := r.run(nil); how != "survived" {
 		log.Fatalf("the unchanged package: %s", how)
 	}
@@ -266,7 +269,7 @@ func (r *runner) test(binary, pkg string) string {
 		log.Fatal(err)
 	}
 	own := filepath.Join(r.temp, "own")
-	if err := os.Mkdir(own, 0o700); err != nil {
+	if err := os.Mkdir(own, 0o755); err != nil {
 		log.Fatal(err)
 	}
 	defer os.RemoveAll(own)
