@@ -268,8 +268,11 @@ func (r *runner) test(binary, pkg string) string {
 	if err != nil {
 		log.Fatal(err)
 	}
-	own := filepath.Join(r.temp, "own")
-	if err := os.Mkdir(own, 0o755); err != nil {
+	own, err := os.MkdirTemp(r.temp, "own")
+	if err != nil {
+		log.Fatal(err)
+	}
+	if err := os.Chmod(own, 0o755); err != nil {
 		log.Fatal(err)
 	}
 	defer os.RemoveAll(own)
