@@ -99,6 +99,33 @@ func TestMoveAndDelete(t *testing.T) {
 	}
 }
 
+// A series that is deleted after another backend was bound, but before it has moved there, does not
+// take what it had along.
+func TestDeleteBeforeMove(t *testing.T) {
+	t.Parallel()
+	h := new(Home)
+	f, tallies := testFamily(h, backend.Counter, "moves_total")
+	if _, err := h.Enter(f); err != nil {
+		t.Fatal(err)
+	}
+	c := tallies.of("")
+	c.add()
+	to := LocalHeap()
+	h.bound.Store(to) // as MoveAll does first
+	if was, err := f.DeleteSeries(""); !was || err != nil {
+		t.Errorf("deleted: %v, %v", was, err)
+	}
+	h.MoveAll(to)
+	h.Log.Release()
+	if n, exists := value(to); exists {
+		t.Errorf("the deleted series has moved, with %d", n)
+	}
+	c.add()
+	if n, _ := value(to); n != 1 {
+		t.Errorf("the value is %d after the series came back, want 1", n)
+	}
+}
+
 // An integer word never reaches its seal: what would take it there moves to the float word.
 func TestCarryBeyondTheLimit(t *testing.T) {
 	t.Parallel()

@@ -312,7 +312,9 @@ func TestDeleteOneThatWaits(t *testing.T) {
 	b.set(backend.ErrFull)
 	v.With("a").Add(5)
 	v.With("b").Add(7)
-	v.Delete("a")
+	if !v.Delete("a") || v.Delete("a") {
+		t.Error("Delete reports what is not so")
+	}
 	b.set(nil)
 	if err := r.Flush(t.Context()); err != nil {
 		t.Fatal(err)
