@@ -7,8 +7,8 @@
 //
 // The changed file is only in an overlay of the build (go help build), so the tree stays as it is.
 // A mutant is killed when a test fails, and fails again when it is run alone, or does not end in
-// time. Those that do not compile are not counted. The same seed selects the same mutants as long as the package does not change; -only
-// repeats one of them by its number.
+// time. Those that do not compile are not counted. The same seed selects the same mutants as long
+// as the package does not change; -only repeats one of them by its number.
 package main
 
 import (

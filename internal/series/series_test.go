@@ -53,6 +53,9 @@ func TestEnterAndHide(t *testing.T) {
 	if hidden := h.IsHidden(); hidden == nil || hidden(counter.Def) {
 		t.Error("the family that came back is still hidden")
 	}
+	if list := h.Families(); len(list) != 2 { // the other one is hidden
+		t.Errorf("%d families are listed, want 2", len(list))
+	}
 }
 
 // value returns the value of a backend's only series, and whether it exists.
