@@ -217,7 +217,7 @@ func (x *Index) AddPart(g *Family, labels string, part backend.Part) {
 
 // Labels returns the label texts of all series of g, in no particular order, and perhaps those of
 // some that were removed. It locks the index only for a moment, however long the caller looks at
-// them.
+// them. Replace must not be called meanwhile.
 func (x *Index) Labels(g *Family) iter.Seq[string] {
 	x.mu.Lock()
 	sorted, more := g.sorted, g.fresh.list()

@@ -116,11 +116,23 @@ func TestIndexChurn(t *testing.T) {
 	for i := range kept + churned {
 		add(i)
 	}
+	for i := range kept + churned {
+		if s := x.Find(g, name(i)); s == nil || s.Labels != name(i) {
+			t.Fatalf("found %v instead of series %d", s, i)
+		}
+	}
 	x.Walk()
+	lists, list := 0, &g.sorted[0]
 	for i := kept; i < kept+churned; i++ {
 		if s, _ := x.Remove(g, name(i)); s == nil {
 			t.Fatalf("series %d is not there", i)
 		}
+		if &g.sorted[0] != list {
+			lists, list = lists+1, &g.sorted[0]
+		}
+	}
+	if lists > 10 { // each half as long as the one before
+		t.Errorf("%d new lists were made", lists)
 	}
 	if len(g.sorted) > 2*kept+1 || len(g.removed) > kept {
 		t.Errorf("%d rows are kept for %d series, of which %d are marked", len(g.sorted), kept, len(g.removed))
@@ -136,6 +148,36 @@ func TestIndexChurn(t *testing.T) {
 	}
 	if list := x.Walk()[0].Series; len(list) != kept || len(g.removed) > 0 {
 		t.Errorf("%d series are left, want %d", len(list), kept)
+	}
+}
+
+// Of series with the same labels, as in a damaged file, the first one is used, and no other series
+// is lost.
+func TestIndexDuplicates(t *testing.T) {
+	t.Parallel()
+	var x Index
+	g := x.Declare(&backend.Family{Name: "c_total", Kind: backend.Counter, Labels: []string{"l"}}, 1)
+	first := map[string]*atomic.Uint64{}
+	for _, labels := range strings.Split("bd bbc abcde", "") {
+		if labels == " " {
+			x.Walk()
+			continue
+		}
+		words := make(backend.Words, 1)
+		x.Add(g, backend.Series{Labels: labels, Words: words})
+		if first[labels] == nil {
+			first[labels] = &words[0]
+		}
+	}
+	var got string
+	for _, s := range x.Walk()[0].Series {
+		got += s.Labels
+		if &s.Words[0] != first[s.Labels] {
+			t.Errorf("%s does not have the words of the first one", s.Labels)
+		}
+	}
+	if got != "abcde" {
+		t.Errorf("the series are %s, want abcde", got)
 	}
 }
 

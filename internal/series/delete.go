@@ -46,8 +46,7 @@ func (f *Family) DeleteSeries(labels string) (was bool, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.census.spent = 0 // there may be room now
-	f.dropSeries(labels)
-	return was, err
+	return f.dropSeries(labels) || was, err
 }
 
 // Delete deletes the series whose label texts match, for all processes, and drops this process's
@@ -193,18 +192,19 @@ const stretch = 128 // rounds of a loop that holds a family's lock
 
 // dropSeries drops the instruments of the series with this label text if it was deleted. It first
 // deletes what is in no backend, or has yet to move from this process's memory to the backend in
-// use. The caller holds f.mu.
-func (f *Family) dropSeries(labels string) {
+// use, and reports whether there was such a series. The caller holds f.mu.
+func (f *Family) dropSeries(labels string) (was bool) {
 	delete(f.idle, labels) // if the series comes back, its TTL starts over
 	f.eachOf(labels, func(m Instrument) {
 		f.Home.Moves.Lock()
 		s := m.Series()
 		if at := s.placement.Load(); at.listed && at.backend != f.Home.Current() && at.isPrivate() {
-			f.Def.Seal(s.Words())
+			was = f.Def.Seal(s.Words()) || was
 		}
 		f.Home.Moves.Unlock()
 		f.dropIfDeleted(m)
 	})
+	return was
 }
 
 // eachOf calls do with the instruments of the series with this label text: of one in the table and

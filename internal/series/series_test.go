@@ -2,6 +2,7 @@ package series
 
 import (
 	"errors"
+	"strconv"
 	"testing"
 
 	"github.com/gotheus/gotheus/internal/backend"
@@ -52,6 +53,9 @@ func TestEnterAndHide(t *testing.T) {
 	if hidden := h.IsHidden(); hidden == nil || hidden(counter.Def) {
 		t.Error("the family that came back is still hidden")
 	}
+	if list := h.Families(); len(list) != 2 { // the other one is hidden
+		t.Errorf("%d families are listed, want 2", len(list))
+	}
 }
 
 // value returns the value of a backend's only series, and whether it exists.
@@ -98,6 +102,33 @@ func TestMoveAndDelete(t *testing.T) {
 	}
 }
 
+// A series that is deleted after another backend was bound, but before it has moved there, does not
+// take what it had along.
+func TestDeleteBeforeMove(t *testing.T) {
+	t.Parallel()
+	h := new(Home)
+	f, tallies := testFamily(h, backend.Counter, "moves_total")
+	if _, err := h.Enter(f); err != nil {
+		t.Fatal(err)
+	}
+	c := tallies.of("")
+	c.add()
+	to := LocalHeap()
+	h.bound.Store(to) // as MoveAll does first
+	if was, err := f.DeleteSeries(""); !was || err != nil {
+		t.Errorf("deleted: %v, %v", was, err)
+	}
+	h.MoveAll(to)
+	h.Log.Release()
+	if n, exists := value(to); exists {
+		t.Errorf("the deleted series has moved, with %d", n)
+	}
+	c.add()
+	if n, _ := value(to); n != 1 {
+		t.Errorf("the value is %d after the series came back, want 1", n)
+	}
+}
+
 // An integer word never reaches its seal: what would take it there moves to the float word.
 func TestCarryBeyondTheLimit(t *testing.T) {
 	t.Parallel()
@@ -114,5 +145,54 @@ func TestCarryBeyondTheLimit(t *testing.T) {
 		if i, v := to[backend.CounterInt].Load(), word.Float(&to[backend.CounterFloat]); i != integer || v != float {
 			t.Errorf("%d added: integer word %d, float word %v, want %d and %v", n, i, v, integer, float)
 		}
+	}
+}
+
+// While Delete looks at one series after the other, others are made: neither the family nor the
+// heap is locked. Those that are made meanwhile may or may not be deleted, all others are.
+func TestDeleteHoldsUpNobody(t *testing.T) {
+	t.Parallel()
+	h := new(Home)
+	f := &Family{Home: h, Def: &backend.Family{Name: "c_total", Help: "C.", Kind: backend.Counter, Labels: []string{"l"}}, Open: []string{"l"}, IsVec: true}
+	f.SetMax(-1)
+	f.Prepare()
+	table := NewTable(f, func(c *tally) string { return c.series.Row.Labels }, func(c *tally) Instrument { return c })
+	if _, err := h.Enter(f); err != nil {
+		t.Fatal(err)
+	}
+	with := func(value string) *tally {
+		mark := table.Mark()
+		if e := table.Find([]string{value}); e != nil {
+			return &e.M
+		}
+		return table.Make([]string{value}, mark)
+	}
+	const series = 10
+	for i := range series {
+		with(strconv.Itoa(i)).add()
+	}
+	kept := with("1")
+	asked, made := 0, 0
+	n, err := f.Delete(func(labels string) bool {
+		if asked++; asked <= 2*series { // of the backend, and of the family
+			made++
+			done := make(chan struct{})
+			go func() {
+				with("new " + strconv.Itoa(made)).add()
+				close(done)
+			}()
+			<-done
+		}
+		return true
+	})
+	if err != nil || n < series || n > series+made || made < 2*series {
+		t.Errorf("%d deleted, with %d more made: %v", n, made, err)
+	}
+	if with("1") == kept {
+		t.Error("a look-up returns a deleted instrument")
+	}
+	left, _ := f.Delete(func(string) bool { return true })
+	if n+left < series+made || table.Len() != 0 {
+		t.Errorf("%d and then %d deleted, of %d; %d are left in the table", n, left, series+made, table.Len())
 	}
 }

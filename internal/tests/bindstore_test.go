@@ -233,3 +233,24 @@ func TestStoreLogger(t *testing.T) {
 		r.Close(ctx)
 	}
 }
+
+// A gauge that was set before its process used a store replaces the value that another process has
+// set, as it does when it is set afterwards; one that was only added to is added.
+func TestSetBeforeBindStore(t *testing.T) {
+	t.Parallel()
+	s := new(backendtest.Memory)
+	var last *gotheus.Registry
+	for range 2 {
+		r, _ := newRegistry(t, &gotheus.RegistryOptions{NoSelfMetrics: true})
+		r.NewGauge("set", "S.", nil).Set(5)
+		r.NewGauge("added", "A.", nil).Add(5)
+		if err := r.BindStore(t.Context(), &store.Config{Shards: []store.Store{s}}); err != nil {
+			t.Fatal(err)
+		}
+		if err := r.Flush(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		last = r
+	}
+	pageHas(t, last, "set 5", "added 10")
+}

@@ -225,3 +225,13 @@ func TestViewsSampled(t *testing.T) {
 		t.Errorf("the log has: %s", log)
 	}
 }
+
+// A registry keeps the constant labels that it was made with, whatever happens to the map.
+func TestRegistryClonesLabels(t *testing.T) {
+	t.Parallel()
+	labels := gotheus.Labels{"region": "eu"}
+	r, _ := newRegistry(t, &gotheus.RegistryOptions{NoSelfMetrics: true, Labels: labels})
+	labels["region"] = "us"
+	r.NewCounter("c_total", "C.", nil).Inc()
+	pageHas(t, r, `c_total{region="eu"} 1`)
+}

@@ -12,6 +12,9 @@ import (
 	"time"
 
 	"github.com/gotheus/gotheus"
+	"github.com/gotheus/gotheus/expo"
+	"github.com/gotheus/gotheus/internal/backend"
+	"github.com/gotheus/gotheus/internal/backend/heap"
 	"github.com/gotheus/gotheus/metrictest"
 )
 
@@ -225,5 +228,143 @@ func TestDeletionBacklog(t *testing.T) {
 				t.Errorf("%d series are left, want %d", n, series)
 			}
 		})
+	}
+}
+
+// Deleting one label set also deletes what only kept instruments refer to, and makes room in the
+// family's limit exactly once.
+func TestDeleteOne(t *testing.T) {
+	t.Parallel()
+	for _, where := range []string{"heap", "shm"} {
+		r, log := newRegistry(t, &gotheus.RegistryOptions{NoSelfMetrics: true})
+		if where == "shm" {
+			bind(t, r, shmURL(t))
+		}
+		v := r.NewCounterVec("c_total", "C.", &gotheus.CounterOptions{MaxSeries: 2}, "l")
+		v.Declare(gotheus.Labels{"l": "declared"})
+		has := func(lines ...string) {
+			t.Helper()
+			want := "# HELP c_total C.\n# TYPE c_total counter\n"
+			for _, line := range lines {
+				want += "c_total" + line + "\n"
+			}
+			var got strings.Builder
+			if err := r.WriteText(&got); err != nil || got.String() != want {
+				t.Errorf("%s: %v\n%s\nwant\n%s", where, err, got.String(), want)
+			}
+		}
+		kept := v.With("a")
+		kept.Inc()
+		if !v.Delete("a") || v.Delete("a") {
+			t.Errorf("%s: Delete reports what is not so", where)
+		}
+		has(`{l="declared"} 0`)
+		kept.Inc()
+		again := v.With("a")
+		if again == kept {
+			t.Errorf("%s: a look-up returns a deleted instrument", where)
+		}
+		again.Inc()
+		kept.Inc()
+		has(`{l="a"} 3`, `{l="declared"} 0`)
+		if n := v.DeleteMatching(gotheus.Labels{"l": "a"}); n != 1 || v.Delete("a") {
+			t.Errorf("%s: %d deleted, want 1", where, n)
+		}
+		has(`{l="declared"} 0`)
+		again.Inc()
+		kept.Inc()
+		has(`{l="a"} 2`, `{l="declared"} 0`)
+		v.Delete("a")
+		v.Delete("declared") // does not count towards the limit
+		v.Delete("none")
+
+		v.With("b").Inc()
+		v.With("c").Inc()
+		v.With("d").Inc()
+		has(`{l="b"} 1`, `{l="c"} 1`, `{l="gotheus_overflow"} 1`)
+		if !v.Delete("b") || !v.Delete(gotheus.OverflowValue) {
+			t.Errorf("%s: Delete finds nothing", where)
+		}
+		v.With("d").Inc()
+		v.With("e").Inc()
+		has(`{l="c"} 1`, `{l="d"} 1`, `{l="gotheus_overflow"} 1`)
+		if v.DeleteAll() != 3 {
+			t.Errorf("%s: DeleteAll does not find 3", where)
+		}
+		v.With("f").Inc()
+		v.With("g").Inc()
+		has(`{l="f"} 1`, `{l="g"} 1`)
+		if s := log.String(); strings.Contains(s, "fail") {
+			t.Error(s)
+		}
+	}
+}
+
+// A series that waits for room in a backend is deleted before it gets there.
+func TestDeleteOneThatWaits(t *testing.T) {
+	t.Parallel()
+	b := &faulty{Backend: heap.New()}
+	r, _ := newRegistry(t, &gotheus.RegistryOptions{NoSelfMetrics: true})
+	if err := r.BindBackend(t.Context(), b); err != nil {
+		t.Fatal(err)
+	}
+	v := r.NewCounterVec("c_total", "C.", nil, "l")
+	b.set(backend.ErrFull)
+	v.With("a").Add(5)
+	v.With("b").Add(7)
+	if !v.Delete("a") || v.Delete("a") {
+		t.Error("Delete reports what is not so")
+	}
+	b.set(nil)
+	if err := r.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	v.With("a").Inc()
+	pageHas(t, r, `c_total{l="a"} 1`, `c_total{l="b"} 7`)
+}
+
+// A process that has never read the file deletes a series with its exponential buckets, exemplars
+// and the parts of all processes: when it comes back, nothing of it counts.
+func TestDeleteOneUnread(t *testing.T) {
+	t.Parallel()
+	url := shmURL(t)
+	define := func() (*gotheus.Registry, *gotheus.Vec[gotheus.Histogram], *gotheus.Vec[gotheus.Gauge]) {
+		r, _ := newRegistry(t, &gotheus.RegistryOptions{NoSelfMetrics: true})
+		bind(t, r, url)
+		return r, r.NewHistogramVec("h", "H.", &gotheus.HistogramOptions{Native: &gotheus.NativeOptions{}}, "l"),
+			r.NewGaugeVec("g", "G.", &gotheus.GaugeOptions{Mode: gotheus.ModeSum}, "l")
+	}
+	r, h, g := define()
+	use := func() {
+		for i := range 100 { // more than the first buckets
+			h.With("a").ObserveExemplar(float64(int(1)<<(i%50)), gotheus.Labels{"trace": strconv.Itoa(i)})
+		}
+		h.With("b").Observe(1)
+		g.With("a").Add(2)
+	}
+	use()
+	read := func() string {
+		var b strings.Builder
+		if err := r.Write(t.Context(), &b, &gotheus.WriteOptions{Format: expo.Format{Syntax: expo.Protobuf}}); err != nil {
+			t.Fatal(err)
+		}
+		return b.String()
+	}
+	if !strings.Contains(read(), "trace") {
+		t.Fatal("there is no exemplar")
+	}
+	_, h2, g2 := define()
+	if !h2.Delete("a") || h2.Delete("a") || !g2.Delete("a") || g2.Delete("a") || g2.Delete("b") {
+		t.Error("Delete reports what is not so")
+	}
+	pageHas(t, r, `h_count{l="b"} 1`)
+	if p := page(t, r); strings.Contains(p, `{l="a"`) {
+		t.Errorf("after the deletion:\n%s", p)
+	}
+	h.With("a").Observe(3)
+	g.With("a").Add(1)
+	pageHas(t, r, `h_count{l="a"} 1`, `h_sum{l="a"} 3`, `g{l="a"} 1`)
+	if strings.Contains(read(), "trace") {
+		t.Error("an exemplar has outlived its series")
 	}
 }

@@ -299,3 +299,22 @@ func TestTornExemplars(t *testing.T) {
 	wait.Wait()
 	t.Logf("%d seen whole", seen)
 }
+
+// Exemplars of any length are shown, whichever size of slot they need.
+func TestExemplarLengths(t *testing.T) {
+	t.Parallel()
+	r, _ := newRegistry(t, &gotheus.RegistryOptions{NoSelfMetrics: true})
+	v := r.NewCounterVec("c_total", "C.", nil, "l")
+	for n := range 126 { // with the name, 128 characters are allowed
+		v.With(fmt.Sprint(n)).AddExemplar(1, gotheus.Labels{"id": strings.Repeat("x", n)})
+	}
+	var page strings.Builder
+	if err := r.Write(t.Context(), &page, &gotheus.WriteOptions{Format: expo.Format{Syntax: expo.OpenMetrics1}}); err != nil {
+		t.Fatal(err)
+	}
+	for n := range 126 {
+		if want := fmt.Sprintf(`c_total{l="%d"} 1 # {id="%s"} 1`, n, strings.Repeat("x", n)); !strings.Contains(page.String(), "\n"+want) {
+			t.Errorf("there is no exemplar with a value of %d bytes", n)
+		}
+	}
+}
