@@ -206,8 +206,9 @@ func (r *Registry) openAgain(ctx context.Context, rawURL string, request *bindRe
 }
 
 // BindStore is like Bind for stores that are already open. From then on r owns them, and Close
-// closes them. It does not wait for the stores: while they cannot be reached, metrics go on
-// counting in memory. If c.Options has no logger, r's is used.
+// closes them. It waits for a quarter of a second at most to learn which series they have: while
+// they cannot be reached, metrics go on counting in memory. If c.Options has no logger, r's is
+// used.
 //
 // On error, nothing has changed, and the stores are still the caller's. The error wraps ErrInvalid
 // if c is nil, has no shards or a nil one, or has invalid options; it wraps ErrBound if r is

@@ -59,7 +59,7 @@
 // In every backend, an update is an atomic operation on 8 bytes of memory: no lock, no allocation,
 // no system call. Looking up label values that were seen before takes no lock and allocates
 // nothing; keeping the instrument saves even that. Creating a series takes some microseconds. By
-// default, look-ups of a process create at most 10000 series in a family; beyond that, new label
+// default, look-ups create at most 10000 series in a family; beyond that, new label
 // values share one series, see [Vec].
 //
 // # Errors

@@ -48,6 +48,13 @@ func newInfo(r *Registry, name, help string, facts Labels) (*Info, error) {
 	if err := f.Def.Check(); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
+	values := make([]string, len(f.Open))
+	for i, name := range f.Open {
+		values[i] = facts[name]
+	}
+	if err := f.CheckLength(values); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
+	}
 	if f, err = r.enter(f); err != nil {
 		return nil, err
 	}
@@ -60,7 +67,7 @@ func newInfo(r *Registry, name, help string, facts Labels) (*Info, error) {
 }
 
 // Set replaces the facts; their names must be those that the info was made with. It panics with an
-// error that wraps ErrLabels if they are not, or if a value is not UTF-8; see TrySet.
+// error that wraps ErrLabels if they are not, or if a value is not UTF-8 or too long; see TrySet.
 func (i *Info) Set(facts Labels) {
 	if err := i.TrySet(facts); err != nil {
 		panic(err)
@@ -71,6 +78,11 @@ func (i *Info) Set(facts Labels) {
 func (i *Info) TrySet(facts Labels) error {
 	i.mu.Lock()
 	defer i.mu.Unlock()
+	if i.vec.accepts(facts) {
+		if err := i.vec.fam.CheckLength(i.vec.complete(facts)); err != nil {
+			return fmt.Errorf("%w: %w", ErrLabels, err)
+		}
+	}
 	g, err := i.vec.TryWithLabels(facts)
 	if err != nil {
 		return err

@@ -75,10 +75,11 @@ type CounterOptions struct {
 	// is "other". Like Defaults, they belong to the Vec.
 	Normalize map[string]func(string) string
 
-	// MaxSeries limits how many series look-ups of this process can create in the family; see
-	// Vec for what happens beyond that. 0: RegistryOptions.MaxSeries; negative: no limit. It
-	// belongs to the family: defining it again with another limit is a conflict. It has no
-	// effect without labels.
+	// MaxSeries limits how many series look-ups can create in the family, those of other
+	// processes and from before a restart included; see Vec for what happens beyond that. A
+	// label set counts once, and once more for each KiB of its text. 0:
+	// RegistryOptions.MaxSeries; negative: no limit. It belongs to the family: defining it
+	// again with another limit is a conflict. It has no effect without labels.
 	MaxSeries int
 
 	// Stripes keeps that many copies of a series' value, from 2 to 64, on separate cache lines,

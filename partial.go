@@ -7,6 +7,7 @@ import (
 	"sync"
 	"unicode/utf8"
 
+	"github.com/gotheus/gotheus/internal/backend"
 	"github.com/gotheus/gotheus/internal/series"
 )
 
@@ -16,6 +17,8 @@ func (c common) check(name string, labels []string) error {
 		switch {
 		case !slices.Contains(labels, l):
 			return fmt.Errorf("%w: %s: Defaults: %q is not one of its labels %q", ErrInvalid, name, l, labels)
+		case len(c.defaults[l]) > backend.MaxText:
+			return fmt.Errorf("%w: %s: Defaults: the value of label %q has %d bytes, of which %d are allowed: shorten it", ErrInvalid, name, l, len(c.defaults[l]), backend.MaxText)
 		case !utf8.ValidString(c.defaults[l]):
 			return fmt.Errorf("%w: %s: Defaults: value %q of label %q is not UTF-8", ErrInvalid, name, c.defaults[l], l)
 		}

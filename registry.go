@@ -88,6 +88,17 @@ func (o *RegistryOptions) check() error {
 	if p := o.Prefix; p != "" && !backend.ValidName(p) {
 		return fmt.Errorf("%w: registry prefix %q: must be UTF-8 without control characters", ErrInvalid, p)
 	}
+	size, longest := len(o.Prefix), ""
+	for name, v := range o.Labels {
+		size += len(name) + len(v)
+		if longest == "" || len(v) > len(o.Labels[longest]) {
+			longest = name
+		}
+	}
+	if size > backend.MaxText/2 { // leaves the other half to each metric
+		return fmt.Errorf("%w: the registry's prefix and constant labels have %d bytes together, of which %d are allowed: shorten the prefix, which has %d, or the value of label %q, which has %d",
+			ErrInvalid, size, backend.MaxText/2, len(o.Prefix), backend.Clip(longest), len(o.Labels[longest]))
+	}
 	// le and quantile are reserved in every registry.
 	for _, kind := range []backend.Kind{backend.Histogram, backend.Summary} {
 		f := backend.Family{Name: "registry", Kind: kind}
@@ -158,6 +169,9 @@ func prepare[M Instrument](r *Registry, name, help string, o OptionsFor[M], vec 
 	f.SetMax(maxSeries(r, c, vec))
 	f.Given = givenBy(options)
 	f.Prepare()
+	if err := f.CheckConstant(); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
+	}
 	series.NewTable(f, labelsOf[M], coreOf[M])
 	return f, nil
 }

@@ -21,7 +21,7 @@ func (s *StateSet) Set(states ...string) {
 	for _, state := range states {
 		i := slices.Index(def.States, state)
 		if i < 0 {
-			s.gauge.series.Family().Reject("StateSet.Set", fmt.Sprintf("%q", state), fmt.Sprintf("must be one of %q", def.States))
+			s.gauge.series.Family().Reject("StateSet.Set", fmt.Sprintf("%q", backend.Clip(state)), fmt.Sprintf("must be one of %q", def.States))
 			return
 		}
 		on |= 1 << i

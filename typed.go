@@ -178,6 +178,9 @@ func (v *VecOf[L, M]) TryDeclare(sets ...L) error {
 		if all[i], err = v.valuesOf(l); err != nil {
 			return err
 		}
+		if err := v.vec.checkDeclared(all[i]); err != nil {
+			return err
+		}
 	}
 	v.vec.table.Pin(all)
 	return nil

@@ -26,9 +26,11 @@ var ErrLabels = errors.New("gotheus: wrong labels")
 // Values go through the label's normaliser (CounterOptions.Normalize) first. Equal sets of values
 // are the same series, however they came about.
 //
-// Look-ups create at most CounterOptions.MaxSeries series in a family. After that, looking up a new
-// set returns the overflow series, whose labels all have the value OverflowValue. That costs about
-// as much as any other look-up, and is counted in gotheus_overflowed_lookups_total.
+// Look-ups create at most CounterOptions.MaxSeries series in a family, together with those of other
+// processes that share the backend. After that, looking up a new set returns the overflow series,
+// whose labels all have the value OverflowValue. That costs about as much as any other look-up, and
+// is counted in gotheus_overflowed_lookups_total. A set whose label text, with all names and
+// constant labels, has more than 64 KiB is counted there, too.
 type Vec[M Instrument] struct {
 	fam   *series.Family
 	table *series.Table[M]
@@ -198,7 +200,7 @@ func (v *Vec[M]) TryDeclare(sets ...Labels) error {
 			return v.wrongNames(l)
 		}
 		all[i] = v.complete(l)
-		if err := v.checkValues(all[i]); err != nil {
+		if err := v.checkDeclared(all[i]); err != nil {
 			return err
 		}
 	}
@@ -213,6 +215,9 @@ func (v *Vec[M]) lookUp(values []string) (*M, error) {
 	if e := v.table.Find(values); e != nil {
 		return &e.M, nil
 	}
+	if v.fam.TooLong(values) {
+		return v.table.MakeTooLong(values), nil
+	}
 	if err := v.checkValues(values); err != nil {
 		return nil, err
 	}
@@ -222,10 +227,18 @@ func (v *Vec[M]) lookUp(values []string) (*M, error) {
 func (v *Vec[M]) checkValues(values []string) error {
 	for i, at := range v.order {
 		if !utf8.ValidString(values[at]) {
-			return fmt.Errorf("%w: %s: value %q of label %q is not UTF-8", ErrLabels, v.fam.Def.Name, strings.Clone(values[at]), v.names[i])
+			return fmt.Errorf("%w: %s: value %q of label %q is not UTF-8", ErrLabels, v.fam.Def.Name, backend.Clip(strings.Clone(values[at])), v.names[i])
 		}
 	}
 	return nil
+}
+
+// checkDeclared checks values that are declared, which must not end up in the overflow series.
+func (v *Vec[M]) checkDeclared(values []string) error {
+	if err := v.fam.CheckLength(values); err != nil {
+		return fmt.Errorf("%w: %w", ErrLabels, err)
+	}
+	return v.checkValues(values)
 }
 
 func (v *Vec[M]) wrongNumber(values []string) error {
@@ -233,7 +246,7 @@ func (v *Vec[M]) wrongNumber(values []string) error {
 	if len(v.open) < len(v.names) {
 		which = fmt.Sprintf(", of which With takes %q", v.openNames())
 	}
-	return fmt.Errorf("%w: %s has labels %q%s, but the values given are %q", ErrLabels, v.fam.Def.Name, v.names, which, cloneAll(values))
+	return fmt.Errorf("%w: %s has labels %q%s, but the values given are %q", ErrLabels, v.fam.Def.Name, v.names, which, clipAll(values))
 }
 
 func (v *Vec[M]) wrongNames(l Labels) error {
@@ -265,6 +278,14 @@ func (v *Vec[M]) openNames() []string {
 		names[i] = v.fam.Open[at]
 	}
 	return names
+}
+
+func clipAll(values []string) []string {
+	c := cloneAll(values)
+	for i := range c {
+		c[i] = backend.Clip(c[i])
+	}
+	return c
 }
 
 func cloneAll(values []string) []string {

@@ -24,7 +24,7 @@ import (
 // largeRegistry returns a registry with a page of about n × 64 KiB that is cheap to create.
 func largeRegistry(n int) *gotheus.Registry {
 	r := newRegistry()
-	filler := strings.Repeat("0123456789abcdef", 4<<10)
+	filler := strings.Repeat("0123456789abcdef", 3<<10)
 	v := r.NewGaugeVec("large", "A large page.", nil, "number", "value")
 	for i := range n {
 		v.With(strconv.Itoa(i), filler)

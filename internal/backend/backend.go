@@ -244,6 +244,37 @@ type Retired struct {
 	Held   bool             // set by release
 }
 
+// Census is implemented by backends in which families may have series that this registry has not
+// made: those of other processes, and those from before a restart.
+type Census interface {
+	// Changes returns a number that changes whenever series come or go, in any process. When
+	// one is made or comes back, it grows by the Weight of its labels at least. As far as it
+	// depends on another machine, that is noticed by Sync. It costs no more than some loads.
+	Changes() uint64
+
+	// Most returns at once an upper bound of the sum of the weights of a family's series.
+	Most() int64
+
+	// Existing returns the label texts of all series of f that exist. It does not wait for
+	// another machine: series that Sync would have to read from there may be missing.
+	Existing(f *Family) []string
+
+	// Exists reports whether a series is among those that Existing would return. It does not
+	// create it.
+	Exists(f *Family, labels string) bool
+}
+
+// Learner is implemented by backends with a Census that depends on another machine.
+type Learner interface {
+	// Learn reads which series exist, and waits for that until ctx ends. The reading then goes
+	// on in the background.
+	Learn(ctx context.Context)
+}
+
+// Weight returns for how many series one with this label text counts towards a limit: 1, and one
+// more for each KiB of text, so that a limit of series also limits memory.
+func Weight(labels string) int64 { return 1 + int64(len(labels))/1024 }
+
 // Noticer is implemented by backends that report how they were opened.
 type Noticer interface {
 	// Notices returns messages for an operator: sentences for a log.

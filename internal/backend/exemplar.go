@@ -105,11 +105,11 @@ func ExemplarLabels(names, values []string) (string, error) {
 func checkExemplarLabel(name, value string) (runes int, err error) {
 	switch {
 	case !ValidName(name) || strings.HasPrefix(name, "__"):
-		err = fmt.Errorf("%w: label %q: must be UTF-8 without control characters, not empty, and not begin with __", ErrExemplar, name)
+		err = fmt.Errorf("%w: label %q: must be UTF-8 without control characters, not empty, and not begin with __", ErrExemplar, Clip(name))
 	case !utf8.ValidString(value):
-		err = fmt.Errorf("%w: value %q of label %q is not UTF-8", ErrExemplar, value, name)
+		err = fmt.Errorf("%w: value %q of label %q is not UTF-8", ErrExemplar, Clip(value), Clip(name))
 	case strings.IndexByte(value, 0) >= 0:
-		err = fmt.Errorf("%w: value %q of label %q has a NUL byte", ErrExemplar, value, name)
+		err = fmt.Errorf("%w: value %q of label %q has a NUL byte", ErrExemplar, Clip(value), Clip(name))
 	}
 	return utf8.RuneCountInString(name) + utf8.RuneCountInString(value), err
 }

@@ -136,6 +136,9 @@ func (f *Family) Parts() bool { return f.Mode != Shared }
 // Check returns an error that wraps ErrFamily if f cannot be exposed. It names the field, the value
 // and the rule. The rules are those of the Prometheus data model.
 func (f *Family) Check() error {
+	if err := f.checkLength(); err != nil {
+		return err
+	}
 	if !ValidName(f.Name) {
 		return invalid("name %q: must be UTF-8 without control characters, and not empty", f.Name)
 	}

@@ -238,7 +238,10 @@ func (d *Draft) put(w page.Row, values []string) {
 		}
 	}
 	var err error
-	if w.Labels, err = d.Def.LabelText(all...); err != nil {
+	if w.Labels, err = d.Def.LabelText(all...); err == nil {
+		err = d.Def.CheckText(w.Labels)
+	}
+	if err != nil {
 		d.invalid(err)
 	}
 	d.Rows = append(d.Rows, w)

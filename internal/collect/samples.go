@@ -53,6 +53,7 @@ func (s *Samples) define(d *Draft) *series.Family {
 	open := slices.DeleteFunc(slices.Clone(def.Labels), func(l string) bool { _, ok := s.Labels[l]; return ok })
 	f := &series.Family{Home: s.Home, Def: &def, Shared: s.Labels, Constant: s.Labels, Open: open, IsVec: true, Source: "a collector"}
 	f.Given.Buckets = true
+	f.SetMax(-1)
 	f.Prepare()
 	series.NewSampled(f)
 	return f

@@ -5,6 +5,7 @@ package index
 import (
 	"cmp"
 	"iter"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -37,6 +38,8 @@ type Family struct {
 	mixed   bool                     // some rows were allocated by callers or separately
 	shared  bool                     // sorted is part of a snapshot
 	parts   map[string]*backend.Parts
+
+	partsGone int // removed from parts since that was made
 }
 
 // Declare returns the entry of the family with f's schema, which it creates if necessary. Of
@@ -262,7 +265,14 @@ func (x *Index) remove(g *Family, labels string, hash uint32, may func(*backend.
 			g.arrange()
 		}
 	}
-	delete(g.parts, labels)
+	if g.parts[labels] != nil {
+		delete(g.parts, labels)
+		if g.partsGone++; g.partsGone > len(g.parts) { // a map does not shrink
+			parts := make(map[string]*backend.Parts, len(g.parts))
+			maps.Copy(parts, g.parts)
+			g.parts, g.partsGone = parts, 0
+		}
+	}
 	return s
 }
 

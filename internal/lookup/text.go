@@ -33,16 +33,35 @@ func (t *Text) add(gap string) {
 	t.size += len(gap)
 }
 
-// Write returns the label text of the series with these values. It does not retain the slice.
-func (t *Text) Write(values []string) string {
-	size, specials := t.size, 0
+// Exceeds reports whether Write would return more than most bytes.
+func (t *Text) Exceeds(values []string, most int) bool {
+	size := t.size
 	for _, v := range values {
 		size += len(v)
+	}
+	if size > most || 2*size <= most { // escaping doubles the length at most
+		return size > most
+	}
+	return size+specials(values) > most
+}
+
+// specials returns the number of bytes that escaping adds to values.
+func specials(values []string) (n int) {
+	for _, v := range values {
 		for i := range len(v) {
 			if labeltext.IsSpecial(v[i]) {
-				specials++
+				n++
 			}
 		}
+	}
+	return n
+}
+
+// Write returns the label text of the series with these values. It does not retain the slice.
+func (t *Text) Write(values []string) string {
+	size, specials := t.size, specials(values)
+	for _, v := range values {
+		size += len(v)
 	}
 	var b strings.Builder
 	b.Grow(size + specials)

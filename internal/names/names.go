@@ -53,23 +53,31 @@ func Taken(f *backend.Family) []string {
 	return list
 }
 
-// Shown maps the stems of the families of a page to their suffixes. No suffix ends in another one.
-type Shown map[string]Suffixes
+// Shown maps the stems of the families of a page to the families. No suffix ends in another one.
+type Shown map[string]Family
 
-// Clash returns the stem of a family on the page that uses a name that the given family also uses,
+// Family is a family on a page.
+type Family struct {
+	Name     string // as the program gave it
+	Suffixes Suffixes
+}
+
+// Clash returns the name of a family on the page that uses a name that the given family also uses,
 // or "" if there is none. It uses buf as scratch space.
 func (m Shown) Clash(stem string, s Suffixes, buf []byte) string {
-	if _, ok := m[stem]; ok {
-		return stem
+	if f, ok := m[stem]; ok {
+		return f.Name
 	}
 	for i, suffix := range suffixTexts {
-		if base, ok := strings.CutSuffix(stem, suffix); ok && m[base]>>i&1 != 0 {
-			return base
+		if base, ok := strings.CutSuffix(stem, suffix); ok {
+			if f := m[base]; f.Suffixes>>i&1 != 0 {
+				return f.Name
+			}
 		}
 		if s>>i&1 != 0 {
 			buf = append(append(buf[:0], stem...), suffix...)
-			if _, ok := m[string(buf)]; ok { // this conversion does not allocate
-				return string(buf)
+			if f, ok := m[string(buf)]; ok { // this conversion does not allocate
+				return f.Name
 			}
 		}
 	}

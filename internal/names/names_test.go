@@ -11,7 +11,7 @@ func TestClash(t *testing.T) {
 	shown := Shown{}
 	add := func(typ expo.Type, name string) {
 		stem, s := Stem(typ, name)
-		shown[stem] = s
+		shown[stem] = Family{name, s}
 	}
 	add(expo.Counter, "hits_total")
 	add(expo.Histogram, "latency")
@@ -20,9 +20,9 @@ func TestClash(t *testing.T) {
 		typ        expo.Type
 		name, with string
 	}{
-		{expo.Gauge, "hits", "hits"},               // the counter's name in OpenMetrics
-		{expo.Gauge, "hits_total", "hits"},         // a sample of the counter
-		{expo.Gauge, "hits_created", "hits"},       // its start time
+		{expo.Gauge, "hits", "hits_total"},         // the counter's name in OpenMetrics
+		{expo.Gauge, "hits_total", "hits_total"},   // a sample of the counter
+		{expo.Gauge, "hits_created", "hits_total"}, // its start time
 		{expo.Counter, "latency_count", "latency"}, // a sample of the histogram
 		{expo.Gauge, "latency_total", ""},          // histograms have no such sample
 		{expo.Summary, "queue", "queue_sum"},       // has a sample with the name

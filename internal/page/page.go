@@ -116,7 +116,7 @@ func (p *Page) AddGroups(s *Source) (hidden int) {
 			g := groups[j].Family
 			switch {
 			case g.Block.Role != 0 || s.Hidden != nil && s.Hidden(g) || !p.selects(names.TypeOf(g.Kind), g.Name):
-			case len(p.joined) > first && !p.joined[first].Family.Alike(g):
+			case len(p.joined) > first && p.disagree(p.joined[first:], g):
 				n := existingSeries(&groups[j])
 				if hidden += n; n > 0 {
 					p.o.Log.Log(slog.LevelWarn, "schema "+g.Name,
@@ -195,24 +195,51 @@ func (p *Page) selects(t expo.Type, name string) bool {
 func (p *Page) leaveOut(f *Family, quietly bool) bool {
 	escaping := p.o.Format.NameEscaping()
 	stem, s := names.Stem(f.Type, escaping.MetricName(f.Name))
-	what := p.shown.Clash(stem, s, p.name)
-	if what == "" && f.collected != nil && !f.ClassicLabels {
-		_, what = names.Escaped(escaping, names.OfLabels(&f.collected.Def))
-	}
-	if what != "" {
+	if other := p.shown.Clash(stem, s, p.name); other != "" {
 		if !quietly {
-			p.clash(f.Name, what)
+			p.clash(f.Name, other)
 		}
 		return true
 	}
-	p.shown[stem] = s
+	if f.collected != nil && !f.ClassicLabels {
+		labels := names.OfLabels(&f.collected.Def)
+		if _, clash := names.Escaped(escaping, labels); clash != "" {
+			if !quietly {
+				p.labelClash(f.Name, labels)
+			}
+			return true
+		}
+	}
+	p.shown[stem] = names.Family{Name: f.Name, Suffixes: s}
 	return false
 }
 
-// clash logs and records that a family, or one of its groups, is left out.
-func (p *Page) clash(name, what string) {
-	p.o.Log.Log(slog.LevelError, "clash "+name, "a family was left out of the page", "metric", name, "clashes with", what)
-	p.Omit(fmt.Errorf("%s clashes with %s", name, what))
+// clash logs and records that a family is left out because of another one on the page.
+func (p *Page) clash(name, other string) {
+	if name == other {
+		p.o.Log.Log(slog.LevelError, "clash "+name,
+			"a family was left out of the page: it is defined twice, by a collector or an included registry; rename one of them, or remove it",
+			"metric", name)
+		p.Omit(fmt.Errorf("%s is defined twice", name))
+		return
+	}
+	p.o.Log.Log(slog.LevelError, "clash "+name,
+		"a family was left out of the page: in the page's format, another one uses its name or that of one of its samples; rename one of them",
+		"metric", name, "clashes with", other)
+	p.Omit(fmt.Errorf("%s clashes with %s: rename one of them", name, other))
+}
+
+// labelClash logs and records that a family, or one of its groups, is left out because of its
+// labels. others are those of another group, if they are the cause.
+func (p *Page) labelClash(name string, labels []string, others ...string) {
+	args := []any{"metric", name, "labels", labels}
+	if len(others) > 0 {
+		args = append(args, "labels in another program", others)
+	}
+	p.o.Log.Log(slog.LevelError, "clash "+name,
+		"series were left out of the page: some of the metric's labels become equal, or __name__, when escaped for scrapers without UTF-8 names; rename a label",
+		args...)
+	p.Omit(fmt.Errorf("%s has labels %q that clash when escaped: rename one of them", name, labels))
 }
 
 // help returns the help text of a backend's family as valid UTF-8: another process may have written
@@ -227,6 +254,14 @@ func (p *Page) help(f *backend.Family) string {
 	return help
 }
 
+// disagree reports whether g cannot be shown together with other groups of its name: it differs in
+// more than label names and help, or it has the very same labels.
+func (p *Page) disagree(others []index.Joined, g *backend.Family) bool {
+	return !others[0].Family.Alike(g) || slices.ContainsFunc(others, func(o index.Joined) bool {
+		return slices.Equal(o.Family.Labels, g.Labels)
+	})
+}
+
 // labelsClash reports whether two label names of g are equal once escaped for the page, or all of
 // g's are equal to those of one of the family's other groups.
 func (p *Page) labelsClash(others []index.Joined, g *backend.Family) bool {
@@ -235,17 +270,18 @@ func (p *Page) labelsClash(others []index.Joined, g *backend.Family) bool {
 		return false
 	}
 	set, clash := names.Escaped(escaping, labels)
-	for i := 0; clash == "" && i < len(others); i++ {
-		labels := names.OfLabels(others[i].Family)
-		if other, _ := names.Escaped(escaping, labels); other == set {
-			clash = strings.Join(labels, ", ")
+	if clash != "" {
+		p.labelClash(g.Name, labels)
+		return true
+	}
+	for i := range others {
+		theirs := names.OfLabels(others[i].Family)
+		if other, _ := names.Escaped(escaping, theirs); other == set && len(theirs) == len(labels) {
+			p.labelClash(g.Name, labels, theirs...)
+			return true
 		}
 	}
-	if clash == "" {
-		return false
-	}
-	p.clash(g.Name, clash)
-	return true
+	return false
 }
 
 // existingSeries returns the number of a group's series that are not deleted.

@@ -45,6 +45,7 @@ func (f *Family) DeleteSeries(labels string) (was bool, err error) {
 	})
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.census.spent = 0 // there may be room now
 	f.dropSeries(labels)
 	return was, err
 }
@@ -62,6 +63,7 @@ func (f *Family) Delete(match func(labels string) bool) (n int, err error) {
 	matching := f.labels(func(s *Series) bool { return match(s.Row.Labels) })
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.census.spent = 0 // there may be room now
 	pause := f.pauses()
 	for labels := range f.idle {
 		if match(labels) {
@@ -251,9 +253,9 @@ func (f *Family) dropIfDeleted(m Instrument) bool {
 	}
 	labels := s.Row.Labels
 	if list := f.returned[labels]; !slices.Contains(list, m) {
-		if f.table.remove(m) {
-			f.counted--
-			f.full.Store(false) // there may be room now; the next look-up finds out
+		if weight := f.table.remove(m); weight > 0 {
+			f.counted -= weight
+			f.full.Store(nil) // there may be room now; the next look-up finds out
 		}
 	} else if len(list) == 1 {
 		delete(f.returned, labels)

@@ -31,12 +31,13 @@ type Family struct {
 
 	Observing any // shared by the family's instruments; only they know the type
 
-	table  table
-	text   *lookup.Text
-	scale  *sparse.Scale     // of exponential buckets; nil: there are none
-	levels []*backend.Family // of the further blocks of buckets
-	epoch  atomic.Uint64     // of the last snapshots for quantiles
-	age    atomic.Uint64     // number of times that series were deleted
+	table    table
+	text     *lookup.Text
+	overflow string            // label text of the overflow series
+	scale    *sparse.Scale     // of exponential buckets; nil: there are none
+	levels   []*backend.Family // of the further blocks of buckets
+	epoch    atomic.Uint64     // of the last snapshots for quantiles
+	age      atomic.Uint64     // number of times that series were deleted
 
 	mu sync.Mutex // held while series are made, moved or deleted
 	// deleted series that a retained instrument has brought back, by label text
@@ -58,9 +59,9 @@ type table interface {
 	each(yield func(Instrument) bool) bool
 	// find returns the instrument with this label text, or nil.
 	find(labels string) Instrument
-	// remove removes an instrument that find returns. It reports whether that counted towards
-	// the family's limit.
-	remove(Instrument) (counted bool)
+	// remove removes an instrument that find returns. It returns the weight with which that
+	// counted towards the family's limit.
+	remove(Instrument) (weight int64)
 	// lockFree reports whether each may be called without the family's lock.
 	lockFree() bool
 }
@@ -69,10 +70,15 @@ type table interface {
 // family is used.
 func (f *Family) Prepare() {
 	f.text = lookup.TextOf(f.Def.Labels, f.Constant)
+	f.overflow = f.text.Write(f.overflowValues())
 	if m := f.Def.PerDoubling(); m > 0 {
 		f.scale, f.levels = sparse.ScaleOf(m), levelsOf(f.Def)
 	}
 }
+
+// CheckConstant returns an error that wraps backend.ErrFamily if the constant labels of f are so
+// long that not even the overflow series can exist.
+func (f *Family) CheckConstant() error { return f.Def.CheckText(f.overflow) }
 
 // Age increases whenever series are deleted. Caches of instruments compare it.
 func (f *Family) Age() uint64 { return f.age.Load() }
@@ -165,12 +171,16 @@ func (f *Family) firstCells(b *Binding, m Instrument) (words backend.Words, refu
 	return s.Row.Words, false, nil
 }
 
-// cells returns the words of a series or, if the backend's limit of series is reached, those of the
-// overflow series. The caller holds f.mu.
+// cells returns the words of a series or, if the family's or the backend's limit of series is
+// reached, those of the overflow series. The caller holds f.mu.
 func (f *Family) cells(b *Binding, labels string) (words backend.Words, refused bool, err error) {
-	words, err = b.Cells(f.Def, labels)
+	if b.census != nil && f.counts(labels) && !f.hasRoom(b, labels) {
+		err = errMaxSeries
+	} else {
+		words, err = b.Cells(f.Def, labels)
+	}
 	if f.IsVec && errors.Is(err, backend.ErrLimit) {
-		if overflow, overflowErr := b.Cells(f.Def, f.overflowLabels()); overflowErr == nil {
+		if overflow, overflowErr := b.Cells(f.Def, f.overflow); overflowErr == nil {
 			f.refusedBy = err
 			return overflow, true, nil
 		}
@@ -205,10 +215,14 @@ func (f *Family) unlock() {
 	}
 }
 
-// logRefused counts and logs that a new series counts in the overflow series because the backend's
-// limit of series is reached.
+// logRefused counts and logs that a new series counts in the overflow series because a limit of
+// series is reached.
 func (f *Family) logRefused(err error) {
 	f.Home.count(overflowedLookups, f)
+	if err == errMaxSeries {
+		f.logFull()
+		return
+	}
 	f.Home.Log.Log(slog.LevelWarn, "limit "+f.Def.Name,
 		"the backend's limit of series is reached; further label sets are counted in one overflow series",
 		"metric", f.Def.Name, "value of its labels", OverflowValue, "error", err)

@@ -171,9 +171,9 @@ func (t *tallies) find(labels string) Instrument {
 	return nil
 }
 
-func (t *tallies) remove(m Instrument) (counted bool) {
+func (t *tallies) remove(m Instrument) (weight int64) {
 	maps.DeleteFunc(t.byMetric, func(_ string, c *tally) bool { return c == m })
-	return false
+	return 0
 }
 
 func (c *tally) add() {

@@ -35,6 +35,7 @@ type Home struct {
 	faults    faults
 
 	clockPanics atomic.Int64 // that reportClock has not counted yet
+	refreshing  refreshing
 }
 
 // Labels maps label names to values.
@@ -49,7 +50,8 @@ type Binding struct {
 	Closed bool
 	Number int // distinguishes live processes
 
-	holds *holds // nil: the backend is no backend.Reclaimer
+	holds  *holds         // nil: the backend is no backend.Reclaimer
+	census backend.Census // nil: no other process makes series
 }
 
 // Bound returns b as a binding.
@@ -61,6 +63,7 @@ func Bound(b backend.Backend) *Binding {
 	if _, ok := b.(backend.Reclaimer); ok {
 		bound.holds = new(holds)
 	}
+	bound.census, _ = b.(backend.Census)
 	return bound
 }
 

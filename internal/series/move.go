@@ -23,6 +23,7 @@ const OwnPrefix = "gotheus_"
 func (h *Home) MoveAll(to *Binding) {
 	h.Log.Hold()
 	h.Current()
+	to.learn()
 	h.Moves.Lock()
 	h.bound.Store(to)
 	h.Moves.Unlock()
@@ -34,6 +35,8 @@ func (h *Home) MoveAll(to *Binding) {
 		f.Declare()
 		f.mu.Lock()
 		f.shared = nil // it would keep the old backend and all its words in memory
+		f.census = census{}
+		f.full.Store(nil)
 		list := slices.Collect(f.all())
 		f.mu.Unlock()
 		for _, m := range list {

@@ -1,8 +1,11 @@
 package series
 
 import (
+	"maps"
+
 	"github.com/gotheus/gotheus/expo"
 	"github.com/gotheus/gotheus/internal/backend"
+	"github.com/gotheus/gotheus/internal/backend/heap"
 	"github.com/gotheus/gotheus/internal/word"
 )
 
@@ -11,6 +14,8 @@ import (
 type Sampled struct {
 	family *Family
 	series map[string]*sampled // by label text; guarded by the family's lock
+
+	removed int // from series since that was made
 }
 
 // sampled is a series of a sampled family.
@@ -36,7 +41,7 @@ func (m *sampled) Move(to, from backend.Words) {
 }
 
 // NewSampled makes a table of sampled series for f. f must be prepared.
-func NewSampled(f *Family) { f.table = &Sampled{f, make(map[string]*sampled)} }
+func NewSampled(f *Family) { f.table = &Sampled{family: f, series: make(map[string]*sampled)} }
 
 // Value is a collector's value of a series.
 type Value struct {
@@ -94,9 +99,14 @@ func (t *Sampled) find(labels string) Instrument {
 	return nil
 }
 
-func (t *Sampled) remove(m Instrument) (counted bool) {
+func (t *Sampled) remove(m Instrument) (weight int64) {
 	delete(t.series, m.Series().Row.Labels)
-	return false
+	if t.removed++; t.removed > len(t.series) { // a map does not shrink
+		series := make(map[string]*sampled, len(t.series))
+		maps.Copy(series, t.series)
+		t.series, t.removed = series, 0
+	}
+	return 0
 }
 
 // store sets the words of a series.
@@ -122,7 +132,7 @@ func store(def *backend.Family, words backend.Words, v *Value) {
 }
 
 // Vanish removes this process's part of the selected series from the page until they are written
-// again.
+// again. In the heap, where there are no other parts, their rows are removed, too.
 func (f *Family) Vanish(which func(Instrument) bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -136,6 +146,9 @@ func (f *Family) Vanish(which func(Instrument) bool) {
 		f.Home.Moves.Lock()
 		f.Def.Seal(m.Series().Words())
 		f.Home.Moves.Unlock()
+		if b, ok := f.Home.Current().Backend.(*heap.Backend); ok {
+			b.DeleteSeries(f.Def, m.Series().Row.Labels)
+		}
 		f.dropIfDeleted(m)
 	}
 }

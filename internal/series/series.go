@@ -81,7 +81,7 @@ func (s *Series) Words() backend.Words {
 // of the overflow series. The caller holds Home.Moves.
 func (s *Series) storedLabels() string {
 	if p := s.placement.Load(); p.refused {
-		return p.family.overflowLabels()
+		return p.family.overflow
 	}
 	return s.Row.Labels
 }

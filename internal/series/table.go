@@ -27,12 +27,13 @@ func NewTable[M any](f *Family, labels func(*M) string, core func(*M) Instrument
 
 // Mark is the state of a table before a search.
 type Mark[M any] struct {
-	full  bool
+	full  *full
 	state lookup.State[lookup.Entry[M]]
 }
 
 // Mark must be called before Find. The order matters: full is set after the last entry was added,
-// so that a look-up that sees it and then finds nothing knows that the entry does not exist.
+// except for those of series that others have made, so that a look-up that sees it and then finds
+// nothing knows that the entry does not exist.
 func (t *Table[M]) Mark() Mark[M] { return Mark[M]{t.family.full.Load(), t.State()} }
 
 // Make returns the instrument for values, in the family's order, that Find has not found since
@@ -40,7 +41,7 @@ func (t *Table[M]) Mark() Mark[M] { return Mark[M]{t.family.full.Load(), t.State
 // if the limit is reached. It does not retain the slice of values.
 func (t *Table[M]) Make(values []string, mark Mark[M]) *M {
 	f := t.family
-	if mark.full {
+	if mark.full != nil && mark.full.hasNot(values) {
 		return t.overflowSeries()
 	}
 	f.mu.Lock()
@@ -59,6 +60,16 @@ func (t *Table[M]) Make(values []string, mark Mark[M]) *M {
 	return m
 }
 
+// MakeTooLong returns the overflow series for values that are too long for a series of their own.
+func (t *Table[M]) MakeTooLong(values []string) *M {
+	f := t.family
+	if f.overflowed.Load() == nil { // otherwise overflowSeries counts
+		f.Home.count(overflowedLookups, f)
+	}
+	f.logTooLong(values)
+	return t.overflowSeries()
+}
+
 // Pin makes the series with these values, unless they exist, and keeps them from expiring. They do
 // not count towards the limit.
 func (t *Table[M]) Pin(all [][]string) {
@@ -66,11 +77,11 @@ func (t *Table[M]) Pin(all [][]string) {
 	f.mu.Lock()
 	defer f.unlock()
 	for _, values := range all {
-		m := t.uncounted(values)
 		if f.pinned == nil {
 			f.pinned = make(map[string]bool)
 		}
-		f.pinned[t.core(m).Series().Row.Labels] = true
+		f.pinned[f.text.Write(values)] = true
+		t.uncounted(values)
 	}
 }
 
@@ -100,12 +111,12 @@ func (t *Table[M]) uncounted(values []string) *M {
 // nil. It adds the entry last, so that look-ups only find series that have words. The caller holds
 // the family's lock.
 func (t *Table[M]) create(values []string, counts bool) *M {
-	f := t.family
+	f, labels := t.family, t.family.text.Write(values)
 	if counts {
-		if limit := f.max.Load(); limit >= 0 && f.counted >= limit {
+		if f.counts(labels) && !f.hasRoom(f.Home.Current(), labels) {
 			return nil
 		}
-		f.counted++
+		f.counted += backend.Weight(labels)
 	}
 	e := lookup.NewEntry[M](values)
 	if !counts {
@@ -115,7 +126,7 @@ func (t *Table[M]) create(values []string, counts bool) *M {
 		t.free[e] = true
 	}
 	m := t.core(&e.M)
-	f.initialize(m.Series(), f.text.Write(values))
+	f.initialize(m.Series(), labels)
 	f.place(m)
 	t.Add(e)
 	return &e.M
@@ -175,13 +186,16 @@ func (t *Table[M]) find(labels string) Instrument {
 	return nil
 }
 
-func (t *Table[M]) remove(m Instrument) (counted bool) {
-	e := t.entry(m.Series().Row.Labels)
+func (t *Table[M]) remove(m Instrument) (weight int64) {
+	labels := m.Series().Row.Labels
+	e := t.entry(labels)
 	t.Remove(e)
 	if t.overflow.Load() == e {
 		t.overflow.Store(nil)
 	}
-	counted = !t.free[e]
-	delete(t.free, e)
-	return counted
+	if t.free[e] {
+		delete(t.free, e)
+		return 0
+	}
+	return backend.Weight(labels)
 }

@@ -115,11 +115,14 @@ var stories = map[string]func(s *story){
 			s.pages(`c_total{l="a0"} 1`, `c_total{l="a1"} 1`, `c_total{l="a2"} 1`, `c_total{l="gotheus_overflow"} 2`)
 			return
 		}
-		// Limits are per process, series are shared.
+		// Limits and series are shared. Pages make a store's series known to the others.
+		overflow := 0
 		for i, key := range values("a", "b", "a") {
 			s.w[i].do(command{Do: "limited", Name: "c_total", Key: key, V: 5})
+			n := 1 + i/2
+			overflow += []int{2, 5, 2}[i]
+			s.pages(fmt.Sprintf(`c_total{l="a0"} %d`, n), fmt.Sprintf(`c_total{l="a1"} %d`, n), fmt.Sprintf(`c_total{l="a2"} %d`, n), fmt.Sprintf(`c_total{l="gotheus_overflow"} %d`, overflow))
 		}
-		s.pages(`c_total{l="a0"} 2`, `c_total{l="a1"} 2`, `c_total{l="a2"} 2`, `c_total{l="b0"} 1`, `c_total{l="b1"} 1`, `c_total{l="b2"} 1`, `c_total{l="gotheus_overflow"} 6`)
 	},
 
 	"measured calls": func(s *story) {

@@ -18,8 +18,6 @@ type Backend struct {
 	mu       sync.Mutex
 	byDef    map[*backend.Family]*family // a cache for families
 	families map[*index.Family]*family
-	slab     backend.Words // free words, starting at a cache line
-	lines    int           // size of the next slab in cache lines
 	tickets  atomic.Uint64
 	self     backend.Instance
 }
@@ -69,10 +67,10 @@ func (b *Backend) Cells(f *backend.Family, labels string) (backend.Words, error)
 	switch {
 	case words != nil:
 	case fam.parts:
-		words = b.alloc(fam.words)
+		words = alloc(fam.words)
 		b.index.AddPart(fam.entry, labels, backend.Part{Words: words, Instance: &b.self})
 	default:
-		words = b.alloc(fam.words)
+		words = alloc(fam.words)
 		b.index.Add(fam.entry, backend.Series{Labels: labels, Words: words})
 	}
 	return words, nil
@@ -84,12 +82,12 @@ func (b *Backend) Cells(f *backend.Family, labels string) (backend.Words, error)
 func (b *Backend) CellsIn(f *backend.Family, row *backend.Series, room backend.Words) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	fam, slab := b.family(f), b.slab
+	fam := b.family(f)
 	if row.Words = room; room == nil {
-		row.Words = b.alloc(fam.words)
+		row.Words = alloc(fam.words)
 	}
 	if old := b.index.FindOrAdd(fam.entry, row); old != nil {
-		row.Words, b.slab = old.Words, slab
+		row.Words = old.Words
 		f.Unseal(row.Words)
 	}
 }
@@ -166,17 +164,11 @@ func (b *Backend) Tickets() *atomic.Uint64 { return &b.tickets }
 const lineWords = 8 // words in a cache line
 
 // alloc returns n zero words that share no cache line with others, so that goroutines that update
-// different series do not slow each other down. Slabs start small, since most registries are small,
-// and have sizes for which the runtime aligns allocations to the size.
-func (b *Backend) alloc(n int) backend.Words {
-	need := (n + lineWords - 1) / lineWords * lineWords
-	if need > len(b.slab) {
-		b.lines = min(max(8, 2*b.lines), 64)
-		b.slab = make([]atomic.Uint64, max(b.lines*lineWords, need))
-	}
-	words := b.slab[:n:n]
-	b.slab = b.slab[need:]
-	return words
+// different series do not slow each other down: the runtime aligns allocations of whole cache
+// lines. Series are allocated one by one, since one that stays would keep the memory of its
+// neighbours.
+func alloc(n int) backend.Words {
+	return make(backend.Words, n, (n+lineWords-1)/lineWords*lineWords)
 }
 
 // Sync implements backend.Backend; nobody else writes to the heap.

@@ -225,6 +225,7 @@ func (b *Backend) bury(f *backend.Family, r *record) (counted bool) {
 	b.sealParts(f, r)
 	b.retire(r)
 	b.sealParts(f, r)
+	b.changed(r.text)
 	return counted
 }
 
@@ -262,8 +263,12 @@ func (b *Backend) ownPart(f *backend.Family, series *record, essential bool) (ba
 		for i := range words {
 			words[i].Store(0)
 		}
+		b.changed(series.text)
 		owner.Store(b.id)
+		b.changed(series.text)
 	} else if f.Sealed(words) { // as if it had never been updated
+		b.changed(series.text)
+		defer b.changed(series.text)
 		f.Forget(words)
 		f.Unseal(words)
 	}
@@ -294,6 +299,9 @@ func (b *Backend) Delete(f *backend.Family, match func(labels string) bool) (n i
 				n++
 			}
 		}
+	}
+	if n > 0 {
+		b.mem.u64(offMade).Add(1)
 	}
 	return n, err
 }

@@ -35,6 +35,7 @@ import (
 //	   192      8  size: bytes allocated on the disk (atomic)
 //	   256      8  tickets: number given out (atomic)
 //	   320      8  waste: roughly how many bytes a rewrite would save (atomic)
+//	   384      8  made: grows whenever series come or go (atomic)
 //	   448      8  retired: the newest retired record, as offset/64, and in the upper half the
 //	               number of changes of this word (atomic)
 //	   512      8  batch: the first record of the batch being reclaimed, as offset/64 (atomic)
@@ -75,6 +76,7 @@ const (
 	offSize      = 192
 	offTickets   = 256
 	offWaste     = 320
+	offMade      = 384
 	offRetired   = 448
 	offBatch     = 512
 	offTicket    = 520

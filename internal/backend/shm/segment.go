@@ -230,6 +230,12 @@ func (s *segment) findOrCreate(r *record, gone func(*record) bool) (*record, err
 	if r.typ == typePart {
 		s.push(s.mem.u32(uint64(r.family)*align+recParts), r)
 	}
+	if r.typ == typeSeries {
+		// Before, so that no process knows fewer series than there are; and afterwards, so
+		// that one that has looked in between looks again.
+		s.changed(r.text)
+		defer s.changed(r.text)
+	}
 	for seen = now; ; seen = now {
 		s.mem.u32(r.off + recNext).Store(seen)
 		// The swap makes the record visible only after all of its content.

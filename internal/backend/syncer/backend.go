@@ -36,6 +36,7 @@ func (s *Syncer) Cells(f *backend.Family, labels string) (backend.Words, error) 
 	}
 	r := s.family(f).row(labels)
 	if r.own == nil {
+		s.changed(labels)
 		n := f.Words()
 		r.own = &own{words: make(backend.Words, n, (n+lineWords-1)/lineWords*lineWords)}
 		if r.fam.shared {
@@ -57,6 +58,7 @@ func (s *Syncer) Cells(f *backend.Family, labels string) (backend.Words, error) 
 		}
 	}
 	if f.Sealed(r.own.words) && !r.fam.exemplars {
+		s.changed(labels)
 		r.own.reset(r.fam)
 	}
 	f.Unseal(r.own.words)
@@ -95,6 +97,7 @@ func (s *Syncer) Delete(def *backend.Family, match func(labels string) bool) (n 
 		return 0, backend.ErrClosed
 	}
 	f, seen := s.family(def), 0
+	s.changes.Add(1)
 	for labels, r := range f.rows {
 		if match(labels) && s.delete(r) {
 			n++
@@ -124,6 +127,7 @@ func (s *Syncer) DeleteSeries(def *backend.Family, labels string) (bool, error) 
 	if f == nil || f.rows[labels] == nil {
 		return false, nil
 	}
+	s.changes.Add(1)
 	return s.delete(f.rows[labels]), nil
 }
 

@@ -145,6 +145,7 @@ func (s *Syncer) setLife(r *row, life uint64) {
 	}
 	r.life = life
 	s.deleted = true
+	s.changes.Add(1)
 	delete(s.deletes, r)
 	if o := r.own; o != nil {
 		if !o.deleting {

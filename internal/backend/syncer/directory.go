@@ -326,6 +326,7 @@ func (s *Syncer) readSeries(r *reader, list int) error {
 	}
 	f := s.dir.families[id]
 	row := f.row(labels)
+	s.changed(labels)
 	if f.def != nil {
 		if _, err := f.def.LabelValues(labels); err != nil { // the series keeps its number
 			row.invalid = true
@@ -345,5 +346,5 @@ func (s *Syncer) forgetDirectory() {
 			r.id = noID
 		}
 	}
-	s.dir = directory{}
+	s.dir, s.read = directory{}, [2]int{}
 }

@@ -19,6 +19,11 @@ func (s *Syncer) refresh(ctx context.Context) error {
 	if err := s.publish(ctx); err != nil {
 		return err
 	}
+	return s.pull(ctx)
+}
+
+// pull reads what other instances have published, and merges.
+func (s *Syncer) pull(ctx context.Context) error {
 	var err error
 	for range rounds {
 		if err = s.readHeads(ctx); err == nil {
@@ -35,6 +40,12 @@ func (s *Syncer) refresh(ctx context.Context) error {
 		s.current = false
 		return err
 	}
+	s.mu.Lock()
+	for list, rows := range s.dir.rows {
+		s.read[list] = len(rows)
+	}
+	s.changes.Add(1)
+	s.mu.Unlock()
 	if s.meta.recovering || len(s.orphans) > 0 || s.baseOrphan != nil {
 		return errLost
 	}
@@ -175,7 +186,9 @@ func (s *Syncer) updateLiveness() {
 			ids[n] = c.id
 		}
 	}
-	note(&s.self)
+	if s.self.raw != nil {
+		note(&s.self)
+	}
 	for _, c := range s.others {
 		note(c)
 	}

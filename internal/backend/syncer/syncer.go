@@ -67,6 +67,7 @@ type Syncer struct {
 	tickets   atomic.Uint64
 	clock     atomic.Pointer[func() time.Time] // of quantile windows; nil: not set
 	published atomic.Uint64                    // commits of own words
+	changes   atomic.Uint64                    // see Changes
 	stored    atomic.Pointer[map[uint32]chunk] // own words as the store has them
 
 	mu        sync.Mutex // guards what follows
@@ -78,6 +79,7 @@ type Syncer struct {
 	ordered   map[string]bool      // names whose variants Walk returns in order
 	lastOrder uint64
 	dir       directory
+	read      [2]int            // rows of dir by list, when all words were last read
 	fresh     []*row            // rows that may not be in the directory yet
 	sorted    int               // length of the prefix of fresh that is in directory order
 	deletes   map[*row]uint64   // not yet published: the life that begins; 0: the next one
