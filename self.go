@@ -33,6 +33,15 @@ const (
 	seriesName = "gotheus_series"
 	seriesHelp = "Series in the backend."
 
+	usedName = "gotheus_backend_used_bytes"
+	usedHelp = "Bytes of the shared-memory file that are in use or were."
+
+	wastedName = "gotheus_backend_wasted_bytes"
+	wastedHelp = "Those of the used bytes that deleted series had, and that serve no others yet."
+
+	limitName = "gotheus_backend_limit_bytes"
+	limitHelp = "Bytes that the shared-memory file may use."
+
 	scrapeSecondsName = "gotheus_scrape_duration_seconds"
 	scrapeSecondsHelp = "Time to make and write a page."
 
@@ -231,6 +240,12 @@ func (r *Registry) selfFamilies(p *part) []*page.Collected {
 	if !p.follows {
 		s.Gauge(familiesName, familiesHelp).Put(float64(families))
 		s.Gauge(seriesName, seriesHelp).Put(float64(count))
+		if b, ok := p.binding.Backend.(backend.Sized); ok {
+			used, wasted, limit := b.Space()
+			s.Gauge(usedName, usedHelp).Put(float64(used))
+			s.Gauge(wastedName, wastedHelp).Put(float64(wasted))
+			s.Gauge(limitName, limitHelp).Put(float64(limit))
+		}
 	}
 	r.backendState(s, groups) // shown here if the backend has no room for it
 	s.check()

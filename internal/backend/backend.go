@@ -230,7 +230,7 @@ type Owner interface {
 type Reclaimer interface {
 	// Reclaim is called from time to time. It calls release, if at all, with series that were
 	// deleted. Those that updates in progress may still refer to, release marks as held; they
-	// are told again later. Calls of Reclaim must not be concurrent.
+	// are told again later.
 	Reclaim(release func([]Retired))
 	// Enter must be called before Walk, and leave when its result is not used any more.
 	Enter() (leave func())
@@ -274,6 +274,13 @@ type Learner interface {
 // Weight returns for how many series one with this label text counts towards a limit: 1, and one
 // more for each KiB of text, so that a limit of series also limits memory.
 func Weight(labels string) int64 { return 1 + int64(len(labels))/1024 }
+
+// Sized is implemented by backends that have a limited space for all processes.
+type Sized interface {
+	// Space returns, in bytes, how much of the space has ever been used, how much of that
+	// deleted series had and no others have yet, and how much there is. It reads a few words.
+	Space() (used, wasted, limit uint64)
+}
 
 // Noticer is implemented by backends that report how they were opened.
 type Noticer interface {

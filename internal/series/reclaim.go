@@ -33,14 +33,17 @@ func (h *Home) StartReclaiming() {
 	if _, ok := h.Current().Backend.(backend.Reclaimer); !ok {
 		return
 	}
-	h.reclaim.Start(reclaimInterval, Timeout, func(context.Context) bool {
-		b := h.Current()
-		r, ok := b.Backend.(backend.Reclaimer)
-		if ok {
-			r.Reclaim(func(list []backend.Retired) { h.release(b, list) })
-		}
-		return ok
-	})
+	h.reclaim.Start(reclaimInterval, Timeout, func(context.Context) bool { return h.Reclaim() })
+}
+
+// Reclaim lets the backend in use reclaim space. It reports whether the backend does that at all.
+func (h *Home) Reclaim() bool {
+	b := h.Current()
+	r, ok := b.Backend.(backend.Reclaimer)
+	if ok {
+		r.Reclaim(func(list []backend.Retired) { h.release(b, list) })
+	}
+	return ok
 }
 
 // Enter must be called before b.Walk, and leave when its result is not used any more.

@@ -39,8 +39,7 @@ type Backend struct {
 	reread    map[uint64]bool // buckets that are read again from the beginning
 	notices   []string
 
-	// The state of acknowledge.
-	reclaiming sync.Mutex
+	reclaiming sync.Mutex // held by Reclaim; guards its state:
 	buried     time.Time // when series that nobody uses were last looked for
 	seen       uint64    // the ticket of the last batch that is not needed any more
 	leaving    uint64    // the ticket of a batch that may still be in use

@@ -125,6 +125,8 @@ func (s *segment) list(ref uint32, typ uint16) iter.Seq2[uint64, error] {
 
 // Reclaim implements backend.Reclaimer.
 func (b *Backend) Reclaim(release func([]backend.Retired)) {
+	b.reclaiming.Lock()
+	defer b.reclaiming.Unlock()
 	b.buryUnused()
 	b.acknowledge(release)
 	for b.reclaimSome() {
@@ -209,12 +211,16 @@ func (b *Backend) seriesOf(part backend.Words) uint64 {
 // Enter implements backend.Reclaimer.
 func (b *Backend) Enter() (leave func()) { return b.readers.enter() }
 
+// Space implements backend.Sized.
+func (b *Backend) Space() (used, wasted, limit uint64) {
+	used = min(max(b.mem.u64(offTail).Load(), b.recordsAt), b.limit)
+	return used, min(b.mem.u64(offWaste).Load(), used), b.limit
+}
+
 // acknowledge is step 5. It waits twice for calls in progress, by returning until they have ended:
 // first for those that began before the ticket was seen, which may have found a record of the batch
 // and be about to publish it, and then for those that have read it from what was published.
 func (b *Backend) acknowledge(release func([]backend.Retired)) {
-	b.reclaiming.Lock()
-	defer b.reclaiming.Unlock()
 	ticket := b.mem.u64(offTicket).Load()
 	if ticket == 0 || ticket <= b.seen || b.closed.Load() {
 		return
