@@ -40,12 +40,12 @@ type Backend struct {
 	notices   []string
 
 	reclaiming sync.Mutex // held by Reclaim; guards its state:
-	buried     time.Time // when series that nobody uses were last looked for
-	seen       uint64    // the ticket of the last batch that is not needed any more
-	leaving    uint64    // the ticket of a batch that may still be in use
-	dropped    bool      // nothing but calls in progress, and held records, refers to it
-	period     uint64    // calls that began in it, or earlier, may refer to the batch
-	held       []uint64  // offsets of records that updates in progress may still refer to
+	buried     time.Time  // when series that nobody uses were last looked for
+	seen       uint64     // the ticket of the last batch that is not needed any more
+	leaving    uint64     // the ticket of a batch that may still be in use
+	dropped    bool       // nothing but calls in progress, and held records, refers to it
+	period     uint64     // calls that began in it, or earlier, may refer to the batch
+	held       []uint64   // offsets of records that updates in progress may still refer to
 }
 
 // OpenContext opens the file for path, or creates it, and takes a slot in its instance table. It

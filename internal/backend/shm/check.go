@@ -42,9 +42,6 @@ func (c *content) problem(format string, args ...any) {
 	c.problems = append(c.problems, fmt.Sprintf(format, args...))
 }
 
-// testHookLoaded is called when load has read a file.
-var testHookLoaded func()
-
 // load reads and checks a file. The error is about reading it or about its header.
 func load(f *os.File) (*content, error) {
 	if _, err := readHeader(f); err != nil {
@@ -74,9 +71,6 @@ func load(f *os.File) (*content, error) {
 		if mem = larger[:len(mem)+n]; len(mem) < int(size) {
 			break
 		}
-	}
-	if testHookLoaded != nil {
-		testHookLoaded()
 	}
 	// Read these again: writers move the tail before they link a record, and the size before
 	// the tail.

@@ -336,3 +336,37 @@ func TestOneMapping(t *testing.T) { // not parallel: it counts mappings
 		t.Errorf("the first file has %d", got)
 	}
 }
+
+// Damage that a process finds is a reason for the next opening to check the file, however large it
+// is, and to set it aside; damage of a small file is found by that opening itself.
+func TestDamageIsSetAsideLater(t *testing.T) {
+	t.Parallel()
+	for _, size := range []uint64{checkedAlways - 1, checkedAlways + 1} {
+		for _, found := range []bool{false, true} {
+			path := filepath.Join(t.TempDir(), "shop")
+			b := open(t, path, nil)
+			cells(t, b, requests, `code="1",method=""`)[0].Add(7)
+			if err := b.grow(size); err != nil {
+				t.Fatal(err)
+			}
+			r, err := b.search(&record{typ: typeSeries, family: b.declared[requests], text: `code="1",method=""`, words: uint32(requests.Words())}, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			b.mem[r.textAt] ^= 1
+			if found {
+				other := open(t, path, nil)
+				if err := other.Sync(t.Context()); !errors.Is(err, ErrFormat) {
+					t.Fatal(err)
+				}
+				other.Close(t.Context())
+			}
+			b.Close(t.Context())
+			next := open(t, path, nil)
+			aside := len(next.Notices()) == 1 && strings.Contains(next.Notices()[0], "it was set aside as")
+			if want := found || size <= checkedAlways; aside != want {
+				t.Errorf("%d bytes, found before: %v: set aside: %v; %q", size, found, aside, next.Notices())
+			}
+		}
+	}
+}

@@ -29,6 +29,9 @@ func wantsRewrite(f *os.File, h *header, o *Options) bool {
 	return (worth || other) && h.minor <= minor && !inUse(f)
 }
 
+// testHookLoaded is called when a file was read to be rewritten.
+var testHookLoaded func()
+
 // rewrite replaces a file by one with the same values and the requested limit, but without deleted
 // series and those of dead instances. done is false if another process has the file open.
 func rewrite(f *os.File, old *header, name string, o *Options) (done bool, err error) {
@@ -39,6 +42,9 @@ func rewrite(f *os.File, old *header, name string, o *Options) (done bool, err e
 		return false, err
 	}
 	c, err := load(f)
+	if testHookLoaded != nil {
+		testHookLoaded()
+	}
 	if err != nil || c.newer {
 		return false, err
 	}
