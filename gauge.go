@@ -56,7 +56,7 @@ func (g *Gauge) Set(v float64) {
 			series.Escape((*gaugeCore)(g), w)
 		} else if w.CompareAndSwap(old, bits) {
 			c.join()
-			runtime.KeepAlive(g) // while its words are written to, see series/reclaim.go
+			runtime.KeepAlive(g) // while its words are in use, see series/reclaim.go
 			return
 		}
 	}

@@ -293,7 +293,7 @@ func (r *reading[L]) text(fam *series.Family, f *labelstruct.Field, value reflec
 // stringOf calls String, and returns otherValue if that panics.
 func stringOf(fam *series.Family, value reflect.Value) (text string) {
 	text = otherValue
-	defer fam.Home.Contain("String of a label of " + fam.Def.Name)
+	defer fam.Contain("String of a label")
 	return value.Interface().(fmt.Stringer).String()
 }
 

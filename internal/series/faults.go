@@ -60,6 +60,15 @@ func (h *Home) Contain(what string) {
 	}
 }
 
+// Contain is Home.Contain for a function that belongs to f. It allocates nothing unless there is a
+// panic.
+func (f *Family) Contain(what string) {
+	if p := recover(); p != nil {
+		f.Home.CountPanic()
+		f.Home.logPanic(what+" of "+f.Def.Name, report.PanicError(p))
+	}
+}
+
 func (h *Home) logPanic(what string, err error) {
 	h.Log.Log(slog.LevelError, "panic "+what, "a function of the program panicked", "function", what, "error", err)
 }

@@ -194,53 +194,6 @@ func (b *Backend) Cells(f *backend.Family, labels string) (backend.Words, error)
 	}
 }
 
-// gone reports whether the series of r was deleted. If its deletion is not complete, gone completes
-// it: the process that began it may be dead, and the series is about to get another record.
-func (b *Backend) gone(f *backend.Family, r *record) bool {
-	if b.retired(r.off) {
-		b.sealParts(f, r)
-		return true
-	}
-	if f.Parts() || f.Block.Role == backend.ExemplarRole {
-		return false
-	}
-	words := b.mem.words(r.wordsAt, r.words)
-	for i := range words {
-		if f.SealedAt(words, i) {
-			b.bury(f, r)
-			return true
-		}
-	}
-	return false
-}
-
-// bury deletes a series for good, and reports whether it counted until now. Parts that other
-// processes are about to add are sealed, too: an instance looks for the mark after it has made its
-// part count.
-func (b *Backend) bury(f *backend.Family, r *record) (counted bool) {
-	if !f.Parts() {
-		counted = f.Seal(b.mem.words(r.wordsAt, r.words))
-	}
-	b.sealParts(f, r)
-	b.retire(r)
-	b.sealParts(f, r)
-	b.changed(r.text)
-	return counted
-}
-
-// sealParts seals all parts of a series.
-func (b *Backend) sealParts(f *backend.Family, r *record) {
-	if !f.Parts() {
-		return
-	}
-	b.anyPart(r.off, func(words backend.Words) bool {
-		if n := f.Words(); len(words) == n+1 {
-			f.Seal(words[:n])
-		}
-		return false
-	})
-}
-
 // ownPart returns the words of this instance's part of a series, or nil if the series was deleted.
 func (b *Backend) ownPart(f *backend.Family, series *record, essential bool) (backend.Words, error) {
 	n := uint32(f.Words())
@@ -303,28 +256,6 @@ func (b *Backend) Delete(f *backend.Family, match func(labels string) bool) (n i
 		b.mem.u64(offMade).Add(1)
 	}
 	return n, err
-}
-
-// deleteRow deletes a series that Walk has returned, and reports whether it counted until now.
-func (b *Backend) deleteRow(g *backend.Group, i int) (counted bool) {
-	var off uint64
-	if g.Parts == nil {
-		off = b.mem.offsetOf(g.Series[i].Words) - recHeader
-	} else {
-		for _, p := range g.Parts[i].List() {
-			counted = g.Family.Seal(p.Words) && p.Live() || counted
-			off = b.seriesOf(p.Words)
-		}
-	}
-	r, err := b.at(off)
-	if err != nil || r.typ != typeSeries || r.text != g.Series[i].Labels {
-		// The record was damaged after it was read. Its words still count.
-		if g.Parts == nil {
-			counted = g.Family.Seal(g.Series[i].Words)
-		}
-		return counted
-	}
-	return b.bury(g.Family, r) || counted
 }
 
 // DeleteSeries implements backend.Backend. It finds the series by its hash, so it needs no Sync.

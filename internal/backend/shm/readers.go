@@ -1,3 +1,5 @@
+//go:build linux && (386 || amd64 || arm.7 || arm64 || loong64 || mips64 || mips64le || ppc64 || ppc64le || riscv64 || s390x)
+
 package shm
 
 import "sync"

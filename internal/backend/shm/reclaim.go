@@ -3,15 +3,9 @@
 package shm
 
 import (
-	"context"
 	"fmt"
-	"iter"
-	"slices"
-	"sync/atomic"
-	"time"
 
 	"github.com/gotheus/gotheus/internal/backend"
-	"github.com/gotheus/gotheus/internal/index"
 )
 
 // The space of deleted series serves new ones while processes have the file open, although they may
@@ -39,90 +33,6 @@ const (
 	unlinked = 1<<32 - 1
 )
 
-// retired reports whether the record at off is that of a deleted series.
-func (s *segment) retired(off uint64) bool { return s.mem.u32(off+recRetired).Load()&1 != 0 }
-
-// touch changes the record at off, so that others who have looked at it before cannot retire it. It
-// returns false if it is retired already.
-func (s *segment) touch(off uint64) bool {
-	w := s.mem.u32(off + recRetired)
-	for {
-		old := w.Load()
-		if old&1 != 0 {
-			return false
-		}
-		if w.CompareAndSwap(old, old+2) {
-			return true
-		}
-	}
-}
-
-// retire puts a deleted series on the list of retired records. Its words are sealed already.
-func (s *segment) retire(r *record) {
-	w := s.mem.u32(r.off + recRetired)
-	for {
-		old := w.Load()
-		if old&1 != 0 {
-			return
-		}
-		if w.CompareAndSwap(old, old|1) {
-			s.pushRetired(r)
-			return
-		}
-	}
-}
-
-func (s *segment) pushRetired(r *record) {
-	s.mem.u64(offWaste).Add(r.size)
-	s.relist(r.off)
-}
-
-// relist puts the record at off on the list of retired records.
-func (s *segment) relist(off uint64) {
-	head := s.mem.u64(offRetired)
-	for {
-		old := head.Load()
-		s.mem.u32(off + recLink).Store(uint32(old))
-		if head.CompareAndSwap(old, (old>>32+1)<<32|off/align) {
-			return
-		}
-	}
-}
-
-// push adds r to the list that begins at head.
-func (s *segment) push(head *atomic.Uint32, r *record) {
-	for {
-		old := head.Load()
-		s.mem.u32(r.off + recLink).Store(old)
-		if head.CompareAndSwap(old, uint32(r.off/align)) {
-			return
-		}
-	}
-}
-
-// list iterates over records that are linked with each other. It ends with an error if that is not
-// a list of records of this type. The next record is read before a record is yielded.
-func (s *segment) list(ref uint32, typ uint16) iter.Seq2[uint64, error] {
-	return func(yield func(uint64, error) bool) {
-		most := (s.mem.u64(offSize).Load() - s.recordsAt) / recHeader
-		for n := uint64(0); ref != 0; n++ {
-			off := uint64(ref) * align
-			err := s.reach(off + recHeader)
-			if err == nil && (off < s.recordsAt || order.Uint16(s.mem[off+recType:]) != typ || n > most) {
-				err = fmt.Errorf("%w: %s: a list of records is damaged at offset %d", ErrFormat, s.file.Name(), off)
-			}
-			if err != nil {
-				yield(off, err)
-				return
-			}
-			ref = s.mem.u32(off + recLink).Load()
-			if !yield(off, nil) {
-				return
-			}
-		}
-	}
-}
-
 // Reclaim implements backend.Reclaimer.
 func (b *Backend) Reclaim(release func([]backend.Retired)) {
 	b.reclaiming.Lock()
@@ -134,78 +44,6 @@ func (b *Backend) Reclaim(release func([]backend.Retired)) {
 	b.acknowledge(release) // if this is the only instance, it need not wait for the next call
 	for b.reclaimSome() {
 	}
-}
-
-// buryInterval is how often an instance looks for series that only dead processes had.
-const buryInterval = 30 * time.Second
-
-// buryUnused retires series that no live process has a part of.
-func (b *Backend) buryUnused() {
-	if now := time.Now(); now.Sub(b.buried) < buryInterval {
-		return
-	} else if b.buried = now; b.Sync(context.Background()) != nil {
-		return
-	}
-	defer b.readers.enter()()
-	for _, g := range b.Walk() {
-		if g.Parts == nil {
-			continue
-		}
-		for i := range g.Series {
-			if list := g.Parts[i].List(); len(list) > 0 && !slices.ContainsFunc(list, func(p backend.Part) bool { return counts(g.Family, &p) }) {
-				b.buryIfUnused(g.Family, b.seriesOf(list[0].Words))
-			}
-		}
-	}
-}
-
-// counts reports whether a part is on pages. In a sum, dead processes leave a zero.
-func counts(f *backend.Family, p *backend.Part) bool {
-	return (p.Live() || f.Mode == backend.Sum) && !f.Sealed(p.Words)
-}
-
-// buryIfUnused retires the series at off, unless a part of it counts. If an instance makes one
-// count meanwhile, touch makes it fail.
-func (b *Backend) buryIfUnused(f *backend.Family, off uint64) {
-	if b.reach(off+recHeader) != nil {
-		return
-	}
-	w := b.mem.u32(off + recRetired)
-	old := w.Load()
-	r, err := b.at(off)
-	if err != nil || r.typ != typeSeries || old&1 != 0 {
-		return
-	}
-	n := f.Words()
-	if b.anyPart(off, func(words backend.Words) bool {
-		return len(words) != n+1 || (f.Mode == backend.Sum || b.owned(words[n].Load())) && !f.Sealed(words[:n])
-	}) {
-		return
-	}
-	if w.CompareAndSwap(old, old|1) {
-		b.pushRetired(r)
-	}
-}
-
-// anyPart reports whether something is true of the words of any part of the series at off, the last
-// of which is the part's owner.
-func (b *Backend) anyPart(off uint64, is func(backend.Words) bool) bool {
-	for part, err := range b.list(b.mem.u32(off+recParts).Load(), typePart) {
-		if err != nil {
-			b.spoil(err)
-			return false
-		}
-		n := order.Uint32(b.mem[part+recWords:])
-		if b.reach(part+recHeader+8*uint64(n)) == nil && is(b.mem.words(part+recHeader, n)) {
-			return true
-		}
-	}
-	return false
-}
-
-// seriesOf returns the offset of the series that a part belongs to.
-func (b *Backend) seriesOf(part backend.Words) uint64 {
-	return uint64(order.Uint32(b.mem[b.mem.offsetOf(part)-recHeader+recFamily:])) * align
 }
 
 // Enter implements backend.Reclaimer.
@@ -269,7 +107,8 @@ func (b *Backend) dropRows() (list []backend.Retired, offsets []uint64) {
 			break
 		}
 		if !b.retired(off) {
-			// It was reclaimed: this instance joined after all others had seen the ticket.
+			// It was reclaimed: this instance joined after all others had
+			// seen the ticket.
 			break
 		}
 		b.forgetHead(off)
@@ -486,109 +325,4 @@ func (s *segment) partsUnlinked(off uint64) bool {
 		}
 	}
 	return true
-}
-
-// freeList returns the head of the list of free records of a size, or nil if there is none.
-func (s *segment) freeList(size uint64) *atomic.Uint32 {
-	if class := size / align; class < numFree {
-		return s.mem.u32(offFree + 4*class)
-	}
-	return nil
-}
-
-// pushFree makes the space of a record free. The caller holds lockByte.
-func (s *segment) pushFree(off, size uint64) {
-	head := s.freeList(size)
-	if head == nil || size < recHeader || size%align != 0 {
-		return
-	}
-	p := s.mem[off : off+recHeader]
-	clear(p)
-	order.PutUint32(p[recSize:], uint32(size))
-	order.PutUint16(p[recType:], typeFree)
-	order.PutUint64(p[recHash:], off/align)
-	order.PutUint32(p[recFamily:], head.Load())
-	order.PutUint32(p[recSum:], checksum(p, "", ""))
-	head.Store(uint32(off / align))
-}
-
-// hasFree reports whether there may be free space for r.
-func (s *segment) hasFree(r *record) bool {
-	if r.typ != typeSeries && r.typ != typePart {
-		return false
-	}
-	for size := r.size; size/align < numFree; size += align {
-		if s.freeList(size).Load() != 0 {
-			return true
-		}
-	}
-	return false
-}
-
-// popFree takes free space for r, if there is any, and sets r's offsets. Only if larger is set does
-// it use a part of a larger space. The caller holds lockByte.
-func (s *segment) popFree(r *record, larger bool) bool {
-	if r.typ != typeSeries && r.typ != typePart {
-		return false // help texts must have ascending offsets, and the others are few
-	}
-	for size := r.size; size/align < numFree; size += align {
-		if off := s.popSize(size); off != 0 {
-			if size > r.size {
-				s.pushFree(off+r.size, size-r.size)
-			}
-			r.off = off
-			r.layout()
-			s.mem.u64(offReused).Add(1)
-			s.mem.u64(offWaste).Add(-r.size)
-			return true
-		}
-		if !larger {
-			break
-		}
-	}
-	return false
-}
-
-// popSize takes a free record of exactly that size and returns its offset, or 0. Nothing in the
-// file is trusted to be free unless it says so itself.
-func (s *segment) popSize(size uint64) uint64 {
-	head := s.freeList(size)
-	if head == nil || head.Load() == 0 {
-		return 0
-	}
-	ref := head.Load()
-	off := uint64(ref) * align
-	err := s.reach(off + size)
-	if err == nil {
-		p := s.mem[off : off+recHeader]
-		if off < s.recordsAt || order.Uint16(p[recType:]) != typeFree || uint64(order.Uint32(p[recSize:])) != size ||
-			order.Uint64(p[recHash:]) != uint64(ref) || order.Uint32(p[recSum:]) != checksum(p, "", "") {
-			err = fmt.Errorf("%w: %s: there is no free record of %d bytes at offset %d", ErrFormat, s.file.Name(), size, off)
-		}
-	}
-	if err != nil {
-		s.spoil(err)
-		head.Store(0)
-		return 0
-	}
-	head.Store(order.Uint32(s.mem[off+recFamily:]))
-	return off
-}
-
-// known reports whether Sync has added these words to the index before.
-func known(x *index.Index, f *family, labels string, words backend.Words) bool {
-	if f.Parts() {
-		parts := x.Parts(f.entry, labels)
-		if parts == nil {
-			return false
-		}
-		for _, p := range parts.List() {
-			if &p.Words[0] == &words[0] {
-				return true
-			}
-		}
-		return false
-	}
-	s := x.Find(f.entry, labels)
-	return s != nil && &s.Words[0] == &words[0]
 }

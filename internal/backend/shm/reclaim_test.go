@@ -194,7 +194,7 @@ func TestReclaimModel(t *testing.T) {
 	for i, b := range list {
 		wait.Go(func() {
 			r := rand.New(rand.NewPCG(1, uint64(i)))
-			words := map[[2]int]backend.Words{} // what this instance's instruments refer to
+			words := map[[2]int]backend.Words{} // of this instance's instruments
 			release := func(gone []backend.Retired) {
 				for _, g := range gone {
 					for at, w := range words {

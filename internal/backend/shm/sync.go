@@ -265,3 +265,21 @@ func (b *Backend) family(ref uint32) (*family, error) {
 
 // Walk implements backend.Backend.
 func (b *Backend) Walk() []backend.Group { return b.index.Walk() }
+
+// known reports whether Sync has added these words to the index before.
+func known(x *index.Index, f *family, labels string, words backend.Words) bool {
+	if f.Parts() {
+		parts := x.Parts(f.entry, labels)
+		if parts == nil {
+			return false
+		}
+		for _, p := range parts.List() {
+			if &p.Words[0] == &words[0] {
+				return true
+			}
+		}
+		return false
+	}
+	s := x.Find(f.entry, labels)
+	return s != nil && &s.Words[0] == &words[0]
+}
