@@ -2,6 +2,7 @@ package tests_test
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -113,5 +114,32 @@ func reclaim(t *testing.T, path string, list ...*gotheus.Registry) {
 		if time.Now().After(deadline) {
 			t.Fatalf("%d bytes are wasted, %d of them free", r.Waste, r.Free)
 		}
+	}
+}
+
+// What pages cost after 100,000 series were deleted, and without that.
+func BenchmarkScrapeAfterDeletions(b *testing.B) {
+	for _, deleted := range []int{0, 100_000} {
+		b.Run(fmt.Sprint(deleted), func(b *testing.B) {
+			path := filepath.Join(b.TempDir(), "shop")
+			r := new(gotheus.Registry)
+			if err := r.Bind(b.Context(), "shm://"+path+"?fs=any"); err != nil {
+				b.Fatal(err)
+			}
+			defer r.Close(b.Context())
+			v := r.NewCounterVec("requests_total", "Requests.", &gotheus.CounterOptions{MaxSeries: -1}, "tenant")
+			for i := range deleted {
+				v.With(fmt.Sprintf("tenant-%06d", i)).Inc()
+			}
+			v.DeleteAll()
+			for range 3 {
+				inside.Home(r).Reclaim()
+			}
+			for b.Loop() {
+				if err := r.WriteText(io.Discard); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
 	}
 }

@@ -46,6 +46,7 @@ type Backend struct {
 	dropped    bool       // nothing but calls in progress, and held records, refers to it
 	period     uint64     // calls that began in it, or earlier, may refer to the batch
 	held       []uint64   // offsets of records that updates in progress may still refer to
+	pause      time.Time  // until then, no batch is answered
 }
 
 // OpenContext opens the file for path, or creates it, and takes a slot in its instance table. It

@@ -26,6 +26,7 @@ func (b *Backend) Most() int64 {
 
 // Existing implements backend.Census.
 func (b *Backend) Existing(f *backend.Family) (labels []string) {
+	defer b.readers.enter()()
 	b.Sync(context.Background()) // if it fails, what is known is all there is
 	schema := f.Schema()
 	groups := index.Named(b.Walk(), f.Name)

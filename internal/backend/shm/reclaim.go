@@ -4,6 +4,7 @@ package shm
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/gotheus/gotheus/internal/backend"
 )
@@ -31,6 +32,10 @@ const (
 	reclaimAtOnce = 256
 	// unlinked in the cursor says that no chain leads to the batch any more.
 	unlinked = 1<<32 - 1
+
+	// An instance that holds many records answers later, since they go through everything again
+	// until the garbage collector has run: that takes a few percent of a processor.
+	manyHeld, pausePerHeld, longestPause = 1000, 50 * time.Microsecond, 30 * time.Second
 )
 
 // Reclaim implements backend.Reclaimer.
@@ -60,7 +65,7 @@ func (b *Backend) Space() (used, wasted, limit uint64) {
 // and be about to publish it, and then for those that have read it from what was published.
 func (b *Backend) acknowledge(release func([]backend.Retired)) {
 	ticket := b.mem.u64(offTicket).Load()
-	if ticket == 0 || ticket <= b.seen || b.closed.Load() {
+	if ticket == 0 || ticket <= b.seen || b.closed.Load() || time.Now().Before(b.pause) {
 		return
 	}
 	if b.leaving != ticket {
@@ -87,6 +92,9 @@ func (b *Backend) acknowledge(release func([]backend.Retired)) {
 	}
 	for _, off := range b.held {
 		b.mem.u32(off + recHeld).Store(uint32(ticket))
+	}
+	if n := len(b.held); n >= manyHeld {
+		b.pause = time.Now().Add(min(time.Duration(n)*pausePerHeld, longestPause))
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
