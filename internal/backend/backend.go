@@ -68,15 +68,11 @@ func (p *Part) Live() bool {
 // Parts is a growing list of parts. It is safe for one writer and concurrent readers.
 type Parts struct{ list atomic.Pointer[[]Part] }
 
-// Add adds a part, in place of a former one of the same instance. Calls must not be concurrent.
+// Add adds a part. Calls must not be concurrent.
 func (p *Parts) Add(part Part) {
-	list := slices.Clone(p.List())
-	at, found := slices.BinarySearchFunc(list, part.Instance.Number, func(p Part, n int) int { return p.Instance.Number - n })
-	if found {
-		list[at] = part
-	} else {
-		list = slices.Insert(list, at, part)
-	}
+	old := p.List()
+	at, _ := slices.BinarySearchFunc(old, part.Instance.Number, func(p Part, n int) int { return p.Instance.Number - n })
+	list := slices.Insert(slices.Clone(old), at, part)
 	p.list.Store(&list)
 }
 

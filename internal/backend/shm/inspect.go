@@ -29,10 +29,8 @@ func Inspect(name string) (*Report, error) {
 func inspect(f *os.File) (*Report, error) {
 	var c *content
 	for try := 0; ; try++ {
-		before, err := readWord(f, offReused)
-		if err != nil {
-			return nil, err
-		}
+		before, _ := readWord(f, offReused) // if that fails, load says why
+		var err error
 		if c, err = load(f); err != nil {
 			return nil, err
 		}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"sync/atomic"
 
 	"github.com/gotheus/gotheus/internal/backend"
 	"github.com/gotheus/gotheus/internal/index"
@@ -226,6 +227,13 @@ func (b *Backend) readPart(r *record, again bool) error {
 	if instance == nil {
 		instance = &backend.Instance{Number: slot}
 		b.partOwners[slot] = instance
+	}
+	if parts := b.index.Parts(f.entry, s.text); parts != nil {
+		for _, old := range parts.List() { // of the series in its former record
+			if old.Instance == instance {
+				b.index.RemoveWords(f.entry, s.text, []*atomic.Uint64{&old.Words[0]})
+			}
+		}
 	}
 	b.index.AddPart(f.entry, s.text, backend.Part{
 		Words:    words,
