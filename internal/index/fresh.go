@@ -45,14 +45,15 @@ func hashOf(labels string) uint32 { return uint32(maphash.String(seed, labels)) 
 
 // find returns the series with these labels and this hash, or nil.
 func (f *fresh) find(labels string, hash uint32) *backend.Series {
-	if s := f.place(labels, hash); s != nil {
+	if s := f.place(labels, hash, func(*backend.Series) bool { return true }); s != nil {
 		return *s
 	}
 	return nil
 }
 
-// place returns the place of the series with these labels and this hash, or nil.
-func (f *fresh) place(labels string, hash uint32) **backend.Series {
+// place returns the place of a series with these labels and this hash for which is returns true, or
+// nil.
+func (f *fresh) place(labels string, hash uint32, is func(*backend.Series) bool) **backend.Series {
 	for ; f.hashed < f.n; f.hashed++ {
 		f.addHash(hashOf((*f.at(f.hashed)).Labels), f.hashed)
 	}
@@ -66,7 +67,7 @@ func (f *fresh) place(labels string, hash uint32) **backend.Series {
 			return nil
 		}
 		if m.hash == hash {
-			if s := f.at(int(m.number - 1)); *s != nil && (*s).Labels == labels {
+			if s := f.at(int(m.number - 1)); *s != nil && (*s).Labels == labels && is(*s) {
 				return s
 			}
 		}
@@ -139,8 +140,8 @@ func (f *fresh) sorted(family *backend.Family) []*backend.Series {
 // remove removes and returns the series with these labels and this hash, or returns nil if there is
 // none that may be removed. The time that it takes is constant on average.
 func (f *fresh) remove(labels string, hash uint32, may func(*backend.Series) bool) *backend.Series {
-	place := f.place(labels, hash)
-	if place == nil || !may(*place) {
+	place := f.place(labels, hash, may)
+	if place == nil {
 		return nil
 	}
 	s := *place

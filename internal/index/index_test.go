@@ -182,3 +182,29 @@ func TestIndexDuplicates(t *testing.T) {
 }
 
 func same(a, b *backend.Series) bool { return a.Labels == b.Labels && &a.Words[0] == &b.Words[0] }
+
+// Of two rows with the same labels, both new, the one with given words is removed.
+func TestRemoveWords(t *testing.T) {
+	t.Parallel()
+	for _, walked := range []bool{false, true} {
+		var x Index
+		f := &backend.Family{Name: "requests_total", Help: "R.", Kind: backend.Counter, Labels: []string{"x"}}
+		g := x.Declare(f, 1)
+		var lives []backend.Words
+		for range 2 {
+			w := make(backend.Words, 3)
+			x.Add(g, backend.Series{Labels: `x="1"`, Words: w})
+			if walked {
+				x.Walk()
+			}
+			f.Seal(w)
+			lives = append(lives, w)
+		}
+		for i := len(lives) - 1; i >= 0; i-- {
+			x.RemoveWords(g, `x="1"`, []*atomic.Uint64{&lives[i][0]})
+		}
+		if n := len(x.Walk()[0].Series); n != 0 {
+			t.Errorf("walked %v: %d rows are left", walked, n)
+		}
+	}
+}

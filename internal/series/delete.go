@@ -201,8 +201,13 @@ func (f *Family) dropSeries(labels string) (was bool) {
 		if at := s.placement.Load(); at.listed && at.backend != f.Home.Current() && at.isPrivate() {
 			was = f.Def.Seal(s.Words()) || was
 		}
+		refused := s.placement.Load().refused
 		f.Home.Moves.Unlock()
-		f.dropIfDeleted(m)
+		if refused { // there is no series of its own
+			f.drop(m)
+		} else {
+			f.dropIfDeleted(m)
+		}
 	})
 	return was
 }
@@ -232,25 +237,28 @@ func (f *Family) dropDeleted() (some bool) {
 	return some
 }
 
-// dropIfDeleted drops m if its series was deleted. Callers may have retained m, which therefore
-// gets sealed words of its own: its next update must go through Escape even if another instrument
-// has brought the series back, so that it is listed and moves along with the registry. The caller
-// holds f.mu.
+// dropIfDeleted drops m if its series was deleted. The caller holds f.mu.
 func (f *Family) dropIfDeleted(m Instrument) bool {
-	s := m.Series()
 	f.Home.Moves.Lock()
-	deleted := f.Def.Sealed(s.Words())
-	if deleted {
-		old := s.placement.Load()
-		words := make(backend.Words, f.Def.Words())
-		f.Def.Seal(words)
-		f.put(m, Placement{waiting: old.waiting}, words, nil)
-		f.holdDropped(s, old.backend)
-	}
+	deleted := f.Def.Sealed(m.Series().Words())
 	f.Home.Moves.Unlock()
-	if !deleted {
-		return false
+	if deleted {
+		f.drop(m)
 	}
+	return deleted
+}
+
+// drop drops m. Callers may have retained it. It therefore gets sealed words of its own: its next
+// update must go through Escape even if another instrument has brought the series back, so that it
+// is listed and moves along with the registry. The caller holds f.mu.
+func (f *Family) drop(m Instrument) {
+	s := m.Series()
+	words := make(backend.Words, f.Def.Words())
+	f.Def.Seal(words)
+	f.Home.Moves.Lock()
+	held := holdDropped(m)
+	f.put(m, Placement{waiting: s.placement.Load().waiting, dropped: held}, words, nil)
+	f.Home.Moves.Unlock()
 	labels := s.Row.Labels
 	if list := f.returned[labels]; !slices.Contains(list, m) {
 		if weight := f.table.remove(m); weight > 0 {
@@ -263,7 +271,6 @@ func (f *Family) dropIfDeleted(m Instrument) bool {
 		f.returned[labels] = slices.DeleteFunc(list, func(other Instrument) bool { return other == m })
 	}
 	f.age.Add(1)
-	return true
 }
 
 // expire deletes these series of f, which have been idle for the TTL.

@@ -129,6 +129,9 @@ func (f *Family) place(m Instrument) {
 			f.returned = make(map[string][]Instrument)
 		}
 		f.returned[s.Row.Labels] = append(f.returned[s.Row.Labels], m)
+		if old.dropped != nil {
+			old.dropped.revive()
+		}
 	}
 	for {
 		b := h.Current()
@@ -147,6 +150,9 @@ func (f *Family) place(m Instrument) {
 		if err != nil && !old.waiting {
 			f.postpone(err, func() error { return h.moveToCurrent(m) })
 			f.postponedBy = err
+		}
+		if refused {
+			f.someRefused.Store(true)
 		}
 		at := Placement{listed: true, waiting: old.waiting || err != nil, refused: refused, backend: b}
 		f.put(m, at, words, nil)

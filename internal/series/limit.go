@@ -32,6 +32,8 @@ type Limit struct {
 	census  census // of the backend in use
 
 	overflowed atomic.Pointer[tally] // nil: not counted
+
+	someRefused atomic.Bool // series may count in the overflow series: see retryRefused
 }
 
 // census is what is known about the number of series that a backend has of a family.

@@ -77,6 +77,9 @@ func (h *Home) moveToCurrent(m Instrument) error {
 				from = s.Words()
 			}
 			f.put(m, Placement{listed: true, waiting: at.waiting, refused: refused, backend: b}, words, from)
+			if refused {
+				f.someRefused.Store(true)
+			}
 		}
 		h.Moves.Unlock()
 		f.setStart(words)

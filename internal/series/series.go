@@ -44,6 +44,7 @@ type Placement struct {
 
 	exemplars *exemplars // nil: no exemplar has been stored
 	stripes   Stripes    // Words is nil if there are none
+	dropped   *dropped   // nil: nothing is held
 }
 
 // Instrument is an instrument as this package sees it. Each has one series.
@@ -167,9 +168,11 @@ func Escape(m Instrument, word *atomic.Uint64) {
 			deleted = deleted || &b.Words[i] == word && b.Family.SealedAt(b.Words, i)
 		}
 	}
+	if deleted {
+		hold(m)
+	}
 	f.Home.Moves.Unlock()
 	if deleted {
-		f.hold(s)
 		f.place(m)
 	}
 }

@@ -49,11 +49,15 @@ func (t *Table[M]) Make(values []string, mark Mark[M]) *M {
 	if t.State() != mark.state {
 		m = t.made(values)
 	}
+	refused := false
 	if m == nil {
-		m = t.create(values, true)
+		m, refused = t.create(values, true)
 	}
 	f.unlock()
-	if m == nil {
+	switch {
+	case refused:
+		return t.overflowEntry() // unlock has counted the look-up
+	case m == nil:
 		f.becomeFull()
 		return t.overflowSeries()
 	}
@@ -104,32 +108,39 @@ func (t *Table[M]) uncounted(values []string) *M {
 	if m := t.made(values); m != nil {
 		return m
 	}
-	return t.create(values, false)
+	m, _ := t.create(values, false)
+	return m
 }
 
-// create makes a series that does not exist. If counts is set and the limit is reached, it returns
-// nil. It adds the entry last, so that look-ups only find series that have words. The caller holds
-// the family's lock.
-func (t *Table[M]) create(values []string, counts bool) *M {
+// create makes a series that does not exist. If counts is set, it returns nil if the limit is
+// reached; refused says that this is the backend's limit, and that there are as many instruments as
+// the family's own limit allows. It adds the entry last, so that look-ups only find series that have
+// words. The caller holds the family's lock.
+func (t *Table[M]) create(values []string, counts bool) (_ *M, refused bool) {
 	f, labels := t.family, t.family.text.Write(values)
-	if counts {
-		if f.counts(labels) && !f.hasRoom(f.Home.Current(), labels) {
-			return nil
-		}
-		f.counted += backend.Weight(labels)
+	if counts && f.counts(labels) && !f.hasRoom(f.Home.Current(), labels) {
+		return nil, false
 	}
 	e := lookup.NewEntry[M](values)
+	m := t.core(&e.M)
+	f.initialize(m.Series(), labels)
+	f.place(m)
 	if !counts {
 		if t.free == nil {
 			t.free = make(map[*lookup.Entry[M]]bool)
 		}
 		t.free[e] = true
+	} else {
+		weight := backend.Weight(labels)
+		if m.Series().placement.Load().refused {
+			if limit := f.max.Load(); limit >= 0 && f.counted+weight > limit {
+				return nil, true
+			}
+		}
+		f.counted += weight
 	}
-	m := t.core(&e.M)
-	f.initialize(m.Series(), labels)
-	f.place(m)
 	t.Add(e)
-	return &e.M
+	return &e.M, false
 }
 
 // overflowSeries returns the overflow series and counts the look-up that gets it.
@@ -137,6 +148,10 @@ func (t *Table[M]) overflowSeries() *M {
 	if c := t.family.overflowed.Load(); c != nil {
 		c.add()
 	}
+	return t.overflowEntry()
+}
+
+func (t *Table[M]) overflowEntry() *M {
 	if e := t.overflow.Load(); e != nil {
 		return &e.M
 	}

@@ -57,6 +57,7 @@ func Blocks(m Instrument) []index.Block {
 	}
 	all := slices.Clone(furtherBlocks(m)) // Walk may not have them yet
 	labels := s.storedLabels()
+	defer home.Enter()() // the words are read while Home.Moves is held, which release waits for
 	for _, g := range index.Named(home.Walk(), f.Def.Name) {
 		if g.Family.Aids(f.Def) {
 			if i, ok := slices.BinarySearchFunc(g.Series, labels, func(s *backend.Series, labels string) int { return cmp.Compare(s.Labels, labels) }); ok && !index.HasWords(all, g.Series[i].Words) {

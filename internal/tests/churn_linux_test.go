@@ -143,3 +143,137 @@ func BenchmarkScrapeAfterDeletions(b *testing.B) {
 		})
 	}
 }
+
+// A counter that found no room counts in the overflow series. When that is deleted, and its space
+// serves another series, the counter does not count there.
+func TestRefusedAfterOverflowWasDeleted(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "shop")
+	a, b := new(gotheus.Registry), new(gotheus.Registry)
+	bind := func(r *gotheus.Registry) {
+		if err := r.Bind(t.Context(), "shm://"+path+"?fs=any&limit=2MiB"); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { r.Close(t.Context()) })
+	}
+	bind(b)
+	others := b.NewCounterVec("requests_total", "Requests.", nil, "tenant")
+	for i := range 3 {
+		others.With(fmt.Sprint("x", i)).Inc()
+	}
+	mine := a.NewCounterVec("requests_total", "Requests.", &gotheus.CounterOptions{MaxSeries: 2}, "tenant")
+	c := mine.With("a")
+	c.Inc()
+	bind(a)
+	c.Inc()
+	if !others.Delete("gotheus_overflow") {
+		t.Fatal("the counter was not refused")
+	}
+	for range 6 {
+		runtime.GC()
+		inside.Home(a).Reclaim()
+		inside.Home(b).Reclaim()
+	}
+	for i := range 5 {
+		others.With(fmt.Sprint("new", i))
+	}
+	for range 1000 {
+		c.Inc()
+	}
+	p, err := metrictest.Read(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 5 {
+		if v, _ := p.Value(fmt.Sprintf(`requests_total{tenant="new%d"}`, i)); v != 0 {
+			t.Errorf("new%d has %v although nobody counted there", i, v)
+		}
+	}
+	if v, _ := p.Value(`requests_total{tenant="gotheus_overflow"}`); v != 1000 {
+		t.Errorf("the overflow series has %v", v)
+	}
+}
+
+// In a full file, MaxSeries bounds what a process remembers; when there is room again, label sets
+// that were refused get series of their own.
+func TestFullFileHasRoomAgain(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "shop")
+	r := new(gotheus.Registry)
+	if err := r.Bind(t.Context(), "shm://"+path+"?fs=any&limit=1MiB"); err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close(t.Context())
+	const most = 10_000
+	v := r.NewCounterVec("requests_total", "Requests.", &gotheus.CounterOptions{MaxSeries: most}, "tenant")
+	name := func(i int) string { return fmt.Sprintf("t%07d", i) }
+	for i := range 3 * most {
+		v.With(name(i)).Inc()
+	}
+	exists := func(name string) bool {
+		p, err := metrictest.Read(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, ok := p.Value(fmt.Sprintf(`requests_total{tenant=%q}`, name))
+		return ok
+	}
+	last, overflow := -1, v.With("gotheus_overflow")
+	for i := range most {
+		if v.With(name(i)) != overflow {
+			last = i
+		}
+	}
+	if last < most/10 || exists(name(last)) || v.With(name(3*most-1)) != overflow {
+		t.Fatalf("%d label sets have instruments of their own", last)
+	}
+	for i := range 5000 { // more than were refused
+		v.Delete(name(i))
+	}
+	for range 50 {
+		runtime.GC()
+		inside.Home(r).Reclaim()
+	}
+	v.With(name(last)).Inc()
+	if !exists(name(last)) {
+		t.Error("a label set that was refused has no series although there is room")
+	}
+	v.With("new").Inc()
+	if !exists("new") {
+		t.Error("a new label set has no series although there is room")
+	}
+}
+
+// An instrument that is kept, but not used, holds one former record at most: not those of later
+// lives of its label set.
+func TestKeptInstrumentHoldsLittle(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "shop")
+	r := new(gotheus.Registry)
+	if err := r.Bind(t.Context(), "shm://"+path+"?fs=any&limit=2MiB"); err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close(t.Context())
+	v := r.NewCounterVec("requests_total", "Requests.", nil, "tenant")
+	kept := v.With("kept")
+	for i := range 200 {
+		v.With("kept").Inc()
+		v.Delete("kept")
+		if i%20 == 0 {
+			runtime.GC()
+			inside.Home(r).Reclaim()
+		}
+	}
+	var report *shm.Report
+	var err error
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); {
+		reclaim(t, path, r)
+		if report, err = shm.Inspect(path + shm.Suffix); err != nil || report.Waste-report.Free <= 2*128 {
+			break
+		}
+	}
+	if err != nil || report.Waste-report.Free > 2*128 {
+		t.Errorf("%v; %d bytes are wasted, %d of them free", err, report.Waste, report.Free)
+	}
+	runtime.KeepAlive(kept)
+}

@@ -50,6 +50,7 @@ func (b *Backend) Exists(f *backend.Family, labels string) bool {
 	if err != nil {
 		return false
 	}
+	defer b.readers.enter()()
 	if f.Parts() { // a part that is not live does not count
 		b.Sync(context.Background())
 		b.mu.Lock()
@@ -62,7 +63,6 @@ func (b *Backend) Exists(f *backend.Family, labels string) bool {
 		return parts != nil && anyLive(f, parts.List())
 	}
 	want := &record{typ: typeSeries, family: ref, text: labels, words: uint32(f.Words())}
-	defer b.readers.enter()()
 	r, err := b.search(want, func(r *record) bool { return b.retired(r.off) })
 	return r != nil && err == nil && !f.Sealed(b.mem.words(r.wordsAt, r.words))
 }

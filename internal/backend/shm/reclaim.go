@@ -3,6 +3,7 @@
 package shm
 
 import (
+	"cmp"
 	"fmt"
 	"time"
 
@@ -109,14 +110,14 @@ func (b *Backend) acknowledge(release func([]backend.Retired)) {
 func (b *Backend) dropRows() (list []backend.Retired, offsets []uint64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for off, err := range b.list(uint32(b.mem.u64(offBatch).Load()), typeSeries) {
-		if err != nil {
-			b.spoil(err)
-			break
-		}
-		if !b.retired(off) {
-			// It was reclaimed: this instance joined after all others had
-			// seen the ticket.
+	batch := b.mem.u64(offBatch).Load()
+	for off, err := range b.list(uint32(batch), typeSeries) {
+		if err != nil || !b.retired(off) {
+			// If all others had seen the ticket before this instance joined, the batch
+			// is being freed at this moment; otherwise it is damaged.
+			if b.mem.u64(offBatch).Load() == batch {
+				b.spoil(err)
+			}
 			break
 		}
 		b.forgetHead(off)
@@ -133,13 +134,19 @@ func (b *Backend) dropRows() (list []backend.Retired, offsets []uint64) {
 		if !f.Parts() && r.words > 0 {
 			one.Words = append(one.Words, b.mem.u64(r.wordsAt))
 		}
-		for part, err := range b.list(b.mem.u32(off+recParts).Load(), typePart) {
+		for part, err := range b.parts(off) {
 			if err != nil {
 				b.spoil(err)
 				break
 			}
 			b.forgetHead(part)
-			one.Words = append(one.Words, b.mem.u64(part+recHeader))
+			if p, err := b.at(part); err == nil && p.words > 0 {
+				one.Words = append(one.Words, b.mem.u64(p.wordsAt))
+			}
+		}
+		if len(list)%reclaimAtOnce == reclaimAtOnce-1 { // lets others in
+			b.mu.Unlock()
+			b.mu.Lock()
 		}
 		b.index.RemoveWords(f.entry, r.text, one.Words)
 		list = append(list, one)
@@ -216,9 +223,21 @@ func (s *segment) beginBatch() (more bool) {
 }
 
 // unlinkBatch takes records of the batch out of their chains, and draws the batch's ticket when
-// that is done.
+// that is done. It does nothing to a list that is not one of retired series: its space is lost.
 func (s *segment) unlinkBatch() (more bool) {
 	cursor, n := s.mem.u64(offCursor), 0
+	if batch := s.mem.u64(offBatch); cursor.Load() == batch.Load() {
+		for off, err := range s.list(uint32(batch.Load()), typeSeries) {
+			if err == nil && !s.retired(off) {
+				err = fmt.Errorf("%w: %s: the record at offset %d is not retired", ErrFormat, s.file.Name(), off)
+			}
+			if err != nil {
+				s.spoil(err)
+				batch.Store(0)
+				return false
+			}
+		}
+	}
 	if at := cursor.Load(); at != unlinked {
 		for off, err := range s.list(uint32(at), typeSeries) {
 			if err != nil {
@@ -230,7 +249,7 @@ func (s *segment) unlinkBatch() (more bool) {
 				return true
 			}
 			n++
-			for part, err := range s.list(s.mem.u32(off+recParts).Load(), typePart) {
+			for part, err := range s.parts(off) {
 				if err != nil {
 					s.spoil(err)
 					break
@@ -309,25 +328,42 @@ func (s *segment) freeBatch(ticket uint32) (more bool) {
 			s.relist(off)
 			continue
 		}
-		for part, err := range s.list(s.mem.u32(off+recParts).Load(), typePart) {
-			if err != nil {
-				s.spoil(err)
-				break
-			}
-			size := uint64(order.Uint32(s.mem[part+recSize:]))
-			s.mem.u64(offWaste).Add(size)
-			s.pushFree(part, size)
-		}
-		s.pushFree(off, uint64(order.Uint32(s.mem[off+recSize:])))
+		s.free(off)
 	}
 	batch.Store(0)
 	return false
 }
 
+// free makes free space of the record of a series and of those of its parts, unless any of them is
+// damaged.
+func (s *segment) free(off uint64) {
+	series, err := s.at(off)
+	list := []*record{series}
+	for part, partErr := range s.parts(off) {
+		var r *record
+		if partErr == nil {
+			r, partErr = s.at(part)
+		}
+		if err = cmp.Or(err, partErr); err != nil {
+			break
+		}
+		list = append(list, r)
+		s.mem.u64(offWaste).Add(r.size)
+	}
+	if err != nil {
+		s.spoil(err)
+		return
+	}
+	s.mem.u64(offReused).Add(1) // before what readers that are no instances may be looking at changes
+	for _, r := range list {
+		s.pushFree(r.off, r.size)
+	}
+}
+
 // partsUnlinked reports whether no chain leads to the parts of the series at off. A part that was
 // made while the series was being taken out of its chain is still in its own.
 func (s *segment) partsUnlinked(off uint64) bool {
-	for part, err := range s.list(s.mem.u32(off+recParts).Load(), typePart) {
+	for part, err := range s.parts(off) {
 		if err == nil && !s.retired(part) {
 			return false
 		}

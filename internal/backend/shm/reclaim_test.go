@@ -276,3 +276,42 @@ func TestReclaimModel(t *testing.T) {
 		t.Errorf("no space was reused")
 	}
 }
+
+// Damaged lists and records neither hang nor cost live series anything: their space is lost.
+func TestReclaimDamaged(t *testing.T) {
+	t.Parallel()
+	long := strings.Repeat("1", 120) // as much longer as the damage below says
+	for name, damage := range map[string]func(m memory, retired, live uint64){
+		"a cycle":       func(m memory, retired, _ uint64) { m.u32(retired + recLink).Store(uint32(retired / align)) },
+		"a live series": func(m memory, retired, live uint64) { m.u32(retired + recLink).Store(uint32(live / align)) },
+		"size":          func(m memory, retired, _ uint64) { m.u32(retired + recSize).Add(128) },
+		"part":          func(m memory, retired, live uint64) { m.u32(retired + recParts).Store(uint32(live / align)) },
+		"part at the end": func(m memory, retired, _ uint64) {
+			m.u32(retired + recParts).Store(uint32(len(m)/align - 1))
+		},
+		"text": func(m memory, retired, _ uint64) { m[retired+recHeader+8*3] ^= 1 },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := open(t, filepath.Join(t.TempDir(), "shop"), &Options{Limit: 1 << 20})
+			gone := cells(t, b, requests, `code="1",method=""`)
+			live := cells(t, b, requests, `code="2",method=""`)
+			live[0].Add(7)
+			retired := b.mem.offsetOf(gone) - recHeader
+			if was, err := b.DeleteSeries(requests, `code="1",method=""`); !was || err != nil {
+				t.Fatal(was, err)
+			}
+			damage(b.mem, retired, b.mem.offsetOf(live)-recHeader)
+			for range 3 {
+				b.Reclaim(func([]backend.Retired) {})
+			}
+			cells(t, b, requests, `code="`+long+`",method=""`)
+			if again := cells(t, b, requests, `code="2",method=""`); again[0].Load() != 7 || &again[0] != &live[0] {
+				t.Errorf("a live series has %d instead of 7", again[0].Load())
+			}
+			if b.damaged() == nil {
+				t.Error("no damage was noticed")
+			}
+		})
+	}
+}

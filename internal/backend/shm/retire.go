@@ -4,6 +4,7 @@ package shm
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 	"slices"
@@ -175,7 +176,7 @@ const buryInterval = 30 * time.Second
 func (b *Backend) buryUnused() {
 	if now := time.Now(); now.Sub(b.buried) < buryInterval {
 		return
-	} else if b.buried = now; b.Sync(context.Background()) != nil {
+	} else if b.buried = now; errors.Is(b.Sync(context.Background()), backend.ErrClosed) {
 		return
 	}
 	defer b.readers.enter()()
@@ -210,7 +211,8 @@ func (b *Backend) buryIfUnused(f *backend.Family, off uint64) {
 	}
 	n := f.Words()
 	if b.anyPart(off, func(words backend.Words) bool {
-		return len(words) != n+1 || (f.Mode == backend.Sum || b.owned(words[n].Load())) && !f.Sealed(words[:n])
+		owner := words[len(words)-1].Load() // 0: it never counted
+		return len(words) != n+1 || owner != 0 && (f.Mode == backend.Sum || b.owned(owner)) && !f.Sealed(words[:n])
 	}) {
 		return
 	}
@@ -219,16 +221,30 @@ func (b *Backend) buryIfUnused(f *backend.Family, off uint64) {
 	}
 }
 
+// parts iterates over the parts of the series at off.
+func (s *segment) parts(off uint64) iter.Seq2[uint64, error] {
+	return func(yield func(uint64, error) bool) {
+		for part, err := range s.list(s.mem.u32(off+recParts).Load(), typePart) {
+			if err == nil && uint64(order.Uint32(s.mem[part+recFamily:]))*align != off {
+				err = fmt.Errorf("%w: %s: the record at offset %d is not a part of that at %d", ErrFormat, s.file.Name(), part, off)
+			}
+			if !yield(part, err) || err != nil {
+				return
+			}
+		}
+	}
+}
+
 // anyPart reports whether something is true of the words of any part of the series at off, the last
 // of which is the part's owner.
 func (b *Backend) anyPart(off uint64, is func(backend.Words) bool) bool {
-	for part, err := range b.list(b.mem.u32(off+recParts).Load(), typePart) {
+	for part, err := range b.parts(off) {
 		if err != nil {
 			b.spoil(err)
 			return false
 		}
 		n := order.Uint32(b.mem[part+recWords:])
-		if b.reach(part+recHeader+8*uint64(n)) == nil && is(b.mem.words(part+recHeader, n)) {
+		if n > 0 && b.reach(part+recHeader+8*uint64(n)) == nil && is(b.mem.words(part+recHeader, n)) {
 			return true
 		}
 	}

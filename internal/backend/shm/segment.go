@@ -223,7 +223,10 @@ func (s *segment) findOrCreate(r *record, gone func(*record) bool) (*record, err
 	reused := locked && s.popFree(r, full)
 	if !reused {
 		if err := s.reserve(r, most); err != nil {
-			return nil, err
+			// others may have filled the file in the meantime
+			if reused = locked && errors.Is(err, backend.ErrLimit) && s.popFree(r, true); !reused {
+				return nil, err
+			}
 		}
 	}
 	s.mem.put(r, time.Now().UnixNano())
@@ -249,6 +252,7 @@ func (s *segment) findOrCreate(r *record, gone func(*record) bool) (*record, err
 			switch {
 			case r.typ == typePart: // it is reclaimed with its series
 			case reused:
+				s.mem.u64(offWaste).Add(r.size)
 				s.pushFree(r.off, r.size)
 			default:
 				s.mem.u64(offTail).CompareAndSwap(r.off+r.size, r.off) // give back

@@ -86,7 +86,7 @@ func (b *Backend) Sync(ctx context.Context) error {
 // chain was expected to lead, was deleted and taken out of it.
 func (b *Backend) readChain(list []uint64, bucket uint64, head, stop uint32) (_ []uint64, ok bool) {
 	for off, err := range b.chain(bucket, head, stop) {
-		if err == errUnlinked && b.retired(uint64(stop)*align) {
+		if err == errUnlinked && b.reach(uint64(stop)*align+recHeader) == nil && b.retired(uint64(stop)*align) {
 			return list, false
 		}
 		if err != nil {
