@@ -114,8 +114,8 @@ func (t *Table[M]) uncounted(values []string) *M {
 
 // create makes a series that does not exist. If counts is set, it returns nil if the limit is
 // reached; refused says that this is the backend's limit, and that there are as many instruments as
-// the family's own limit allows. It adds the entry last, so that look-ups only find series that have
-// words. The caller holds the family's lock.
+// the family's own limit allows. It adds the entry last, so that look-ups only find series that
+// have words. The caller holds the family's lock.
 func (t *Table[M]) create(values []string, counts bool) (_ *M, refused bool) {
 	f, labels := t.family, t.family.text.Write(values)
 	if counts && f.counts(labels) && !f.hasRoom(f.Home.Current(), labels) {

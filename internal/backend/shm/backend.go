@@ -354,8 +354,8 @@ func (b *Backend) Flush(context.Context) error { return nil }
 func (b *Backend) Close(context.Context) error {
 	b.reclaiming.Lock() // a batch is not waited for by others once this instance has left
 	defer b.reclaiming.Unlock()
-	// Nor are calls in progress. Those that look for a series take microseconds; a page may take
-	// longer, but only reads.
+	// Nor are calls in progress. Those that look for a series take microseconds; a page may
+	// take longer, but only reads.
 	for period, left := b.readers.turn(), 100; left > 0 && !b.readers.left(period); left-- {
 		time.Sleep(time.Millisecond)
 	}

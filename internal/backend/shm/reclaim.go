@@ -354,7 +354,8 @@ func (s *segment) free(off uint64) {
 		s.spoil(err)
 		return
 	}
-	s.mem.u64(offReused).Add(1) // before what readers that are no instances may be looking at changes
+	// Before the records change, which readers that are no instances may be looking at.
+	s.mem.u64(offReused).Add(1)
 	for _, r := range list {
 		s.pushFree(r.off, r.size)
 	}
