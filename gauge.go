@@ -55,8 +55,10 @@ func (g *Gauge) Set(v float64) {
 		if old == backend.SealedFloat {
 			series.Escape((*gaugeCore)(g), w)
 		} else if w.CompareAndSwap(old, bits) {
-			c.join()
-			runtime.KeepAlive(g) // while its words are in use, see series/reclaim.go
+			if c.parts {
+				c.join()
+				runtime.KeepAlive(g) // see series/reclaim.go
+			}
 			return
 		}
 	}
@@ -77,9 +79,6 @@ func (c *gaugeCells) setFlags(flags uint64) {
 // join records, after an update, that this process has updated the gauge, and for ModeLatest a
 // ticket that orders updates over all processes.
 func (c *gaugeCells) join() {
-	if !c.parts {
-		return
-	}
 	if w := &c.words[backend.GaugeFlags]; w.Load()&backend.GaugeJoined == 0 {
 		w.Or(backend.GaugeJoined)
 	}
@@ -100,8 +99,10 @@ func (g *Gauge) Add(v float64) {
 		}
 		w := &c.words[backend.GaugeValue]
 		if word.AddFloat(w, v) {
-			c.join()
-			runtime.KeepAlive(g)
+			if c.parts {
+				c.join()
+				runtime.KeepAlive(g)
+			}
 			return
 		}
 		series.Escape((*gaugeCore)(g), w)
@@ -167,7 +168,7 @@ func (g *gaugeCore) Move(to, from backend.Words) {
 	if f.Def.Mode == backend.Latest {
 		c.tickets = f.Home.Current().Tickets()
 	}
-	if from != nil && f.CarryGauge(to, from) {
+	if from != nil && f.CarryGauge(to, from) && c.parts {
 		c.join()
 	}
 	g.cells.Store(c)

@@ -69,7 +69,7 @@ func OpenContext(ctx context.Context, path string, o *Options) (*Backend, error)
 	if err != nil {
 		return nil, err
 	}
-	return &Backend{
+	b := &Backend{
 		segment:    s.segment,
 		slot:       s.slot,
 		id:         s.id,
@@ -83,7 +83,9 @@ func OpenContext(ctx context.Context, path string, o *Options) (*Backend, error)
 		readHeads:  make([]uint32, s.buckets),
 		reread:     make(map[uint64]bool),
 		seen:       s.id,
-	}, nil
+	}
+	b.index.OwnTexts = true // copies, see memory.record
+	return b, nil
 }
 
 // Path returns the name of the mapped file.
@@ -98,6 +100,7 @@ func (b *Backend) Notices() []string { return b.notices }
 
 // Declare implements backend.Backend.
 func (b *Backend) Declare(f *backend.Family) error {
+	defer b.readers.enter()()
 	_, err := b.declare(f)
 	return err
 }
@@ -169,11 +172,11 @@ func declaredGroup(r *record, instances uint32) (group int, ok bool) {
 
 // Cells implements backend.Backend. A series that exists is found without a lock or a system call.
 func (b *Backend) Cells(f *backend.Family, labels string) (backend.Words, error) {
+	defer b.readers.enter()()
 	ref, err := b.declare(f)
 	if err != nil {
 		return nil, err
 	}
-	defer b.readers.enter()()
 	want := record{typ: typeSeries, family: ref, text: labels, words: uint32(f.Words()), essential: essential(f, labels)}
 	if f.Parts() {
 		want.words = 0

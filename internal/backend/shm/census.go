@@ -46,11 +46,11 @@ func (b *Backend) Existing(f *backend.Family) (labels []string) {
 
 // Exists implements backend.Census.
 func (b *Backend) Exists(f *backend.Family, labels string) bool {
+	defer b.readers.enter()()
 	ref, err := b.declare(f)
 	if err != nil {
 		return false
 	}
-	defer b.readers.enter()()
 	if f.Parts() { // a part that is not live does not count
 		b.Sync(context.Background())
 		b.mu.Lock()

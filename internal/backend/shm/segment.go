@@ -188,12 +188,12 @@ func (s *segment) find(want *record, from, to uint32, gone func(*record) bool) (
 }
 
 // findOrCreate returns the record with the type, family and text of r, and creates it if there is
-// none. Records that gone, if it is not nil, says were deleted, do not count.
+// none. Records that gone, if it is not nil, says were deleted, do not count. The caller has called
+// readers.enter.
 func (s *segment) findOrCreate(r *record, gone func(*record) bool) (*record, error) {
 	if len(r.text)+len(r.extra) > maxText {
 		return nil, fmt.Errorf("%w: %s: a text of %d bytes is too long: %.60q…", backend.ErrFull, s.file.Name(), len(r.text)+len(r.extra), r.text)
 	}
-	defer s.readers.enter()()
 	r.textLen, r.ext = uint32(len(r.text)), uint32(len(r.extra))
 	r.size = r.need()
 	r.hash = s.hashOf(r.typ, r.family, r.text)
