@@ -150,6 +150,10 @@ func (f *Family) becomeFull() {
 	}
 	f.mu.Unlock()
 	if again {
+		// The goroutine that found the family full may not have got that far yet.
+		if f.overflowed.Load() == nil {
+			f.overflowed.Store(f.Home.tallyOf(overflowedLookups, f))
+		}
 		return
 	}
 	if f.dropDeleted() && b.census == nil {
