@@ -158,19 +158,9 @@ func (f *Family) leave(m Instrument, words []*atomic.Uint64) {
 func (f *Family) leaveBlocks(m Instrument, words []*atomic.Uint64) {
 	s := m.Series()
 	f.Home.Moves.Lock()
-	at, some := *s.placement.Load(), false
-	for _, b := range furtherBlocks(m) {
-		some = some || slices.Contains(words, &b.Words[0])
-	}
-	if at.exemplars != nil {
-		for _, b := range at.exemplars.slots {
-			if b.Words != nil && slices.Contains(words, &b.Words[0]) {
-				some = true
-			}
-		}
-	}
-	if some {
+	if slices.ContainsFunc(wordsOf(m), func(w *atomic.Uint64) bool { return slices.Contains(words, w) }) {
 		hold(m)
+		at := *s.placement.Load()
 		at.exemplars = nil
 		s.placement.Store(&at)
 		m.Move(s.Words(), nil)

@@ -44,11 +44,10 @@ func (b *Backend) Reclaim(release func([]backend.Retired)) {
 	b.reclaiming.Lock()
 	defer b.reclaiming.Unlock()
 	b.buryUnused()
-	b.acknowledge(release)
-	for b.reclaimSome() {
-	}
-	b.acknowledge(release) // if this is the only instance, it need not wait for the next call
-	for b.reclaimSome() {
+	for range 2 { // the only instance need not wait for the next call to answer its own batch
+		b.acknowledge(release)
+		for b.reclaimSome() {
+		}
 	}
 }
 
