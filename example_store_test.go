@@ -16,10 +16,12 @@ type unreachable struct{}
 
 var errAway = errors.New("the server is away")
 
-func (unreachable) Heads(context.Context) (map[string]store.Head, error) { return nil, errAway }
-func (unreachable) Get(context.Context, []store.Key) ([][]byte, error)   { return nil, errAway }
-func (unreachable) Commit(context.Context, *store.Commit) error          { return errAway }
-func (unreachable) Close() error                                         { return nil }
+func (unreachable) Heads(context.Context, []string) (map[string]store.Head, error) {
+	return nil, errAway
+}
+func (unreachable) Get(context.Context, []store.Key) ([][]byte, error) { return nil, errAway }
+func (unreachable) Commit(context.Context, *store.Commit) error        { return errAway }
+func (unreachable) Close() error                                       { return nil }
 
 // BindStore does not wait for the store: counting goes on in memory until it can be reached.
 func ExampleRegistry_BindStore() {

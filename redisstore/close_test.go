@@ -119,14 +119,14 @@ func TestClosed(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i, shard := range c.Shards {
-		if _, err := shard.Heads(t.Context()); err != nil {
+		if _, err := shard.Heads(t.Context(), nil); err != nil {
 			t.Errorf("the client was closed with %d of 2 shards: %v", i, err)
 		}
 		if err := shard.Close(); err != nil {
 			t.Error(err)
 		}
 	}
-	if _, err := c.Shards[1].Heads(t.Context()); !errors.Is(err, redis.ErrClosed) {
+	if _, err := c.Shards[1].Heads(t.Context(), nil); !errors.Is(err, redis.ErrClosed) {
 		t.Errorf("the client is still open: %v", err)
 	}
 }

@@ -105,8 +105,15 @@ func (s *shard) SetLogger(l *slog.Logger) {
 func (s *shard) headsKey() string { return s.prefix + "heads" }
 
 // Heads implements store.Store.
-func (s *shard) Heads(ctx context.Context) (map[string]store.Head, error) {
-	reply, err := headsScript.Run(ctx, s.client, []string{s.headsKey()}).StringSlice()
+func (s *shard) Heads(ctx context.Context, names []string) (map[string]store.Head, error) {
+	if names != nil && len(names) == 0 {
+		return map[string]store.Head{}, nil
+	}
+	args := make([]any, len(names))
+	for i, name := range names {
+		args[i] = name
+	}
+	reply, err := headsScript.Run(ctx, s.client, []string{s.headsKey()}, args...).StringSlice()
 	if err != nil {
 		return nil, s.failed(ctx, err)
 	}
@@ -136,7 +143,9 @@ func (s *shard) Heads(ctx context.Context) (map[string]store.Head, error) {
 		}
 		heads[reply[i]] = store.Head{Value: []byte(v[stampSize:]), Age: time.Duration(now-put) * time.Millisecond}
 	}
-	s.bases.Store(&bases)
+	if names == nil {
+		s.bases.Store(&bases)
+	}
 	return heads, nil
 }
 

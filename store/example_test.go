@@ -28,11 +28,14 @@ func newMapStore() *mapStore {
 	return &mapStore{heads: make(map[string][]byte), put: make(map[string]time.Time), parts: make(map[store.Key][]byte)}
 }
 
-func (s *mapStore) Heads(ctx context.Context) (map[string]store.Head, error) {
+func (s *mapStore) Heads(ctx context.Context, names []string) (map[string]store.Head, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	heads := make(map[string]store.Head)
 	for name, value := range s.heads {
+		if names != nil && !slices.Contains(names, name) {
+			continue
+		}
 		heads[name] = store.Head{Value: slices.Clone(value), Age: time.Since(s.put[name])}
 	}
 	return heads, ctx.Err()

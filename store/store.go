@@ -38,8 +38,8 @@ var ErrShards = errors.New("store: different number of shards")
 
 // Store keeps two kinds of records. All of them are opaque, and most are smaller than 10 KB:
 //
-//   - Heads are identified by name. There are a few for each live process, and they are all read
-//     together.
+//   - Heads are identified by name. There are a few for each process, and a few for all of them. A
+//     page needs all heads; in between, each process reads the few common ones.
 //   - Parts hold most of the data and are read by key. There is one per process for every 256
 //     series. Parts belong to groups, so that all parts of a process can be removed at once.
 //
@@ -54,8 +54,9 @@ var ErrShards = errors.New("store: different number of shards")
 // Arguments, and what they refer to, belong to the caller: a method must not modify them, or keep
 // them after it returns. Results belong to the caller, too.
 type Store interface {
-	// Heads returns all heads as of one moment.
-	Heads(ctx context.Context) (map[string]Head, error)
+	// Heads returns the heads that exist of those with these names, as of one moment; with nil,
+	// it returns all heads.
+	Heads(ctx context.Context, names []string) (map[string]Head, error)
 
 	// Get returns the parts with these keys, in the order of the keys. Missing parts are nil,
 	// empty ones are not. The parts need not be from the same moment.
@@ -82,9 +83,18 @@ type Head struct {
 	Value []byte
 	// Age is the time since the head was last put, even if the value was the same. It must be
 	// measured by the store's own clock, since clocks of processes are never compared. A
-	// resolution of 10 ms is enough.
+	// resolution of 10 ms is enough. It is 0 if it is not known: the head was put by another
+	// server, whose clock may differ.
 	Age time.Duration
 }
+
+// HeadServer is the name of a head that a store may add to each result of Heads, whichever names
+// were asked for. Its value says who answers, and for how long already: it changes whenever the
+// data may have gone back to an older state, because the server has started again or because a
+// replica has taken over. There are then no pages until each live process has had the time to
+// restore what the store may have lost. Without this head, a page can lack what another process'
+// page has shown, until the process that knows more contacts the store. No commit mentions it.
+const HeadServer = "server"
 
 // Key identifies a part.
 type Key struct {

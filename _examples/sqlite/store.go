@@ -9,6 +9,8 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
+	"strings"
 	"time"
 
 	_ "modernc.org/sqlite" // a driver in pure Go
@@ -58,8 +60,15 @@ func Open(ctx context.Context, path string) (*store.Config, error) {
 }
 
 // Heads implements store.Store. One statement sees the file as of one moment.
-func (s *file) Heads(ctx context.Context) (map[string]store.Head, error) {
-	rows, err := s.db.QueryContext(ctx, `SELECT name, value, `+now+` - put FROM heads`)
+func (s *file) Heads(ctx context.Context, names []string) (map[string]store.Head, error) {
+	query, args := `SELECT name, value, `+now+` - put FROM heads`, make([]any, len(names))
+	if names != nil {
+		query += ` WHERE name IN (` + strings.Join(slices.Repeat([]string{"?"}, len(names)), ", ") + `)`
+		for i, name := range names {
+			args[i] = name
+		}
+	}
+	rows, err := s.db.QueryContext(ctx, query, args...)
 	if err != nil {
 		return nil, err
 	}

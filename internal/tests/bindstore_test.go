@@ -100,7 +100,7 @@ func TestBindStoreFails(t *testing.T) {
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("bound during a scrape: %v", err)
 	}
-	if heads, err := s.Heads(t.Context()); len(heads) > 0 || err != nil || s.closed.Load() != 0 {
+	if heads, err := s.Heads(t.Context(), nil); len(heads) > 0 || err != nil || s.closed.Load() != 0 {
 		t.Errorf("the store was used: %d heads, %v, closed %d times", len(heads), err, s.closed.Load())
 	}
 	if err := r.BindStore(t.Context(), c); err != nil {

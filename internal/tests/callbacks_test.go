@@ -168,7 +168,7 @@ func (d *downStore) wait(t *testing.T) {
 	}
 }
 
-func (d *downStore) Heads(context.Context) (map[string]store.Head, error) {
+func (d *downStore) Heads(context.Context, []string) (map[string]store.Head, error) {
 	select {
 	case d.called <- struct{}{}:
 	default: // nobody waits

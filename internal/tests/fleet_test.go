@@ -106,11 +106,11 @@ type fleetShard struct {
 }
 
 // Heads makes killed processes look as if they had been silent for a long time.
-func (h fleetShard) Heads(ctx context.Context) (map[string]store.Head, error) {
+func (h fleetShard) Heads(ctx context.Context, names []string) (map[string]store.Head, error) {
 	if err := h.check(); err != nil {
 		return nil, err
 	}
-	heads, err := h.Memory.Heads(ctx)
+	heads, err := h.Memory.Heads(ctx, names)
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for name, head := range heads {

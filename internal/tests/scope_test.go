@@ -302,9 +302,9 @@ type failingStore struct {
 	fail atomic.Bool
 }
 
-func (s *failingStore) Heads(ctx context.Context) (map[string]store.Head, error) {
+func (s *failingStore) Heads(ctx context.Context, names []string) (map[string]store.Head, error) {
 	if s.fail.Load() {
 		return nil, errors.New("the network is down")
 	}
-	return s.Store.Heads(ctx)
+	return s.Store.Heads(ctx, names)
 }

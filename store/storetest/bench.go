@@ -52,7 +52,7 @@ func BenchmarkStore(b *testing.B, o Stores) {
 	}
 	b.Run(fmt.Sprintf("Heads/heads=%d", heads), func(b *testing.B) {
 		for b.Loop() {
-			if got, err := s.Heads(ctx); err != nil || len(got) != heads {
+			if got, err := s.Heads(ctx, nil); err != nil || len(got) != heads {
 				b.Fatal(len(got), err)
 			}
 		}

@@ -40,7 +40,7 @@ func (p *past) all() []store.Key {
 // state returns a commit that puts the present content of a store.
 func (p *past) state(ctx context.Context, s store.Store) (*store.Commit, error) {
 	c := &store.Commit{Heads: make(map[string][]byte), Parts: make(map[store.Key][]byte)}
-	heads, err := s.Heads(ctx)
+	heads, err := s.Heads(ctx, nil)
 	if err != nil {
 		return nil, err
 	}

@@ -27,6 +27,7 @@ func TestStore(t *testing.T, o Stores) {
 		{"Empty", "an empty store has no heads and no parts: Get returns nil for parts that do not exist", testEmpty},
 		{"Commit", "a Commit puts heads and parts, and removes heads that are nil and dropped groups; the next call of any process sees its changes", testCommit},
 		{"Conditions", "a Commit changes nothing unless all heads in If have the given values, nil meaning that the head does not exist; the error then wraps ErrConflict", testConditions},
+		{"Names", "Heads returns the heads with the given names, without those that do not exist, and all heads if names is nil", testNames},
 		{"Bytes", "values are arbitrary bytes of any length and come back unchanged; an empty value is not the same as no value", testBytes},
 		{"Random", "the store behaves like one in memory for random calls", testRandom},
 		{"Concurrent", "commits of all processes take effect one after another", testOneByOne},
@@ -95,10 +96,11 @@ func commit(t *testing.T, s store.Store, c *store.Commit) {
 // expect compares all heads, and some parts.
 func expect(t *testing.T, s store.Store, heads map[string]string, parts map[store.Key][]byte) {
 	t.Helper()
-	got, err := s.Heads(t.Context())
+	got, err := s.Heads(t.Context(), nil)
 	if err != nil {
 		t.Fatalf("Heads: %v", err)
 	}
+	delete(got, store.HeadServer)
 	for name, h := range got {
 		if want, ok := heads[name]; !ok || want != string(h.Value) {
 			t.Errorf("Heads has %s = %.40q, want %.40q, %v", name, h.Value, want, ok)
@@ -196,7 +198,7 @@ func testRandom(t *testing.T, a, b store.Store) {
 		for range rnd.IntN(3) {
 			name := names[rnd.IntN(len(names))]
 			c.If[name] = value()
-			if now, _ := model.Heads(t.Context()); rnd.IntN(4) > 0 {
+			if now, _ := model.Heads(t.Context(), nil); rnd.IntN(4) > 0 {
 				c.If[name] = now[name].Value // mostly right
 			}
 		}
@@ -222,7 +224,7 @@ func testRandom(t *testing.T, a, b store.Store) {
 			t.Fatalf("Commit: %v, want %v", got, want)
 		}
 	}
-	now, _ := model.Heads(t.Context())
+	now, _ := model.Heads(t.Context(), nil)
 	heads := make(map[string]string)
 	for name, h := range now {
 		heads[name] = string(h.Value)
@@ -242,7 +244,7 @@ func testOneByOne(t *testing.T, a, b store.Store) {
 		wg.Go(func() {
 			s := []store.Store{a, b}[i%2]
 			for done := 0; done < rounds; {
-				heads, err := s.Heads(t.Context())
+				heads, err := s.Heads(t.Context(), nil)
 				if err != nil {
 					t.Error(err)
 					return
@@ -268,7 +270,7 @@ func testOneByOne(t *testing.T, a, b store.Store) {
 		})
 	}
 	wg.Wait()
-	heads, err := a.Heads(t.Context())
+	heads, err := a.Heads(t.Context(), nil)
 	if err != nil || !bytes.Equal(heads["meta"].Value, []byte{workers * rounds}) {
 		t.Errorf("%d commits have counted to %d, %v", workers*rounds, heads["meta"].Value, err)
 	}
@@ -278,7 +280,7 @@ func testAge(t *testing.T, a, b store.Store) {
 	commit(t, a, &store.Commit{Heads: map[string][]byte{"meta": []byte("1"), "base": []byte("1")}})
 	age := func(name string) time.Duration {
 		t.Helper()
-		heads, err := b.Heads(t.Context())
+		heads, err := b.Heads(t.Context(), nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -298,10 +300,33 @@ func testAge(t *testing.T, a, b store.Store) {
 	}
 }
 
+func testNames(t *testing.T, a, b store.Store) {
+	commit(t, a, &store.Commit{Heads: map[string][]byte{"meta": []byte("1"), "base": []byte("2"), "dir": []byte("3")}})
+	for _, names := range [][]string{{"meta"}, {"dir", "none", "meta"}, {"none"}, {}} {
+		heads, err := b.Heads(t.Context(), names)
+		if err != nil {
+			t.Fatalf("Heads: %v", err)
+		}
+		delete(heads, store.HeadServer)
+		want := 0
+		for _, name := range names {
+			if name == "none" {
+				continue
+			}
+			if want++; len(heads[name].Value) != 1 {
+				t.Errorf("Heads for %q has no %s", names, name)
+			}
+		}
+		if len(heads) != want {
+			t.Errorf("Heads for %q returns %d heads, want %d", names, len(heads), want)
+		}
+	}
+}
+
 func testContext(t *testing.T, a, _ store.Store) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := a.Heads(ctx); err == nil {
+	if _, err := a.Heads(ctx, nil); err == nil {
 		t.Error("Heads ignores its context")
 	}
 	if _, err := a.Get(ctx, []store.Key{key1}); err == nil {
@@ -321,7 +346,7 @@ func testOwnership(t *testing.T, a, b store.Store) {
 		if t.Failed() {
 			return
 		}
-		heads, _ := b.Heads(t.Context())
+		heads, _ := b.Heads(t.Context(), nil)
 		parts, _ := b.Get(t.Context(), []store.Key{key1})
 		heads["meta"].Value[0], parts[0][0] = 'y', 'y'
 	}

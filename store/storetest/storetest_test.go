@@ -100,8 +100,8 @@ func noEmpty(part []byte) []byte {
 	return part
 }
 
-func (s changed) Heads(ctx context.Context) (map[string]store.Head, error) {
-	heads, err := s.Store.Heads(ctx)
+func (s changed) Heads(ctx context.Context, names []string) (map[string]store.Head, error) {
+	heads, err := s.Store.Heads(ctx, names)
 	for name, h := range heads {
 		if s.head != nil {
 			s.head(&h)
@@ -132,8 +132,8 @@ func (s changed) Commit(ctx context.Context, c *store.Commit) error {
 // deaf is a Store that ignores contexts.
 type deaf struct{ store.Store }
 
-func (s deaf) Heads(ctx context.Context) (map[string]store.Head, error) {
-	return s.Store.Heads(context.WithoutCancel(ctx))
+func (s deaf) Heads(ctx context.Context, names []string) (map[string]store.Head, error) {
+	return s.Store.Heads(context.WithoutCancel(ctx), names)
 }
 
 func (s deaf) Get(ctx context.Context, keys []store.Key) ([][]byte, error) {
@@ -150,9 +150,9 @@ type keeping struct {
 	heads map[string]store.Head
 }
 
-func (s *keeping) Heads(ctx context.Context) (heads map[string]store.Head, err error) {
+func (s *keeping) Heads(ctx context.Context, names []string) (heads map[string]store.Head, err error) {
 	if s.heads == nil {
-		s.heads, err = s.Store.Heads(ctx)
+		s.heads, err = s.Store.Heads(ctx, names)
 	}
 	return maps.Clone(s.heads), err
 }

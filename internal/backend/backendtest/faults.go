@@ -59,11 +59,11 @@ func (f *Faulty) fail(ctx context.Context) error {
 }
 
 // Heads implements store.Store.
-func (f *Faulty) Heads(ctx context.Context) (map[string]store.Head, error) {
+func (f *Faulty) Heads(ctx context.Context, names []string) (map[string]store.Head, error) {
 	if err := f.fail(ctx); err != nil {
 		return nil, err
 	}
-	return f.Store.Heads(ctx)
+	return f.Store.Heads(ctx, names)
 }
 
 // Get implements store.Store.

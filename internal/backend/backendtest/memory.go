@@ -42,11 +42,14 @@ func (m *Memory) now() time.Time {
 }
 
 // Heads implements store.Store.
-func (m *Memory) Heads(ctx context.Context) (map[string]store.Head, error) {
+func (m *Memory) Heads(ctx context.Context, names []string) (map[string]store.Head, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	heads := make(map[string]store.Head)
 	for name, h := range m.state.heads {
+		if names != nil && !slices.Contains(names, name) {
+			continue
+		}
 		heads[name] = store.Head{Value: slices.Clone(h.value), Age: m.now().Sub(h.put)}
 	}
 	return heads, ctx.Err()

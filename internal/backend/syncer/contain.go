@@ -11,9 +11,9 @@ import (
 // calls are from a goroutine of the syncer, where nobody could recover them.
 type contained struct{ store.Store }
 
-func (c contained) Heads(ctx context.Context) (heads map[string]store.Head, err error) {
+func (c contained) Heads(ctx context.Context, names []string) (heads map[string]store.Head, err error) {
 	defer recovered(&err)
-	return c.Store.Heads(ctx)
+	return c.Store.Heads(ctx, names)
 }
 
 func (c contained) Get(ctx context.Context, keys []store.Key) (parts [][]byte, err error) {

@@ -25,7 +25,7 @@ func (s *Syncer) readHeads(ctx context.Context) error {
 }
 
 func (s *Syncer) readHeadsOnce(ctx context.Context) error {
-	heads, err := s.store.Heads(ctx)
+	heads, err := s.store.Heads(ctx, nil)
 	if err != nil {
 		return err
 	}

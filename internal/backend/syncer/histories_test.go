@@ -115,7 +115,7 @@ func (m *sim) disaster(p *proc, to backendtest.Snapshot) {
 // be folded with its stored words before a survivor can restore what the store has lost: a limit
 // that docs/redis.md describes.
 func (m *sim) calm() bool {
-	heads, err := m.store.Heads(context.Background())
+	heads, err := m.store.Heads(context.Background(), nil)
 	if err != nil {
 		m.t.Fatal(err)
 	}

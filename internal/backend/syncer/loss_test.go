@@ -22,7 +22,7 @@ func values(t *testing.T, of *backendtest.Memory) (n map[string]uint64, instance
 	t.Helper()
 	mem := new(backendtest.Memory) // a copy, since reading joins it
 	mem.Restore(of.Snapshot())
-	heads, err := mem.Heads(t.Context())
+	heads, err := mem.Heads(t.Context(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -97,7 +97,7 @@ func TestTwoFold(t *testing.T) {
 					}
 				}
 			}
-			heads, _ := m.store.Heads(t.Context())
+			heads, _ := m.store.Heads(t.Context(), nil)
 			live, folded := 0, 0
 			for name := range heads {
 				switch name[0] {
@@ -146,7 +146,7 @@ func TestFoldedBeforeTheStoreWentBack(t *testing.T) {
 			}
 			m.now = m.now.Add(time.Second)
 		}
-		heads, err := m.store.Heads(t.Context())
+		heads, err := m.store.Heads(t.Context(), nil)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -38,7 +38,7 @@ func sharded(t *testing.T, stores []backendtest.Memory, n int) *syncer.Sharded {
 // empty reports whether a store has no records.
 func empty(t *testing.T, m *backendtest.Memory) bool {
 	t.Helper()
-	heads, err := m.Heads(t.Context())
+	heads, err := m.Heads(t.Context(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
