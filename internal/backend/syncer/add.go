@@ -52,6 +52,7 @@ type merger struct {
 	acc    []uint64
 	most   uint64 // upper bound of all counts
 	oldest span
+	newest uint64 // version of the directory in which the last of the numbers was assigned
 
 	parts   []instancePart
 	scratch []uint64
@@ -65,15 +66,19 @@ type span struct {
 
 func (s span) has(from, to int) bool { return s.from <= from && to <= s.to }
 
-// begin starts a chunk. mu is held.
-func (m *merger) begin(s *Syncer, n uint32) {
-	m.rows = s.dir.chunk(n)
-	m.parts, m.most, m.oldest = m.parts[:0], 0, span{}
+// begin starts the merging of some series: of a chunk, or without numbers. mu is held.
+func (m *merger) begin(rows []*row) {
+	m.rows = rows
+	m.parts, m.most, m.oldest, m.newest = m.parts[:0], 0, span{}, 0
 	for i := len(m.rows) - 1; i >= 0; i-- {
-		switch r := m.rows[i]; {
-		case r.life != 0 || r.invalid || r.fam.place == nil || r.fam.adding == addMerged || s.isDeleted(r):
+		r := m.rows[i]
+		if r != nil {
+			m.newest = max(m.newest, r.since)
+		}
+		switch {
+		case r == nil || r.gone || r.invalid || r.fam.place == nil || r.fam.adding == addMerged:
 			m.runLen[i] = 0
-		case i+1 < len(m.rows) && m.rows[i+1].fam == r.fam:
+		case i+1 < len(m.rows) && m.runLen[i+1] > 0 && m.rows[i+1].fam == r.fam:
 			m.runLen[i] = m.runLen[i+1] + 1
 		default:
 			m.runLen[i] = 1
@@ -81,8 +86,12 @@ func (m *merger) begin(s *Syncer, n uint32) {
 	}
 	size, first := 0, 0 // of the series in columns
 	for i, r := range m.rows {
+		m.has[i], m.at[i], m.step[i], m.size[i] = false, -1, 1, 0
+		if r == nil {
+			continue
+		}
 		f := r.fam
-		m.has[i], m.at[i], m.step[i], m.size[i] = false, -1, 1, f.stored
+		m.size[i] = f.stored
 		if m.runLen[i] == 0 {
 			continue
 		}
@@ -96,16 +105,6 @@ func (m *merger) begin(s *Syncer, n uint32) {
 	}
 	m.acc = slices.Grow(m.acc[:0], size)[:size]
 	clear(m.acc)
-}
-
-// isDeleted reports whether this process has deleted a series and not yet published that. mu is
-// held.
-func (s *Syncer) isDeleted(r *row) bool {
-	if len(s.deletes) == 0 {
-		return false
-	}
-	_, deleted := s.deletes[r]
-	return deleted
 }
 
 // words returns the merged words of a series, valid until the next call; nil if no contributor has
@@ -139,20 +138,12 @@ func (m *merger) set(i int, words []uint64) {
 	}
 }
 
-// forget drops the words of earlier lives of a series.
-func (m *merger) forget(i int) {
-	m.has[i], m.oldest = false, span{}
-	for j := range m.runLen[:i+1] { // runs now end before it
-		m.runLen[j] = min(m.runLen[j], uint16(i-j))
-	}
-}
-
 // addRuns adds runs from r until it meets a record that chunkReader has to handle; r then continues
 // with that record.
-func (m *merger) addRuns(r *chunkReader) {
-	for r.left == 0 && len(r.b) > 0 {
+func (m *merger) addRuns(r *chunkReader, d *directory) {
+	for r.left == 0 && !r.bad && len(r.b) > 0 {
 		old := *r
-		if !m.addRun(r) {
+		if !m.addRun(r, d) {
 			*r = old
 			return
 		}
@@ -161,23 +152,26 @@ func (m *merger) addRuns(r *chunkReader) {
 
 // addRun adds one run. If it returns false, it has added nothing, or the record has an error that
 // chunkReader will report.
-func (m *merger) addRun(r *chunkReader) bool {
-	head, ok := r.num()
-	first := r.end - chunkSize
-	at := uint64(r.next-first) + head>>recordBits
-	if !ok || head&(1<<recordBits-1) != recordRun || at >= uint64(len(m.rows)) {
+func (m *merger) addRun(r *chunkReader, d *directory) bool {
+	kind, id, f, ok := r.record(d)
+	at := id % chunkSize
+	if !ok || kind != recordRun || at >= uint32(len(m.rows)) {
 		return false
 	}
 	many, ok := r.num()
-	if !ok || many == 0 || many > uint64(m.runLen[at]) {
+	if !ok || many == 0 || many > uint64(m.runLen[at]) || m.rows[at].fam != f {
 		return false // spans several families, or includes special series
 	}
 	i, n := int(at), int(many)
-	f := m.rows[i].fam
-	c, b, ok := takeColumn(r.b, n)
-	if !ok || c.width > 0 { // some have been deleted before
-		return false
+	if r.version < m.newest { // some words in the chunk may be of deleted series
+		for _, row := range m.rows[i:][:n] {
+			if r.version < row.since {
+				return false
+			}
+		}
 	}
+	b := r.b
+	var c column
 	known := m.oldest.has(i, i+n)
 	limit, most := f.countLimit(), m.most
 	for w := range f.stored {
@@ -215,7 +209,7 @@ func (m *merger) addRun(r *chunkReader) bool {
 			m.has[i+j] = true
 		}
 	}
-	r.b, r.next = b, first+uint32(i+n)
+	r.b, r.next = b, id+uint32(n)
 	return true
 }
 

@@ -29,7 +29,7 @@ func TestAddFast(t *testing.T) {
 			continue
 		}
 		r := fam.row(fmt.Sprint(i))
-		s.dir.append(r)
+		s.assignNext(r)
 		rows = append(rows, r)
 	}
 	number := func() uint64 {
@@ -59,23 +59,19 @@ func TestAddFast(t *testing.T) {
 	for round := range 150 {
 		for _, r := range rows {
 			if rnd.IntN(20) == 0 {
-				r.life = rnd.Uint64N(2)
+				r.since = 1 + rnd.Uint64N(3)
 			}
 		}
 		var fast, slow merger
-		fast.begin(s, 0)
-		slow.begin(s, 0)
+		fast.begin(s.dir.chunk(0))
+		slow.begin(s.dir.chunk(0))
 		clear(slow.runLen[:])
 		for id := range uint64(4) {
 			var w chunkWriter
-			w.begin(nil, 0)
+			w.begin(nil, 0, 1+rnd.Uint64N(3))
 			for _, r := range rows {
-				switch rnd.IntN(30) {
-				case 0:
-				case 1:
-					w.entry(r.id, r.life, r.fam, nil)
-				default:
-					w.entry(r.id, r.life, r.fam, words(r.fam))
+				if rnd.IntN(30) > 0 {
+					w.entry(r.id, r.fam, words(r.fam))
 				}
 			}
 			data := w.end()
@@ -87,14 +83,7 @@ func TestAddFast(t *testing.T) {
 			}
 			c := &contributor{id: id, chunks: map[uint32]chunk{0: {1, data}}}
 			s.numbers[0] = &backend.Instance{}
-			lives := make([]uint64, len(rows))
-			for i, r := range rows {
-				lives[i] = r.life
-			}
 			e1 := s.addChunk(&fast, c, 0)
-			for i, r := range rows { // a damaged chunk may have raised it
-				r.life = lives[i]
-			}
 			e2 := s.addChunk(&slow, c, 0)
 			if (e1 == nil) != (e2 == nil) {
 				t.Fatalf("round %d: %v; word by word: %v", round, e1, e2)
@@ -119,13 +108,14 @@ func TestStarts(t *testing.T) {
 	f := s.dir.families[0]
 	list := []uint64{0, 1, startUnit, 5 * startUnit, 0, 4*startUnit + 17, 300*startUnit + 1, 1764000000000000000, 1764000000000999999}
 	for i := range list {
-		s.dir.append(f.row(fmt.Sprint(i)))
+		s.assignNext(f.row(fmt.Sprint(i)))
 	}
 	var w chunkWriter
-	w.begin(nil, 0)
-	base := s.dir.rows[0][len(s.dir.rows[0])-len(list)].id
+	w.begin(nil, 0, 1)
+	rows := s.assigned(series)
+	base := rows[len(rows)-len(list)].id
 	for i, v := range list {
-		w.entry(base+uint32(i), 0, f, []uint64{1, 0, v})
+		w.entry(base+uint32(i), f, []uint64{1, 0, v})
 	}
 	m, err := s.decode(0, &contributor{chunks: map[uint32]chunk{0: {1, w.end()}}})
 	if err != nil {

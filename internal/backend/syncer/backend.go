@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"runtime"
 	"sync/atomic"
 	"time"
@@ -52,7 +51,7 @@ func (s *Syncer) Cells(f *backend.Family, labels string) (backend.Words, error) 
 			s.index.AddPart(r.fam.place, labels, backend.Part{Words: r.own.words, Instance: &s.alone, Owner: r.own.alone})
 		}
 		if r.id == noID {
-			s.fresh = append(s.fresh, r)
+			s.queue(r)
 		} else {
 			s.listOwn(r)
 		}
@@ -131,39 +130,8 @@ func (s *Syncer) DeleteSeries(def *backend.Family, labels string) (bool, error) 
 	return s.delete(f.rows[labels]), nil
 }
 
-// delete deletes a series, and reports whether it counted. mu is held.
-func (s *Syncer) delete(r *row) (counted bool) {
-	counted = s.hide(r)
-	if r.own != nil {
-		counted = r.own.end(r.fam) || counted
-		r.own.deleting = true
-	}
-	if r.id != noID || r.own != nil || counted {
-		s.deletes[r] = 0
-	}
-	return counted
-}
-
 // Aids implements backend.Backend.
 func (s *Syncer) Aids(f *backend.Family) []*backend.Family { return s.index.Aids(f) }
-
-// hide removes a series from the page until a merge finds it again. It reports whether the series
-// was on the page. mu is held.
-func (s *Syncer) hide(r *row) (counted bool) {
-	if r.words != nil {
-		counted = r.fam.def.Seal(r.words)
-		for i := range r.words {
-			if r.fam.exemplars {
-				r.words[i].Store(0)
-			}
-		}
-	}
-	for number, sl := range r.slots {
-		live := sl.owner.Load() == s.numbers[number].ID.Load() // not of the dead
-		counted = r.fam.def.Seal(sl.words) && live || counted
-	}
-	return counted
-}
 
 // Remote implements backend.Remote.
 func (s *Syncer) Remote() {}
@@ -265,7 +233,7 @@ func (s *Syncer) persist(ctx context.Context, f func(context.Context) error) err
 		if err == nil || errors.Is(err, backend.ErrClosed) || errors.Is(err, store.ErrShards) || errors.Is(err, errFirst) {
 			return err
 		}
-		timer := time.NewTimer(wait + rand.N(wait))
+		timer := time.NewTimer(wait + s.upTo(wait))
 		select {
 		case <-ctx.Done():
 			timer.Stop()

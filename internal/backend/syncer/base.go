@@ -16,6 +16,9 @@ import (
 // survive as long as any process does.
 func (s *Syncer) readBase(ctx context.Context, heads map[string]store.Head) error {
 	raw := heads[headBase].Value
+	if raw == nil {
+		return s.declareLoss(ctx, "the head of the base")
+	}
 	if s.base.raw != nil && bytes.Equal(raw, s.base.raw) {
 		return nil
 	}
@@ -26,43 +29,22 @@ func (s *Syncer) readBase(ctx context.Context, heads map[string]store.Head) erro
 	known := s.base // until the new one has been read
 	switch {
 	case h.extends(&s.baseHead):
-	case h.covers(&s.baseHead, heads):
+	case h.covers(&s.baseHead, s.found):
 		for n := range s.base.chunks { // version numbers may have been used twice
 			s.dirty[n] = true
 		}
 		s.base.chunks = make(map[uint32]chunk)
-		s.suspect[everyChunk] = true
 	default:
 		s.makeBaseOrphan()
 		known = s.base
 	}
 	s.base.gen = h.gen
-	fetched, err := s.fetchBase(ctx, h.chunks)
-	if err != nil {
+	if err := s.fetchBase(ctx, h.chunks); err != nil {
 		s.base = known
 		return err
 	}
-	s.baseHead, s.base.raw = h, raw
-	if raw == nil {
-		s.base.raw = []byte{}
-	}
+	s.baseHead, s.base.raw, s.base.partial = h, raw, false
 	s.lamport = max(s.lamport, h.stamp)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, n := range fetched {
-		r := newChunkReader(s.base.chunks[n].data, n, s.scratch)
-		for {
-			ok, err := r.read(&s.dir)
-			if err != nil {
-				return err
-			}
-			if !ok {
-				break
-			}
-			s.setLife(r.row, r.life)
-		}
-		s.scratch = r.buf
-	}
 	return nil
 }
 
@@ -87,27 +69,27 @@ func (h *baseHead) extends(old *baseHead) bool {
 // not into h is in the store as a live head. Such a base arises when the store had gone back, or is
 // restored by a process that knew more. Without this rule, two processes that have both folded
 // would keep replacing each other's bases.
-func (h *baseHead) covers(old *baseHead, heads map[string]store.Head) bool {
+func (h *baseHead) covers(old *baseHead, found map[string]seen) bool {
 	if len(old.folds) == 0 {
 		return false // no evidence
 	}
-	return !slices.ContainsFunc(h.missing(old), func(f fold) bool { return !f.present(heads, livePfx) })
+	return !slices.ContainsFunc(h.missing(old), func(f fold) bool { return !f.present(found, livePfx) })
 }
 
 // prevails reports whether h stays in place of old, although old was restored once and another
 // process replaced it again: each has folds that exist nowhere else. The base with more such folds
 // stays; if they are equal, the one with the highest id among them. All processes must agree on
 // this, or they would keep replacing each other's bases.
-func (h *baseHead) prevails(old *baseHead, heads map[string]store.Head) bool {
+func (h *baseHead) prevails(old *baseHead, found map[string]seen) bool {
 	var n, other int
 	var last, otherLast uint64
 	for _, f := range h.missing(old) {
-		if !f.present(heads, livePfx) {
+		if !f.present(found, livePfx) {
 			other, otherLast = other+1, max(otherLast, f.id)
 		}
 	}
 	for _, f := range old.missing(h) {
-		if !f.present(heads, livePfx) && !f.present(heads, deadPfx) {
+		if !f.present(found, livePfx) && !f.present(found, deadPfx) {
 			n, last = n+1, max(last, f.id)
 		}
 	}
@@ -115,9 +97,9 @@ func (h *baseHead) prevails(old *baseHead, heads map[string]store.Head) bool {
 }
 
 // present reports whether a head with this prefix has what was folded.
-func (f fold) present(heads map[string]store.Head, prefix string) bool {
+func (f fold) present(found map[string]seen, prefix string) bool {
 	var h instanceHead
-	return h.decode(heads[prefix+instanceName(f.id)].Value) == nil && h.seq >= f.seq
+	return h.decode(found[prefix+instanceName(f.id)].Value) == nil && h.seq >= f.seq
 }
 
 // missing returns the folds of old that h lacks. Folds older than the oldest one that h still lists

@@ -20,10 +20,10 @@ func foldsOf(from, to uint64, more ...fold) *baseHead {
 // A base is recognised as an extension of another one, also when old folds are no longer listed.
 func TestBases(t *testing.T) {
 	t.Parallel()
-	heads := make(map[string]store.Head)
+	heads := make(map[string]seen)
 	for id := uint64(2000); id < 2010; id++ { // are live again
 		live := instanceHead{seq: 1}
-		heads[livePfx+instanceName(id)] = store.Head{Value: live.encode()}
+		heads[livePfx+instanceName(id)] = seen{Head: store.Head{Value: live.encode()}}
 	}
 	many := func(from, to uint64) []fold { return foldsOf(from, to).folds }
 	for i, c := range []struct {

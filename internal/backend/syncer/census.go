@@ -42,29 +42,14 @@ func (s *Syncer) Exists(def *backend.Family, labels string) bool {
 // exists reports whether a series exists, as far as known. mu is held.
 func (s *Syncer) exists(r *row) bool {
 	switch {
-	case r.invalid || r.fam.def == nil:
+	case r.invalid || r.fam.def == nil || r.gone:
 		return false
-	case r.own != nil && !r.own.deleting && !r.fam.def.Sealed(r.own.words):
+	case r.id != noID || r.own != nil && !r.fam.def.Sealed(r.own.words):
 		return true
 	case r.words != nil:
 		return !r.fam.def.Sealed(r.words)
-	case len(r.slots) > 0:
-		for number, sl := range r.slots {
-			if sl.owner.Load() == s.numbers[number].ID.Load() && !r.fam.def.Sealed(sl.words) {
-				return true
-			}
-		}
-		return false
-	case r.own != nil || r.id == noID:
-		return false
 	}
-	// Nobody has published words of it: it was deleted, unless it has come to the directory
-	// only since the last reading of all words.
-	list, at := 0, r.id
-	if at >= gaugeChunks<<chunkBits {
-		list, at = 1, at-gaugeChunks<<chunkBits
-	}
-	return int(at) >= s.read[list]
+	return len(r.seats) > 0
 }
 
 // Learn implements backend.Learner. Unlike Sync, it publishes nothing.

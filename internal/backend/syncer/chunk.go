@@ -9,13 +9,13 @@ import (
 	"time"
 )
 
-// The format of the words of a chunk, in ascending order of series numbers. Each record begins with
-// a varint: the distance from the previous series (or from the start of the chunk) times 4, plus
-// the kind of record:
+// The format of the words of a chunk: the version of the directory that its writer knew, then
+// records in ascending order of series numbers. Each record begins with a varint: the distance from
+// the previous series (or from the start of the chunk) times 4, plus the kind of record; then the
+// number of the family:
 //
-//	run      adjacent series of a family: how many, then columns: lives, first words, …
-//	varying  a series of a family with blocks: life, how many words, words
-//	deleted  a deleted series: the life that comes next
+//	run      adjacent series of a family: how many, then columns: first words, …
+//	varying  a series of a family with blocks: how many words, words
 //
 // A column is one byte with the width of its values, from 0 to 8 bytes, and then the values,
 // little-endian. Words that hold float64 bits are stored with their bytes reversed, since most
@@ -24,7 +24,6 @@ import (
 const (
 	recordRun = iota
 	recordVarying
-	recordDeleted
 	recordBits = 2
 )
 
@@ -46,43 +45,39 @@ type chunkWriter struct {
 	// The run being collected.
 	fam   *family
 	first uint32
-	lives []uint64
+	many  int      // its series
 	words []uint64 // of all its series, one series after another
 }
 
-func (w *chunkWriter) begin(b []byte, chunk uint32) {
-	w.b, w.next, w.n = b, chunk<<chunkBits, 0
-	w.fam, w.lives, w.words = nil, w.lives[:0], w.words[:0]
+// begin starts a chunk that is encoded with a version of the directory.
+func (w *chunkWriter) begin(b []byte, chunk uint32, version uint64) {
+	w.b, w.next, w.n = binary.AppendUvarint(b, version), chunk<<chunkBits, 0
+	w.fam, w.many, w.words = nil, 0, w.words[:0]
 }
 
-// entry appends a series; nil words mean that it was deleted.
-func (w *chunkWriter) entry(id uint32, life uint64, f *family, words []uint64) {
+// entry appends a series.
+func (w *chunkWriter) entry(id uint32, f *family, words []uint64) {
 	w.n++
-	if words != nil && !f.blocks {
-		if w.fam != f || id != w.first+uint32(len(w.lives)) {
+	if !f.blocks {
+		if w.fam != f || id != w.first+uint32(w.many) {
 			w.flush()
 			w.fam, w.first = f, id
 		}
-		w.lives = append(w.lives, life)
+		w.many++
 		w.words = append(w.words, words...)
 		return
 	}
 	w.flush()
-	if words == nil {
-		w.record(id, recordDeleted)
-		w.b = binary.AppendUvarint(w.b, life)
-		return
-	}
-	w.record(id, recordVarying)
-	w.b = binary.AppendUvarint(w.b, life)
+	w.record(id, recordVarying, f)
 	w.b = binary.AppendUvarint(w.b, uint64(len(words)))
 	for i, v := range words {
 		w.b = binary.AppendUvarint(w.b, f.toStored(i, v))
 	}
 }
 
-func (w *chunkWriter) record(id uint32, what uint64) {
+func (w *chunkWriter) record(id uint32, what uint64, f *family) {
 	w.b = binary.AppendUvarint(w.b, uint64(id-w.next)<<recordBits|what)
+	w.b = binary.AppendUvarint(w.b, uint64(f.id))
 	w.next = id + 1
 }
 
@@ -102,11 +97,10 @@ func (w *chunkWriter) flush() {
 	if w.fam == nil {
 		return
 	}
-	f, n := w.fam, len(w.lives)
-	w.record(w.first, recordRun)
+	f, n := w.fam, w.many
+	w.record(w.first, recordRun, f)
 	w.next = w.first + uint32(n)
 	w.b = binary.AppendUvarint(w.b, uint64(n))
-	w.column(w.lives, 0, 1)
 	for i := range f.stored {
 		least := uint64(math.MaxUint64)
 		if i == f.start || f.isFloat(i) {
@@ -130,7 +124,7 @@ func (w *chunkWriter) flush() {
 		}
 		w.column(w.words, i, f.stored)
 	}
-	w.fam, w.lives, w.words = nil, w.lives[:0], w.words[:0]
+	w.fam, w.many, w.words = nil, 0, w.words[:0]
 }
 
 // column writes every step-th value, starting at first.
@@ -214,23 +208,29 @@ func (c *column) startAt(i int, base uint64) uint64 {
 
 // chunkReader decodes the output of chunkWriter.
 type chunkReader struct {
-	b    []byte
-	next uint32
-	end  uint32
+	b       []byte
+	version uint64 // of the directory
+	next    uint32
+	end     uint32
+	bad     bool
 
 	id    uint32
 	row   *row
-	life  uint64
-	empty bool
 	words []uint64 // valid until the next entry
 
-	left  int // series left in the current run
-	lives column
-	buf   []uint64
+	left int // series left in the current run
+	many int // its series
+	fam  *family
+	buf  []uint64
 }
 
 func newChunkReader(b []byte, chunk uint32, scratch []uint64) chunkReader {
-	return chunkReader{b: b, next: chunk << chunkBits, end: (chunk + 1) << chunkBits, buf: scratch}
+	r := chunkReader{b: b, next: chunk << chunkBits, end: (chunk + 1) << chunkBits, buf: scratch}
+	if len(b) > 0 {
+		version, ok := r.num()
+		r.version, r.bad = version, !ok
+	}
+	return r
 }
 
 var errWords = fmt.Errorf("%w: words", errFormat)
@@ -244,55 +244,59 @@ func (r *chunkReader) num() (uint64, bool) {
 	return v, true
 }
 
-// read reads the next entry; it returns false at the end. The directory d determines the layout of
-// the words.
+// read reads the next entry that counts: words of a series that was deleted since they were written
+// do not. It returns false at the end.
 func (r *chunkReader) read(d *directory) (bool, error) {
+	for {
+		if ok, err := r.readAny(d); !ok || r.counts(d) {
+			return ok, err
+		}
+	}
+}
+
+// counts reports whether the current entry is about the series that has its number now, and sets
+// row.
+func (r *chunkReader) counts(d *directory) bool {
+	r.row = d.row(r.id)
+	return r.row != nil && r.row.since <= r.version && r.row.fam == r.fam
+}
+
+// readAny reads the next entry.
+func (r *chunkReader) readAny(d *directory) (bool, error) {
 	if r.left > 0 {
-		r.nextInRun(d)
+		r.nextInRun()
 		return true, nil
+	}
+	if r.bad {
+		return false, errWords
 	}
 	if len(r.b) == 0 {
 		return false, nil
 	}
-	head, ok := r.num()
-	if !ok || head>>recordBits >= uint64(r.end-r.next) {
+	kind, at, f, ok := r.record(d)
+	if !ok {
 		return false, errWords
 	}
-	r.next += uint32(head >> recordBits)
-	r.id = r.next
-	if r.row = d.row(r.id); r.row == nil {
-		return false, fmt.Errorf("%w: words of series %d, which the directory does not have", errFormat, r.id)
-	}
-	switch head & (1<<recordBits - 1) {
-	case recordRun:
-		if !r.run(d) {
+	r.next, r.fam = at, f
+	switch {
+	case kind == recordRun && !f.blocks:
+		n, ok := r.num()
+		if !ok || n == 0 || n > uint64(r.end-r.next) || !r.run(int(n)) {
 			return false, errWords
 		}
-		r.nextInRun(d)
+		r.nextInRun()
 		return true, nil
-	case recordVarying:
-		if !r.row.fam.blocks {
-			return false, errWords
-		}
-		r.empty = false
-	case recordDeleted:
-		r.empty = true
+	case kind == recordVarying && f.blocks:
 	default:
 		return false, errWords
 	}
+	r.id = r.next
 	r.next++
-	if r.life, ok = r.num(); !ok {
-		return false, errWords
-	}
-	r.words = r.buf[:0]
-	if r.empty {
-		return true, nil
-	}
-	f := r.row.fam
 	n, ok := r.num()
 	if !ok || n > uint64(len(r.b)) || !f.fits(n) {
 		return false, errWords
 	}
+	r.words = r.buf[:0]
 	for i := range int(n) {
 		v, ok := r.num()
 		switch {
@@ -312,35 +316,27 @@ func (r *chunkReader) read(d *directory) (bool, error) {
 	return true, nil
 }
 
-// runOf returns the family of a run that begins with series r.next, and its number of series.
-func (r *chunkReader) runOf(d *directory) (f *family, n int, ok bool) {
-	many, ok := r.num()
-	if !ok || many == 0 || many > uint64(r.end-r.next) {
-		return nil, 0, false
+// record reads the head of a record: its kind, and the number and family of its first series.
+func (r *chunkReader) record(d *directory) (kind uint64, at uint32, f *family, ok bool) {
+	head, ok := r.num()
+	if !ok || head>>recordBits >= uint64(r.end-r.next) {
+		return 0, 0, nil, false
 	}
-	for i := range uint32(many) {
-		row := d.row(r.next + i)
-		if row == nil || f != nil && row.fam != f || row.fam.blocks {
-			return nil, 0, false
-		}
-		f = row.fam
+	id, ok := r.num()
+	if !ok || id >= uint64(len(d.families)) {
+		return 0, 0, nil, false
 	}
-	return f, int(many), true
+	return head & (1<<recordBits - 1), r.next + uint32(head>>recordBits), d.families[id], true
 }
 
-// run decodes a run.
-func (r *chunkReader) run(d *directory) bool {
-	f, n, ok := r.runOf(d)
-	if !ok {
-		return false
-	}
-	if r.lives, r.b, ok = takeColumn(r.b, n); !ok {
-		return false
-	}
+// run decodes a run of n series.
+func (r *chunkReader) run(n int) bool {
+	f := r.fam
 	r.buf = slices.Grow(r.buf[:0], n*f.stored)[:n*f.stored]
 	for i := range f.stored {
 		var c column
 		var base uint64
+		var ok bool
 		start, float := i == f.start, f.isFloat(i)
 		if start {
 			c, base, r.b, ok = takeStarts(r.b, n)
@@ -363,17 +359,16 @@ func (r *chunkReader) run(d *directory) bool {
 			r.buf[j*f.stored+i] = v
 		}
 	}
-	r.left = n
+	r.left, r.many = n, n
 	return true
 }
 
 // nextInRun moves to the next series of the run.
-func (r *chunkReader) nextInRun(d *directory) {
+func (r *chunkReader) nextInRun() {
 	r.id = r.next
-	r.row = d.row(r.id)
-	size := r.row.fam.stored
-	i := r.lives.n - r.left
-	r.life, r.empty, r.words = r.lives.at(i), false, r.buf[i*size:][:size:size]
+	size := r.fam.stored
+	i := r.many - r.left
+	r.words = r.buf[i*size:][:size:size]
 	r.next++
 	r.left--
 }

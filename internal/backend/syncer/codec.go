@@ -12,34 +12,42 @@ import (
 // The encoding of records. All numbers are unsigned varints unless a size is given. Any change here
 // changes the stored format and must raise formatVersion.
 //
-//	head "meta"    version, epoch (8 bytes), flags; for families, series and shared gauges:
-//	               number of entries and the chain (8 bytes) over them; deletions, joins,
-//	               index of the shard, number of shards
-//	head "base"    version, generation (8 bytes), highest stamp, chunks, folds
+//	head "meta"    version, epoch (8 bytes), flags, index of the shard, number of shards,
+//	               server (length, bytes)
+//	head "dir"     see slots.go
+//	head "del"     8 random bytes, which change with every deletion
+//	head "base"    version, generation (8 bytes), highest stamp, highest join, chunks, folds
 //	head "g<gen>"  8 random bytes: that generation of the base exists or is being written
-//	head "i<id>"   seq, start in ms, number, alive in ms, highest stamp, pid, join,
-//	               host (length, bytes), variants, chunks
+//	head "k<n>"    id (8 bytes) of an instance, a number that changes
+//	head "i<id>"   epoch (8 bytes), flags, seq, start in ms, number, alive in ms, highest stamp,
+//	               pid, join, version of the directory, restored, host (length, bytes),
+//	               variants, chunks
 //	head "x<id>"   the same, for a folded instance
 //	  variants     how many; for each: number of the family
 //	  chunks       how many; for each: difference from the previous number, seq
 //	  folds        how many; for each: id (8 bytes), seq
 //	part f, n      family n: words, list and flags, index of the start plus one,
-//	               schema (length, bytes), help (length, bytes)
-//	part d, n      256 entries of the directory: family, label text (length, bytes)
+//	               schema (length, bytes), help (length, bytes); the last possible n: the list
+//	               of the directory, see slots.go
+//	part d, n      numbers of 256 series, see slots.go
 //	part b<gen>, n words of the base for the series of directory part n
-//	part i<id>, n  words of an instance for the series of directory part n
-//	  words        seq, then the records described in chunk.go
-const formatVersion = 2
+//	part i<id>, n  words of an instance for the series of directory part n; the last possible n: its
+//	               series without numbers, see inline.go
+//	  words        seq, version of the directory, then the records described in chunk.go
+const formatVersion = 3
 
 const (
 	chunkBits = 8
 	chunkSize = 1 << chunkBits // series in a part of the directory
 
-	headMeta = "meta"
-	headBase = "base"
-	livePfx  = "i"
-	deadPfx  = "x"
-	genPfx   = "g"
+	headMeta      = "meta"
+	headDirectory = "dir"
+	headDeletions = "del"
+	headBase      = "base"
+	livePfx       = "i"
+	deadPfx       = "x"
+	genPfx        = "g"
+	keeperPfx     = "k"
 
 	groupFamilies  = "f"
 	groupDirectory = "d"
@@ -48,6 +56,9 @@ const (
 	// Shared gauges have separate chunks, numbered from here on: to set one, a process must
 	// know what the others have added.
 	gaugeChunks = 1 << 20
+
+	listPart   = ^uint32(0)     // of the directory: lists its other parts
+	inlinePart = ^uint32(0) - 1 // of an instance: series without numbers
 
 	maxFolds = 512 // listed in the head of the base
 )
@@ -80,6 +91,16 @@ func (r *reader) fixed() uint64 {
 	}
 	v := binary.LittleEndian.Uint64(r.b)
 	r.b = r.b[8:]
+	return v
+}
+
+func (r *reader) fixed32() uint32 {
+	if len(r.b) < 4 {
+		r.bad, r.b = true, nil
+		return 0
+	}
+	v := binary.LittleEndian.Uint32(r.b)
+	r.b = r.b[4:]
 	return v
 }
 
@@ -122,44 +143,31 @@ func (t *tally) add(entry []byte) {
 	t.chain = h ^ h>>32
 }
 
-// The directory's lists.
-const (
-	families = iota
-	series
-	gauges
-	lists
-)
-
+// meta is what every commit is conditioned on. It changes only when the store has lost something,
+// or another server answers.
 type meta struct {
 	epoch      uint64
-	recovering bool // the previous epoch was lost, and not everything is published again
-	recovered  bool // a recovery has finished
-	lists      [lists]tally
-	deletions  uint64 // number of deletions so far
-	joins      uint64
+	recovering bool   // the previous epoch was lost, and not everything is published again
+	recovered  bool   // a recovery has finished
+	settling   bool   // another server has taken over since the epoch began
 	shard      uint64 // index of this shard
 	shards     uint64
+	server     string // identity of the server, see store.HeadServer
 }
 
 func (m *meta) encode() []byte {
 	b := []byte{formatVersion}
 	b = binary.LittleEndian.AppendUint64(b, m.epoch)
-	flags := byte(0)
-	if m.recovering {
-		flags = 1
+	flags := uint64(0)
+	for i, f := range []bool{m.recovering, m.recovered, m.settling} {
+		if f {
+			flags |= 1 << i
+		}
 	}
-	if m.recovered {
-		flags |= 2
-	}
-	b = append(b, flags)
-	for _, l := range m.lists {
-		b = binary.AppendUvarint(b, l.n)
-		b = binary.LittleEndian.AppendUint64(b, l.chain)
-	}
-	for _, v := range []uint64{m.deletions, m.joins, m.shard, m.shards} {
+	for _, v := range []uint64{flags, m.shard, m.shards} {
 		b = binary.AppendUvarint(b, v)
 	}
-	return b
+	return appendBytes(b, m.server)
 }
 
 func (m *meta) decode(b []byte) error {
@@ -173,13 +181,9 @@ func (m *meta) decode(b []byte) error {
 	r := reader{b: b[1:]}
 	m.epoch = r.fixed()
 	flags := r.num()
-	m.recovering, m.recovered = flags&1 != 0, flags&2 != 0
-	for i := range m.lists {
-		m.lists[i] = tally{r.num(), r.fixed()}
-	}
-	for _, p := range []*uint64{&m.deletions, &m.joins, &m.shard, &m.shards} {
-		*p = r.num()
-	}
+	m.recovering, m.recovered, m.settling = flags&1 != 0, flags&2 != 0, flags&4 != 0
+	m.shard, m.shards = r.num(), r.num()
+	m.server = string(r.bytes())
 	return r.end("head meta")
 }
 
@@ -219,6 +223,9 @@ func readChunkSeqs(r *reader) chunkSeqs {
 
 // instanceHead is the head of an instance.
 type instanceHead struct {
+	epoch    uint64 // in which it was written: its chunks are numbered by that directory
+	left     bool   // the instance has published everything and ended
+	gauges   bool   // gauges of mode Shared are among its series without numbers
 	seq      uint64
 	startMS  uint64
 	number   uint64
@@ -226,15 +233,29 @@ type instanceHead struct {
 	stamp    uint64
 	pid      uint64
 	join     uint64 // position in the order of joining
+	dir      uint64 // version of the directory that its chunks are encoded with
+	restored uint64 // random if another instance has restored this one; otherwise 0
 	host     string
 	variants []uint32
 	chunks   chunkSeqs
 }
 
+func (h *instanceHead) numbers() []*uint64 {
+	return []*uint64{&h.seq, &h.startMS, &h.number, &h.aliveMS, &h.stamp, &h.pid, &h.join, &h.dir, &h.restored}
+}
+
 func (h *instanceHead) encode() []byte {
-	var b []byte
-	for _, v := range []uint64{h.seq, h.startMS, h.number, h.aliveMS, h.stamp, h.pid, h.join} {
-		b = binary.AppendUvarint(b, v)
+	b := binary.LittleEndian.AppendUint64(nil, h.epoch)
+	flags := byte(0)
+	if h.left {
+		flags |= 1
+	}
+	if h.gauges {
+		flags |= 2
+	}
+	b = append(b, flags)
+	for _, v := range h.numbers() {
+		b = binary.AppendUvarint(b, *v)
 	}
 	b = binary.AppendUvarint(appendBytes(b, h.host), uint64(len(h.variants)))
 	for _, id := range h.variants {
@@ -245,7 +266,10 @@ func (h *instanceHead) encode() []byte {
 
 func (h *instanceHead) decode(b []byte) error {
 	r := reader{b: b}
-	for _, p := range []*uint64{&h.seq, &h.startMS, &h.number, &h.aliveMS, &h.stamp, &h.pid, &h.join} {
+	h.epoch = r.fixed()
+	flags := r.num()
+	h.left, h.gauges = flags&1 != 0, flags&2 != 0
+	for _, p := range h.numbers() {
 		*p = r.num()
 	}
 	h.host = string(r.bytes())
@@ -272,6 +296,7 @@ type baseHead struct {
 	version uint64
 	gen     uint64 // generation: names the group of its parts; 0: the group without a number
 	stamp   uint64
+	join    uint64 // highest join of a folded instance
 	chunks  chunkSeqs
 	folds   []fold // newest last
 }
@@ -280,6 +305,7 @@ func (h *baseHead) encode() []byte {
 	b := binary.AppendUvarint(nil, h.version)
 	b = binary.LittleEndian.AppendUint64(b, h.gen)
 	b = binary.AppendUvarint(b, h.stamp)
+	b = binary.AppendUvarint(b, h.join)
 	b = h.chunks.append(b)
 	b = binary.AppendUvarint(b, uint64(len(h.folds)))
 	for _, f := range h.folds {
@@ -298,6 +324,7 @@ func (h *baseHead) decode(b []byte) error {
 	h.version = r.num()
 	h.gen = r.fixed()
 	h.stamp = r.num()
+	h.join = r.num()
 	h.chunks = readChunkSeqs(&r)
 	n := r.num()
 	if n > uint64(len(r.b)) {

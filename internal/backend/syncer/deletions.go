@@ -2,158 +2,171 @@ package syncer
 
 import (
 	"context"
-
-	"github.com/gotheus/gotheus/store"
+	"hash/maphash"
+	"time"
 )
 
-// publishDeletes publishes this process's deletions: it gives the series a new life in the base.
+// A deletion frees the number of a series, in the directory. Words that were stored with an earlier
+// version of the directory do not count from then on, and each process that learns of it ends its
+// own words. A series that comes back gets another number.
+
+// delete ends the life of a series for this process, and queues the deletion for publication. It
+// reports whether the series counted. mu is held.
+func (s *Syncer) delete(r *row) (counted bool) {
+	shown := r.words != nil || len(r.seats) > 0
+	counted = s.detach(r)
+	if r.id != noID || shown {
+		// Without a number, others may have published it, and will give it one.
+		r.fam.dying[r.labels] = r
+		s.deletes[r] = true
+		s.looseChanged = true
+	}
+	return counted
+}
+
+// detach ends a life of a series: it is not shown any more, and this process' words of it do not
+// count. It reports whether any did. mu is held.
+func (s *Syncer) detach(r *row) (counted bool) {
+	f := r.fam
+	counted = s.hide(r)
+	if r.own != nil {
+		counted = r.own.end(f) || counted
+		if s.owned != nil && f.ownPlace != nil {
+			s.owned.Remove(f.ownPlace, r.labels)
+		}
+		if r.id != noID {
+			s.unlistOwn(r)
+		}
+	}
+	if f.place != nil {
+		s.index.Remove(f.place, r.labels)
+	}
+	if f.rows[r.labels] == r {
+		delete(f.rows, r.labels)
+	}
+	r.gone = true
+	return counted
+}
+
+// deleted takes over that the directory has freed a series' number. mu is held.
+func (s *Syncer) deleted(r *row) {
+	if !r.gone {
+		s.detach(r)
+	}
+	f := r.fam
+	if f.dying[r.labels] == r {
+		delete(f.dying, r.labels)
+	}
+	delete(s.deletes, r)
+	s.dir.release(r)
+	s.removed.add(f, r.labels, r.born, s.now())
+	s.changes.Add(1)
+	s.looseChanged = true
+}
+
+// hide removes a series from the page until a merge finds it again. It reports whether the series
+// was on the page. mu is held.
+func (s *Syncer) hide(r *row) (counted bool) {
+	if r.words != nil {
+		counted = r.fam.def.Seal(r.words)
+		for i := range r.words {
+			if r.fam.exemplars {
+				r.words[i].Store(0)
+			}
+		}
+	}
+	for number, st := range r.seats {
+		live := st.owner.Load() == s.numbers[number].ID.Load() // not of the dead
+		counted = r.fam.def.Seal(st.words) && live || counted
+	}
+	return counted
+}
+
+// deletionsAtOnce is how many parts of the directory a deletion changes in one commit: less than a
+// millisecond's work for the store.
+const deletionsAtOnce = 64
+
+// publishDeletes publishes this process's deletions.
 func (s *Syncer) publishDeletes(ctx context.Context) error {
 	for {
 		s.mu.Lock()
-		none := len(s.deletes) == 0
-		s.mu.Unlock()
-		if none {
-			return nil
-		}
-		if err := s.readHeads(ctx); err != nil {
-			return err
-		}
-		s.mu.Lock()
-		lives := make(map[uint32]map[uint32]uint64) // by chunk and series
-		var rows []*row
-		for r, life := range s.deletes {
-			if r.id == noID { // not in the directory, or about to be restored
-				if r.own == nil && len(s.orphans) == 0 && s.baseOrphan == nil {
-					delete(s.deletes, r)
-				}
+		c := new(change)
+		for r := range s.deletes {
+			if r.id == noID {
 				continue
 			}
-			if life == 0 {
-				life = r.life + 1
-			}
 			n := chunkOf(r.id)
-			if lives[n] == nil {
-				if len(lives) >= pieceSize/partSize {
-					continue
-				}
-				lives[n] = make(map[uint32]uint64)
+			if c.parts[n] == nil && (len(c.parts) >= deletionsAtOnce || c.size >= s.piece && len(c.parts) > 0) {
+				continue
 			}
-			lives[n][r.id] = life
-			rows = append(rows, r)
+			p := c.part(&s.dir, n)
+			p[r.id%chunkSize] = slot{}
+			c.size -= slotSize + len(r.labels)
+			c.freed = append(c.freed, r)
 		}
 		s.mu.Unlock()
-		if len(rows) == 0 {
+		if len(c.freed) == 0 {
 			return nil
 		}
-		h := s.baseHead.next()
-		c := &store.Commit{Parts: make(map[store.Key][]byte)}
-		fresh := make(map[uint32]chunk)
-		for n, deleted := range lives {
-			m, err := s.decode(n, &s.base)
-			if err != nil {
-				return err
-			}
-			for id, life := range deleted {
-				if e := m[id]; e.row == nil || e.life < life {
-					m[id] = entry{row: s.dir.row(id), life: life}
-				}
-			}
-			fresh[n] = s.encode(n, m, h.version)
-		}
-		h.put(c, s.base.group(), fresh)
-		m := s.meta
-		m.deletions++
-		raw := m.encode()
-		c.Heads[headMeta] = raw
-		c.If = map[string][]byte{headBase: s.base.rawOrNil()}
-		if err := s.commit(ctx, c); err != nil {
+		if err := s.commitDirectory(ctx, c); err != nil {
 			return err
 		}
-		s.meta, s.metaRaw = m, raw
-		s.setBase(h, c.Heads[headBase], fresh)
-		s.mu.Lock()
-		for _, r := range rows {
-			s.setLife(r, lives[chunkOf(r.id)][r.id])
-			delete(s.deletes, r)
-		}
-		s.mu.Unlock()
 	}
 }
 
-const everyChunk = ^uint32(0)
-
-// checkDeletions looks for deletions that this process knows and the base lacks, because another
-// process has restored an older base. It queues them for publication again.
-func (s *Syncer) checkDeletions(context.Context) error {
-	if len(s.suspect) == 0 || s.meta.recovering || len(s.orphans) > 0 || s.baseOrphan != nil {
-		return nil
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	defer clear(s.suspect)
-	if !s.deleted {
-		return nil
-	}
-	if s.suspect[everyChunk] {
-		delete(s.suspect, everyChunk)
-		for list, rows := range s.dir.rows {
-			for n := range (len(rows) + chunkSize - 1) / chunkSize {
-				s.suspect[uint32(n)+uint32(list)*gaugeChunks] = true
-			}
-		}
-		for _, f := range s.schemas { // the directory may have lost the series itself
-			for _, r := range f.rows {
-				if r.life > 0 && r.id == noID {
-					s.renumber(r)
-					s.deletes[r] = r.life
-				}
-			}
-		}
-	}
-	for n := range s.suspect {
-		var lives [chunkSize]uint64
-		r := newChunkReader(s.base.chunks[n].data, n, s.scratch)
-		for {
-			ok, err := r.read(&s.dir)
-			if err != nil {
-				return err
-			}
-			if !ok {
-				break
-			}
-			lives[r.id%chunkSize] = r.life
-		}
-		s.scratch = r.buf
-		for i, life := range lives {
-			r := s.dir.row(n<<chunkBits + uint32(i))
-			if r == nil {
-				break
-			}
-			if _, pending := s.deletes[r]; r.life > life && !pending {
-				s.deletes[r] = r.life
-			}
-		}
-	}
-	return nil
+// removals are the deletions of the recent past. If the store loses them, and a process that had
+// not learnt of them restores the series, they are published again.
+type removals struct {
+	recent, older map[removal]birth
+	since         time.Time // when recent was begun
 }
 
-// setLife records how often a series was deleted, and ends the life of the words of this process.
-// mu is held.
-func (s *Syncer) setLife(r *row, life uint64) {
-	if life <= r.life {
-		return
+type removal struct {
+	fam    *family
+	labels uint64 // hash of the label text
+}
+
+var labelSeed = maphash.MakeSeed()
+
+func removalOf(f *family, labels string) removal {
+	return removal{f, maphash.String(labelSeed, labels)}
+}
+
+// add records that a life of a series has ended.
+func (m *removals) add(f *family, labels string, born birth, now time.Time) {
+	if m.recent == nil {
+		m.recent, m.since = make(map[removal]birth), now
 	}
-	r.life = life
-	s.deleted = true
-	s.changes.Add(1)
-	delete(s.deletes, r)
-	if o := r.own; o != nil {
-		if !o.deleting {
-			o.end(r.fam)
-		}
-		o.deleting = false
+	m.recent[removalOf(f, labels)] = born
+}
+
+// find returns the birth of the last life of a series that has ended, as far as remembered.
+func (m *removals) find(f *family, labels string) birth {
+	if len(m.recent) == 0 && len(m.older) == 0 {
+		return 0
 	}
-	if r.id != noID {
-		s.dirty[chunkOf(r.id)] = true
+	k := removalOf(f, labels)
+	if b, ok := m.recent[k]; ok {
+		return b
 	}
+	return m.older[k]
+}
+
+// forget forgets what is older than keep, at the latest when it is twice as old.
+func (m *removals) forget(now time.Time, keep time.Duration) {
+	if m.recent != nil && now.Sub(m.since) >= keep {
+		m.recent, m.older = nil, m.recent
+	} else if m.recent == nil && now.Sub(m.since) >= 2*keep {
+		m.older = nil
+	}
+}
+
+// loseDeletes remembers the deletions that could not be published before the store lost the
+// directory. mu is held.
+func (s *Syncer) loseDeletes() {
+	for r := range s.deletes {
+		s.removed.add(r.fam, r.labels, r.born, s.now())
+		delete(r.fam.dying, r.labels)
+	}
+	clear(s.deletes)
 }

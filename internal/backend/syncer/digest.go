@@ -9,8 +9,8 @@ import (
 // digest summarises a chunk of counters in less time than encoding takes. Counters only grow, and
 // starts do not change before a deletion, so the sums differ if any word has changed.
 type digest struct {
-	seq   uint64 // of the published chunk
-	lives uint64
+	seq   uint64    // of the published chunk
+	rows  uint64    // the versions that assigned their numbers
 	words [2]uint64 // 128 bits, so that it never wraps
 }
 
@@ -21,7 +21,7 @@ func (s *Syncer) digest(n uint32, seq uint64) (l digest) {
 	defer s.mu.Unlock()
 	for _, row := range s.chunks[n] {
 		f, w := row.fam, row.own.words
-		if f.adding != addCounters || row.own.deleting {
+		if f.adding != addCounters || row.gone {
 			return digest{}
 		}
 		ints, floats, start := w[backend.CounterInt].Load(), w[backend.CounterFloat].Load(), uint64(0)
@@ -31,7 +31,7 @@ func (s *Syncer) digest(n uint32, seq uint64) (l digest) {
 		if f.start >= 0 {
 			start = w[f.start].Load()
 		}
-		l.lives += row.life + 1
+		l.rows += row.since + 1
 		l.add(ints)
 		l.add(floats)
 		l.add(start)

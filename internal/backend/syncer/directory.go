@@ -27,43 +27,46 @@ type family struct {
 	place     *index.Family
 	ownPlace  *index.Family // in the index of own words
 	rows      map[string]*row
-	id        int    // number in the directory; -1: none yet
-	order     uint64 // age, to order variants
-	own       bool   // this process declares it
+	dying     map[string]*row // deleted series that still have a number
+	id        int             // number in the directory; -1: none yet
+	order     uint64          // age, to order variants
+	own       bool            // this process declares it
 }
 
-// row is a series.
+// row is a series, or one life of it: after a deletion, the series gets a new row.
 type row struct {
 	fam    *family
 	labels string
 	id     uint32 // number in the directory
-	life   uint64 // how often it is known to have been deleted
-	own    *own   // nil: this process does not update it
+	since  uint64 // version of the directory that assigned the number
+	born   birth
+	prev   birth // the former life of the series, which was deleted
+	own    *own  // nil: this process does not update it
+	gone   bool  // it was deleted, perhaps by this process, which has not published that yet
+	queued bool  // it is in fresh
 
 	invalid bool // the labels do not fit the family: never shown
 
 	// What pages show; created by the first merge that finds words.
 	words backend.Words
-	slots map[int]*slot // by number of the instance, if the family has parts
+	seats map[int]*seat // by number of the instance, if the family has parts
 }
 
 // own is a series that this process updates.
 type own struct {
-	words    backend.Words
-	gauge    *sharedGauge // of a shared gauge
-	ticket   uint64       // of the last stamped Set, for gauges of mode Latest
-	stamp    uint64       // stored in place of that ticket
-	deleting bool         // deleted by this process, not yet published
+	words  backend.Words
+	gauge  *sharedGauge // of a shared gauge
+	ticket uint64       // of the last stamped Set, for gauges of mode Latest
+	stamp  uint64       // stored in place of that ticket
 	// Owner of a part without a number, which pages of this process show until it has one. nil:
 	// they show what was published of words, and not words themselves.
 	alone *atomic.Uint64
 }
 
-// slot holds the words of a series for the instance with some number.
-type slot struct {
+// seat holds the words of a series for the instance with some number.
+type seat struct {
 	words backend.Words
 	owner atomic.Uint64
-	life  uint64
 	seen  bool // in the current merge
 	// self is the owner of a second part, which has the words of own. Only one of the parts is
 	// live. nil: there is none.
@@ -71,48 +74,6 @@ type slot struct {
 }
 
 const noID = ^uint32(0)
-
-// directory maps series to the numbers under which they are stored. It only grows, and is the same
-// in all processes, unless the store loses some of it.
-type directory struct {
-	families []*family
-	rows     [2][]*row // of series, and of shared gauges
-	tallies  [lists]tally
-	helps    map[string]bool // schema, a zero byte and help text of each entry
-}
-
-func (d *directory) row(id uint32) *row {
-	list := 0
-	if id >= gaugeChunks<<chunkBits {
-		list, id = 1, id-gaugeChunks<<chunkBits
-	}
-	if id < uint32(len(d.rows[list])) {
-		return d.rows[list][id]
-	}
-	return nil
-}
-
-// chunk returns the rows of a chunk.
-func (d *directory) chunk(n uint32) []*row {
-	rows := d.rows[0]
-	if n >= gaugeChunks {
-		rows, n = d.rows[1], n-gaugeChunks
-	}
-	first := min(uint64(n)<<chunkBits, uint64(len(rows)))
-	return rows[first:min(first+chunkSize, uint64(len(rows)))]
-}
-
-// append adds a row to the end of its list.
-func (d *directory) append(r *row) {
-	list := r.fam.list() - series
-	id := uint32(len(d.rows[list]))
-	if list == 1 {
-		id += gaugeChunks << chunkBits
-	}
-	d.rows[list] = append(d.rows[list], r)
-	d.tallies[list+series].add(r.entry(nil))
-	r.id = id
-}
 
 func (d *directory) appendFamily(f *family, help string) {
 	if f.id < 0 {
@@ -123,7 +84,7 @@ func (d *directory) appendFamily(f *family, help string) {
 		d.helps = make(map[string]bool)
 	}
 	d.helps[f.schema+"\x00"+help] = true
-	d.tallies[families].add(f.entry(help))
+	d.tally.add(f.entry(help))
 }
 
 func (f *family) list() int {
@@ -136,9 +97,9 @@ func (f *family) list() int {
 // entry returns a family's entry in the directory.
 func (f *family) entry(help string) []byte {
 	b := binary.AppendUvarint(nil, uint64(f.stored))
-	list := byte(series)
+	list := byte(seriesList)
 	if f.shared {
-		list = gauges
+		list = sharedList
 	}
 	if f.blocks {
 		list |= blocksFlag
@@ -148,14 +109,9 @@ func (f *family) entry(help string) []byte {
 	return appendBytes(appendBytes(b, f.schema), help)
 }
 
-// entry appends a series' entry in the directory.
-func (r *row) entry(b []byte) []byte {
-	return appendBytes(binary.AppendUvarint(b, uint64(r.fam.id)), r.labels)
-}
-
 // newFamily returns a new family. def is nil if this version cannot parse the schema.
 func newFamily(schema string, def *backend.Family, stored, start int, shared bool) *family {
-	f := &family{def: def, schema: schema, id: -1, stored: stored, start: start, shared: shared, rows: make(map[string]*row)}
+	f := &family{def: def, schema: schema, id: -1, stored: stored, start: start, shared: shared, rows: make(map[string]*row), dying: make(map[string]*row)}
 	if def != nil {
 		f.kind, f.parts = def.Kind, def.Parts()
 		f.exemplars = def.Block.Role == backend.ExemplarRole
@@ -202,6 +158,12 @@ func (s *Syncer) family(def *backend.Family) *family {
 	return f
 }
 
+// What an entry says of a family's list.
+const (
+	seriesList = 1
+	sharedList = 2
+)
+
 // blocksFlag marks families whose series have different numbers of words.
 const blocksFlag = 1 << 4
 
@@ -246,6 +208,7 @@ func (s *Syncer) order() uint64 {
 	return s.lastOrder
 }
 
+// row returns the series with a label text, and makes it if there is none. mu is held.
 func (f *family) row(labels string) *row {
 	r := f.rows[labels]
 	if r == nil {
@@ -257,44 +220,55 @@ func (f *family) row(labels string) *row {
 
 // readFamily takes over a family from the directory. mu is held.
 func (s *Syncer) readFamily(entry []byte) error {
+	f, help, err := s.familyOf(entry)
+	if err == nil {
+		s.appendFamily(f, help)
+	}
+	return err
+}
+
+// familyOf returns the family that a stored entry describes. mu is held.
+func (s *Syncer) familyOf(entry []byte) (f *family, help string, err error) {
 	r := reader{b: entry}
 	stored, list, start := r.num(), r.num(), r.num()
 	blocks := list&blocksFlag != 0
 	list &^= blocksFlag
-	schema, help := string(r.bytes()), string(r.bytes())
+	schema := string(r.bytes())
+	help = string(r.bytes())
 	if err := r.end("family"); err != nil {
-		return err
+		return nil, "", err
 	}
 	if stored > 1<<20 || start > stored {
-		return fmt.Errorf("%w: a family with %d words", errFormat, stored)
+		return nil, "", fmt.Errorf("%w: a family with %d words", errFormat, stored)
 	}
-	f := s.schemas[schema]
-	if f == nil {
-		def, err := backend.ParseSchema(schema)
-		if err != nil {
-			def = nil // from a later version
-		}
-		f = newFamily(schema, def, int(stored), int(start)-1, list == gauges)
-		if def == nil {
-			f.blocks = blocks
-		} else if err := f.check(stored, list, start, blocks); err != nil {
-			return err
-		} else {
-			def.Help = help
-			f.place = s.index.Declare(def, s.order())
-			s.noteVariant(f)
-		}
-		s.schemas[schema] = f
+	if f = s.schemas[schema]; f != nil {
+		return f, help, f.check(stored, list, start, blocks)
+	}
+	def, err := backend.ParseSchema(schema)
+	if err != nil {
+		def = nil // from a later version
+	}
+	f = newFamily(schema, def, int(stored), int(start)-1, list == sharedList)
+	if def == nil {
+		f.blocks = blocks
 	} else if err := f.check(stored, list, start, blocks); err != nil {
-		return err
+		return nil, "", err
+	} else {
+		def.Help = help
+		f.place = s.index.Declare(def, s.order())
+		s.noteVariant(f)
 	}
-	s.appendFamily(f, help)
-	return nil
+	s.schemas[schema] = f
+	return f, help, nil
 }
 
 // check compares a family's entry with its schema.
 func (f *family) check(stored, list, start uint64, blocks bool) error {
-	same := list == uint64(f.list()) && blocks == f.blocks && int(stored) == f.stored && int(start) == f.start+1
+	kept := uint64(seriesList)
+	if f.shared {
+		kept = sharedList
+	}
+	same := list == kept && blocks == f.blocks && int(stored) == f.stored && int(start) == f.start+1
 	if same && (f.def == nil || f.stored == storedWords(f.def) && f.start == startWord(f.def) && f.shared == isShared(f.def)) {
 		return nil
 	}
@@ -316,35 +290,4 @@ func (s *Syncer) appendFamily(f *family, help string) {
 		delete(s.ordered, f.def.Name)
 	}
 	s.index.SetHelp(f.place, help, order)
-}
-
-// readSeries takes over a series from the directory. mu is held.
-func (s *Syncer) readSeries(r *reader, list int) error {
-	id, labels := r.num(), string(r.bytes())
-	if r.bad || id >= uint64(len(s.dir.families)) || s.dir.families[id].list() != list {
-		return fmt.Errorf("%w: directory", errFormat)
-	}
-	f := s.dir.families[id]
-	row := f.row(labels)
-	s.changed(labels)
-	if f.def != nil {
-		if _, err := f.def.LabelValues(labels); err != nil { // the series keeps its number
-			row.invalid = true
-			s.invalid = fmt.Errorf("%w: directory: %w", errFormat, err)
-		}
-	}
-	s.dir.append(row)
-	return nil
-}
-
-// forgetDirectory empties the directory, since the store has lost some of it and may number other
-// series anew.
-func (s *Syncer) forgetDirectory() {
-	for _, f := range s.schemas {
-		f.id = -1
-		for _, r := range f.rows {
-			r.id = noID
-		}
-	}
-	s.dir, s.read = directory{}, [2]int{}
 }

@@ -13,6 +13,11 @@ func NewManual(st store.Store, o store.Options, now func() time.Time) *Syncer {
 	return newSingle(st, options{Options: o, manual: true, now: now})
 }
 
+// NewSeeded is NewManual with a source of random numbers.
+func NewSeeded(st store.Store, o store.Options, now func() time.Time, random func() uint64) *Syncer {
+	return newSingle(st, options{Options: o, manual: true, now: now, random: random})
+}
+
 // SetPiece sets the approximate size of a commit.
 func (s *Syncer) SetPiece(n int) { s.piece = n }
 
@@ -36,18 +41,18 @@ func (s *Syncer) Maintain(ctx context.Context) error { return s.exclusive(ctx, s
 func (s *Syncer) Joined() uint64 { return s.self.head.join }
 
 // Listed returns how many series the directory has.
-func (s *Syncer) Listed() int { return len(s.dir.rows[0]) + len(s.dir.rows[1]) }
+func (s *Syncer) Listed() int { return s.dir.listed() }
 
 // Dump describes the known state of the store.
 func (s *Syncer) Dump() (lines []string) {
 	one := func(what string, h instanceHead, list []entry) {
 		line := fmt.Sprintf("  %s seq %d number %d join %d variants %v:", what, h.seq, h.number, h.join, h.variants)
 		for _, e := range list {
-			line += fmt.Sprintf(" %s{%s}/%d=%v", e.row.fam.def.Name, e.row.labels, e.life, e.words)
+			line += fmt.Sprintf(" %s{%s}=%v", e.row.fam.def.Name, e.row.labels, e.words)
 		}
 		lines = append(lines, line)
 	}
-	lines = append(lines, fmt.Sprintf("  epoch %x, base version %d, folds %v, dead %d, recovering %v", s.meta.epoch, s.baseHead.version, s.baseHead.folds, len(s.dead), s.meta.recovering))
+	lines = append(lines, fmt.Sprintf("  epoch %x, base version %d, folds %v, found %d, recovering %v, directory %d", s.meta.epoch, s.baseHead.version, s.baseHead.folds, len(s.found), s.meta.recovering, s.dir.version))
 	one("base", instanceHead{}, s.entries(&s.base))
 	one(fmt.Sprintf("self %x", s.self.id), s.self.head, s.entries(&s.self))
 	for _, c := range s.others {

@@ -19,7 +19,7 @@ type fetched struct {
 
 // fetch reads the parts in want that are not known yet. It passes them to take, all parts of a
 // chunk at once, while it reads the next ones. If a part is not the wanted version, it continues
-// with the rest and returns ErrConflict.
+// with the rest and returns ErrConflict, or that of missing.
 func (s *Syncer) fetch(ctx context.Context, list []*contributor, want []chunkSeqs, filter func(uint32) bool, take func([]fetched) error) error {
 	var all []fetched
 	for i, c := range list {
@@ -30,7 +30,7 @@ func (s *Syncer) fetch(ctx context.Context, list []*contributor, want []chunkSeq
 		}
 	}
 	slices.SortFunc(all, func(a, b fetched) int { return cmp.Or(cmp.Compare(a.n, b.n), cmp.Compare(a.c.id, b.c.id)) })
-	var conflict error
+	var missed *fetched
 	for next := s.startGet(ctx, &all); next != nil; {
 		parts, err := next.wait()
 		if err != nil {
@@ -38,9 +38,9 @@ func (s *Syncer) fetch(ctx context.Context, list []*contributor, want []chunkSeq
 		}
 		now := next
 		next = s.startGet(ctx, &all)
-		found, err := now.match(parts)
-		if err != nil {
-			conflict = err
+		found, not, err := now.match(parts)
+		if not != nil {
+			missed = not
 		}
 		if !errors.Is(err, errFormat) {
 			err = take(found)
@@ -52,7 +52,10 @@ func (s *Syncer) fetch(ctx context.Context, list []*contributor, want []chunkSeq
 			return err
 		}
 	}
-	return conflict
+	if missed != nil {
+		return s.missing(ctx, partKey(missed.c.group(), missed.n), missed.seq)
+	}
+	return nil
 }
 
 // request is a Get in progress.
@@ -104,24 +107,24 @@ func (s *Syncer) get(ctx context.Context, keys []store.Key) ([][]byte, error) {
 	return parts, err
 }
 
-// match returns the parts that have the wanted version, and ErrConflict unless all do.
-func (q *request) match(parts [][]byte) (found []fetched, err error) {
-	found = q.wanted[:0]
+// match returns the parts that have the wanted version, and one that has not, if there is one.
+func (q *request) match(parts [][]byte) (found []fetched, missed *fetched, err error) {
+	found = make([]fetched, 0, len(q.wanted))
 	for i, f := range q.wanted {
 		if parts[i] == nil {
-			err = store.ErrConflict // folded and removed in the meantime
+			missed = &q.wanted[i] // folded and removed in the meantime, or lost
 			continue
 		}
 		c, bad := parsePart(parts[i])
 		if bad != nil {
-			return nil, bad
+			return nil, nil, bad
 		}
 		if c.seq != f.seq {
-			err = store.ErrConflict // rewritten in the meantime
+			missed = &q.wanted[i] // rewritten in the meantime
 			continue
 		}
 		f.chunk = c
 		found = append(found, f)
 	}
-	return found, err
+	return found, missed, nil
 }

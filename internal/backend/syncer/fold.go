@@ -1,8 +1,8 @@
 package syncer
 
 import (
+	"cmp"
 	"context"
-	"errors"
 	"maps"
 	"slices"
 	"time"
@@ -14,158 +14,261 @@ import (
 // they are needed again if the store goes back to a state before the fold.
 const retention = 6
 
+// foldsAtOnce is how many instances one commit folds, at most.
+const foldsAtOnce = 64
+
 // silence is how long this process must itself have seen no change of an instance's head before it
 // folds the instance. It is longer than grace, so that lost data is restored before a process that
-// does not know of it folds the rest.
-func (s *Syncer) silence(c *contributor) time.Duration { return max(s.opt.Alive, c.alive()) * 3 / 2 }
+// does not know of it folds the rest. Of several keepers, the first one does it.
+func (s *Syncer) silence(c *contributor) time.Duration {
+	return max(s.opt.Alive, c.alive())*3/2 + time.Duration(max(s.keeper, 0))*s.opt.Alive/2
+}
 
 func (s *Syncer) grace() time.Duration { return s.opt.Alive / 4 }
 
-// maintain restores what the store has lost, folds dead instances and removes what is no longer
-// needed.
-func (s *Syncer) maintain(ctx context.Context) error {
-	if err := s.readHeads(ctx); err != nil {
-		return err
-	}
-	s.before = slices.DeleteFunc(s.before, func(c contributor) bool { return s.now().Sub(c.seenAt) > retention*s.opt.Alive })
-	s.past = slices.DeleteFunc(s.past, func(o orphan) bool { return s.now().Sub(o.since) > retention*s.opt.Alive })
-	for _, f := range []func(context.Context) error{s.restoreBase, s.restoreOrphans, s.recovered, s.checkDeletions, s.foldDead, s.forgetDead, s.forgetGenerations} {
-		if err := f(ctx); err != nil {
-			s.current = false
-			if !errors.Is(err, store.ErrConflict) { // else another process did it
-				return err
-			}
-			return nil
-		}
-	}
-	return nil
-}
-
-// foldDead folds the instances whose heads this process has seen unchanged for long enough.
+// foldDead folds the instances that have left, and those whose heads this process has seen
+// unchanged for long enough.
 func (s *Syncer) foldDead(ctx context.Context) error {
-	if len(s.orphans) > 0 || s.baseOrphan != nil {
+	if s.restoring() {
 		return nil // the base may be replaced first
 	}
-	for _, c := range s.others {
-		if c.live || s.now().Sub(c.seenAt) < s.silence(c) {
-			continue
+	for {
+		list := s.foldable()
+		if len(list) == 0 {
+			return nil
 		}
-		if err := s.fetchAll(ctx, c); err != nil {
-			return err
-		}
-		s.prune(c, c.head.chunks)
-		if err := s.fold(ctx, c); err != nil {
+		list = list[:min(len(list), foldsAtOnce)]
+		if err := s.fold(ctx, list); err != nil {
 			return err
 		}
 	}
-	return nil
 }
 
-// fold adds an instance's words to the base. All words of c must have been read.
-func (s *Syncer) fold(ctx context.Context, c *contributor) error {
-	h := s.baseHead.next()
-	h.stamp = max(h.stamp, c.head.stamp)
-	h.folds = append(h.folds, fold{c.id, c.head.seq})
-	h.folds = h.folds[max(0, len(h.folds)-maxFolds):]
-	fresh := make(map[uint32]chunk)
-	for n := range c.chunks {
-		base, err := s.decode(n, &s.base)
-		if err != nil {
-			return err
-		}
-		words, err := s.decode(n, c)
-		if err != nil {
-			return err
-		}
-		changed := false
-		for id, e := range words {
-			f := e.row.fam
-			switch old, ok := base[id]; {
-			case f.def == nil:
-				return nil // left to processes of a later version
-			case f.parts: // not kept beyond the instance
-			case !ok || old.life < e.life:
-				base[id] = e
-				changed = true
-			case old.life == e.life && old.words == nil:
-				base[id] = e
-				changed = true
-			case old.life == e.life:
-				old.words = f.merge(old.words, e.words)
-				base[id] = old
-				changed = true
+// foldable returns the instances to fold, those that joined first at the beginning.
+func (s *Syncer) foldable() (list []*contributor) {
+	for id, c := range s.others {
+		unchanged := time.Duration(s.age(s.found[livePfx+instanceName(id)]))
+		switch {
+		case c.head.left:
+			if unchanged >= s.opt.Alive/2 {
+				list = append(list, c)
 			}
-		}
-		if changed {
-			fresh[n] = s.encode(n, base, h.version)
+		case c.live:
+		case s.now().Sub(c.seenAt) >= s.silence(c), s.leaving && unchanged >= retention*s.opt.Alive:
+			list = append(list, c)
 		}
 	}
+	slices.SortFunc(list, func(a, b *contributor) int {
+		return cmp.Or(cmp.Compare(a.head.join, b.head.join), cmp.Compare(a.id, b.id))
+	})
+	return list
+}
+
+// fold adds the words of instances to the base.
+func (s *Syncer) fold(ctx context.Context, list []*contributor) error {
+	if err := s.fetchAll(ctx, list...); err != nil {
+		return err
+	}
+	if err := s.numberLoose(ctx, list); err != nil {
+		return err
+	}
+	h := s.baseHead.next()
+	h.version += uint64(len(list) - 1) // as many as there are folds
 	commit := &store.Commit{
-		If:    map[string][]byte{c.group(): c.raw},
-		Heads: map[string][]byte{c.group(): nil, deadPfx + instanceName(c.id): c.raw},
+		If:    map[string][]byte{headDirectory: s.dir.raw},
+		Heads: make(map[string][]byte),
+	}
+	words := make(map[uint32]map[uint32]entry) // by chunk and number
+	for _, c := range list {
+		if err := s.addToBase(words, c); err != nil {
+			return err
+		}
+		h.stamp, h.join = max(h.stamp, c.head.stamp), max(h.join, c.head.join)
+		h.folds = append(h.folds, fold{c.id, c.head.seq})
+		commit.If[c.group()] = c.raw
+		commit.Heads[c.group()], commit.Heads[deadPfx+instanceName(c.id)] = nil, c.raw
+	}
+	h.folds = h.folds[max(0, len(h.folds)-maxFolds):]
+	fresh := make(map[uint32]chunk)
+	for n, m := range words {
+		fresh[n] = s.encode(n, m, h.version)
 	}
 	if err := s.commitBase(ctx, commit, &h, fresh); err != nil {
 		return err
 	}
 	s.setBase(h, commit.Heads[headBase], fresh)
-	s.drop(c)
+	for _, c := range list {
+		s.drop(c)
+	}
 	return nil
 }
 
-// forgetDead removes folded instances after the retention time.
-func (s *Syncer) forgetDead(ctx context.Context) error {
-	if s.meta.recovering || len(s.orphans) > 0 || s.baseOrphan != nil {
-		return nil
-	}
-	for id, h := range s.dead {
-		if h.Age < retention*s.opt.Alive {
-			continue
+// numberLoose gives numbers to the series that instances have published without.
+func (s *Syncer) numberLoose(ctx context.Context, list []*contributor) error {
+	s.resolveLoose()
+	s.mu.Lock()
+	for _, c := range list {
+		for _, e := range c.inline {
+			if r := e.fam.rows[e.labels]; r != nil && !e.fam.parts && e.fam.def != nil && !r.invalid {
+				s.renumber(r)
+			}
 		}
-		name := instanceName(id)
-		err := s.commit(ctx, &store.Commit{
-			If:    map[string][]byte{deadPfx + name: h.Value},
-			Heads: map[string][]byte{deadPfx + name: nil},
-			Drop:  []string{livePfx + name},
-		})
+	}
+	s.mu.Unlock()
+	if err := s.appendDirectory(ctx); err != nil {
+		return err
+	}
+	return s.publishDeletes(ctx)
+}
+
+// addToBase adds an instance's words to those of the base. The map starts with those of the base in
+// each chunk.
+func (s *Syncer) addToBase(words map[uint32]map[uint32]entry, c *contributor) error {
+	chunkWords := func(n uint32) (m map[uint32]entry, err error) {
+		if m = words[n]; m == nil {
+			m, err = s.decode(n, &s.base)
+			words[n] = m
+		}
+		return m, err
+	}
+	add := func(id uint32, e entry) error {
+		f := e.row.fam
+		if f.def == nil || f.parts { // of a later version, or not kept beyond the instance
+			return nil
+		}
+		base, err := chunkWords(chunkOf(id))
 		if err != nil {
 			return err
 		}
-		delete(s.dead, id)
+		if old, ok := base[id]; ok {
+			old.words = f.merge(old.words, e.words)
+			base[id] = old
+		} else {
+			base[id] = e
+		}
+		return nil
+	}
+	for _, n := range slices.Sorted(maps.Keys(c.chunks)) {
+		if n == inlinePart {
+			continue
+		}
+		m, err := s.decode(n, c)
+		if err != nil {
+			return err
+		}
+		for id, e := range m {
+			if err := add(id, e); err != nil {
+				return err
+			}
+		}
+	}
+	s.mu.Lock()
+	loose := make(map[uint32]entry)
+	for _, e := range c.inline {
+		if r := e.fam.rows[e.labels]; r != nil && r.id != noID && !r.invalid {
+			loose[r.id] = entry{row: r, words: slices.Clone(e.words)}
+		}
+	}
+	s.mu.Unlock()
+	for id, e := range loose {
+		if err := add(id, e); err != nil {
+			return err
+		}
 	}
 	return nil
 }
 
-// leave publishes for the last time and folds this instance into the base.
-func (s *Syncer) leave(ctx context.Context) error {
-	if err := s.publish(ctx); err != nil {
+// forgetDead removes folded instances after the retention time, and what is left of former epochs.
+func (s *Syncer) forgetDead(ctx context.Context) error {
+	if s.restoring() {
+		return nil
+	}
+	c := &store.Commit{If: make(map[string][]byte), Heads: make(map[string][]byte)}
+	for _, heads := range []map[string]seen{s.found, s.foreign} {
+		for _, name := range slices.Sorted(maps.Keys(heads)) {
+			h := heads[name]
+			id, dead := parseName(name, deadPfx)
+			if !dead {
+				if _, former := s.foreign[name]; !former {
+					continue
+				}
+				id, _ = parseName(name, livePfx)
+			}
+			if len(c.Heads) >= foldsAtOnce || s.age(h) < int64(s.keepDead(h)) {
+				continue
+			}
+			c.If[name], c.Heads[name] = h.Value, nil
+			if _, again := s.found[livePfx+instanceName(id)]; !again && id != s.self.id {
+				c.Drop = append(c.Drop, livePfx+instanceName(id))
+			}
+		}
+	}
+	if len(c.Heads) == 0 {
+		return nil
+	}
+	if err := s.commit(ctx, c); err != nil {
 		return err
 	}
-	var err error
+	for name := range c.Heads {
+		delete(s.found, name)
+		delete(s.foreign, name)
+	}
+	return s.forgetDead(ctx)
+}
+
+// keepDead returns for how long a folded instance is kept. One that has left will not ask what was
+// folded of it.
+func (s *Syncer) keepDead(h seen) time.Duration {
+	var head instanceHead
+	if head.decode(h.Value) == nil && head.left {
+		return 2 * s.opt.Alive
+	}
+	return retention * s.opt.Alive
+}
+
+// leave publishes for the last time, and marks this instance as one that has left: a keeper folds
+// it. Before that, it restores what it knows that the store has lost; nobody else may know it.
+func (s *Syncer) leave(ctx context.Context) error {
+	s.leaving = true
 	for range rounds {
-		if !s.current {
-			id := s.self.id
-			if err = s.readHeads(ctx); err != nil {
-				return err
-			}
-			if s.self.id != id || s.self.raw == nil || len(s.self.chunks) == 0 && len(s.chunks) > 0 {
-				// Folded or lost just now.
-				if err = s.publish(ctx); err != nil {
-					return err
-				}
-			}
+		if err := s.publish(ctx); err != nil {
+			return err
 		}
-		if err = s.fold(ctx, &s.self); err == nil {
-			s.departed = true
-			return nil
-		}
-		if !errors.Is(err, store.ErrConflict) {
+		if len(s.orphans) == 0 && s.baseOrphan == nil {
 			break
 		}
+		if err := s.readAll(ctx); err != nil {
+			return err
+		}
+		for _, restore := range []func(context.Context) error{s.restoreBase, s.restoreOrphans} {
+			if err := restore(ctx); ignoreConflict(err) != nil {
+				return err
+			}
+		}
+		s.current = false
 	}
-	if errors.Is(err, store.ErrConflict) {
-		return nil // everything is published; another process will fold it
+	s.departed = true
+	if !s.kept() {
+		s.tidy(ctx) // what is not done now, the next one does
 	}
-	return err
+	return nil
+}
+
+// tidy folds some of those that have left before, if no keeper does: programs that only ever run
+// for a moment would leave more and more behind.
+func (s *Syncer) tidy(ctx context.Context) {
+	if s.vacant() < 0 || s.becomeKeeper(ctx) != nil || s.keeper < 0 {
+		return
+	}
+	if s.readAll(ctx) == nil {
+		s.work(ctx)
+	}
+	if n := s.keeper; n >= 0 {
+		s.commit(ctx, &store.Commit{
+			If:    map[string][]byte{keeperName(n): s.keepers[n].Value},
+			Heads: map[string][]byte{keeperName(n): nil},
+		})
+	}
 }
 
 // decode returns the entries of a contributor's chunk, by number of the series.
@@ -179,23 +282,16 @@ func (s *Syncer) decode(n uint32, c *contributor) (map[uint32]entry, error) {
 		if !ok {
 			return m, err
 		}
-		e := entry{row: r.row, life: r.life}
-		if !r.empty {
-			e.words = slices.Clone(r.words)
-			if e.words == nil {
-				e.words = []uint64{}
-			}
-		}
-		m[r.id] = e
+		m[r.id] = entry{row: r.row, words: slices.Clone(r.words)}
 	}
 }
 
+// encode encodes words as of the known version of the directory.
 func (s *Syncer) encode(n uint32, m map[uint32]entry, seq uint64) chunk {
 	w := &s.writer
-	w.begin(nil, n)
+	w.begin(nil, n, s.dir.version)
 	for _, id := range slices.Sorted(maps.Keys(m)) {
-		e := m[id]
-		w.entry(id, e.life, e.row.fam, e.words)
+		w.entry(id, m[id].row.fam, m[id].words)
 	}
 	return chunk{seq: seq, data: w.end()}
 }
@@ -203,6 +299,9 @@ func (s *Syncer) encode(n uint32, m map[uint32]entry, seq uint64) chunk {
 func (s *Syncer) encodeAll(entries []entry, seq uint64) map[uint32]chunk {
 	byChunk := make(map[uint32]map[uint32]entry)
 	for _, e := range entries {
+		if e.row.gone || e.row.id == noID {
+			continue // deleted
+		}
 		n := chunkOf(e.row.id)
 		if byChunk[n] == nil {
 			byChunk[n] = make(map[uint32]entry)

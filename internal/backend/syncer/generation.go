@@ -2,9 +2,7 @@ package syncer
 
 import (
 	"context"
-	"encoding/binary"
 	"maps"
-	"math/rand/v2"
 	"slices"
 
 	"github.com/gotheus/gotheus/store"
@@ -34,7 +32,7 @@ func (s *Syncer) commitBase(ctx context.Context, c *store.Commit, h *baseHead, f
 	if err := s.forgetGenerations(ctx); err != nil {
 		return err
 	}
-	h.gen = rand.Uint64() | 1
+	h.gen = s.random() | 1
 	s.lastGen = h.gen
 	name := genPfx + instanceName(h.gen)
 	token, err := s.writeGeneration(ctx, name, h, fresh)
@@ -51,7 +49,7 @@ func (s *Syncer) commitBase(ctx context.Context, c *store.Commit, h *baseHead, f
 	if err := s.commit(ctx, c); err != nil {
 		return err
 	}
-	delete(s.gens, old)
+	delete(s.found, genPfx+instanceName(old))
 	return nil
 }
 
@@ -59,7 +57,7 @@ func (s *Syncer) commitBase(ctx context.Context, c *store.Commit, h *baseHead, f
 // generation's head. It requires that the base does not change meanwhile and that no other process
 // removes the generation as abandoned.
 func (s *Syncer) writeGeneration(ctx context.Context, name string, h *baseHead, fresh map[uint32]chunk) (token []byte, err error) {
-	token = binary.LittleEndian.AppendUint64(nil, rand.Uint64())
+	token = s.token()
 	var before []byte // value of the head
 	group, parts, size := baseGroup(h.gen), make(map[store.Key][]byte), 0
 	numbers := slices.Sorted(maps.Keys(h.chunks))
@@ -89,11 +87,12 @@ func (s *Syncer) writeGeneration(ctx context.Context, name string, h *baseHead, 
 // forgetGenerations removes abandoned generations: those of this process at once, others after the
 // retention time.
 func (s *Syncer) forgetGenerations(ctx context.Context) error {
-	for gen, h := range s.gens {
-		if gen == s.baseHead.gen || gen != s.lastGen && h.Age < retention*s.opt.Alive {
+	for _, name := range slices.Sorted(maps.Keys(s.found)) {
+		gen, ok := parseName(name, genPfx)
+		h := s.found[name]
+		if !ok || gen == s.baseHead.gen || gen != s.lastGen && s.age(h) < int64(retention*s.opt.Alive) {
 			continue
 		}
-		name := genPfx + instanceName(gen)
 		err := s.commit(ctx, &store.Commit{
 			If:    map[string][]byte{name: h.Value, headBase: s.base.rawOrNil()},
 			Heads: map[string][]byte{name: nil},
@@ -102,7 +101,7 @@ func (s *Syncer) forgetGenerations(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		delete(s.gens, gen)
+		delete(s.found, name)
 	}
 	return nil
 }

@@ -1,8 +1,11 @@
 package syncer
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -15,13 +18,13 @@ type orphan struct {
 	base    baseHead
 	entries []entry
 	since   time.Time
+	partial bool // some of its words were lost before this process could read them
 }
 
 // entry is one series of a contributor.
 type entry struct {
 	row   *row
-	life  uint64
-	words []uint64 // nil: deleted
+	words []uint64
 }
 
 var (
@@ -29,12 +32,97 @@ var (
 	errUnmet = errors.New("syncer: processes used different stores for longer than they keep history")
 )
 
+// lostPart is a part that the store should have had, according to heads that were read before it.
+type lostPart struct {
+	key     store.Key
+	version uint64
+}
+
+// missing is called for a part that the store does not have in the version that the heads say. It
+// may have been replaced or removed since they were read, so all is read again. If the heads still
+// say the same then, the part is lost.
+func (s *Syncer) missing(ctx context.Context, key store.Key, version uint64) error {
+	p := lostPart{key, version}
+	if s.lost != p {
+		s.lost = p
+		return store.ErrConflict
+	}
+	return s.declareLoss(ctx, fmt.Sprintf("part %d of %s", key.Part, key.Group))
+}
+
+// declareLoss begins a new epoch, since the store has lost a part of the present one: everybody
+// publishes everything again, and restores what it knows of others. This process first reads what
+// is still there, since nobody else may know it. It returns a conflict, so that everything is read
+// again.
+func (s *Syncer) declareLoss(ctx context.Context, what string) error {
+	s.salvage(ctx)
+	s.lost = lostPart{}
+	s.log("the store has lost "+what+"; all processes restore what they know", errLost)
+	return s.begin(ctx, meta{recovering: true, server: s.meta.server}, s.metaRaw)
+}
+
+// salvage reads what the store still has of others, as far as possible.
+func (s *Syncer) salvage(ctx context.Context) {
+	heads, err := s.store.Heads(ctx, nil)
+	if err != nil {
+		return
+	}
+	s.observe(heads)
+	read := func(c *contributor, want chunkSeqs) (complete bool) {
+		var keys []store.Key
+		var numbers []uint32
+		for _, n := range slices.Sorted(maps.Keys(want)) {
+			if c.chunks[n].seq != want[n] || c.chunks[n].data == nil {
+				keys, numbers = append(keys, partKey(c.group(), n)), append(numbers, n)
+			}
+		}
+		complete = true
+		for len(keys) > 0 {
+			some := min(len(keys), batch)
+			parts, err := s.get(ctx, keys[:some])
+			if err != nil {
+				return false
+			}
+			for i, p := range parts {
+				ch, err := parsePart(p)
+				if n := numbers[i]; p == nil || err != nil || ch.seq != want[n] {
+					complete = false
+				} else if s.takeChunk(fetched{c, n, ch}) != nil {
+					complete = false
+				}
+			}
+			keys, numbers = keys[some:], numbers[some:]
+		}
+		return complete
+	}
+	for id, h := range s.members() {
+		c := s.others[id]
+		if c == nil {
+			c = &contributor{id: id, chunks: make(map[uint32]chunk)}
+			s.others[id] = c
+		}
+		if c.fullChunks != nil && c.fullHead.seq == h.seq {
+			continue
+		}
+		c.head, c.raw = *h, s.found[livePfx+instanceName(id)].Value
+		c.partial = !read(c, h.chunks)
+		c.fullHead, c.fullChunks = c.head, maps.Clone(c.chunks)
+	}
+	var h baseHead
+	if raw := heads[headBase].Value; raw != nil && !bytes.Equal(raw, s.base.raw) && h.decode(raw) == nil && h.version > s.baseHead.version {
+		s.base.gen = h.gen
+		s.base.partial = !read(&s.base, h.chunks)
+		s.baseHead = h
+	}
+}
+
 // handleLoss forgets the directory and everything that refers to its numbers, since the store has
-// lost some of it. The known words of other contributors become orphans.
+// lost some of it. The known words of other contributors become orphans. It lets others in between
+// its steps: what the program calls does not wait for it.
 func (s *Syncer) handleLoss() {
 	s.makeBaseOrphan()
-	for _, c := range s.others {
-		s.makeOrphan(c)
+	for _, id := range slices.Sorted(maps.Keys(s.others)) {
+		s.makeOrphan(s.others[id])
 	}
 	clear(s.others)
 	s.remember()
@@ -42,23 +130,45 @@ func (s *Syncer) handleLoss() {
 		s.past = append(s.past[max(0, len(s.past)-maxPast):], orphan{head: c.head, entries: s.entries(&c), since: c.seenAt})
 	}
 	s.before = nil
-	s.mu.Lock()
 	s.forgetDirectory()
-	clear(s.chunks)
-	s.fresh, s.sorted = nil, 0
-	for _, f := range s.schemas {
-		for _, r := range f.rows {
-			if r.own != nil {
-				s.fresh = append(s.fresh, r)
-			}
-		}
-	}
-	s.mu.Unlock()
 	s.forgetPublished(nil)
 	s.current, s.unnumbered = false, true
 	clear(s.dirty)
-	clear(s.suspect)
-	s.suspect[everyChunk] = true
+	s.mu.Lock()
+	s.looseChanged = true
+	s.mu.Unlock()
+}
+
+// forgetDirectory empties the directory, since the store has lost some of it and may number other
+// series anew.
+func (s *Syncer) forgetDirectory() {
+	s.mu.Lock()
+	s.loseDeletes()
+	s.chunks = make(map[uint32][]*row)
+	s.newestOwn, s.ndeclared = 0, 0
+	for _, f := range s.dir.families {
+		f.id = -1
+	}
+	rows := s.dir.rows
+	s.dir = directory{}
+	s.seenDeletions = nil
+	s.mu.Unlock()
+	for _, list := range rows {
+		for some := range slices.Chunk(list, stretch) {
+			s.mu.Lock()
+			for _, r := range some {
+				if r == nil {
+					continue
+				}
+				r.id, r.since = noID, 0
+				s.loosely[r] = true
+				if r.own != nil && !r.gone {
+					s.queue(r)
+				}
+			}
+			s.mu.Unlock()
+		}
+	}
 }
 
 // remember keeps the published states of this instance before it continues after a silence or a
@@ -77,33 +187,45 @@ func (s *Syncer) makeOrphan(c *contributor) {
 	if len(c.fullChunks) == 0 || old != nil && old.head.seq >= c.fullHead.seq {
 		return // never read completely, or empty
 	}
-	s.orphans[c.id] = &orphan{head: c.fullHead, entries: s.entries(&contributor{chunks: c.fullChunks}), since: s.now()}
+	full := &contributor{chunks: c.fullChunks}
+	s.mu.Lock()
+	full.inline, _ = s.decodeInline(c.fullChunks[inlinePart].data)
+	s.mu.Unlock()
+	s.orphans[c.id] = &orphan{head: c.fullHead, entries: s.entries(full), since: s.now(), partial: c.partial}
 }
 
 func (s *Syncer) makeBaseOrphan() {
 	if s.baseHead.version > 0 && (s.baseOrphan == nil || s.baseOrphan.base.version < s.baseHead.version) {
-		s.baseOrphan = &orphan{base: s.baseHead, entries: s.entries(&s.base), since: s.now()}
+		s.baseOrphan = &orphan{base: s.baseHead, entries: s.entries(&s.base), since: s.now(), partial: s.base.partial}
 	}
-	s.base.raw, s.base.gen, s.base.chunks, s.baseHead = nil, 0, make(map[uint32]chunk), baseHead{}
+	s.base.raw, s.base.gen, s.base.chunks, s.baseHead, s.base.partial = nil, 0, make(map[uint32]chunk), baseHead{}, false
 }
 
 // entries decodes all words of a contributor. It skips what cannot be decoded.
 func (s *Syncer) entries(c *contributor) (list []entry) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for n, ch := range c.chunks {
-		r := newChunkReader(ch.data, n, s.scratch)
+	for _, n := range slices.Sorted(maps.Keys(c.chunks)) {
+		if n == inlinePart {
+			continue
+		}
+		s.mu.Lock() // not for all chunks at once: new series would wait
+		r := newChunkReader(c.chunks[n].data, n, s.scratch)
 		for {
 			if ok, err := r.read(&s.dir); !ok || err != nil {
 				break
 			}
-			e := entry{row: r.row, life: r.life}
-			if !r.empty {
-				e.words = append([]uint64{}, r.words...)
-			}
-			list = append(list, e)
+			list = append(list, entry{row: r.row, words: append([]uint64{}, r.words...)})
 		}
 		s.scratch = r.buf
+		s.mu.Unlock()
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, e := range c.inline {
+		r := e.fam.dying[e.labels]
+		if r == nil || r.id != noID {
+			r = e.fam.row(e.labels)
+		}
+		list = append(list, entry{row: r, words: e.words})
 	}
 	return list
 }
@@ -128,8 +250,8 @@ func (s *Syncer) recovered(ctx context.Context) error {
 // dead.
 func (s *Syncer) restoreBase(ctx context.Context) error {
 	o := s.baseOrphan
-	if o == nil {
-		return nil
+	if o == nil || o.partial && s.now().Sub(o.since) < s.opt.Alive && !s.leaving {
+		return nil // another process may know more
 	}
 	if err := s.numberOrphan(ctx, o); err != nil {
 		return err
@@ -140,11 +262,12 @@ func (s *Syncer) restoreBase(ctx context.Context) error {
 	h.chunks = make(chunkSeqs)
 	fresh := s.encodeAll(o.entries, h.version)
 	commit := &store.Commit{If: make(map[string][]byte), Heads: make(map[string][]byte)}
-	for id, dead := range s.dead {
-		if _, ok := h.find(id); !ok {
-			name := instanceName(id)
-			commit.If[deadPfx+name] = dead.Value
-			commit.Heads[livePfx+name], commit.Heads[deadPfx+name] = dead.Value, nil
+	for name, dead := range s.found {
+		if id, ok := parseName(name, deadPfx); ok {
+			if _, ok := h.find(id); !ok {
+				commit.If[name] = dead.Value
+				commit.Heads[livePfx+instanceName(id)], commit.Heads[name] = dead.Value, nil
+			}
 		}
 	}
 	for id, c := range s.others {
@@ -158,21 +281,30 @@ func (s *Syncer) restoreBase(ctx context.Context) error {
 	}
 	s.baseOrphan, s.restored = nil, s.now()
 	s.current = false
-	return s.readHeads(ctx)
+	return s.readAll(ctx)
 }
 
 // restoreOrphans restores what is known of lost instances that have not come back by themselves.
 func (s *Syncer) restoreOrphans(ctx context.Context) error {
-	for id, o := range s.orphans {
-		if s.now().Sub(o.since) < s.grace() {
+	for _, id := range slices.Sorted(maps.Keys(s.orphans)) {
+		o := s.orphans[id]
+		wait := s.grace() // it may restore itself
+		if o.partial {
+			wait = s.opt.Alive
+		}
+		if s.now().Sub(o.since) < wait && !s.leaving {
 			continue
 		}
 		if err := s.numberOrphan(ctx, o); err != nil {
 			return err
 		}
 		c := contributor{id: id, head: o.head}
-		c.head.chunks = make(chunkSeqs)
-		commit := &store.Commit{If: map[string][]byte{c.group(): nil}, Heads: make(map[string][]byte), Parts: make(map[store.Key][]byte)}
+		// The instance may still live. It must notice that its chunks were replaced.
+		c.head.epoch, c.head.dir, c.head.chunks, c.head.restored = s.meta.epoch, s.dir.version, make(chunkSeqs), s.random()
+		commit := &store.Commit{
+			If:    map[string][]byte{headDirectory: s.dir.raw, c.group(): s.foreign[c.group()].Value},
+			Heads: make(map[string][]byte), Parts: make(map[store.Key][]byte),
+		}
 		if now := s.others[id]; now != nil {
 			commit.If[c.group()] = now.raw
 		}
@@ -191,20 +323,25 @@ func (s *Syncer) restoreOrphans(ctx context.Context) error {
 
 // numberOrphan adds all series of an orphan to the directory.
 func (s *Syncer) numberOrphan(ctx context.Context, o *orphan) error {
-	s.mu.Lock()
-	for _, e := range o.entries {
-		s.renumber(e.row)
+	if err := s.readDirectory(ctx); err != nil {
+		return err
 	}
-	s.mu.Unlock()
+	for some := range slices.Chunk(o.entries, stretch) {
+		s.mu.Lock()
+		for _, e := range some {
+			s.renumber(e.row)
+		}
+		s.mu.Unlock()
+	}
 	return s.appendDirectory(ctx)
 }
 
 // renumber queues a series, whichever process updates it, for the directory. mu is held.
 func (s *Syncer) renumber(r *row) {
-	if r.id != noID {
+	if r.id != noID || r.gone {
 		return
 	}
-	s.fresh = append(s.fresh, r)
+	s.queue(r)
 	if f := r.fam; f.id < 0 && !slices.ContainsFunc(s.declared, func(d declaration) bool { return d.fam == f }) {
 		help := ""
 		if f.def != nil {

@@ -19,22 +19,25 @@ func BenchmarkMerge(b *testing.B) {
 			fam := s.family(def)
 			s.appendFamily(fam, def.Help)
 			for i := range series {
-				s.dir.append(fam.row(fmt.Sprintf("x=%q", fmt.Sprint(i))))
+				s.assignNext(fam.row(fmt.Sprintf("x=%q", fmt.Sprint(i))))
 			}
 			words := make([]uint64, fam.stored)
 			for id := range uint64(instances) {
 				c := &contributor{id: id + 1, live: true, chunks: make(map[uint32]chunk)}
 				for n := range uint32((series + chunkSize - 1) / chunkSize) {
 					var w chunkWriter
-					w.begin(nil, n)
+					w.begin(nil, n, 1)
 					for _, r := range s.dir.chunk(n) {
+						if r == nil {
+							break
+						}
 						for i := range words {
 							if words[i] = uint64(r.id) * 7 % 1000; fam.isFloat(i) {
 								words[i] = 0 // as in most counters
 							}
 						}
 						words[fam.start] = 1764000000000000000 + uint64(r.id)*1000 + id*1e9
-						w.entry(r.id, 0, fam, words)
+						w.entry(r.id, fam, words)
 					}
 					c.chunks[n] = chunk{1, w.end()}
 				}

@@ -12,21 +12,21 @@ import (
 // Unpublished implements backend.Publisher: it compares the words of this process with those last
 // acknowledged by the store. It never waits for the store.
 func (s *Syncer) Unpublished() (words int, lag time.Duration) {
-	var stored map[uint32]chunk
-	if p := s.stored.Load(); p != nil {
-		stored = *p
+	stored := s.stored.Load()
+	if stored == nil {
+		stored = new(published)
 	}
 	s.mu.Lock()
 	for _, r := range s.fresh {
-		if r.id == noID && r.own != nil {
-			words += r.differing(nil)
+		if r.id == noID && r.own != nil && !r.gone {
+			words += r.differing(stored.known(r))
 		}
 	}
 	numbers := slices.Collect(maps.Keys(s.chunks))
 	complete := s.complete
 	s.mu.Unlock()
 	for _, n := range numbers {
-		words += s.unpublishedIn(n, stored[n].data)
+		words += s.unpublishedIn(n, stored.chunks[n].data)
 	}
 	if words > 0 {
 		lag = max(0, s.now().Sub(complete))
@@ -45,7 +45,7 @@ func (s *Syncer) unpublishedIn(n uint32, stored []byte) (words int) {
 			more, err = r.read(&s.dir)
 		}
 		var known []uint64
-		if more && err == nil && r.id == row.id && r.life == row.life && !r.empty {
+		if more && err == nil && r.id == row.id {
 			known = r.words
 		}
 		words += row.differing(known)
@@ -57,7 +57,7 @@ func (s *Syncer) unpublishedIn(n uint32, stored []byte) (words int) {
 // known value count as zero. s.mu is held.
 func (r *row) differing(known []uint64) (n int) {
 	f, o := r.fam, r.own
-	if o.deleting || f.def.Sealed(o.words) && !f.exemplars {
+	if f.def.Sealed(o.words) && !f.exemplars {
 		return 0
 	}
 	var few [32]uint64

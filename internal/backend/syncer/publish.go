@@ -2,6 +2,7 @@ package syncer
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -9,28 +10,22 @@ import (
 	"maps"
 	"math"
 	"slices"
+	"strings"
 
 	"github.com/gotheus/gotheus/internal/backend"
 	"github.com/gotheus/gotheus/store"
 )
 
-const (
-	// pieceSize is the approximate size of one commit, in bytes: the store's other users wait
-	// for it.
-	pieceSize = 96 << 10
-	// pieceSeries is the number of series that one commit adds to the directory.
-	pieceSeries = 4 * chunkSize
-)
-
 // publish returns when the store has everything that was counted before the call.
 func (s *Syncer) publish(ctx context.Context) error {
 	var err error
-	for range rounds {
+	for attempt := range rounds {
 		begun := s.now()
-		if err = s.publishOnce(ctx); err == nil {
+		if err = s.publishOnce(ctx, attempt); err == nil {
 			s.mu.Lock()
 			s.complete = begun
 			s.mu.Unlock()
+			s.behind = false
 			return nil
 		}
 		s.current = false
@@ -41,33 +36,91 @@ func (s *Syncer) publish(ctx context.Context) error {
 	return err
 }
 
-func (s *Syncer) publishOnce(ctx context.Context) error {
+// patient is how many conflicts a publication bears before it does without what it conflicts over.
+const patient = 3
+
+func (s *Syncer) publishOnce(ctx context.Context, attempt int) error {
+	first := s.self.raw == nil
 	if !s.current {
-		if err := s.readHeads(ctx); err != nil {
+		// Who joins needs to know the numbers of all others, unless it leaves at once.
+		read := s.readCommon
+		if first && !s.leaving && s.seq == 0 {
+			read = s.readMembers
+		}
+		if err := read(ctx); err != nil {
 			return err
 		}
 	}
-	if err := s.appendDirectory(ctx); err != nil {
+	r := round{s: s, patient: attempt < patient}
+	s.mu.Lock()
+	busy := attempt > 1 || attempt > 0 && first // others change the directory all the time
+	r.inline = (s.leaving || busy) && s.countFresh() <= inlineLimit
+	s.mu.Unlock()
+	if err := s.number(ctx, r.inline); err != nil {
 		return err
 	}
-	if err := s.publishDeletes(ctx); err != nil {
-		return err
-	}
-	r := round{s: s}
 	if s.anySet() {
 		// The base of a Set depends on what other instances have added and set so far.
-		if err := s.readHeads(ctx); err != nil {
+		if err := s.readAll(ctx); err != nil {
 			return err
 		}
 		if err := s.fetchOthers(ctx, func(n uint32) bool { return n >= gaugeChunks }, nil); err != nil {
 			return err
 		}
+		s.resolveLoose()
 		r.mayStamp = true
 	}
-	if s.unnumbered { // the heads just read reveal a loss: some own series have no number
+	if s.unnumbered && !r.inline { // the heads just read reveal a loss
 		return store.ErrConflict
 	}
 	return r.publishWords(ctx)
+}
+
+// number gives the new series of this process numbers, unless they are published without, and
+// publishes its deletions. It reads the directory only if something depends on it.
+func (s *Syncer) number(ctx context.Context, inline bool) error {
+	s.mu.Lock()
+	needed := len(s.deletes) > 0 || s.newestOwn > s.self.head.dir || // see put
+		!inline && (s.countFresh() > 0 || !s.declaredAll())
+	s.mu.Unlock()
+	if !needed && bytes.Equal(s.deletionsRaw, s.seenDeletions) {
+		return nil
+	}
+	if err := s.readDirectory(ctx); err != nil {
+		return err
+	}
+	if err := s.publishDeletes(ctx); err != nil || inline {
+		return err
+	}
+	return s.appendDirectory(ctx)
+}
+
+// countFresh returns how many own series have no number, as far as that matters here: more than
+// inlineLimit is one more than that. mu is held.
+func (s *Syncer) countFresh() (n int) {
+	for _, r := range s.fresh {
+		if !r.gone && r.id == noID {
+			if n++; n > inlineLimit {
+				break
+			}
+		}
+	}
+	return n
+}
+
+// declaredAll reports whether the directory has all families that this process declares. mu is
+// held.
+func (s *Syncer) declaredAll() bool {
+	if s.ndeclared == len(s.declared) {
+		return true
+	}
+	for _, d := range s.declared {
+		if !s.dir.helps[d.fam.schema+"\x00"+d.help] {
+			return false
+		}
+	}
+	s.ndeclared = len(s.declared)
+	return true
 }
 
 // commit applies c if meta is unchanged. After an error, the known state is no longer current.
@@ -84,9 +137,10 @@ func (s *Syncer) commit(ctx context.Context, c *store.Commit) error {
 }
 
 // anySet reports whether there is a new Set that must be ordered with those of other processes.
-func (s *Syncer) anySet() bool {
+func (s *Syncer) anySet() (any bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.stamping = slices.DeleteFunc(s.stamping, func(r *row) bool { return r.gone })
 	for _, r := range s.stamping {
 		if o := r.own; r.fam.shared && wasSet(o.words) || r.fam.latest() && o.ticket != o.words[backend.GaugeTicket].Load() {
 			return true
@@ -98,11 +152,16 @@ func (s *Syncer) anySet() bool {
 // round is one publication of this instance's words.
 type round struct {
 	s        *Syncer
+	inline   bool // new series are published without numbers
+	patient  bool // there were few conflicts
 	mayStamp bool // the words of all other instances are up to date
 	stamped  bool
 	// What other instances have added to shared gauges, by chunk and series.
 	sums map[uint32]map[uint32]float64
 	err  error
+
+	newest    uint64 // version that assigned the last number in the chunk encoded last
+	directory []byte // the head "dir" that the store must have; nil: any
 }
 
 // stamp returns a Lamport stamp, the place of a Set in the order of all Sets.
@@ -119,13 +178,21 @@ func (r *round) publishWords(ctx context.Context) error {
 	s.mu.Lock()
 	numbers := slices.Sorted(maps.Keys(s.chunks))
 	variants := s.ownVariants()
+	newest := s.newestOwn
 	s.mu.Unlock()
 	next := s.self.copy()
 	next.head.variants = variants
-	if s.numberTaken() {
-		next.head.number = s.freeNumber()
+	if newest > next.head.dir {
+		// The store must still have the directory that this process knows: if it went back
+		// to an older state, another series may get the same number.
+		next.head.dir, r.directory = s.dir.version, s.dir.raw
+		clear(s.digests)
 	}
-	parts, size := make(map[store.Key][]byte), 0
+	if s.taken && s.self.raw != nil {
+		next.head.number, s.taken, s.verified = s.freeNumber(), false, false
+	}
+	p := piece{parts: make(map[store.Key][]byte)}
+	r.putInline(&next, &p)
 	var payload []byte
 	for _, n := range numbers {
 		old, had := next.chunks[n]
@@ -136,81 +203,154 @@ func (r *round) publishWords(ctx context.Context) error {
 			}
 		}
 		var empty bool
-		payload, empty = r.encode(payload[:0], n)
+		payload, empty = r.encode(payload[:0], n, next.head.dir)
 		if r.err != nil {
 			return r.err
 		}
 		switch {
 		case empty && !had:
+			s.forgetChunk(n)
 			continue
-		case had && !empty && bytes.Equal(old.data, payload):
+		case had && !empty && sameWords(old.data, payload, r.newest):
 			s.digests[n] = l
 			continue
 		case empty:
 			delete(next.chunks, n)
 			delete(next.head.chunks, n)
-			size++
+			p.parts[partKey(next.group(), n)] = chunk{seq: s.seq + 1}.part()
+			p.size++
 		default:
 			c := chunk{seq: s.seq + 1, data: bytes.Clone(payload)}
 			next.chunks[n] = c
 			next.head.chunks[n] = c.seq
-			parts[partKey(next.group(), n)] = c.part()
-			size += len(c.data)
+			p.parts[partKey(next.group(), n)] = c.part()
+			p.size += len(c.data)
 		}
 		delete(s.digests, n)
 		s.dirty[n] = true
-		if size >= s.piece && !s.republish {
-			if err := r.put(ctx, &next, parts); err != nil {
+		if p.size >= s.piece && !s.republish {
+			if err := r.put(ctx, &next, p.parts); err != nil {
 				return err
 			}
 			next = s.self.copy() // the state just committed
-			clear(parts)
-			size = 0
+			p = piece{parts: make(map[store.Key][]byte)}
 		}
 	}
-	if size > 0 || s.self.raw == nil || next.head.number != s.self.head.number || !slices.Equal(next.head.variants, s.self.head.variants) || s.now().Sub(s.lastPut) >= s.opt.Alive/4 {
-		return r.put(ctx, &next, parts)
+	h, old := &next.head, &s.self.head
+	h.left = s.leaving
+	if p.size > 0 || s.self.raw == nil || h.left != old.left || h.number != old.number || !slices.Equal(h.variants, old.variants) || s.now().Sub(s.lastPut) >= s.opt.Alive/4 {
+		return r.put(ctx, &next, p.parts)
 	}
 	return nil
+}
+
+// piece is what one commit publishes.
+type piece struct {
+	parts map[store.Key][]byte
+	size  int // in bytes
+}
+
+// sameWords reports whether two chunks have the same words of the same series, although they may
+// have been encoded with different versions of the directory. newest is the one that assigned the
+// last number in b.
+func sameWords(a, b []byte, newest uint64) bool {
+	version, n := binary.Uvarint(a)
+	_, m := binary.Uvarint(b)
+	return n > 0 && m > 0 && version >= newest && bytes.Equal(a[n:], b[m:])
+}
+
+// forgetChunk forgets a chunk without own series.
+func (s *Syncer) forgetChunk(n uint32) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.chunks[n]) == 0 {
+		delete(s.chunks, n)
+	}
+}
+
+// putInline adds the series without numbers, if they have changed, to a piece.
+func (r *round) putInline(next *contributor, p *piece) {
+	s := r.s
+	list := r.looseEntries()
+	old, had := next.chunks[inlinePart]
+	if len(list) == 0 && !had {
+		return
+	}
+	var data []byte
+	next.head.gauges = false
+	if len(list) > 0 {
+		if data = encodeInline(list); had && bytes.Equal(data, old.data) {
+			return
+		}
+	}
+	c := chunk{seq: s.seq + 1, data: data}
+	p.parts[partKey(next.group(), inlinePart)] = c.part()
+	p.size += len(data) + 1
+	next.inline = list
+	if len(list) == 0 {
+		delete(next.chunks, inlinePart)
+		delete(next.head.chunks, inlinePart)
+		return
+	}
+	next.chunks[inlinePart], next.head.chunks[inlinePart] = c, c.seq
+	for _, e := range list {
+		next.head.gauges = next.head.gauges || e.fam.shared
+	}
+}
+
+// looseEntries returns the own series that are published without numbers.
+func (r *round) looseEntries() (list []looseEntry) {
+	s := r.s
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, row := range s.fresh { // the former life of a series may not have a number yet
+		if row.gone || row.id != noID || row.own == nil || !r.inline && row.fam.dying[row.labels] == nil {
+			continue
+		}
+		if words := r.sample(row); words != nil {
+			list = append(list, looseEntry{row.fam, row.labels, slices.Clone(words)})
+		}
+	}
+	slices.SortFunc(list, func(a, b looseEntry) int {
+		return cmp.Or(strings.Compare(a.fam.schema, b.fam.schema), strings.Compare(a.labels, b.labels))
+	})
+	return list
 }
 
 // put commits the next state of this instance.
 func (r *round) put(ctx context.Context, next *contributor, parts map[store.Key][]byte) error {
 	s := r.s
 	c := &store.Commit{If: make(map[string][]byte), Heads: make(map[string][]byte), Parts: parts}
-	m := s.meta
 	h := &next.head
-	if s.self.raw == nil {
-		if h.startMS == 0 {
-			h.startMS = uint64(s.now().UnixMilli())
-			h.number = s.freeNumber()
-		}
-		// Changes meta, so that two instances cannot take the same number at once.
-		m.joins = max(m.joins, s.self.head.join) + 1
-		for _, c := range s.others {
-			m.joins = max(m.joins, c.head.join+1) // the store may have lost the count
-		}
-		if h.join == 0 {
-			h.join = m.joins
-		}
-		c.Heads[headMeta] = m.encode()
+	if s.self.raw == nil && h.startMS == 0 {
+		h.startMS = uint64(s.now().UnixMilli())
+		h.number = s.freeNumber()
+	}
+	if s.self.raw == nil && h.join == 0 {
+		h.join = s.lastJoin() + 1
 	}
 	if s.now().Sub(s.lastPut) >= s.opt.Alive/2 { // others fold after three times as long
 		s.remember()
 	}
 	s.seq++
-	h.seq, h.stamp, h.aliveMS = s.seq, s.lamport, uint64(s.opt.Alive.Milliseconds())
+	h.restored = 0
+	h.epoch, h.seq, h.stamp, h.aliveMS = s.meta.epoch, s.seq, s.lamport, uint64(s.opt.Alive.Milliseconds())
 	next.raw = h.encode()
 	name := next.group()
 	c.If[name] = s.self.raw
 	c.Heads[name] = next.raw
+	if r.directory != nil {
+		c.If[headDirectory] = r.directory
+	}
+	if r.patient && h.dir > 0 {
+		c.If[headDeletions] = s.seenDeletions // what is published is not of deleted series
+	}
+	keep := s.keep(c, h.left)
 	s.sent = append(s.sent[max(0, len(s.sent)-maxPast):], *next)
 	if err := s.commit(ctx, c); err != nil {
 		return err
 	}
-	if raw := c.Heads[headMeta]; raw != nil {
-		s.meta, s.metaRaw = m, raw
-	}
+	keep()
 	s.sent = nil
 	s.setSelf(*next)
 	s.lastPut, s.baseSeen = s.now(), s.baseHead.version
@@ -220,34 +360,10 @@ func (r *round) put(ctx context.Context, next *contributor, parts map[store.Key]
 
 func (s *Syncer) setSelf(c contributor) {
 	s.self, s.republish = c, false
-	for n := range c.chunks {
-		s.dirty[n] = true
-	}
-}
-
-// numberTaken reports whether another live instance has the same number and keeps it: the store had
-// lost this instance when it handed the number out. The instance with the higher id changes its
-// number.
-func (s *Syncer) numberTaken() bool {
-	for _, c := range s.others {
-		if s.self.raw != nil && c.live && c.head.number == s.self.head.number && c.id < s.self.id {
-			return true
-		}
-	}
-	return false
-}
-
-// freeNumber returns the lowest number that no other instance has.
-func (s *Syncer) freeNumber() uint64 {
-	used := make(map[uint64]bool)
-	for _, c := range s.others {
-		used[c.head.number] = true
-	}
-	n := uint64(0)
-	for used[n] {
-		n++
-	}
-	return n
+	s.touch(&c)
+	s.mu.Lock()
+	s.looseChanged = true // what had no number may have one now
+	s.mu.Unlock()
 }
 
 // copy returns a contributor that can be modified without modifying c.
@@ -281,76 +397,102 @@ func parsePart(b []byte) (chunk, error) {
 	return chunk{seq, b[n:]}, nil
 }
 
-// encode appends the words of this instance's series in a chunk.
-func (r *round) encode(b []byte, n uint32) (data []byte, empty bool) {
+// encode appends the words of this instance's series in a chunk, as of a version of the directory.
+func (r *round) encode(b []byte, n uint32, version uint64) (data []byte, empty bool) {
 	s := r.s
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	w := &s.writer
-	w.begin(b, n)
+	w.begin(b, n, version)
+	r.newest = 0
 	for _, row := range s.chunks[n] {
-		f, o := row.fam, row.own
-		if o.deleting || f.def.Sealed(o.words) && !f.exemplars {
+		if row.since > version {
 			continue
 		}
-		if cap(s.scratch) < f.stored {
-			s.scratch = make([]uint64, f.stored)
+		if words := r.sample(row); words != nil {
+			w.entry(row.id, row.fam, words)
+			r.newest = max(r.newest, row.since)
 		}
-		words := s.scratch[:f.stored]
-		switch {
-		case f.adding != addMerged:
-			f.read(words, o.words)
-		case f.shared:
-			if !r.mayStamp && wasSet(o.words) {
-				o.gauge.write(words)
-				break
-			}
-			o.gauge.sample(o.words, words, func() float64 { return r.others(row) }, r.stamp)
-		case f.latest():
-			f.read(words, o.words)
-			if ticket := words[backend.GaugeTicket]; ticket != o.ticket && r.mayStamp {
-				o.ticket, o.stamp = ticket, r.stamp()
-			}
-			words[backend.GaugeTicket] = o.stamp
-		default:
-			f.read(words, o.words)
-		}
-		w.entry(row.id, row.life, f, words)
 	}
 	return w.end(), w.n == 0
 }
 
-// others returns the sum of what other instances have added to a shared gauge. s.mu is held.
-func (r *round) others(row *row) float64 {
-	s, n := r.s, chunkOf(row.id)
-	sums := r.sums[n]
-	if sums == nil {
-		sums = make(map[uint32]float64)
-		add := func(c *contributor) {
-			cr := newChunkReader(c.chunks[n].data, n, nil)
-			for {
-				ok, err := cr.read(&s.dir)
-				if err != nil {
-					r.err = err
-				}
-				if !ok || err != nil {
-					return
-				}
-				if !cr.empty && cr.life == cr.row.life {
-					sums[cr.id] += math.Float64frombits(cr.words[gaugeAdded])
-				}
-			}
-		}
-		add(&s.base)
-		for _, c := range s.others {
-			add(c)
-		}
-		if r.sums == nil {
-			r.sums = make(map[uint32]map[uint32]float64)
-		}
-		r.sums[n] = sums
+// sample returns the words of an own series to publish, valid until the next call; nil if it does
+// not exist. s.mu is held.
+func (r *round) sample(row *row) []uint64 {
+	s, f, o := r.s, row.fam, row.own
+	if row.gone || f.def.Sealed(o.words) && !f.exemplars {
+		return nil
 	}
-	return sums[row.id]
+	if cap(s.scratch) < f.stored {
+		s.scratch = make([]uint64, f.stored)
+	}
+	words := s.scratch[:f.stored]
+	switch {
+	case f.adding != addMerged:
+		f.read(words, o.words)
+	case f.shared:
+		if !r.mayStamp && wasSet(o.words) {
+			o.gauge.write(words)
+			break
+		}
+		o.gauge.sample(o.words, words, func() float64 { return r.others(row) }, r.stamp)
+	case f.latest():
+		f.read(words, o.words)
+		if ticket := words[backend.GaugeTicket]; ticket != o.ticket && r.mayStamp {
+			o.ticket, o.stamp = ticket, r.stamp()
+		}
+		words[backend.GaugeTicket] = o.stamp
+	default:
+		f.read(words, o.words)
+	}
+	return words
+}
+
+// others returns the sum of what other instances have added to a shared gauge. s.mu is held.
+func (r *round) others(row *row) (sum float64) {
+	s := r.s
+	if row.id != noID {
+		n := chunkOf(row.id)
+		sums := r.sums[n]
+		if sums == nil {
+			sums = r.addOthers(n)
+		}
+		sum = sums[row.id]
+	}
+	for _, l := range s.loose[row] {
+		if l.c != &s.self {
+			sum += math.Float64frombits(l.words[gaugeAdded])
+		}
+	}
+	return sum
+}
+
+// addOthers adds up what others have added to the shared gauges of a chunk. s.mu is held.
+func (r *round) addOthers(n uint32) map[uint32]float64 {
+	s, sums := r.s, make(map[uint32]float64)
+	add := func(c *contributor) {
+		cr := newChunkReader(c.chunks[n].data, n, nil)
+		for {
+			ok, err := cr.read(&s.dir)
+			if err != nil {
+				r.err = err
+			}
+			if !ok || err != nil {
+				return
+			}
+			sums[cr.id] += math.Float64frombits(cr.words[gaugeAdded])
+		}
+	}
+	add(&s.base)
+	for _, c := range s.others {
+		add(c)
+	}
+	if r.sums == nil {
+		r.sums = make(map[uint32]map[uint32]float64)
+	}
+	r.sums[n] = sums
+	return sums
 }
 
 // latest reports whether pages show the value of the instance with the last Set.

@@ -10,44 +10,50 @@ import (
 	"sync/atomic"
 
 	"github.com/gotheus/gotheus/internal/backend"
-	"github.com/gotheus/gotheus/store"
 )
 
 // refresh brings the page up to date: it publishes, reads what other instances have published, and
 // merges.
 func (s *Syncer) refresh(ctx context.Context) error {
-	if err := s.publish(ctx); err != nil {
-		return err
+	for range rounds {
+		if err := s.publish(ctx); err != nil {
+			return err
+		}
+		if err := s.pull(ctx); err != nil || !s.behind {
+			return err
+		}
 	}
-	return s.pull(ctx)
+	return errLost
 }
+
+// errUnsettled means that another server answers than before, and that some processes may not have
+// restored yet what it lacks.
+var errUnsettled = errors.New("syncer: another server has taken over, which may lack what pages have shown: waiting for all processes to restore it")
 
 // pull reads what other instances have published, and merges.
 func (s *Syncer) pull(ctx context.Context) error {
-	var err error
-	for range rounds {
-		if err = s.readHeads(ctx); err == nil {
+	err := s.again(func() error {
+		err := s.readAllOnce(ctx)
+		if err == nil {
 			m := s.newMerger()
 			if err = s.fetchOthers(ctx, nil, m); err == nil {
 				err = s.mergeAll(m)
 			}
 		}
-		if !errors.Is(err, store.ErrConflict) {
-			break
-		}
-	}
+		return err
+	})
 	if err != nil {
 		s.current = false
 		return err
 	}
-	s.mu.Lock()
-	for list, rows := range s.dir.rows {
-		s.read[list] = len(rows)
-	}
 	s.changes.Add(1)
-	s.mu.Unlock()
-	if s.meta.recovering || len(s.orphans) > 0 || s.baseOrphan != nil {
+	switch {
+	case s.behind:
+		return nil // refresh publishes again
+	case s.restoring():
 		return errLost
+	case s.meta.settling && s.metaAge < s.opt.Alive/2:
+		return errUnsettled
 	}
 	return nil
 }
@@ -66,9 +72,10 @@ func (s *Syncer) fetchOthers(ctx context.Context, filter func(uint32) bool, m *m
 	}
 	err := s.fetch(ctx, list, want, filter, func(found []fetched) error {
 		for i, f := range found {
-			f.c.chunks[f.n] = f.chunk
-			s.dirty[f.n] = true
-			if m != nil && (i+1 == len(found) || found[i+1].n != f.n) {
+			if err := s.takeChunk(f); err != nil {
+				return err
+			}
+			if m != nil && f.n != inlinePart && (i+1 == len(found) || found[i+1].n != f.n) {
 				if err := s.mergeDirty(m, f.n); err != nil {
 					return err
 				}
@@ -88,34 +95,55 @@ func (s *Syncer) fetchOthers(ctx context.Context, filter func(uint32) bool, m *m
 	return nil
 }
 
-// fetchAll reads all words of an instance.
-func (s *Syncer) fetchAll(ctx context.Context, c *contributor) error {
-	return s.fetch(ctx, []*contributor{c}, []chunkSeqs{c.head.chunks}, nil, func(found []fetched) error {
+// takeChunk takes over a part that was read.
+func (s *Syncer) takeChunk(f fetched) error {
+	f.c.chunks[f.n] = f.chunk
+	if f.n == inlinePart {
+		return s.takeInline(f.c)
+	}
+	s.dirty[f.n] = true
+	return nil
+}
+
+// fetchAll reads all words of instances.
+func (s *Syncer) fetchAll(ctx context.Context, list ...*contributor) error {
+	var want []chunkSeqs
+	for _, c := range list {
+		want = append(want, c.head.chunks)
+	}
+	err := s.fetch(ctx, list, want, nil, func(found []fetched) error {
 		for _, f := range found {
-			c.chunks[f.n] = f.chunk
-			s.dirty[f.n] = true
+			if err := s.takeChunk(f); err != nil {
+				return err
+			}
 		}
 		return nil
 	})
+	if err != nil {
+		return err
+	}
+	for _, c := range list {
+		s.prune(c, c.head.chunks)
+	}
+	return nil
 }
 
-// fetchBase reads the base, and returns the numbers of the parts that have changed.
-func (s *Syncer) fetchBase(ctx context.Context, want chunkSeqs) (changed []uint32, err error) {
+// fetchBase reads the base.
+func (s *Syncer) fetchBase(ctx context.Context, want chunkSeqs) error {
 	var all []fetched // applied together, since they belong to one version
-	err = s.fetch(ctx, []*contributor{&s.base}, []chunkSeqs{want}, nil, func(found []fetched) error {
+	err := s.fetch(ctx, []*contributor{&s.base}, []chunkSeqs{want}, nil, func(found []fetched) error {
 		all = append(all, found...)
 		return nil
 	})
 	if err != nil {
-		return nil, err
+		return err
 	}
 	for _, f := range all {
 		s.base.chunks[f.n] = f.chunk
-		s.dirty[f.n], s.suspect[f.n] = true, true
-		changed = append(changed, f.n)
+		s.dirty[f.n] = true
 	}
 	s.prune(&s.base, want)
-	return changed, nil
+	return nil
 }
 
 // prune drops chunks that a contributor no longer has.
@@ -124,13 +152,18 @@ func (s *Syncer) prune(c *contributor, want chunkSeqs) {
 		return
 	}
 	for n := range c.chunks {
-		if _, ok := want[n]; !ok {
-			delete(c.chunks, n)
-			s.dirty[n] = true
-			if c.id == 0 {
-				s.suspect[n] = true
-			}
+		if _, ok := want[n]; ok {
+			continue
 		}
+		delete(c.chunks, n)
+		if n != inlinePart {
+			s.dirty[n] = true
+			continue
+		}
+		c.inline = nil
+		s.mu.Lock()
+		s.looseChanged = true
+		s.mu.Unlock()
 	}
 }
 
@@ -144,16 +177,30 @@ type instancePart struct {
 
 // mergeAll merges all dirty chunks into the page.
 func (s *Syncer) mergeAll(m *merger) error {
+	s.resolveLoose()
 	for _, n := range slices.Sorted(maps.Keys(s.dirty)) {
 		if err := s.mergeDirty(m, n); err != nil {
 			return err
 		}
 	}
-	return nil
+	return s.mergeLoose(m)
 }
 
 func (s *Syncer) mergeDirty(m *merger, n uint32) error {
-	err := s.mergeChunk(m, n)
+	s.mu.Lock()
+	rows := s.dir.chunk(n)
+	s.mu.Unlock()
+	err := s.mergeRows(m, rows, func() error {
+		if err := s.addChunk(m, &s.base, n); err != nil {
+			return err
+		}
+		for _, c := range m.instances {
+			if err := s.addChunk(m, c, n); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 	if err == nil {
 		delete(s.dirty, n)
 	}
@@ -163,6 +210,7 @@ func (s *Syncer) mergeDirty(m *merger, n uint32) error {
 // newMerger returns a merger of the instances known now.
 func (s *Syncer) newMerger() *merger {
 	s.updateLiveness()
+	s.resolveLoose()
 	m := &merger{instances: append(slices.Collect(maps.Values(s.others)), &s.self)}
 	if now := s.clock.Load(); now != nil {
 		m.now = (*now)()
@@ -176,21 +224,36 @@ func (s *Syncer) newMerger() *merger {
 	return m
 }
 
-// updateLiveness updates which instances are live.
+// updateLiveness updates which instances are live, and their numbers. Two that have joined at once
+// may have the same number until one has noticed: the one with the lower id keeps it, and the others
+// get free ones, in the same way in all processes.
 func (s *Syncer) updateLiveness() {
-	ids := make(map[int]uint64)
-	note := func(c *contributor) {
-		n := int(c.head.number)
-		ids[n] += 0
-		if c.live && (ids[n] == 0 || c.id < ids[n]) { // two may share one after a failover
-			ids[n] = c.id
-		}
-	}
+	var all []*contributor
 	if s.self.raw != nil {
-		note(&s.self)
+		all = append(all, &s.self)
 	}
 	for _, c := range s.others {
-		note(c)
+		all = append(all, c)
+	}
+	slices.SortFunc(all, func(a, b *contributor) int { return cmp.Compare(a.id, b.id) })
+	ids := make(map[int]uint64)
+	for _, c := range all {
+		c.number = int(c.head.number)
+		if _, taken := ids[c.number]; !taken || ids[c.number] == 0 && c.live {
+			ids[c.number] = 0
+			if c.live {
+				ids[c.number] = c.id
+			}
+		} else if c.live {
+			c.number = -1
+		}
+	}
+	for _, c := range all {
+		for n := 0; c.number < 0; n++ {
+			if _, taken := ids[n]; !taken {
+				c.number, ids[n] = n, c.id
+			}
+		}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -205,23 +268,23 @@ func (s *Syncer) updateLiveness() {
 	s.orderVariants()
 }
 
-func (s *Syncer) mergeChunk(m *merger, n uint32) error {
+// mergeRows merges the words of some series: what add adds, and what instances have published
+// without numbers.
+func (s *Syncer) mergeRows(m *merger, rows []*row, add func() error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	m.begin(s, n)
-	if err := s.addChunk(m, &s.base, n); err != nil {
-		return err
-	}
-	for _, c := range m.instances {
-		if err := s.addChunk(m, c, n); err != nil {
+	m.begin(rows)
+	if add != nil {
+		if err := add(); err != nil {
 			return err
 		}
 	}
+	s.addLoose(m)
 	for i, r := range m.rows {
-		f := r.fam
-		if f.place == nil || f.parts {
+		if r == nil || r.gone || r.fam.place == nil || r.fam.parts {
 			continue
 		}
+		f := r.fam
 		words := m.words(i)
 		if words == nil {
 			s.hide(r)
@@ -264,41 +327,42 @@ func (s *Syncer) addChunk(m *merger, c *contributor, n uint32) error {
 	r := newChunkReader(ch.data, n, s.scratch)
 	defer func() { s.scratch = r.buf }()
 	for {
-		m.addRuns(&r)
+		m.addRuns(&r, &s.dir)
 		ok, err := r.read(&s.dir)
 		if !ok {
 			return err
 		}
-		row, i := r.row, int(r.id%chunkSize)
-		if r.life > row.life { // from a deletion that the store has lost
-			s.setLife(row, r.life)
-			s.suspect[n] = true
-			m.forget(i)
+		s.addWords(m, int(r.id%chunkSize), r.row, c, r.words)
+	}
+}
+
+// addWords adds a contributor's words of one series. mu is held.
+func (s *Syncer) addWords(m *merger, i int, row *row, c *contributor, words []uint64) {
+	f := row.fam
+	if f.place == nil || row.invalid || row.gone {
+		return
+	}
+	if f.snapshots != nil && !m.now.IsZero() {
+		f.ignoreLater(words, m.now)
+	}
+	switch {
+	case f.parts:
+		if c.id != 0 && c.live && s.numbers[c.number].ID.Load() == c.id {
+			m.parts = append(m.parts, instancePart{row, c.number, c.id, slices.Clone(words)})
 		}
-		f := row.fam
-		if f.snapshots != nil && !r.empty && !m.now.IsZero() {
-			f.ignoreLater(r.words, m.now)
+	case f.exemplars:
+		all := liveWords(m.words(i))
+		if all == nil {
+			all = make(backend.Words, len(words))
 		}
-		switch {
-		case r.empty || r.life < row.life || f.place == nil || row.invalid || s.isDeleted(row):
-		case f.parts:
-			if c.id != 0 && s.numbers[int(c.head.number)].ID.Load() == c.id {
-				m.parts = append(m.parts, instancePart{row, int(c.head.number), c.id, slices.Clone(r.words)})
-			}
-		case f.exemplars:
-			all := liveWords(m.words(i))
-			if all == nil {
-				all = make(backend.Words, len(r.words))
-			}
-			if err := f.def.MergeExemplars(all, liveWords(r.words)); err != nil {
-				s.invalid = fmt.Errorf("%s: %w", f.def.Name, err)
-			}
-			m.set(i, plainWords(all))
-		case m.words(i) == nil:
-			m.set(i, r.words)
-		default:
-			m.set(i, f.merge(m.words(i), r.words))
+		if err := f.def.MergeExemplars(all, liveWords(words)); err != nil {
+			s.invalid = fmt.Errorf("%s: %w", f.def.Name, err)
 		}
+		m.set(i, plainWords(all))
+	case m.words(i) == nil:
+		m.set(i, words)
+	default:
+		m.set(i, f.merge(m.words(i), words))
 	}
 }
 
@@ -307,18 +371,18 @@ func (s *Syncer) mergeParts(m *merger) {
 	for i := range m.parts {
 		p := &m.parts[i]
 		r := p.row
-		sl := r.slots[p.number]
+		sl := r.seats[p.number]
 		if sl == nil {
-			if r.slots == nil {
-				r.slots = make(map[int]*slot)
+			if r.seats == nil {
+				r.seats = make(map[int]*seat)
 			}
-			sl = &slot{words: make(backend.Words, r.fam.def.Words())}
-			r.slots[p.number] = sl
+			sl = &seat{words: make(backend.Words, r.fam.def.Words())}
+			r.seats[p.number] = sl
 			s.index.AddPart(r.fam.place, r.labels, backend.Part{Words: sl.words, Instance: s.numbers[p.number], Owner: &sl.owner})
 		}
 		sl.owner.Store(0) // hides the part while its words change
 		r.fam.show(sl.words, p.words)
-		sl.life, sl.seen = r.life, true
+		sl.seen = true
 		if p.id != s.self.id || r.own == nil || r.own.alone == nil {
 			if sl.self != nil { // another instance has the number now
 				sl.self.Store(0)
@@ -334,12 +398,12 @@ func (s *Syncer) mergeParts(m *merger) {
 		sl.self.Store(p.id)
 	}
 	for _, r := range m.rows {
-		if !r.fam.parts {
+		if r == nil || !r.fam.parts {
 			continue
 		}
-		for number, sl := range r.slots {
+		for number, sl := range r.seats {
 			// Parts of dead instances do not count, but they are not deleted either.
-			if !sl.seen && (sl.life < r.life || sl.owner.Load() == s.numbers[number].ID.Load()) {
+			if !sl.seen && sl.owner.Load() == s.numbers[number].ID.Load() {
 				r.fam.def.Seal(sl.words)
 			}
 			sl.seen = false

@@ -20,7 +20,7 @@ func (s *Syncer) rejoin(ctx context.Context, seq uint64, deadRaw []byte) error {
 	for _, e := range counted {
 		o, f := e.row.own, e.row.fam
 		switch {
-		case o == nil || e.words == nil || e.life != e.row.life || f.parts:
+		case o == nil || e.row.gone || f.parts:
 		case f.shared:
 			added := math.Float64frombits(e.words[gaugeAdded])
 			o.gauge.added -= added
@@ -30,9 +30,7 @@ func (s *Syncer) rejoin(ctx context.Context, seq uint64, deadRaw []byte) error {
 		}
 	}
 	s.mu.Unlock()
-	for n := range s.self.chunks {
-		s.dirty[n] = true
-	}
+	s.touch(&s.self)
 	s.newSelf()
 	return nil
 }

@@ -1,39 +1,49 @@
 package syncer
 
 import (
-	"math/rand/v2"
 	"os"
 	"time"
-
-	"github.com/gotheus/gotheus/store"
 )
 
 // remote is the known state of the store. It is guarded by op.
 type remote struct {
 	meta    meta
-	metaRaw []byte    // nil: nothing is known
-	current bool      // meta, base and the own head are known to be as in the store
-	since   time.Time // when the present epoch was first seen
+	metaRaw []byte        // nil: nothing is known
+	metaAge time.Duration // when it was last read
+	current bool          // the common heads and the own head are known to be as in the store
+	since   time.Time     // when the present epoch was first seen
+
+	directoryRaw  []byte // the head "dir" as last seen
+	deletionsRaw  []byte // the head "del" as last seen
+	seenDeletions []byte // the head "del" when the directory was last read
+	keepers       [keepers]keeper
+	keeper        int // which of them this process is; -1: none
+	lost          lostPart
 
 	base contributor
 	baseHead
 	others     map[uint64]*contributor
-	dead       map[uint64]store.Head // heads of folded instances, by id
-	gens       map[uint64]store.Head // heads of generations of the base
-	lastGen    uint64                // generation that this process started to write last
+	found      map[string]seen // heads of instances of this epoch, and of generations of the base
+	foreign    map[string]seen // heads of instances of former epochs
+	lastGen    uint64          // generation that this process started to write last
 	self       contributor
 	republish  bool          // publish all of self in one commit, after a loss
 	unnumbered bool          // the store has lost its directory: own series may have no number
+	behind     bool          // what this instance had published is not in the store any more
+	verified   bool          // no other instance had the same number after this one had joined
+	taken      bool          // another instance has the same number and keeps it
+	ndeclared  int           // so many declarations are known to be in the directory
 	sent       []contributor // states of self after commits whose outcome is unknown
 	before     []contributor // earlier states of self, one of which others may have folded
 	past       []orphan      // the same, from before the store lost its directory
 	seq        uint64        // of the last attempted commit
 	lastPut    time.Time
-	headsRead  time.Time // when heads were last read
+	headsRead  time.Time // when the heads of all were last read
 	baseSeen   uint64    // version of the base when the own head was last seen in the store
 	lamport    uint64
-	deleted    bool // a series was deleted at least once
-	departed   bool // this instance has been folded by Close and is finished
+	joins      uint64 // highest place in the order of joining of a folded instance
+	leaving    bool   // this instance is being closed
+	departed   bool   // this instance was closed
 
 	orphans    map[uint64]*orphan
 	baseOrphan *orphan
@@ -41,7 +51,8 @@ type remote struct {
 
 	digests map[uint32]digest // of own chunks that were unchanged at the last publication
 	dirty   map[uint32]bool   // chunks to merge before the next page
-	suspect map[uint32]bool   // chunks in which the base may lack a deletion
+	loose   map[*row][]looseWords
+	loosely map[*row]bool // series without numbers to merge before the next page
 	scratch []uint64
 	writer  chunkWriter
 }
@@ -55,9 +66,13 @@ type contributor struct {
 	raw        []byte // the head
 	head       instanceHead
 	chunks     map[uint32]chunk
+	inline     []looseEntry // of the series without numbers
+	partial    bool         // some of its words were lost before this process could read them
 	fullHead   instanceHead // head and chunks of the last complete reading
 	fullChunks map[uint32]chunk
+	number     int // small, and unique among live instances
 	live       bool
+	changed    bool      // the head was changed since this process first saw it
 	seenAt     time.Time // since when this process has seen the head unchanged
 }
 
@@ -67,30 +82,33 @@ type chunk struct {
 	data []byte
 }
 
-func (r *remote) init(now time.Time) {
-	*r = remote{
-		others: make(map[uint64]*contributor), dead: make(map[uint64]store.Head), gens: make(map[uint64]store.Head),
-		orphans: make(map[uint64]*orphan), dirty: make(map[uint32]bool), suspect: make(map[uint32]bool), since: now,
+func (s *Syncer) initRemote() {
+	s.remote = remote{
+		others: make(map[uint64]*contributor), orphans: make(map[uint64]*orphan), dirty: make(map[uint32]bool),
+		loosely: make(map[*row]bool), since: s.complete, keeper: -1,
 	}
-	r.base.chunks = make(map[uint32]chunk)
-	r.newSelf()
+	s.base.chunks = make(map[uint32]chunk)
+	s.newSelf()
 }
 
 // newSelf starts a new instance.
-func (r *remote) newSelf() {
+func (s *Syncer) newSelf() {
+	r := &s.remote
 	join := r.self.head.join // declarations do not become newer by rejoining
-	r.self = contributor{id: rand.Uint64() | 1, chunks: make(map[uint32]chunk), live: true}
+	r.self = contributor{id: s.random() | 1, chunks: make(map[uint32]chunk), live: true}
 	r.self.head = instanceHead{pid: uint64(os.Getpid()), host: hostname(), join: join}
-	r.sent, r.before, r.past = nil, nil, nil
-	r.seq, r.republish, r.digests = 0, false, make(map[uint32]digest)
+	r.sent, r.before, r.past, r.behind = nil, nil, nil, true
+	r.seq, r.republish, r.verified, r.digests = 0, false, false, make(map[uint32]digest)
 }
 
 // forgetPublished assumes that the store has nothing of this instance but the head raw. Everything
 // is then published in one commit: once its head is newer than what other processes know, they take
 // its chunks for complete.
 func (r *remote) forgetPublished(raw []byte) {
-	r.self.raw, r.self.chunks, r.sent = raw, make(map[uint32]chunk), nil
+	r.self.raw, r.self.chunks, r.self.inline, r.sent = raw, make(map[uint32]chunk), nil, nil
+	r.self.head.dir = 0
 	r.republish = r.seq > 0
+	r.behind = true
 }
 
 // alive is how long the instance counts as alive after its last commit.

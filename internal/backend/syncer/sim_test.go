@@ -88,7 +88,8 @@ func (m *sim) start() *proc {
 		return backendtest.None
 	}}
 	skew := time.Duration(m.n%5-2) * 7 * time.Hour // between hosts: never compared
-	p.s = syncer.NewManual(p.net, store.Options{Alive: alive, Timeout: time.Hour}, func() time.Time { return m.now.Add(skew) })
+	ids := rand.New(rand.NewPCG(m.rnd.Uint64(), uint64(m.n)))
+	p.s = syncer.NewSeeded(p.net, store.Options{Alive: alive, Timeout: time.Hour}, func() time.Time { return m.now.Add(skew) }, ids.Uint64)
 	if m.rnd.IntN(2) == 0 {
 		p.s.SetPiece(1 + m.rnd.IntN(300)) // tiny, or less than a part
 	}
@@ -206,11 +207,13 @@ func (m *sim) check(p *proc, page map[string]uint64) {
 	}
 	for k, v := range page {
 		if v > high[k] {
+			m.who(k)
 			m.fail("%s shows %s %d, of %d counted", p.name, k, v, high[k])
 		}
 	}
 	for k, v := range low {
 		if page[k] < v {
+			m.who(k)
 			m.fail("%s shows %s %d, of %d acknowledged", p.name, k, page[k], v)
 		}
 	}
@@ -220,6 +223,14 @@ func (m *sim) check(p *proc, page map[string]uint64) {
 		}
 	}
 	m.least = page
+}
+
+// who logs whose counts a value consists of.
+func (m *sim) who(key string) {
+	for _, p := range m.procs {
+		m.logf("%s counted %d, of which %d are acknowledged", p.name, p.own[key], p.acked[key])
+	}
+	m.logf("those that are gone: %+v", m.gone[key])
 }
 
 // kill ends a process at once. Its last request may or may not have arrived.

@@ -40,16 +40,18 @@ type options struct {
 	store.Options
 	manual bool             // no background goroutine: the test makes every step
 	now    func() time.Time // nil: time.Now
+	random func() uint64    // nil: rand.Uint64
 }
 
 // Syncer implements backend.Backend on a Store.
 type Syncer struct {
-	store store.Store
-	opt   options
-	now   func() time.Time
-	piece int // approximate bytes per commit; less in tests
-	index *index.Index
-	shard shard
+	store  store.Store
+	opt    options
+	now    func() time.Time
+	random func() uint64
+	piece  int // approximate bytes per commit; less in tests
+	index  *index.Index
+	shard  shard
 
 	op   chan struct{}   // a lock: held while talking to the store
 	open context.Context // until Close
@@ -68,29 +70,31 @@ type Syncer struct {
 	clock     atomic.Pointer[func() time.Time] // of quantile windows; nil: not set
 	published atomic.Uint64                    // commits of own words
 	changes   atomic.Uint64                    // see Changes
-	stored    atomic.Pointer[map[uint32]chunk] // own words as the store has them
+	stored    atomic.Pointer[published]        // own words as the store has them
 
-	mu        sync.Mutex // guards what follows
-	closed    bool
-	known     map[*backend.Family]*family
-	schemas   map[string]*family
-	declared  []declaration
-	variants  map[string][]*family // families by name
-	ordered   map[string]bool      // names whose variants Walk returns in order
-	lastOrder uint64
-	dir       directory
-	read      [2]int            // rows of dir by list, when all words were last read
-	fresh     []*row            // rows that may not be in the directory yet
-	sorted    int               // length of the prefix of fresh that is in directory order
-	deletes   map[*row]uint64   // not yet published: the life that begins; 0: the next one
-	chunks    map[uint32][]*row // own series, by chunk, in ascending order
-	stamping  []*row            // own series whose Sets need stamps
-	numbers   map[int]*backend.Instance
-	invalid   error     // invalid data from another process, still to be logged
-	complete  time.Time // everything counted before this time is published
-	owned     *ownIndex // nil: not requested yet
-	ownOrder  uint64
-	alone     backend.Instance // this one, as long as it has no number
+	mu           sync.Mutex // guards what follows
+	closed       bool
+	known        map[*backend.Family]*family
+	schemas      map[string]*family
+	declared     []declaration
+	variants     map[string][]*family // families by name
+	ordered      map[string]bool      // names whose variants Walk returns in order
+	lastOrder    uint64
+	dir          directory
+	fresh        []*row        // rows that may not be in the directory yet
+	sorted       int           // length of the prefix of fresh that is in directory order
+	deletes      map[*row]bool // not yet published
+	removed      removals
+	chunks       map[uint32][]*row // own series, by chunk, in ascending order
+	newestOwn    uint64            // version of the directory that assigned the last number of them
+	stamping     []*row            // own series whose Sets need stamps
+	looseChanged bool              // series without numbers, or which have none, have changed
+	numbers      map[int]*backend.Instance
+	invalid      error     // invalid data from another process, still to be logged
+	complete     time.Time // everything counted before this time is published
+	owned        *ownIndex // nil: not requested yet
+	ownOrder     uint64
+	alone        backend.Instance // this one, as long as it has no number
 
 	remote // guarded by op
 }
@@ -130,7 +134,7 @@ func newSyncer(st store.Store, o options, x *index.Index, place shard, lastLog *
 		op:       make(chan struct{}, 1),
 		known:    make(map[*backend.Family]*family),
 		schemas:  make(map[string]*family),
-		deletes:  make(map[*row]uint64),
+		deletes:  make(map[*row]bool),
 		chunks:   make(map[uint32][]*row),
 		numbers:  make(map[int]*backend.Instance),
 		variants: make(map[string][]*family),
@@ -142,10 +146,13 @@ func newSyncer(st store.Store, o options, x *index.Index, place shard, lastLog *
 	if s.now = s.opt.now; s.now == nil {
 		s.now = time.Now
 	}
+	if s.random = s.opt.random; s.random == nil {
+		s.random = rand.Uint64
+	}
 	s.complete = s.now()
 	s.alone.Number = -1
 	s.alone.ID.Store(1)
-	s.remote.init(s.complete)
+	s.initRemote()
 	s.open, s.stop = context.WithCancel(context.Background())
 	s.gone, s.end = context.WithCancel(context.Background())
 	if !s.opt.manual {
@@ -175,7 +182,7 @@ func (s *Syncer) run(ctx context.Context) {
 	var maintained time.Time
 	for {
 		// Jitter keeps processes that started together from publishing together.
-		timer := time.NewTimer(wait*7/8 + rand.N(wait/4+1))
+		timer := time.NewTimer(wait*7/8 + s.upTo(wait/4+1))
 		select {
 		case <-ctx.Done():
 			timer.Stop()
@@ -203,6 +210,9 @@ func (s *Syncer) run(ctx context.Context) {
 	}
 }
 
+// upTo returns a random duration below d.
+func (s *Syncer) upTo(d time.Duration) time.Duration { return time.Duration(s.random() % uint64(d)) }
+
 // exclusive runs f while no other goroutine talks to the store, with Options.Timeout.
 func (s *Syncer) exclusive(ctx context.Context, f func(context.Context) error) error {
 	select {
@@ -217,11 +227,11 @@ func (s *Syncer) exclusive(ctx context.Context, f func(context.Context) error) e
 	if s.shard.at > 0 && !s.shard.hasAgreed() {
 		return errFirst
 	}
+	s.lost = lostPart{}
 	limited, cancel := context.WithTimeout(ctx, s.opt.Timeout)
 	defer cancel()
 	err := f(limited)
-	chunks := s.self.chunks // never modified, only replaced
-	s.stored.Store(&chunks)
+	s.stored.Store(&published{s.self.chunks, s.self.inline}) // never modified, only replaced
 	switch {
 	case err == nil:
 		s.answered.Store(s.now().UnixNano())

@@ -1,0 +1,236 @@
+package syncer
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math/bits"
+	"slices"
+)
+
+// An instance that leaves publishes its new series with their label texts and families, not with
+// numbers of the directory: a process that lives only for a moment need not read the directory, and
+// does not compete with others for changing it. Whoever folds it into the base numbers them. A
+// process that stays does the same if too many others change the directory at once; its series get
+// numbers with its next publication.
+//
+// All such series of an instance are in its last part:
+//
+//	how many families; for each: its entry (length, bytes)
+//	for each series: index of its family in this list, label text (length, bytes), how many
+//	words, words
+
+// inlineLimit is how many series an instance publishes without numbers, at most.
+const inlineLimit = 256
+
+// looseEntry is a series that an instance has published without a number.
+type looseEntry struct {
+	fam    *family
+	labels string
+	words  []uint64
+}
+
+// looseWords are the words of a looseEntry of an instance.
+type looseWords struct {
+	c     *contributor
+	words []uint64
+}
+
+// encodeInline encodes series without numbers.
+func encodeInline(list []looseEntry) []byte {
+	index := make(map[*family]int)
+	var fams []*family
+	for _, e := range list {
+		if _, ok := index[e.fam]; !ok {
+			index[e.fam] = len(fams)
+			fams = append(fams, e.fam)
+		}
+	}
+	b := binary.AppendUvarint(nil, uint64(len(fams)))
+	for _, f := range fams {
+		help := ""
+		if f.def != nil {
+			help = f.def.Help
+		}
+		b = appendBytes(b, f.entry(help))
+	}
+	for _, e := range list {
+		b = binary.AppendUvarint(b, uint64(index[e.fam]))
+		b = appendBytes(b, e.labels)
+		b = binary.AppendUvarint(b, uint64(len(e.words)))
+		for i, w := range e.words {
+			b = binary.AppendUvarint(b, e.fam.toStored(i, w))
+		}
+	}
+	return b
+}
+
+// decodeInline decodes the output of encodeInline. mu is held.
+func (s *Syncer) decodeInline(b []byte) (list []looseEntry, err error) {
+	if len(b) == 0 {
+		return nil, nil
+	}
+	r := reader{b: b}
+	var fams []*family
+	for n := r.num(); n > 0 && !r.bad; n-- {
+		f, _, err := s.familyOf(r.bytes())
+		if err != nil {
+			return nil, err
+		}
+		fams = append(fams, f)
+	}
+	for len(r.b) > 0 && !r.bad {
+		at, labels, n := r.num(), string(r.bytes()), r.num()
+		if at >= uint64(len(fams)) || n > uint64(len(r.b)) || !(fams[at].blocks && fams[at].fits(n) || n == uint64(fams[at].stored)) {
+			return nil, errWords
+		}
+		f, words := fams[at], make([]uint64, n)
+		for i := range words {
+			v := r.num()
+			switch {
+			case i == f.start:
+				v = min(v, maxStart) * startUnit
+			case v != 0 && f.isFloat(i):
+				v = bits.ReverseBytes64(v)
+			}
+			words[i] = v
+		}
+		list = append(list, looseEntry{f, labels, words})
+	}
+	if r.bad {
+		return nil, errWords
+	}
+	return list, nil
+}
+
+// takeInline takes over what an instance has published without numbers.
+func (s *Syncer) takeInline(c *contributor) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	list, err := s.decodeInline(c.chunks[inlinePart].data)
+	if err != nil {
+		return err
+	}
+	c.inline, s.looseChanged = list, true
+	return nil
+}
+
+// resolveLoose finds the series that instances have published without numbers.
+func (s *Syncer) resolveLoose() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.looseChanged {
+		return
+	}
+	s.looseChanged = false
+	old, loose := s.loose, make(map[*row][]looseWords)
+	others := make(map[*row]bool)
+	add := func(c *contributor) {
+		for _, e := range c.inline {
+			r := e.fam.dying[e.labels]
+			if r == nil || r.id != noID {
+				r = e.fam.row(e.labels)
+			}
+			loose[r] = append(loose[r], looseWords{c, e.words})
+			others[r] = others[r] || c != &s.self
+		}
+	}
+	add(&s.self)
+	for _, c := range s.others {
+		add(c)
+	}
+	for r := range loose {
+		s.touchLoose(r)
+		if r.fam.def != nil && !r.invalid {
+			if _, err := r.fam.def.LabelValues(r.labels); err != nil {
+				r.invalid = true
+				s.invalid = fmt.Errorf("%w: %w", errFormat, err)
+			}
+		}
+	}
+	for r := range old {
+		if loose[r] != nil {
+			continue
+		}
+		s.touchLoose(r)
+	}
+	for r := range s.deletes { // nobody will give it a number
+		if r.id == noID && !others[r] {
+			delete(s.deletes, r)
+			delete(r.fam.dying, r.labels)
+		}
+	}
+	s.loose = loose
+}
+
+// touchLoose makes the next merge include a series. mu is held.
+func (s *Syncer) touchLoose(r *row) {
+	if r.id == noID {
+		s.loosely[r] = true
+	} else {
+		s.dirty[chunkOf(r.id)] = true
+	}
+}
+
+// mergeLoose merges the series without numbers that have changed. If nobody has them any more, they
+// are forgotten, unless they may be among what this process is about to restore.
+func (s *Syncer) mergeLoose(m *merger) error {
+	var rows []*row
+	s.mu.Lock()
+	for r := range s.loosely {
+		if r.id == noID && !r.gone { // otherwise it is merged with its chunk, or was deleted
+			rows = append(rows, r)
+		}
+	}
+	s.mu.Unlock()
+	for some := range slices.Chunk(rows, chunkSize) {
+		if err := s.mergeRows(m, some, nil); err != nil {
+			return err
+		}
+	}
+	clear(s.loosely)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, r := range rows {
+		switch {
+		case r.own != nil || len(s.loose[r]) > 0:
+		case s.restoring():
+			s.loosely[r] = true
+		case !r.gone:
+			s.detach(r)
+		}
+	}
+	return nil
+}
+
+// restoring reports whether the store lacks something that this process or others know.
+func (s *Syncer) restoring() bool {
+	return s.meta.recovering || len(s.orphans) > 0 || s.baseOrphan != nil
+}
+
+// addLoose adds what instances have published without numbers to the merged words. mu is held.
+func (s *Syncer) addLoose(m *merger) {
+	if len(s.loose) == 0 {
+		return
+	}
+	for i, r := range m.rows {
+		for _, l := range s.loose[r] {
+			s.addWords(m, i, r, l.c, l.words)
+		}
+	}
+}
+
+// published are the own words as the store has them.
+type published struct {
+	chunks map[uint32]chunk
+	inline []looseEntry
+}
+
+// known returns the published words of a series without a number, or nil.
+func (p *published) known(r *row) []uint64 {
+	for i := range p.inline {
+		if e := &p.inline[i]; e.fam == r.fam && e.labels == r.labels {
+			return e.words
+		}
+	}
+	return nil
+}
