@@ -51,7 +51,7 @@ func (s *Syncer) nextEntries() *change {
 		if r.gone || r.id != noID || r.fam.dying[r.labels] != nil { // its former life still has a number
 			continue
 		}
-		if len(c.assigned) >= pieceSeries || c.size >= s.piece && len(c.assigned) > 0 {
+		if len(c.assigned) >= pieceSeries || c.size >= pieceSize && len(c.assigned) > 0 {
 			break
 		}
 		at := rooms[r.fam.list()].next(&s.dir, c)

@@ -191,7 +191,10 @@ func TestOneBaseIsLeft(t *testing.T) {
 		}
 		common := m.store.Snapshot()
 		leave(c.there)
-		a.show(counter, "")
+		m.now = m.now.Add(alive)
+		if err := a.s.Step(t.Context()); err != nil { // folds them
+			t.Fatal(err)
+		}
 		m.store.Restore(common)
 		leave(c.here)
 		for range 100 {

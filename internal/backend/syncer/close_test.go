@@ -40,7 +40,7 @@ func TestCloseLeavesAll(t *testing.T) {
 				}
 				check := func(when string) {
 					t.Helper()
-					if n, instances := values(t, mem); n[`x="job"`] != 7 || instances != 0 {
+					if n, instances := values(t, mem); n[`x="job"`] != 7 || instances != 1 {
 						t.Errorf("fault %d in call %d, %s: %v, and %d instances", fault, at, when, n, instances)
 					}
 				}

@@ -96,7 +96,7 @@ func (s *Syncer) publishDeletes(ctx context.Context) error {
 				continue
 			}
 			n := chunkOf(r.id)
-			if c.parts[n] == nil && (len(c.parts) >= deletionsAtOnce || c.size >= s.piece && len(c.parts) > 0) {
+			if c.parts[n] == nil && (len(c.parts) >= deletionsAtOnce || c.size >= pieceSize && len(c.parts) > 0) {
 				continue
 			}
 			p := c.part(&s.dir, n)

@@ -21,7 +21,7 @@ const foldsAtOnce = 64
 // folds the instance. It is longer than grace, so that lost data is restored before a process that
 // does not know of it folds the rest. Of several keepers, the first one does it.
 func (s *Syncer) silence(c *contributor) time.Duration {
-	return max(s.opt.Alive, c.alive())*3/2 + time.Duration(max(s.keeper, 0))*s.opt.Alive/2
+	return max(s.opt.Alive, c.alive())*3/2 + time.Duration(max(s.keeper, 0))*s.opt.Alive/4
 }
 
 func (s *Syncer) grace() time.Duration { return s.opt.Alive / 4 }

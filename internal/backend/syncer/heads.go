@@ -202,6 +202,10 @@ func (s *Syncer) readInstances(heads map[string]store.Head) {
 			if c.raw != nil && head.seq < c.head.seq {
 				s.makeOrphan(c)
 			}
+			if head.restored != c.head.restored { // the same numbers of chunks mean others now
+				s.touch(c)
+				c.chunks, c.inline = make(map[uint32]chunk), nil
+			}
 			c.changed = c.raw != nil
 			c.head, c.raw, c.seenAt = head, h.Value, now
 			s.lamport = max(s.lamport, head.stamp)

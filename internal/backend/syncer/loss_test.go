@@ -57,14 +57,14 @@ func TestTwoFold(t *testing.T) {
 			}
 			m.publish()
 			m.procs = slices.Delete(m.procs, 2, 3)
-			for range 16 { // both see its silence
+			for range 19 { // both see its silence
 				for _, p := range []*proc{a, b} {
 					if err := p.s.Publish(t.Context()); err != nil {
 						t.Fatal(err)
 					}
 				}
 				m.now = m.now.Add(time.Second)
-				if m.now.Sub(time.Unix(1e9, 0)) < 15*time.Second {
+				if m.now.Sub(time.Unix(1e9, 0)) < 16*time.Second {
 					for _, p := range []*proc{a, b} {
 						p.s.Maintain(t.Context())
 					}
