@@ -16,6 +16,8 @@ import (
 //	run      adjacent series of a family: how many, then columns: lives, first words, …
 //	varying  a series of a family with blocks: life, how many words, words
 //	deleted  a deleted series: the life that comes next
+//	low      right after a run or a varying record, at distance 0: how many columns, columns:
+//	         what each float word of its series lacks, see exact.go
 //
 // A column is one byte with the width of its values, from 0 to 8 bytes, and then the values,
 // little-endian. Words that hold float64 bits are stored with their bytes reversed, since most
@@ -25,6 +27,7 @@ const (
 	recordRun = iota
 	recordVarying
 	recordDeleted
+	recordLow
 	recordBits = 2
 )
 
@@ -48,21 +51,25 @@ type chunkWriter struct {
 	first uint32
 	lives []uint64
 	words []uint64 // of all its series, one series after another
+	lows  lowRun
 }
 
 func (w *chunkWriter) begin(b []byte, chunk uint32) {
 	w.b, w.next, w.n = b, chunk<<chunkBits, 0
 	w.fam, w.lives, w.words = nil, w.lives[:0], w.words[:0]
+	w.lows.reset()
 }
 
-// entry appends a series; nil words mean that it was deleted.
-func (w *chunkWriter) entry(id uint32, life uint64, f *family, words []uint64) {
+// entry appends a series; nil words mean that it was deleted. low is what its float words lack; nil
+// means nothing.
+func (w *chunkWriter) entry(id uint32, life uint64, f *family, words, low []uint64) {
 	w.n++
 	if words != nil && !f.blocks {
-		if w.fam != f || id != w.first+uint32(len(w.lives)) {
+		if w.fam != f || id != w.first+uint32(len(w.lives)) || !w.lows.fits(low) {
 			w.flush()
 			w.fam, w.first = f, id
 		}
+		w.lows.add(len(w.lives), low)
 		w.lives = append(w.lives, life)
 		w.words = append(w.words, words...)
 		return
@@ -79,6 +86,8 @@ func (w *chunkWriter) entry(id uint32, life uint64, f *family, words []uint64) {
 	for i, v := range words {
 		w.b = binary.AppendUvarint(w.b, f.toStored(i, v))
 	}
+	w.lows.add(0, low)
+	w.low(1)
 }
 
 func (w *chunkWriter) record(id uint32, what uint64) {
@@ -130,6 +139,7 @@ func (w *chunkWriter) flush() {
 		}
 		w.column(w.words, i, f.stored)
 	}
+	w.low(n)
 	w.fam, w.lives, w.words = nil, w.lives[:0], w.words[:0]
 }
 
@@ -223,10 +233,12 @@ type chunkReader struct {
 	life  uint64
 	empty bool
 	words []uint64 // valid until the next entry
+	low   []uint64 // likewise; nil: nothing
 
 	left  int // series left in the current run
 	lives column
 	buf   []uint64
+	lows  lowRun
 }
 
 func newChunkReader(b []byte, chunk uint32, scratch []uint64) chunkReader {
@@ -284,7 +296,7 @@ func (r *chunkReader) read(d *directory) (bool, error) {
 	if r.life, ok = r.num(); !ok {
 		return false, errWords
 	}
-	r.words = r.buf[:0]
+	r.words, r.low = r.buf[:0], nil
 	if r.empty {
 		return true, nil
 	}
@@ -309,6 +321,10 @@ func (r *chunkReader) read(d *directory) (bool, error) {
 		r.words = append(r.words, v)
 	}
 	r.buf = r.words
+	if !r.takeLow(f, 1) {
+		return false, errWords
+	}
+	r.low = r.lows.at(0)
 	return true, nil
 }
 
@@ -364,7 +380,7 @@ func (r *chunkReader) run(d *directory) bool {
 		}
 	}
 	r.left = n
-	return true
+	return r.takeLow(f, n)
 }
 
 // nextInRun moves to the next series of the run.
@@ -374,6 +390,7 @@ func (r *chunkReader) nextInRun(d *directory) {
 	size := r.row.fam.stored
 	i := r.lives.n - r.left
 	r.life, r.empty, r.words = r.lives.at(i), false, r.buf[i*size:][:size:size]
+	r.low = r.lows.at(i)
 	r.next++
 	r.left--
 }

@@ -91,7 +91,7 @@ func (s *Syncer) fold(ctx context.Context, c *contributor) error {
 				base[id] = e
 				changed = true
 			case old.life == e.life:
-				old.words = f.merge(old.words, e.words)
+				old.words, old.low = f.fold(old.words, old.low, e.words, e.low)
 				base[id] = old
 				changed = true
 			}
@@ -179,7 +179,7 @@ func (s *Syncer) decode(n uint32, c *contributor) (map[uint32]entry, error) {
 		if !ok {
 			return m, err
 		}
-		e := entry{row: r.row, life: r.life}
+		e := entry{row: r.row, life: r.life, low: slices.Clone(r.low)}
 		if !r.empty {
 			e.words = slices.Clone(r.words)
 			if e.words == nil {
@@ -195,7 +195,7 @@ func (s *Syncer) encode(n uint32, m map[uint32]entry, seq uint64) chunk {
 	w.begin(nil, n)
 	for _, id := range slices.Sorted(maps.Keys(m)) {
 		e := m[id]
-		w.entry(id, e.life, e.row.fam, e.words)
+		w.entry(id, e.life, e.row.fam, e.words, e.low)
 	}
 	return chunk{seq: seq, data: w.end()}
 }

@@ -2,7 +2,9 @@ package syncer
 
 import (
 	"bytes"
+	"math"
 	"reflect"
+	"slices"
 	"testing"
 
 	"github.com/gotheus/gotheus/internal/backend"
@@ -42,7 +44,8 @@ func newFuzzed(t testing.TB) *Syncer {
 // Any record is either refused or read; what is read can be written, merged and shown.
 func FuzzChunk(f *testing.F) {
 	s := newFuzzed(f)
-	for list, n := range []uint32{0, gaugeChunks} {
+	for i := range 4 {
+		list, n := i&1, []uint32{0, gaugeChunks}[i&1]
 		var w chunkWriter
 		w.begin(nil, n)
 		for _, r := range s.dir.rows[list] {
@@ -52,7 +55,11 @@ func FuzzChunk(f *testing.F) {
 					words[i] = uint64(i)
 				}
 			}
-			w.entry(r.id, uint64(list), r.fam, words)
+			var low []uint64
+			if i > 1 {
+				low = slices.Repeat([]uint64{math.Float64bits(0.5)}, len(r.fam.floats))
+			}
+			w.entry(r.id, uint64(list), r.fam, words, low)
 		}
 		f.Add(chunk{7, w.end()}.part(), list == 1)
 	}

@@ -30,16 +30,21 @@ func TestGolden(t *testing.T) {
 			if entries = r.entry(entries); f == s.known[native] {
 				words := make([]uint64, f.stored)
 				words[backend.HistogramSum], words[f.start] = math.Float64bits(1.5), start
-				w.entry(r.id, 1, f, words)
+				w.entry(r.id, 1, f, words, nil)
 				continue
 			}
 			family = f.entry(def.Help)
 			if i == 2 {
-				w.entry(r.id, 3, f, nil)
+				w.entry(r.id, 3, f, nil, nil)
 				continue
 			}
-			w.entry(r.id, 0, f, []uint64{uint64(5 + 300*i), math.Float64bits(0.25 * float64(i)), start + uint64(i)*2e6})
+			w.entry(r.id, 0, f, []uint64{uint64(5 + 300*i), math.Float64bits(0.25 * float64(i)), start + uint64(i)*2e6}, nil)
 		}
+	}
+	words := chunk{7, w.end()}.part()
+	w.begin(nil, 0)
+	for i, low := range [][]uint64{nil, {math.Float64bits(0x1p-60)}} {
+		w.entry(uint32(i), 0, s.known[counter], []uint64{1, math.Float64bits(0.25), 0}, low)
 	}
 	m := meta{epoch: 5, recovered: true, lists: [lists]tally{{1, 2}, {3, 4}, {5, 6}}, deletions: 7, joins: 8, shard: 1, shards: 4}
 	i := instanceHead{seq: 300, startMS: 1, number: 2, aliveMS: 10000, stamp: 9, pid: 10, join: 11, host: "web", variants: []uint32{12}, chunks: chunkSeqs{0: 1, 3: 2}}
@@ -55,7 +60,9 @@ func TestGolden(t *testing.T) {
 		"series":   {entries[:7], "00 05 783d223122"},
 		// A run of two: lives; 5 and 305; 0 and 0.25; starts 2 ms apart. A deleted series.
 		// A histogram with blocks.
-		"words": {chunk{7, w.end()}.part()[:27], "07 00 02 00 02 0500 3101 02 0000 3fd0 80d0dfb4ab33 01 01 03 02 03 01 01"},
+		"words": {words[:27], "07 00 02 00 02 0500 3101 02 0000 3fd0 80d0dfb4ab33 01 01 03 02 03 01 01"},
+		// A run of two: lives; 1; 0.25; starts. What the floats lack: one column, 0 and 2^-60.
+		"low": {w.end(), "00 02 00 01 0101 02 3fd0 3fd0 00 00 03 01 02 0000 3c30"},
 	} {
 		if want := strings.ReplaceAll(c.want, " ", ""); hex.EncodeToString(c.got) != want {
 			t.Errorf("%s:\n%x, want\n%s", name, c.got, want)

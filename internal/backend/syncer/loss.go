@@ -22,6 +22,7 @@ type entry struct {
 	row   *row
 	life  uint64
 	words []uint64 // nil: deleted
+	low   []uint64 // what the float words lack; nil: nothing
 }
 
 var (
@@ -97,7 +98,7 @@ func (s *Syncer) entries(c *contributor) (list []entry) {
 			if ok, err := r.read(&s.dir); !ok || err != nil {
 				break
 			}
-			e := entry{row: r.row, life: r.life}
+			e := entry{row: r.row, life: r.life, low: slices.Clone(r.low)}
 			if !r.empty {
 				e.words = append([]uint64{}, r.words...)
 			}

@@ -11,6 +11,7 @@ import (
 	"slices"
 
 	"github.com/gotheus/gotheus/internal/backend"
+	"github.com/gotheus/gotheus/internal/exact"
 	"github.com/gotheus/gotheus/store"
 )
 
@@ -101,7 +102,7 @@ type round struct {
 	mayStamp bool // the words of all other instances are up to date
 	stamped  bool
 	// What other instances have added to shared gauges, by chunk and series.
-	sums map[uint32]map[uint32]float64
+	sums map[uint32]map[uint32]exact.Sum
 	err  error
 }
 
@@ -315,7 +316,7 @@ func (r *round) encode(b []byte, n uint32) (data []byte, empty bool) {
 		default:
 			f.read(words, o.words)
 		}
-		w.entry(row.id, row.life, f, words)
+		w.entry(row.id, row.life, f, words, nil)
 	}
 	return w.end(), w.n == 0
 }
@@ -325,7 +326,7 @@ func (r *round) others(row *row) float64 {
 	s, n := r.s, chunkOf(row.id)
 	sums := r.sums[n]
 	if sums == nil {
-		sums = make(map[uint32]float64)
+		sums = make(map[uint32]exact.Sum)
 		add := func(c *contributor) {
 			cr := newChunkReader(c.chunks[n].data, n, nil)
 			for {
@@ -337,7 +338,12 @@ func (r *round) others(row *row) float64 {
 					return
 				}
 				if !cr.empty && cr.life == cr.row.life {
-					sums[cr.id] += math.Float64frombits(cr.words[gaugeAdded])
+					sum := sums[cr.id]
+					sum.Add(math.Float64frombits(cr.words[gaugeAdded]))
+					for _, v := range cr.low {
+						sum.Add(math.Float64frombits(v))
+					}
+					sums[cr.id] = sum
 				}
 			}
 		}
@@ -346,11 +352,12 @@ func (r *round) others(row *row) float64 {
 			add(c)
 		}
 		if r.sums == nil {
-			r.sums = make(map[uint32]map[uint32]float64)
+			r.sums = make(map[uint32]map[uint32]exact.Sum)
 		}
 		r.sums[n] = sums
 	}
-	return sums[row.id]
+	sum := sums[row.id]
+	return sum.Rounded()
 }
 
 // latest reports whether pages show the value of the instance with the last Set.

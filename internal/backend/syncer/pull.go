@@ -167,9 +167,9 @@ func (s *Syncer) newMerger() *merger {
 	if now := s.clock.Load(); now != nil {
 		m.now = (*now)()
 	}
-	// Float sums depend on the order of addition and must not decrease, so all processes use
-	// the same order. The oldest instances come right after the base, since they are usually
-	// folded first.
+	// What depends on the order, such as counts that reach their limit, is then the same in all
+	// processes. The oldest instances come right after the base, since they are usually folded
+	// first.
 	slices.SortFunc(m.instances, func(a, b *contributor) int {
 		return cmp.Or(cmp.Compare(a.head.join, b.head.join), cmp.Compare(a.id, b.id))
 	})
@@ -217,6 +217,7 @@ func (s *Syncer) mergeChunk(m *merger, n uint32) error {
 			return err
 		}
 	}
+	m.round()
 	for i, r := range m.rows {
 		f := r.fam
 		if f.place == nil || f.parts {
@@ -294,10 +295,8 @@ func (s *Syncer) addChunk(m *merger, c *contributor, n uint32) error {
 				s.invalid = fmt.Errorf("%s: %w", f.def.Name, err)
 			}
 			m.set(i, plainWords(all))
-		case m.words(i) == nil:
-			m.set(i, r.words)
 		default:
-			m.set(i, f.merge(m.words(i), r.words))
+			m.add(i, r.words, r.low)
 		}
 	}
 }
