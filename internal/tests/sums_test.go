@@ -47,7 +47,8 @@ func (m *sumsModel) start() {
 		p.observe = append(p.observe, []func(float64){
 			counter.With(n).Add, striped.With(n).Add, histogram.With(n).Observe, hot.With(n).Observe,
 			native.With(n).Observe, summary.With(n).Observe, quantiles.With(n).Observe,
-			func(v float64) { counter.With(n).Add(math.Ceil(v)) }, // to the integer word
+			// To the integer word.
+			func(v float64) { counter.With(n).Add(math.Ceil(v)) },
 			func(v float64) { striped.With(n).Add(math.Ceil(v)) },
 			func(v float64) { histogram.With(n).ObserveN(v, 3) },
 		})
@@ -142,10 +143,13 @@ func TestSumsNeverDecrease(t *testing.T) {
 				limit := 2048
 				m.bind = func(r *gotheus.Registry) error {
 					if place == "store" {
-						return r.BindStore(t.Context(), &store.Config{Shards: []store.Store{mem}})
+						c := &store.Config{Shards: []store.Store{mem}}
+						return r.BindStore(t.Context(), c)
 					}
-					limit ^= 512 // a file that nobody has open is rewritten with the new limit
-					return r.Bind(t.Context(), fmt.Sprintf("%s%dKiB", file, limit))
+					// When nobody has it open, it is rewritten.
+					limit ^= 512
+					url := fmt.Sprintf("%s%dKiB", file, limit)
+					return r.Bind(t.Context(), url)
 				}
 				for range 5 {
 					for range 60 {

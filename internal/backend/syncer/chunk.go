@@ -27,7 +27,7 @@ const (
 	recordRun = iota
 	recordVarying
 	recordDeleted
-	recordLow
+	recordLow  = 3
 	recordBits = 2
 )
 

@@ -41,7 +41,7 @@ func newFuzzed(t testing.TB) *Syncer {
 	return s
 }
 
-// Any record is either refused or read; what is read can be written, merged and shown.
+// Any record is either refused or read; what is read can be written, folded, merged and shown.
 func FuzzChunk(f *testing.F) {
 	s := newFuzzed(f)
 	for i := range 4 {
@@ -78,6 +78,15 @@ func FuzzChunk(f *testing.F) {
 			again, err := s.decode(n, &contributor{chunks: map[uint32]chunk{n: s.encode(n, entries, c.seq)}})
 			if err != nil || !reflect.DeepEqual(again, entries) {
 				t.Fatalf("%v became %v, %v", entries, again, err)
+			}
+			for id, e := range again {
+				if f := e.row.fam; e.words != nil && !f.parts {
+					e.words, e.low = f.fold(e.words, e.low, entries[id].words, entries[id].low)
+					again[id] = e
+				}
+			}
+			if _, err := s.decode(n, &contributor{chunks: map[uint32]chunk{n: s.encode(n, again, c.seq)}}); err != nil {
+				t.Fatalf("%v, folded: %v", again, err)
 			}
 		}
 		// As the words of another process, twice.

@@ -61,7 +61,8 @@ func TestGolden(t *testing.T) {
 		// A run of two: lives; 5 and 305; 0 and 0.25; starts 2 ms apart. A deleted series.
 		// A histogram with blocks.
 		"words": {words[:27], "07 00 02 00 02 0500 3101 02 0000 3fd0 80d0dfb4ab33 01 01 03 02 03 01 01"},
-		// A run of two: lives; 1; 0.25; starts. What the floats lack: one column, 0 and 2^-60.
+		// A run of two: lives; 1; 0.25; starts. What the floats lack: one column, 0 and
+		// 2^-60.
 		"low": {w.end(), "00 02 00 01 0101 02 3fd0 3fd0 00 00 03 01 02 0000 3c30"},
 	} {
 		if want := strings.ReplaceAll(c.want, " ", ""); hex.EncodeToString(c.got) != want {
