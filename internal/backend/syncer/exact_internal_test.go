@@ -88,7 +88,7 @@ func TestExactSums(t *testing.T) {
 		if len(x.f.floats) == 0 {
 			continue
 		}
-		for range 100 {
+		for range 30 {
 			var words [][]uint64
 			var list []*contributor
 			sums := make([]exact.Sum, len(x.f.floats))
@@ -102,7 +102,7 @@ func TestExactSums(t *testing.T) {
 				words = append(words, w)
 				list = append(list, x.contributor(w, nil))
 			}
-			for range 3 {
+			for range 2 {
 				rnd.Shuffle(len(list), func(i, j int) { list[i], list[j], words[i], words[j] = list[j], list[i], words[j], words[i] })
 				for _, columns := range []bool{true, false} {
 					for k, v := range x.floats(x.page(t, columns, list...)) {
