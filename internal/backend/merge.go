@@ -4,6 +4,7 @@ import (
 	"math"
 	"sync/atomic"
 
+	"github.com/gotheus/gotheus/internal/exact"
 	"github.com/gotheus/gotheus/internal/sparse"
 )
 
@@ -110,7 +111,7 @@ func (f *Family) Subtract(w, counted Words) {
 			old := w[i].Load()
 			next := old - min(old, loadInt(&counted[i]))
 			if seal == SealedFloat {
-				next = math.Float64bits(math.Float64frombits(old) - loadFloat(&counted[i]))
+				next = math.Float64bits(exact.SubUp(math.Float64frombits(old), loadFloat(&counted[i])))
 				if next == SealedFloat { // of infinities
 					next = math.Float64bits(math.NaN())
 				}

@@ -1,11 +1,17 @@
 package backend
 
-import "math"
+import (
+	"math"
+
+	"github.com/gotheus/gotheus/internal/exact"
+)
 
 // MergeParts returns the value of a gauge over its live parts, in all modes but PerInstance; false
-// if there is nothing to show.
+// if there is nothing to show. Sums do not depend on the order of the parts, which may differ
+// between processes.
 func MergeParts(mode Mode, parts []Part) (v float64, ok bool) {
 	joined, ticket := 0, uint64(0)
+	var sum exact.Sum
 	for i := range parts {
 		p := &parts[i]
 		bits := p.Words[GaugeValue].Load()
@@ -20,15 +26,18 @@ func MergeParts(mode Mode, parts []Part) (v float64, ok bool) {
 		value := math.Float64frombits(bits)
 		switch at := p.Words[GaugeTicket].Load(); {
 		case mode == Sum, mode == Mean:
-			v += value
+			sum.Add(value)
 		case joined == 1, mode == Latest && at > ticket,
 			// NaN is neither less nor greater than anything.
 			mode == Min && (value < v || v != v), mode == Max && (value > v || v != v):
 			v, ticket = value, at
 		}
 	}
-	if mode == Mean && joined > 1 {
-		v /= float64(joined)
+	switch {
+	case mode == Mean && joined > 1:
+		v = sum.Rounded() / float64(joined)
+	case mode == Sum, mode == Mean:
+		v = sum.Rounded()
 	}
 	// The sum over no process is zero, unless the series was deleted.
 	return v, ok || mode == Sum && !AllSealed(parts)

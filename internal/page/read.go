@@ -1,6 +1,8 @@
 package page
 
 import (
+	"math/bits"
+
 	"github.com/gotheus/gotheus/expo"
 	"github.com/gotheus/gotheus/internal/backend"
 	"github.com/gotheus/gotheus/internal/index"
@@ -64,12 +66,16 @@ func Counter(f *backend.Family, w backend.Words) (whole uint64, rest float64) {
 }
 
 func stripedCounter(f *backend.Family, w backend.Words) (whole uint64, rest float64) {
+	over := uint64(0) // multiples of 2^64
 	for each := f.StripeWords(); len(w) > 0; w = w[each:] {
-		n := word.Int(&w[backend.CounterInt])
+		n, carry := bits.Add64(whole, word.Int(&w[backend.CounterInt]), 0)
+		whole, over = n, over+carry
 		rest += word.Float(&w[backend.CounterFloat])
-		if whole += n; whole >= backend.IntLimit { // several could wrap
-			whole, rest = 0, rest+float64(whole)
-		}
+	}
+	if over > 0 || whole >= backend.IntLimit {
+		// Only now, so that the order of addition is always the same, and the value never
+		// decreases.
+		whole, rest = 0, float64(over)*(1<<64)+float64(whole)+rest
 	}
 	return whole, rest
 }

@@ -3,7 +3,6 @@ package syncer
 import (
 	"encoding/binary"
 	"math"
-	"math/bits"
 	"slices"
 	"time"
 
@@ -54,6 +53,7 @@ type merger struct {
 	oldest span
 	newest uint64 // version of the directory in which the last of the numbers was assigned
 
+	exactSums
 	parts   []instancePart
 	scratch []uint64
 }
@@ -69,6 +69,7 @@ func (s span) has(from, to int) bool { return s.from <= from && to <= s.to }
 // begin starts the merging of some series: of a chunk, or without numbers. mu is held.
 func (m *merger) begin(rows []*row) {
 	m.rows = rows
+	m.exactSums.reset()
 	m.parts, m.most, m.oldest, m.newest = m.parts[:0], 0, span{}, 0
 	for i := len(m.rows) - 1; i >= 0; i-- {
 		r := m.rows[i]
@@ -100,7 +101,7 @@ func (m *merger) begin(rows []*row) {
 		}
 		m.step[i] = int(m.runLen[first])
 		if m.at[i] = size + i - first; m.runLen[i] == 1 {
-			size += m.step[i] * f.stored
+			size += m.step[i] * (f.stored + len(f.floats))
 		}
 	}
 	m.acc = slices.Grow(m.acc[:0], size)[:size]
@@ -129,8 +130,9 @@ func (m *merger) words(i int) []uint64 {
 func (m *merger) set(i int, words []uint64) {
 	m.most, m.has[i] = math.MaxUint64, true
 	if m.at[i] < 0 || m.size[i] != len(words) {
+		low := m.low(i)
 		m.at[i], m.size[i] = len(m.acc), len(words)
-		m.acc = append(m.acc, words...)
+		m.acc = append(append(m.acc, words...), low...)
 		return
 	}
 	for w, v := range words {
@@ -192,16 +194,21 @@ func (m *merger) addRun(r *chunkReader, d *directory) bool {
 		switch {
 		case c.width == 0:
 		case f.isFloat(w):
-			c.addFloats(dst)
+			m.addColumn(&c, i, dst)
 		case c.mask < limit && most < limit-c.mask:
 			m.most = max(m.most, most+c.mask)
 			c.add(dst)
 		case f.adding == addCounters:
 			m.most = math.MaxUint64
-			c.addInts(dst, m.acc[m.at[i]+backend.CounterFloat*m.step[i]:])
+			m.addInts(&c, i, dst)
 		default:
 			m.most = math.MaxUint64
 			c.addCounts(dst, limit)
+		}
+	}
+	if startsLow(b) {
+		if b, ok = m.addLow(b, i, n); !ok {
+			return false
 		}
 	}
 	if !known {
@@ -256,13 +263,13 @@ func (c *column) fastLen() int {
 }
 
 // addInts adds integers of counters; overflow goes to the float words, as in an update.
-func (c *column) addInts(ints, floats []uint64) {
-	for i := range ints {
-		v := c.at(i)
-		if n := ints[i] + v; v < backend.IntLimit && n < backend.IntLimit {
-			ints[i] = n
+func (m *merger) addInts(c *column, i int, dst []uint64) {
+	for j := range dst {
+		v := c.at(j)
+		if n := dst[j] + v; v < backend.IntLimit && n < backend.IntLimit {
+			dst[j] = n
 		} else {
-			floats[i] = addFloats(floats[i], math.Float64bits(float64(v)))
+			m.addFloat(i+j, 0, math.Float64bits(float64(v)))
 		}
 	}
 }
@@ -270,12 +277,6 @@ func (c *column) addInts(ints, floats []uint64) {
 func (c *column) addCounts(dst []uint64, limit uint64) {
 	for i := range dst {
 		dst[i] = addCounts(dst[i], c.at(i), limit)
-	}
-}
-
-func (c *column) addFloats(dst []uint64) {
-	for i := range dst {
-		dst[i] = addFloats(dst[i], bits.ReverseBytes64(c.at(i)))
 	}
 }
 

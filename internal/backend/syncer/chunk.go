@@ -16,6 +16,8 @@ import (
 //
 //	run      adjacent series of a family: how many, then columns: first words, …
 //	varying  a series of a family with blocks: how many words, words
+//	low      right after a run or a varying record, at distance 0 and without a family: how
+//	         many columns, columns: what each float word of its series lacks, see exact.go
 //
 // A column is one byte with the width of its values, from 0 to 8 bytes, and then the values,
 // little-endian. Words that hold float64 bits are stored with their bytes reversed, since most
@@ -24,6 +26,7 @@ import (
 const (
 	recordRun = iota
 	recordVarying
+	recordLow  = 3
 	recordBits = 2
 )
 
@@ -47,22 +50,25 @@ type chunkWriter struct {
 	first uint32
 	many  int      // its series
 	words []uint64 // of all its series, one series after another
+	lows  lowRun
 }
 
 // begin starts a chunk that is encoded with a version of the directory.
 func (w *chunkWriter) begin(b []byte, chunk uint32, version uint64) {
 	w.b, w.next, w.n = binary.AppendUvarint(b, version), chunk<<chunkBits, 0
 	w.fam, w.many, w.words = nil, 0, w.words[:0]
+	w.lows.reset()
 }
 
-// entry appends a series.
-func (w *chunkWriter) entry(id uint32, f *family, words []uint64) {
+// entry appends a series. low is what its float words lack; nil means nothing.
+func (w *chunkWriter) entry(id uint32, f *family, words, low []uint64) {
 	w.n++
 	if !f.blocks {
-		if w.fam != f || id != w.first+uint32(w.many) {
+		if w.fam != f || id != w.first+uint32(w.many) || !w.lows.fits(low) {
 			w.flush()
 			w.fam, w.first = f, id
 		}
+		w.lows.add(w.many, low)
 		w.many++
 		w.words = append(w.words, words...)
 		return
@@ -73,6 +79,8 @@ func (w *chunkWriter) entry(id uint32, f *family, words []uint64) {
 	for i, v := range words {
 		w.b = binary.AppendUvarint(w.b, f.toStored(i, v))
 	}
+	w.lows.add(0, low)
+	w.low(1)
 }
 
 func (w *chunkWriter) record(id uint32, what uint64, f *family) {
@@ -124,6 +132,7 @@ func (w *chunkWriter) flush() {
 		}
 		w.column(w.words, i, f.stored)
 	}
+	w.low(n)
 	w.fam, w.many, w.words = nil, 0, w.words[:0]
 }
 
@@ -217,9 +226,11 @@ type chunkReader struct {
 	id    uint32
 	row   *row
 	words []uint64 // valid until the next entry
+	low   []uint64 // likewise; nil: nothing
 
 	left int // series left in the current run
 	many int // its series
+	lows lowRun
 	fam  *family
 	buf  []uint64
 }
@@ -296,7 +307,7 @@ func (r *chunkReader) readAny(d *directory) (bool, error) {
 	if !ok || n > uint64(len(r.b)) || !f.fits(n) {
 		return false, errWords
 	}
-	r.words = r.buf[:0]
+	r.words, r.low = r.buf[:0], nil
 	for i := range int(n) {
 		v, ok := r.num()
 		switch {
@@ -313,6 +324,10 @@ func (r *chunkReader) readAny(d *directory) (bool, error) {
 		r.words = append(r.words, v)
 	}
 	r.buf = r.words
+	if !r.takeLow(f, 1) {
+		return false, errWords
+	}
+	r.low = r.lows.at(0)
 	return true, nil
 }
 
@@ -360,7 +375,7 @@ func (r *chunkReader) run(n int) bool {
 		}
 	}
 	r.left, r.many = n, n
-	return true
+	return r.takeLow(f, n)
 }
 
 // nextInRun moves to the next series of the run.
@@ -368,7 +383,7 @@ func (r *chunkReader) nextInRun() {
 	r.id = r.next
 	size := r.fam.stored
 	i := r.many - r.left
-	r.words = r.buf[i*size:][:size:size]
+	r.words, r.low = r.buf[i*size:][:size:size], r.lows.at(i)
 	r.next++
 	r.left--
 }

@@ -19,9 +19,10 @@ type family struct {
 	gauge     bool // the words are those of a gauge
 	blocks    bool // merging can increase the number of words
 	exemplars bool
-	shared    bool // a gauge of mode Shared
-	stored    int  // number of stored words per series
-	start     int  // index of the start among them; -1: none
+	shared    bool  // a gauge of mode Shared
+	stored    int   // number of stored words per series
+	start     int   // index of the start among them; -1: none
+	floats    []int // words whose floats are added up, see exact.go
 	adding    adding
 	snapshots []bool // which words are snapshots of a quantile window; nil: none are
 	place     *index.Family
@@ -131,6 +132,7 @@ func newFamily(schema string, def *backend.Family, stored, start int, shared boo
 			}
 		}
 		f.adding = f.addingKind()
+		f.floats = f.floatWords()
 	}
 	return f
 }

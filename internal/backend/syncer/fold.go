@@ -141,7 +141,7 @@ func (s *Syncer) addToBase(words map[uint32]map[uint32]entry, c *contributor) er
 			return err
 		}
 		if old, ok := base[id]; ok {
-			old.words = f.merge(old.words, e.words)
+			old.words, old.low = f.fold(old.words, old.low, e.words, e.low)
 			base[id] = old
 		} else {
 			base[id] = e
@@ -282,7 +282,7 @@ func (s *Syncer) decode(n uint32, c *contributor) (map[uint32]entry, error) {
 		if !ok {
 			return m, err
 		}
-		m[r.id] = entry{row: r.row, words: slices.Clone(r.words)}
+		m[r.id] = entry{row: r.row, words: slices.Clone(r.words), low: slices.Clone(r.low)}
 	}
 }
 
@@ -291,7 +291,7 @@ func (s *Syncer) encode(n uint32, m map[uint32]entry, seq uint64) chunk {
 	w := &s.writer
 	w.begin(nil, n, s.dir.version)
 	for _, id := range slices.Sorted(maps.Keys(m)) {
-		w.entry(id, m[id].row.fam, m[id].words)
+		w.entry(id, m[id].row.fam, m[id].words, m[id].low)
 	}
 	return chunk{seq: seq, data: w.end()}
 }

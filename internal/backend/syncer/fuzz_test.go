@@ -2,7 +2,9 @@ package syncer
 
 import (
 	"bytes"
+	"math"
 	"reflect"
+	"slices"
 	"testing"
 
 	"github.com/gotheus/gotheus/internal/backend"
@@ -40,10 +42,11 @@ func newFuzzed(t testing.TB) *Syncer {
 	return s
 }
 
-// Any record is either refused or read; what is read can be written, merged and shown.
+// Any record is either refused or read; what is read can be written, folded, merged and shown.
 func FuzzChunk(f *testing.F) {
 	s := newFuzzed(f)
-	for list, n := range []uint32{0, gaugeChunks} {
+	for i := range 4 {
+		list, n := i&1, []uint32{0, gaugeChunks}[i&1]
 		var w chunkWriter
 		w.begin(nil, n, 1)
 		for _, r := range s.assigned(list) {
@@ -53,7 +56,11 @@ func FuzzChunk(f *testing.F) {
 					words[i] = uint64(i)
 				}
 			}
-			w.entry(r.id, r.fam, words)
+			var low []uint64
+			if i > 1 {
+				low = slices.Repeat([]uint64{math.Float64bits(0.5)}, len(r.fam.floats))
+			}
+			w.entry(r.id, r.fam, words, low)
 		}
 		f.Add(chunk{7, w.end()}.part(), list == 1)
 	}
@@ -72,6 +79,15 @@ func FuzzChunk(f *testing.F) {
 			again, err := s.decode(n, &contributor{chunks: map[uint32]chunk{n: s.encode(n, entries, c.seq)}})
 			if err != nil || !reflect.DeepEqual(again, entries) {
 				t.Fatalf("%v became %v, %v", entries, again, err)
+			}
+			for id, e := range again {
+				if f := e.row.fam; e.words != nil && !f.parts {
+					e.words, e.low = f.fold(e.words, e.low, entries[id].words, entries[id].low)
+					again[id] = e
+				}
+			}
+			if _, err := s.decode(n, &contributor{chunks: map[uint32]chunk{n: s.encode(n, again, c.seq)}}); err != nil {
+				t.Fatalf("%v, folded: %v", again, err)
 			}
 		}
 		// As the words of another process, twice.

@@ -30,15 +30,20 @@ func TestGolden(t *testing.T) {
 			if f == s.known[native] {
 				words := make([]uint64, f.stored)
 				words[backend.HistogramSum], words[f.start] = math.Float64bits(1.5), start
-				w.entry(r.id, f, words)
+				w.entry(r.id, f, words, nil)
 				continue
 			}
 			family = f.entry(def.Help)
 			if i == 2 {
 				continue
 			}
-			w.entry(r.id, f, []uint64{uint64(5 + 300*i), math.Float64bits(0.25 * float64(i)), start + uint64(i)*2e6})
+			w.entry(r.id, f, []uint64{uint64(5 + 300*i), math.Float64bits(0.25 * float64(i)), start + uint64(i)*2e6}, nil)
 		}
+	}
+	words := chunk{7, w.end()}.part()
+	w.begin(nil, 0, 9)
+	for i, low := range [][]uint64{nil, {math.Float64bits(0x1p-60)}} {
+		w.entry(uint32(i), s.known[counter], []uint64{1, math.Float64bits(0.25), 0}, low)
 	}
 	m := meta{epoch: 5, recovered: true, shard: 1, shards: 4, server: "a"}
 	i := instanceHead{epoch: 6, left: true, dir: 13, seq: 300, startMS: 1, number: 2, aliveMS: 10000, stamp: 9, pid: 10, join: 11, host: "web", variants: []uint32{12}, chunks: chunkSeqs{0: 1, 3: 2}}
@@ -55,9 +60,11 @@ func TestGolden(t *testing.T) {
 		"directory": {(&directory{version: 9, token: 8, epoch: 7}).encodeHead(), "09 0800000000000000 0700000000000000"},
 		"list": {(&directory{version: 9, token: 8, epoch: 7, tally: tally{1, 2}, tokens: []uint32{6, 8}, chunks: chunkSeqs{0: 9}}).encodeList(),
 			"09 0800000000000000 0700000000000000 01 0200000000000000 02 06000000 08000000 01 0009"},
+		// A run of two: 1; 0.25; starts. What the floats lack: one column, 0 and 2^-60.
+		"low": {w.end(), "09 00 00 02 01 0101 02 3fd0 3fd0 00 00 03 01 02 0000 3c30"},
 		"inline": {encodeInline([]looseEntry{{s.known[counter], `x="1"`, []uint64{5, 0, start}}})[6+len(counter.Schema()):], "02 432e 00 05 783d223122 03 05 00 80d0dfb4ab33"},
 		// A run of two: 5 and 305; 0 and 0.25; starts 2 ms apart. A histogram with blocks.
-		"words": {chunk{7, w.end()}.part()[:27], "07 09 00 00 02 02 0500 3101 02 0000 3fd0 80d0dfb4ab33 01 0103 05 01 35"},
+		"words": {words[:27], "07 09 00 00 02 02 0500 3101 02 0000 3fd0 80d0dfb4ab33 01 0103 05 01 35"},
 	} {
 		if want := strings.ReplaceAll(c.want, " ", ""); hex.EncodeToString(c.got) != want {
 			t.Errorf("%s:\n%x, want\n%s", name, c.got, want)

@@ -214,7 +214,7 @@ func (s *Syncer) addLoose(m *merger) {
 	}
 	for i, r := range m.rows {
 		for _, l := range s.loose[r] {
-			s.addWords(m, i, r, l.c, l.words)
+			s.addWords(m, i, r, l.c, l.words, nil)
 		}
 	}
 }

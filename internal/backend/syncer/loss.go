@@ -25,6 +25,7 @@ type orphan struct {
 type entry struct {
 	row   *row
 	words []uint64
+	low   []uint64 // what the float words lack; nil: nothing
 }
 
 var (
@@ -213,7 +214,7 @@ func (s *Syncer) entries(c *contributor) (list []entry) {
 			if ok, err := r.read(&s.dir); !ok || err != nil {
 				break
 			}
-			list = append(list, entry{row: r.row, words: append([]uint64{}, r.words...)})
+			list = append(list, entry{row: r.row, words: append([]uint64{}, r.words...), low: slices.Clone(r.low)})
 		}
 		s.scratch = r.buf
 		s.mu.Unlock()

@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/gotheus/gotheus/internal/backend"
+	"github.com/gotheus/gotheus/internal/exact"
 	"github.com/gotheus/gotheus/store"
 )
 
@@ -157,7 +158,7 @@ type round struct {
 	mayStamp bool // the words of all other instances are up to date
 	stamped  bool
 	// What other instances have added to shared gauges, by chunk and series.
-	sums map[uint32]map[uint32]float64
+	sums map[uint32]map[uint32]exact.Sum
 	err  error
 
 	newest    uint64 // version that assigned the last number in the chunk encoded last
@@ -410,7 +411,7 @@ func (r *round) encode(b []byte, n uint32, version uint64) (data []byte, empty b
 			continue
 		}
 		if words := r.sample(row); words != nil {
-			w.entry(row.id, row.fam, words)
+			w.entry(row.id, row.fam, words, nil)
 			r.newest = max(r.newest, row.since)
 		}
 	}
@@ -450,8 +451,9 @@ func (r *round) sample(row *row) []uint64 {
 }
 
 // others returns the sum of what other instances have added to a shared gauge. s.mu is held.
-func (r *round) others(row *row) (sum float64) {
+func (r *round) others(row *row) float64 {
 	s := r.s
+	var sum exact.Sum
 	if row.id != noID {
 		n := chunkOf(row.id)
 		sums := r.sums[n]
@@ -462,15 +464,15 @@ func (r *round) others(row *row) (sum float64) {
 	}
 	for _, l := range s.loose[row] {
 		if l.c != &s.self {
-			sum += math.Float64frombits(l.words[gaugeAdded])
+			sum.Add(math.Float64frombits(l.words[gaugeAdded]))
 		}
 	}
-	return sum
+	return sum.Rounded()
 }
 
 // addOthers adds up what others have added to the shared gauges of a chunk. s.mu is held.
-func (r *round) addOthers(n uint32) map[uint32]float64 {
-	s, sums := r.s, make(map[uint32]float64)
+func (r *round) addOthers(n uint32) map[uint32]exact.Sum {
+	s, sums := r.s, make(map[uint32]exact.Sum)
 	add := func(c *contributor) {
 		cr := newChunkReader(c.chunks[n].data, n, nil)
 		for {
@@ -481,7 +483,12 @@ func (r *round) addOthers(n uint32) map[uint32]float64 {
 			if !ok || err != nil {
 				return
 			}
-			sums[cr.id] += math.Float64frombits(cr.words[gaugeAdded])
+			sum := sums[cr.id]
+			sum.Add(math.Float64frombits(cr.words[gaugeAdded]))
+			for _, v := range cr.low {
+				sum.Add(math.Float64frombits(v))
+			}
+			sums[cr.id] = sum
 		}
 	}
 	add(&s.base)
@@ -489,7 +496,7 @@ func (r *round) addOthers(n uint32) map[uint32]float64 {
 		add(c)
 	}
 	if r.sums == nil {
-		r.sums = make(map[uint32]map[uint32]float64)
+		r.sums = make(map[uint32]map[uint32]exact.Sum)
 	}
 	r.sums[n] = sums
 	return sums

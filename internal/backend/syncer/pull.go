@@ -215,9 +215,9 @@ func (s *Syncer) newMerger() *merger {
 	if now := s.clock.Load(); now != nil {
 		m.now = (*now)()
 	}
-	// Float sums depend on the order of addition and must not decrease, so all processes use
-	// the same order. The oldest instances come right after the base, since they are usually
-	// folded first.
+	// What depends on the order, such as counts that reach their limit, is then the same in all
+	// processes. The oldest instances come right after the base, since they are usually folded
+	// first.
 	slices.SortFunc(m.instances, func(a, b *contributor) int {
 		return cmp.Or(cmp.Compare(a.head.join, b.head.join), cmp.Compare(a.id, b.id))
 	})
@@ -280,6 +280,7 @@ func (s *Syncer) mergeRows(m *merger, rows []*row, add func() error) error {
 		}
 	}
 	s.addLoose(m)
+	m.round()
 	for i, r := range m.rows {
 		if r == nil || r.gone || r.fam.place == nil || r.fam.parts {
 			continue
@@ -332,12 +333,12 @@ func (s *Syncer) addChunk(m *merger, c *contributor, n uint32) error {
 		if !ok {
 			return err
 		}
-		s.addWords(m, int(r.id%chunkSize), r.row, c, r.words)
+		s.addWords(m, int(r.id%chunkSize), r.row, c, r.words, r.low)
 	}
 }
 
 // addWords adds a contributor's words of one series. mu is held.
-func (s *Syncer) addWords(m *merger, i int, row *row, c *contributor, words []uint64) {
+func (s *Syncer) addWords(m *merger, i int, row *row, c *contributor, words, low []uint64) {
 	f := row.fam
 	if f.place == nil || row.invalid || row.gone {
 		return
@@ -359,10 +360,8 @@ func (s *Syncer) addWords(m *merger, i int, row *row, c *contributor, words []ui
 			s.invalid = fmt.Errorf("%s: %w", f.def.Name, err)
 		}
 		m.set(i, plainWords(all))
-	case m.words(i) == nil:
-		m.set(i, words)
 	default:
-		m.set(i, f.merge(m.words(i), words))
+		m.add(i, words, low)
 	}
 }
 
