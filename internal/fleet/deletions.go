@@ -94,7 +94,7 @@ func deletions(ctx context.Context, r *run) error {
 			return err
 		}
 	}
-	t := newTable("step", "calls", "published after", "pages meanwhile", "refused", "longest page", "longest command", "of them 1 ms or longer",
+	t := r.newTable("step", "calls", "published after", "pages meanwhile", "refused", "longest page", "longest command", "of them 1 ms or longer",
 		"page", "its CPU", "its KB", "maker heap/RSS MB", "reader heap/RSS MB", "newcomer heap/RSS MB", "server MB", "namespace MB")
 	for _, step := range []string{"nothing", "made", "deleted", "made again", "deleted again"} {
 		r.note("%s", step)
@@ -124,6 +124,9 @@ func deletionStep(ctx context.Context, r *run, t *table, p place, step string, m
 		calls = time.Since(began)
 		began = time.Now()
 		if err := maker.call("count", countArgs{To: r.options.deletions}, nil); err != nil {
+			r.wrong("%s: %v", step, err)
+		}
+		if err := r.publish(maker, step); err != nil {
 			return err
 		}
 		published = time.Since(began)
@@ -132,9 +135,11 @@ func deletionStep(ctx context.Context, r *run, t *table, p place, step string, m
 		if err := maker.call("delete", none{}, &calls); err != nil {
 			return err
 		}
-		if err := maker.call("flush", none{}, &published); err != nil {
+		began := time.Now()
+		if err := r.publish(maker, step); err != nil {
 			return err
 		}
+		published = time.Since(began)
 	}
 	// The reader learns of it within a quarter of alive, a page at once.
 	if err := wait(ctx, p.aliveFor()/4); err != nil {
@@ -198,4 +203,14 @@ func deletionStep(ctx context.Context, r *run, t *table, p place, step string, m
 	t.row(step, calls, published, seen.Pages, seen.Refused, seen.Longest, strings.TrimSpace(fmt.Sprintf("%v %s", longest, what)), slow,
 		page.Time, page.CPU, float64(page.Bytes)/1024, memory[0], memory[1], memory[2], now.memory/(1<<20), size/(1<<20))
 	return nil
+}
+
+// publish flushes until that succeeds. A flush that fails is wrong.
+func (r *run) publish(q *process, step string) (err error) {
+	for deadline := time.Now().Add(callLimit); ; {
+		if err = q.call("flush", none{}, nil); err == nil || time.Now().After(deadline) {
+			return err
+		}
+		r.wrong("%s: %v", step, err)
+	}
 }

@@ -81,7 +81,7 @@ func departures(ctx context.Context, r *run) error {
 	if err := d.end(ctx); err != nil {
 		return err
 	}
-	t := newTable("departure", "times", "lower _sum", "lower _count", "lower _bucket")
+	t := r.newTable("departure", "times", "lower _sum", "lower _count", "lower _bucket")
 	for _, k := range d.kinds {
 		t.row(k, d.did[k], d.decreases[k]["_sum"], d.decreases[k]["_count"], d.decreases[k]["_bucket"])
 	}

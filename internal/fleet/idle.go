@@ -21,7 +21,7 @@ func idle(ctx context.Context, r *run) error {
 	if err != nil {
 		return err
 	}
-	t := newTable("instances", "all bound and counted after", "KB/s in each", "KB/s out each", "commands/s each", "scripts/s each", "commands/s", "KB/s", "server CPU", "page of a new process")
+	t := r.newTable("instances", "all bound and counted after", "KB/s in each", "KB/s out each", "commands/s each", "scripts/s each", "commands/s", "KB/s", "server CPU", "page of a new process")
 	var first, last float64
 	have := 0
 	for _, n := range r.idle {
@@ -61,7 +61,7 @@ func idle(ctx context.Context, r *run) error {
 		if first == 0 {
 			first = last
 		}
-		verdict, err := r.newcomerTotals(p, idleTotals(r.idle, n), fmt.Sprint(n, " instances"))
+		_, verdict, err := r.newcomerTotals(p, idleTotals(r.idle, n), fmt.Sprint(n, " instances"))
 		if err != nil {
 			return err
 		}

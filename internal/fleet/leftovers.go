@@ -98,7 +98,7 @@ func leftoversVariant(ctx context.Context, r *run, stays bool) error {
 	if err != nil {
 		return err
 	}
-	t := newTable("lives", "per second", "keys", "fields of heads", "all fields", "namespace KB", "server MB", "scripts/life", "commands/life", "KB in/life", "KB out/life")
+	t := r.newTable("lives", "per second", "keys", "fields of heads", "all fields", "namespace KB", "server MB", "scripts/life", "commands/life", "KB in/life", "KB out/life")
 	done := 0
 	var sizes []float64
 	for _, percent := range []int{1, 10, 50, 100} {
@@ -143,7 +143,7 @@ func leftoversVariant(ctx context.Context, r *run, stays bool) error {
 		}
 		r.forget(q)
 	}
-	verdict, err := r.newcomerTotals(p, totals{Ops: float64(done * leftoverCounters), Count: float64(done), Series: -1}, name)
+	_, verdict, err := r.newcomerTotals(p, totals{Ops: float64(done * leftoverCounters), Count: float64(done), Series: -1}, name)
 	if err != nil {
 		return err
 	}

@@ -107,7 +107,7 @@ func lookups(ctx context.Context, r *run) error {
 	}
 	subject, other := list[0], list[1]
 	fmt.Fprintf(r.out, "%d processes with %d series each, which took %v to make and publish.\n\n", len(list), r.options.lookups, round(time.Since(began)))
-	t := newTable("meanwhile", "how often", "look-ups", "median", "p99.9", "longest", "p99.9 of existing", "longest of existing")
+	t := r.newTable("meanwhile", "how often", "look-ups", "median", "p99.9", "longest", "p99.9 of existing", "longest of existing")
 	made := 0
 	for _, phase := range []struct {
 		name string
@@ -158,7 +158,7 @@ func lookups(ctx context.Context, r *run) error {
 	if err := subject.call("flush", none{}, nil); err != nil {
 		return err
 	}
-	_, err = r.newcomerTotals(p, totals{Ops: float64(r.options.lookups*len(list) + made), Series: r.options.lookups + made}, "in the end")
+	_, _, err = r.newcomerTotals(p, totals{Ops: float64(r.options.lookups*len(list) + made), Series: r.options.lookups + made}, "in the end")
 	return err
 }
 

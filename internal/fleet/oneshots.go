@@ -56,7 +56,7 @@ func oneshot(_ *worker, args oneshotArgs) (any, error) {
 
 // oneshots runs many short processes at the same time.
 func oneshots(ctx context.Context, r *run) error {
-	t := newTable("labels, other processes", "processes", "failed", "life, median", "life, max", "Close, max",
+	t := r.newTable("labels, other processes", "processes", "failed", "life, median", "life, max", "Close, max",
 		"scripts/life", "HMGET/life", "commands/life", "KB in/life", "KB out/life", "server CPU", "total")
 	for _, own := range []bool{false, true} {
 		for _, stays := range []bool{false, true} {
@@ -126,11 +126,16 @@ func oneshotVariant(ctx context.Context, r *run, t *table, own, stays bool) erro
 		longest, closing = max(longest, l.Life), max(closing, l.Close)
 	}
 	slices.Sort(median)
-	verdict, err := r.newcomerTotals(p, totals{
-		Ops: float64(oneshotCounts * oneshotCounters * len(list)), Count: float64(oneshotCounts * len(list)), Series: -1,
+	one := float64(oneshotCounts * oneshotCounters)
+	got, verdict, err := r.newcomerTotals(p, totals{
+		Ops: one * float64(len(list)), Count: float64(oneshotCounts * len(list)), Series: -1,
 	}, name)
 	if err != nil {
 		return err
+	}
+	if closed := one * float64(len(list)-failed); got.Ops < closed {
+		verdict += fmt.Sprintf(", %.0f of them closed", closed-got.Ops)
+		r.wrong("%s: %.0f operations are missing of processes whose Close has returned no error", name, closed-got.Ops)
 	}
 	if stayer != nil {
 		stayer.kill()
@@ -143,29 +148,28 @@ func oneshotVariant(ctx context.Context, r *run, t *table, own, stays bool) erro
 }
 
 // newcomerTotals compares the page of a new process with what it should have, and returns a word
-// for it. Negative numbers are not compared.
-func (r *run) newcomerTotals(p place, want totals, when string) (verdict string, err error) {
+// for that. Negative numbers are not compared.
+func (r *run) newcomerTotals(p place, want totals, when string) (got totals, verdict string, err error) {
 	q, err := r.start("newcomer")
 	if err != nil {
-		return "", err
+		return got, "", err
 	}
 	defer func() {
 		q.kill()
 		r.forget(q)
 	}()
 	if err := q.call("open", openArgs{Place: p, Instances: 1}, nil); err != nil {
-		return "", err
+		return got, "", err
 	}
-	var got totals
 	if err := q.call("totals", 2*p.aliveFor()+10*time.Second, &got); err != nil {
 		r.wrong("%s: a new process: %v", when, err)
-		return "no page", nil
+		return got, "no page", nil
 	}
 	if verdict := got.compare(want); verdict != "" {
 		r.wrong("%s: a new process' page has %v, must have %v", when, got, want)
-		return verdict, nil
+		return got, verdict, nil
 	}
-	return "exact", q.call("close", none{}, nil)
+	return got, "exact", q.call("close", none{}, nil)
 }
 
 // compare returns "" if totals are as they should be.

@@ -18,7 +18,7 @@ func pages(ctx context.Context, r *run) error {
 	if err != nil {
 		return err
 	}
-	t := newTable("instances", "page", "time", "CPU", "KB read")
+	t := r.newTable("instances", "page", "time", "CPU", "KB read")
 	counted := 0 // by all instances
 	for _, n := range r.options.pages {
 		began := time.Now()

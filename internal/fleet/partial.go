@@ -15,7 +15,7 @@ import (
 )
 
 const (
-	partialProcesses = 4
+	partialProcesses = 4   // that count; one more is idle
 	partialSeries    = 300 // more than fit into one field
 	dead             = ", dead"
 )
@@ -27,14 +27,16 @@ type target struct {
 }
 
 var (
-	digits = regexp.MustCompile(`[0-9a-f]{16}|[0-9]+`)
+	id     = regexp.MustCompile(`^([a-z])[0-9a-f]{16}$`)
+	digits = regexp.MustCompile(`[0-9]+`)
 	tag    = regexp.MustCompile(`^gotheus:\{[^}]*\}:`)
 )
 
 func newTarget(key, field string) target {
-	kind := digits.ReplaceAllString(tag.ReplaceAllString(key, ""), "N")
+	general := func(name string) string { return digits.ReplaceAllString(id.ReplaceAllString(name, "${1}N"), "N") }
+	kind := general(tag.ReplaceAllString(key, ""))
 	if field != "" {
-		kind += " / " + digits.ReplaceAllString(field, "N")
+		kind += " / " + general(field)
 	}
 	return target{kind, key, field}
 }
@@ -64,9 +66,9 @@ type deleting struct {
 	*run
 	place   place
 	ns      *redisstore.Namespace
-	procs   []*process
-	dead    float64 // what dead processes have counted
-	last    samples // the last page of any process
+	procs   []*process // the last one is idle
+	dead    float64    // what dead processes have counted
+	last    samples    // the last page of any process
 	corpses int
 	stats   map[string]*loss
 }
@@ -75,6 +77,7 @@ type deleting struct {
 type loss struct {
 	times   int
 	refused time.Duration // at most, in one deletion
+	late    time.Duration // after which a new process had its first page, at most
 	lower   int           // pages with lower values than before
 	inexact int           // pages that were not exact in the end
 	worst   string
@@ -134,25 +137,31 @@ func partial(ctx context.Context, r *run) error {
 			return err
 		}
 	}
-	t := newTable("deleted", "times", "pages refused for at most", "pages lower than before", "inexact after 2 alive", "for instance")
+	t := r.newTable("deleted", "times", "pages refused for at most", "page of a new process after", "pages lower than before", "inexact after 2 alive", "for instance")
 	for _, kind := range slices.Sorted(maps.Keys(x.stats)) {
 		l := x.stats[kind]
-		t.row(kind, l.times, l.refused, l.lower, l.inexact, l.worst)
+		t.row(kind, l.times, l.refused, l.late, l.lower, l.inexact, l.worst)
 	}
 	r.print(t)
 	return nil
 }
 
+// begin starts a process that has series.
+func (x *deleting) begin(name string, series int) (*process, error) {
+	p, err := x.start(name)
+	if err != nil {
+		return nil, err
+	}
+	return p, p.call("open", openArgs{Place: x.place, Instances: 1, Counters: series, Job: "job"}, nil)
+}
+
 // corpse makes a process that counts, is read by all others, and is killed.
 func (x *deleting) corpse(ctx context.Context) error {
-	p, err := x.start(fmt.Sprint("corpse-", x.corpses))
+	p, err := x.begin(fmt.Sprint("corpse-", x.corpses), partialSeries)
 	if err != nil {
 		return err
 	}
 	x.corpses++
-	if err := p.call("open", openArgs{Place: x.place, Instances: 1, Counters: partialSeries, Job: "job"}, nil); err != nil {
-		return err
-	}
 	if err := p.call("count", countArgs{To: partialSeries}, nil); err != nil {
 		return err
 	}
@@ -176,7 +185,7 @@ func (x *deleting) delete(ctx context.Context, t target) error {
 	}
 	l.times++
 	x.note("%s: %s %s", t.kind, t.key, t.field)
-	if _, err := x.page(l, 0, t); err != nil {
+	if _, err := x.page(l, x.procs[0], t); err != nil {
 		return err
 	}
 	began := time.Now()
@@ -189,11 +198,18 @@ func (x *deleting) delete(ctx context.Context, t target) error {
 	if err != nil {
 		return err
 	}
+	// A process that begins now has read nothing yet.
+	fresh, err := x.begin("fresh", 0)
+	if err != nil {
+		return err
+	}
+	defer x.forget(fresh)
+	defer fresh.kill()
 	var refused time.Duration
-	last, ok := began, true
+	last, ok, first := began, true, time.Duration(0)
 	for n := 0; time.Since(began) < 2*x.place.aliveFor(); n++ {
 		was := ok
-		if ok, err = x.page(l, n%len(x.procs), t); err != nil {
+		if ok, err = x.page(l, x.procs[n%len(x.procs)], t); err != nil {
 			return err
 		}
 		now := time.Now()
@@ -201,18 +217,26 @@ func (x *deleting) delete(ctx context.Context, t target) error {
 			refused += now.Sub(last)
 		}
 		last = now
+		if there, err := x.page(l, fresh, t); err != nil {
+			return err
+		} else if there && first == 0 {
+			first = time.Since(began)
+		}
 		if err := wait(ctx, 2*time.Millisecond); err != nil {
 			return err
 		}
 	}
-	l.refused = max(l.refused, refused)
+	if first == 0 {
+		first = time.Since(began)
+	}
+	l.refused, l.late = max(l.refused, refused), max(l.late, first)
 	return x.settle(ctx, l, t)
 }
 
 // page makes a page of a process. It reports whether there was one.
-func (x *deleting) page(l *loss, n int, t target) (ok bool, err error) {
+func (x *deleting) page(l *loss, p *process, t target) (ok bool, err error) {
 	var s sampled
-	if err := x.procs[n].call("samples", none{}, &s); err != nil {
+	if err := p.call("samples", none{}, &s); err != nil {
 		return false, err
 	}
 	if s.Refused != "" {
@@ -221,14 +245,18 @@ func (x *deleting) page(l *loss, n int, t target) (ok bool, err error) {
 	if lower := s.Samples.lower(x.last); len(lower) > 0 {
 		l.lower++
 		l.note(lower[0])
-		x.wrong("after the deletion of %s %s, a page is lower: %s", t.key, t.field, lower[0])
+		x.wrong("after the deletion of %s %s, a page of %s is lower: %s", t.key, t.field, p.name, lower[0])
 	}
 	x.last = s.Samples
 	return true, nil
 }
 
 func (l *loss) note(what string) {
+	const most = 100
 	if l.worst == "" {
+		if len(what) > most {
+			what = what[:most] + "…"
+		}
 		l.worst = strings.ReplaceAll(what, "|", `\|`)
 	}
 }
@@ -243,19 +271,17 @@ func (x *deleting) settle(ctx context.Context, l *loss, t target) error {
 		l.note(what)
 		x.wrong("after the deletion of %s %s: %s", t.key, t.field, what)
 	}
-	want := totals{Ops: x.dead, Count: -1, Series: partialSeries + len(x.procs)}
-	for _, p := range x.procs {
+	want := totals{Ops: x.dead, Count: -1, Series: partialSeries + partialProcesses}
+	want.Ops += partialSeries // of the idle one
+	for _, p := range x.procs[:partialProcesses] {
 		var n uint64
 		if err := p.call("idle", none{}, &n); err != nil {
 			wrong(err.Error())
 		}
 		want.Ops += float64(n)
 	}
-	newcomer, err := x.start("newcomer")
+	newcomer, err := x.begin("newcomer", 0)
 	if err != nil {
-		return err
-	}
-	if err := newcomer.call("open", openArgs{Place: x.place, Instances: 1}, nil); err != nil {
 		return err
 	}
 	for _, p := range append(slices.Clone(x.procs), newcomer) {
@@ -292,15 +318,16 @@ func (x *deleting) renew(ctx context.Context) error {
 	if err := x.server.client.FlushAll(ctx).Err(); err != nil {
 		return err
 	}
-	var err error
-	x.dead, x.last = 0, nil
-	if x.procs, err = x.startAll(partialProcesses, "counter"); err != nil {
-		return err
-	}
-	for _, p := range x.procs {
-		if err := p.call("open", openArgs{Place: x.place, Instances: 1, Counters: partialSeries, Job: "job"}, nil); err != nil {
+	x.procs, x.dead, x.last = nil, 0, nil
+	for i := range partialProcesses + 1 {
+		p, err := x.begin(fmt.Sprint("process-", i), partialSeries)
+		if err != nil {
 			return err
 		}
+		x.procs = append(x.procs, p)
+	}
+	if err := x.procs[partialProcesses].call("count", countArgs{To: partialSeries}, nil); err != nil {
+		return err
 	}
 	if err := x.goOn(); err != nil {
 		return err
@@ -313,7 +340,7 @@ func (x *deleting) renew(ctx context.Context) error {
 
 // goOn lets all processes count.
 func (x *deleting) goOn() error {
-	for i, p := range x.procs {
+	for i, p := range x.procs[:partialProcesses] {
 		if err := p.call("busy", busyArgs{Own: fmt.Sprint("own-", i)}, nil); err != nil {
 			return err
 		}

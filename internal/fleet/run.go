@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -19,6 +20,7 @@ type run struct {
 	server   *server
 	children []*process // that may be alive
 	began    time.Time
+	tables   []*table // that are not printed yet
 	problems []string
 	more     int // problems beyond the first ones
 }
@@ -73,7 +75,11 @@ func (r *run) perform(ctx context.Context, e experiment) (err error) {
 	defer func() { err = errors.Join(err, r.server.stop()) }()
 	defer r.killAll()
 	fmt.Fprintf(r.out, "## %s\n\n", e.name)
-	return e.run(ctx, r)
+	err = e.run(ctx, r)
+	for _, t := range slices.Clone(r.tables) { // what there is, if the experiment has failed
+		r.print(t)
+	}
+	return err
 }
 
 // place returns a namespace with the default times.
@@ -105,7 +111,11 @@ func wait(ctx context.Context, d time.Duration) error {
 // table is a table in Markdown. Its first column is text, the others are figures.
 type table struct{ rows [][]string }
 
-func newTable(head ...string) *table { return &table{[][]string{head}} }
+func (r *run) newTable(head ...string) *table {
+	t := &table{[][]string{head}}
+	r.tables = append(r.tables, t)
+	return t
+}
 
 func (t *table) row(cells ...any) {
 	row := make([]string, len(cells))
@@ -124,6 +134,7 @@ func (t *table) row(cells ...any) {
 
 // print prints the table with columns of even width.
 func (r *run) print(t *table) {
+	r.tables = slices.DeleteFunc(r.tables, func(u *table) bool { return u == t })
 	width := make([]int, len(t.rows[0]))
 	for _, row := range t.rows {
 		for i, c := range row {
