@@ -123,10 +123,7 @@ func deletionStep(ctx context.Context, r *run, t *table, p place, step string, m
 		}
 		calls = time.Since(began)
 		began = time.Now()
-		if err := maker.call("count", countArgs{To: r.options.deletions}, nil); err != nil {
-			r.wrong("%s: %v", step, err)
-		}
-		if err := r.publish(maker, step); err != nil {
+		if err := r.publish(maker, "count", countArgs{To: r.options.deletions}, step); err != nil {
 			return err
 		}
 		published = time.Since(began)
@@ -136,7 +133,7 @@ func deletionStep(ctx context.Context, r *run, t *table, p place, step string, m
 			return err
 		}
 		began := time.Now()
-		if err := r.publish(maker, step); err != nil {
+		if err := r.publish(maker, "flush", none{}, step); err != nil {
 			return err
 		}
 		published = time.Since(began)
@@ -203,14 +200,4 @@ func deletionStep(ctx context.Context, r *run, t *table, p place, step string, m
 	t.row(step, calls, published, seen.Pages, seen.Refused, seen.Longest, strings.TrimSpace(fmt.Sprintf("%v %s", longest, what)), slow,
 		page.Time, page.CPU, float64(page.Bytes)/1024, memory[0], memory[1], memory[2], now.memory/(1<<20), size/(1<<20))
 	return nil
-}
-
-// publish flushes until that succeeds. A flush that fails is wrong.
-func (r *run) publish(q *process, step string) (err error) {
-	for deadline := time.Now().Add(callLimit); ; {
-		if err = q.call("flush", none{}, nil); err == nil || time.Now().After(deadline) {
-			return err
-		}
-		r.wrong("%s: %v", step, err)
-	}
 }

@@ -21,18 +21,15 @@ func idle(ctx context.Context, r *run) error {
 	if err != nil {
 		return err
 	}
-	t := r.newTable("instances", "all bound and counted after", "KB/s in each", "KB/s out each", "commands/s each", "scripts/s each", "commands/s", "KB/s", "server CPU", "page of a new process")
+	t := r.newTable("instances", "the new ones started within", "KB/s in each", "KB/s out each", "commands/s each", "scripts/s each", "commands/s", "KB/s", "server CPU", "page of a new process")
 	var first, last float64
 	have := 0
 	for _, n := range r.idle {
 		began := time.Now()
 		err := each(helpers, func(i int, q *process) error {
 			share := part(n, i, len(helpers)) - part(have, i, len(helpers))
-			if err := q.call("open", openArgs{Place: p, Instances: share, Counters: idleCounters, Histograms: idleHistograms, Job: "job"}, nil); err != nil {
-				return err
-			}
-			// All count, also those that did so before.
-			return q.call("count", countArgs{To: idleCounters}, nil)
+			args := openArgs{Place: p, Instances: share, Counters: idleCounters, Histograms: idleHistograms, Job: "job", Count: true}
+			return r.publish(q, "open", args, fmt.Sprint(n, " instances"))
 		})
 		if err != nil {
 			return err
@@ -61,7 +58,7 @@ func idle(ctx context.Context, r *run) error {
 		if first == 0 {
 			first = last
 		}
-		_, verdict, err := r.newcomerTotals(p, idleTotals(r.idle, n), fmt.Sprint(n, " instances"))
+		_, verdict, err := r.newcomerTotals(p, totals{Ops: float64(n * idleCounters), Count: float64(n * idleHistograms), Series: idleCounters}, fmt.Sprint(n, " instances"))
 		if err != nil {
 			return err
 		}
@@ -74,15 +71,4 @@ func idle(ctx context.Context, r *run) error {
 		r.wrong("an idle instance costs %.1f times as many bytes among %d as among %d, %v times are allowed", last/first, have, r.idle[0], r.idleGrowth)
 	}
 	return nil
-}
-
-// idleTotals returns what instances have counted when there are n.
-func idleTotals(all sizes, n int) totals {
-	counted := 0
-	for _, s := range all {
-		if s <= n {
-			counted += s
-		}
-	}
-	return totals{Ops: float64(counted * idleCounters), Count: float64(counted * idleHistograms), Series: idleCounters}
 }

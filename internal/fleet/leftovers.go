@@ -4,7 +4,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -20,20 +19,25 @@ type livesArgs struct {
 	Lives, Concurrency int
 }
 
+// failures are the lives that have failed.
+type failures struct {
+	N       int
+	Example string
+}
+
 // lives lets many registries live for a moment.
 func lives(_ *worker, args livesArgs) (any, error) {
 	places := make(chan place)
 	var mu sync.Mutex
-	var errs []error
+	var failed failures
 	var group sync.WaitGroup
 	for range args.Concurrency {
 		group.Go(func() {
 			for p := range places {
 				if err := live(p); err != nil {
 					mu.Lock()
-					if len(errs) < 3 {
-						errs = append(errs, err)
-					}
+					failed.N++
+					failed.Example = err.Error()
 					mu.Unlock()
 				}
 			}
@@ -44,7 +48,7 @@ func lives(_ *worker, args livesArgs) (any, error) {
 	}
 	close(places)
 	group.Wait()
-	return nil, errors.Join(errs...)
+	return failed, nil
 }
 
 // live is one life: it binds, counts and closes.
@@ -98,7 +102,7 @@ func leftoversVariant(ctx context.Context, r *run, stays bool) error {
 	if err != nil {
 		return err
 	}
-	t := r.newTable("lives", "per second", "keys", "fields of heads", "all fields", "namespace KB", "server MB", "scripts/life", "commands/life", "KB in/life", "KB out/life")
+	t := r.newTable("lives", "failed", "per second", "keys", "fields of heads", "all fields", "namespace KB", "server MB", "scripts/life", "commands/life", "KB in/life", "KB out/life")
 	done := 0
 	var sizes []float64
 	for _, percent := range []int{1, 10, 50, 100} {
@@ -111,12 +115,20 @@ func leftoversVariant(ctx context.Context, r *run, stays bool) error {
 			return err
 		}
 		began := time.Now()
+		failed := make([]failures, len(helpers))
 		err = each(helpers, func(i int, q *process) error {
 			q.limit = time.Hour
-			return q.call("lives", livesArgs{Place: p, Lives: part(until-done, i, len(helpers)), Concurrency: part(r.concurrency, i, len(helpers))}, nil)
+			args := livesArgs{Place: p, Lives: part(until-done, i, len(helpers)), Concurrency: part(r.concurrency, i, len(helpers))}
+			return q.call("lives", args, &failed[i])
 		})
 		if err != nil {
-			r.wrong("%s, %d lives: %v", name, until, err)
+			return err
+		}
+		failures := 0
+		for _, f := range failed {
+			if failures += f.N; f.N > 0 {
+				r.wrong("%s, until %d: %d lives have failed, such as: %s", name, until, f.N, f.Example)
+			}
 		}
 		took, n := time.Since(began), float64(until-done)
 		done = until
@@ -134,7 +146,7 @@ func leftoversVariant(ctx context.Context, r *run, stays bool) error {
 			return err
 		}
 		sizes = append(sizes, size)
-		t.row(done, n/took.Seconds(), keys, heads, fields, size/1024, after.memory/(1<<20), d.scripts/n, d.commands/n, d.in/n/1024, d.out/n/1024)
+		t.row(done, failures, n/took.Seconds(), keys, heads, fields, size/1024, after.memory/(1<<20), d.scripts/n, d.commands/n, d.in/n/1024, d.out/n/1024)
 		r.note("%s: %d lives", name, done)
 	}
 	for _, q := range helpers {

@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -83,10 +84,7 @@ func endLooking(w *worker, _ none) (any, error) {
 func rebind(w *worker, _ none) (any, error) {
 	i := w.list[0]
 	ctx := context.Background()
-	if err := i.close(ctx); err != nil {
-		return nil, err
-	}
-	return nil, i.bind(ctx)
+	return nil, errors.Join(i.close(ctx), i.bind(ctx))
 }
 
 // lookups measures look-ups of new label sets while other things happen.
@@ -101,7 +99,7 @@ func lookups(ctx context.Context, r *run) error {
 		if err := q.call("open", openArgs{Place: p, Instances: 1, Counters: r.options.lookups, Job: "job"}, nil); err != nil {
 			return err
 		}
-		return q.call("count", countArgs{To: r.options.lookups}, nil)
+		return r.publish(q, "count", countArgs{To: r.options.lookups}, "at first")
 	}); err != nil {
 		return err
 	}
@@ -136,12 +134,15 @@ func lookups(ctx context.Context, r *run) error {
 		for end := time.Now().Add(r.lookupsFor); time.Now().Before(end); {
 			if phase.do == nil {
 				err = wait(ctx, r.lookupsFor)
-			} else if err = phase.do(); err == nil {
+			} else {
+				if err := phase.do(); err != nil {
+					r.wrong("%s: %v", phase.name, err)
+				}
 				often++
 				err = wait(ctx, 50*time.Millisecond)
 			}
 			if err != nil {
-				return fmt.Errorf("%s: %w", phase.name, err)
+				return err
 			}
 		}
 		var l looked
@@ -155,7 +156,7 @@ func lookups(ctx context.Context, r *run) error {
 		made = l.Made
 	}
 	r.print(t)
-	if err := subject.call("flush", none{}, nil); err != nil {
+	if err := r.publish(subject, "flush", none{}, "in the end"); err != nil {
 		return err
 	}
 	_, _, err = r.newcomerTotals(p, totals{Ops: float64(r.options.lookups*len(list) + made), Series: r.options.lookups + made}, "in the end")

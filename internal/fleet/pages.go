@@ -19,25 +19,17 @@ func pages(ctx context.Context, r *run) error {
 		return err
 	}
 	t := r.newTable("instances", "page", "time", "CPU", "KB read")
-	counted := 0 // by all instances
+	counted, have := 0, 0 // by all instances, and how many there are
 	for _, n := range r.options.pages {
 		began := time.Now()
 		if err := each(helpers, func(i int, q *process) error {
-			var had int
-			for _, m := range r.options.pages {
-				if m < n {
-					had = m
-				}
-			}
-			args := openArgs{Place: p, Instances: part(n, i, len(helpers)) - part(had, i, len(helpers)), Counters: r.pageSeries, Job: "job"}
-			if err := q.call("open", args, nil); err != nil {
-				return err
-			}
-			return q.call("count", countArgs{To: r.pageSeries}, nil)
+			args := openArgs{Place: p, Instances: part(n, i, len(helpers)) - part(have, i, len(helpers)), Counters: r.pageSeries, Job: "job", Count: true}
+			return r.publish(q, "open", args, fmt.Sprint(n, " instances"))
 		}); err != nil {
 			return err
 		}
-		counted += n * r.pageSeries
+		counted += (n - have) * r.pageSeries
+		have = n
 		r.note("%d instances have counted after %v", n, round(time.Since(began)))
 		reader, err := r.start("reader")
 		if err != nil {
@@ -73,13 +65,15 @@ func pages(ctx context.Context, r *run) error {
 				if changed == 0 {
 					return nil
 				}
-				return q.call("count", countArgs{Instances: changed, To: r.pageSeries, Step: 100}, nil)
+				return r.publish(q, "count", countArgs{Instances: changed, To: r.pageSeries, Step: 100}, fmt.Sprint(n, " instances"))
 			})
 			counted += max(n/100, 1) * ((r.pageSeries + 99) / 100)
 			return err
 		}
 		everything := func() error {
-			err := each(helpers, func(_ int, q *process) error { return q.call("count", countArgs{To: r.pageSeries}, nil) })
+			err := each(helpers, func(_ int, q *process) error {
+				return r.publish(q, "count", countArgs{To: r.pageSeries}, fmt.Sprint(n, " instances"))
+			})
 			counted += n * r.pageSeries
 			return err
 		}

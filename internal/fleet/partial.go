@@ -18,6 +18,7 @@ const (
 	partialProcesses = 4   // that count; one more is idle
 	partialSeries    = 300 // more than fit into one field
 	dead             = ", dead"
+	fresh            = "fresh" // the name of a process that starts after a deletion
 )
 
 // target is a key, or a field of a key.
@@ -79,8 +80,10 @@ type loss struct {
 	refused time.Duration // at most, in one deletion
 	late    time.Duration // after which a new process had its first page, at most
 	lower   int           // pages with lower values than before
-	inexact int           // pages that were not exact in the end
-	worst   string
+	// Those of a process that has started after the deletion.
+	freshLower int
+	inexact    int // pages that were not exact in the end
+	worst      string
 }
 
 // partial deletes each part of a namespace while processes count.
@@ -137,10 +140,10 @@ func partial(ctx context.Context, r *run) error {
 			return err
 		}
 	}
-	t := r.newTable("deleted", "times", "pages refused for at most", "page of a new process after", "pages lower than before", "inexact after 2 alive", "for instance")
+	t := r.newTable("deleted", "times", "pages refused for at most", "page of a new process after", "pages lower than before", "those of a new process", "inexact after 2 alive", "for instance")
 	for _, kind := range slices.Sorted(maps.Keys(x.stats)) {
 		l := x.stats[kind]
-		t.row(kind, l.times, l.refused, l.late, l.lower, l.inexact, l.worst)
+		t.row(kind, l.times, l.refused, l.late, l.lower, l.freshLower, l.inexact, l.worst)
 	}
 	r.print(t)
 	return nil
@@ -199,12 +202,12 @@ func (x *deleting) delete(ctx context.Context, t target) error {
 		return err
 	}
 	// A process that begins now has read nothing yet.
-	fresh, err := x.begin("fresh", 0)
+	newcomer, err := x.begin(fresh, 0)
 	if err != nil {
 		return err
 	}
-	defer x.forget(fresh)
-	defer fresh.kill()
+	defer x.forget(newcomer)
+	defer newcomer.kill()
 	var refused time.Duration
 	last, ok, first := began, true, time.Duration(0)
 	for n := 0; time.Since(began) < 2*x.place.aliveFor(); n++ {
@@ -217,7 +220,7 @@ func (x *deleting) delete(ctx context.Context, t target) error {
 			refused += now.Sub(last)
 		}
 		last = now
-		if there, err := x.page(l, fresh, t); err != nil {
+		if there, err := x.page(l, newcomer, t); err != nil {
 			return err
 		} else if there && first == 0 {
 			first = time.Since(began)
@@ -243,8 +246,12 @@ func (x *deleting) page(l *loss, p *process, t target) (ok bool, err error) {
 		return false, nil
 	}
 	if lower := s.Samples.lower(x.last); len(lower) > 0 {
-		l.lower++
-		l.note(lower[0])
+		if p.name == fresh {
+			l.freshLower++
+		} else {
+			l.lower++
+		}
+		l.note(p.name + ": " + lower[0])
 		x.wrong("after the deletion of %s %s, a page of %s is lower: %s", t.key, t.field, p.name, lower[0])
 	}
 	x.last = s.Samples

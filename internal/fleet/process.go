@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -49,6 +50,8 @@ func (r *run) start(name string) (*process, error) {
 	// A single run of the library's own default registry would bind to a backend of the user's.
 	p.cmd.Env = append(os.Environ(), envWorker+"=1", "GOTHEUS_BACKEND=")
 	p.cmd.Stderr = r.stderr
+	// It must also end with its parent during an operation.
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	stdout, err := p.cmd.StdoutPipe()
 	if err != nil {
 		return nil, err
@@ -60,7 +63,9 @@ func (r *run) start(name string) (*process, error) {
 	if err := p.cmd.Start(); err != nil {
 		return nil, err
 	}
+	r.mu.Lock()
 	r.children = append(r.children, p)
+	r.mu.Unlock()
 	late := time.AfterFunc(readyLimit, func() { p.cmd.Process.Kill() })
 	defer late.Stop()
 	if _, err := p.out.ReadString('\n'); err != nil {
@@ -151,21 +156,34 @@ func (p *process) cont() error { return p.cmd.Process.Signal(syscall.SIGCONT) }
 
 // killAll kills all children that are still there.
 func (r *run) killAll() {
-	for _, p := range r.children {
+	r.mu.Lock()
+	list := r.children
+	r.children = nil
+	r.mu.Unlock()
+	for _, p := range list {
 		p.cmd.Process.Kill()
 	}
-	for _, p := range r.children {
+	for _, p := range list {
 		p.wait()
 	}
-	r.children = nil
 }
 
-// forget removes processes that have ended from those to be killed.
+// forget removes a process that has ended from those to be killed.
 func (r *run) forget(p *process) {
-	for i, c := range r.children {
-		if c == p {
-			r.children = append(r.children[:i], r.children[i+1:]...)
-			return
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.children = slices.DeleteFunc(slices.Clone(r.children), func(c *process) bool { return c == p })
+}
+
+// publish executes an operation that flushes. If that fails, which is wrong, it flushes until that
+// succeeds.
+func (r *run) publish(p *process, op string, args any, when string) error {
+	err := p.call(op, args, nil)
+	for deadline := time.Now().Add(callLimit); err != nil; err = p.call("flush", none{}, nil) {
+		if time.Now().After(deadline) {
+			return err
 		}
+		r.wrong("%s: %v", when, err)
 	}
+	return nil
 }

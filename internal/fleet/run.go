@@ -9,6 +9,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 	"unicode/utf8"
 )
@@ -20,7 +21,8 @@ type run struct {
 	server   *server
 	children []*process // that may be alive
 	began    time.Time
-	tables   []*table // that are not printed yet
+	tables   []*table   // that are not printed yet
+	mu       sync.Mutex // of children and problems
 	problems []string
 	more     int // problems beyond the first ones
 }
@@ -29,11 +31,18 @@ const maxProblems = 20
 
 // wrong notes something that is wrong. The first ones are enough.
 func (r *run) wrong(format string, args ...any) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	if len(r.problems) == maxProblems {
 		r.more++
 		return
 	}
-	r.problems = append(r.problems, fmt.Sprintf(format, args...))
+	const most = 400
+	text := strings.ReplaceAll(fmt.Sprintf(format, args...), "\n", "; ")
+	if len(text) > most {
+		text = strings.ToValidUTF8(text[:most], "") + "…"
+	}
+	r.problems = append(r.problems, text)
 }
 
 // note says how far the experiment is.
@@ -74,6 +83,7 @@ func (r *run) perform(ctx context.Context, e experiment) (err error) {
 	}
 	defer func() { err = errors.Join(err, r.server.stop()) }()
 	defer r.killAll()
+	defer context.AfterFunc(ctx, r.killAll)() // which ends operations, too
 	fmt.Fprintf(r.out, "## %s\n\n", e.name)
 	err = e.run(ctx, r)
 	for _, t := range slices.Clone(r.tables) { // what there is, if the experiment has failed

@@ -108,24 +108,41 @@ func runWorker() error {
 	}
 }
 
-// all calls f for all instances at the same time.
+// together is how many instances of a process do something at the same time.
+const together = 4
+
+// all calls f for all instances, and returns the first error.
 func (w *worker) all(f func(i *instance) error) error {
-	errs := make([]error, len(w.list))
+	errs := make(chan error, len(w.list))
+	turns := make(chan bool, together)
 	var group sync.WaitGroup
-	for n, i := range w.list {
-		group.Go(func() { errs[n] = f(i) })
+	for _, i := range w.list {
+		turns <- true
+		group.Go(func() {
+			defer func() { <-turns }()
+			if err := f(i); err != nil {
+				errs <- err
+			}
+		})
 	}
 	group.Wait()
-	return errors.Join(errs...)
+	if n := len(errs); n > 1 {
+		return fmt.Errorf("%d of %d instances have failed, such as: %w", n, len(w.list), <-errs)
+	} else if n == 1 {
+		return <-errs
+	}
+	return nil
 }
 
 type openArgs struct {
 	Place                           place
 	Instances, Counters, Histograms int
 	Job                             string
+	Count                           bool
 }
 
-// open adds instances and binds them.
+// open adds instances and binds them, one after the other, as processes of a fleet start. They
+// count if they are to, and flush.
 func open(w *worker, args openArgs) (any, error) {
 	had := len(w.list)
 	for range args.Instances {
@@ -134,7 +151,14 @@ func open(w *worker, args openArgs) (any, error) {
 		w.list = append(w.list, i)
 	}
 	added := &worker{list: w.list[had:]}
-	return nil, added.all(func(i *instance) error { return i.bind(context.Background()) })
+	return nil, added.all(func(i *instance) error {
+		err := i.bind(context.Background())
+		if err == nil && args.Count {
+			i.count(0, args.Counters, 1)
+			err = i.reg.Flush(context.Background())
+		}
+		return err
+	})
 }
 
 // grow makes series.
