@@ -44,6 +44,11 @@ type reply struct {
 	Result json.RawMessage
 }
 
+// failure is an error of an operation. Other errors are about the process.
+type failure string
+
+func (f failure) Error() string { return string(f) }
+
 // start starts a child process and waits until it is ready.
 func (r *run) start(name string) (*process, error) {
 	p := &process{name: name, cmd: exec.Command(r.exe), limit: callLimit}
@@ -110,7 +115,7 @@ func (p *process) call(op string, args, result any) error {
 		return fmt.Errorf("process %s, operation %s: %w", p.name, op, err)
 	}
 	if a.Error != "" {
-		return fmt.Errorf("process %s, operation %s: %s", p.name, op, a.Error)
+		return fmt.Errorf("process %s, operation %s: %w", p.name, op, failure(a.Error))
 	}
 	if result == nil {
 		return nil
@@ -180,7 +185,7 @@ func (r *run) forget(p *process) {
 func (r *run) publish(p *process, op string, args any, when string) error {
 	err := p.call(op, args, nil)
 	for deadline := time.Now().Add(callLimit); err != nil; err = p.call("flush", none{}, nil) {
-		if time.Now().After(deadline) {
+		if _, failed := errors.AsType[failure](err); !failed || time.Now().After(deadline) {
 			return err
 		}
 		r.wrong("%s: %v", when, err)
