@@ -71,6 +71,7 @@ func init() { // not a literal, since operations refer to it
 		"looked":        op(endLooking),
 		"rebind":        op(rebind),
 		"timed totals":  op(timedTotals),
+		"first totals":  op(firstTotals),
 		"count and ack": op(countAndAck),
 	}
 }
@@ -249,11 +250,30 @@ type timed struct {
 func timedTotals(w *worker, limit time.Duration) (any, error) {
 	var t timed
 	_, err := waited(limit, func(ctx context.Context) (err error) {
-		began, cpu, bytes := time.Now(), cpuTime(), received.Load()
-		t.Totals, err = w.list[0].totals(ctx)
-		t.Time, t.CPU, t.Bytes = time.Since(began), cpuTime()-cpu, received.Load()-bytes
+		t, err = measured(func() (totals, error) { return w.list[0].totals(ctx) })
 		return err
 	})
+	return t, err
+}
+
+// firstTotals measures an instance from Bind until it has made a page.
+func firstTotals(w *worker, p place) (any, error) {
+	return measured(func() (t totals, err error) {
+		if _, err := open(w, openArgs{Place: p, Instances: 1}); err != nil {
+			return t, err
+		}
+		_, err = waited(time.Minute, func(ctx context.Context) error {
+			t, err = w.list[0].totals(ctx)
+			return err
+		})
+		return t, err
+	})
+}
+
+func measured(page func() (totals, error)) (t timed, err error) {
+	began, cpu, bytes := time.Now(), cpuTime(), received.Load()
+	t.Totals, err = page()
+	t.Time, t.CPU, t.Bytes = time.Since(began), cpuTime()-cpu, received.Load()-bytes
 	return t, err
 }
 
