@@ -295,15 +295,22 @@ func (x *deleting) settle(ctx context.Context, l *loss, t target) error {
 		if l.inexact > inexact {
 			break // the first one is enough
 		}
-		var got totals
 		grace := time.Duration(0)
 		if p == newcomer {
 			grace = x.place.aliveFor() / 2
 		}
-		if err := p.call("totals", grace, &got); err != nil {
-			wrong(err.Error())
-		} else if d := got.compare(want); d != "" {
-			wrong(fmt.Sprintf("%s on the page of %s: it has %v, must have %v", d, p.name, got, want))
+		if what := x.exact(p, want, grace); what != "" {
+			later := time.Now()
+			for what != "" && time.Since(later) < 4*x.place.aliveFor() {
+				what = x.exact(p, want, 0)
+				if err := wait(ctx, 10*time.Millisecond); err != nil {
+					return err
+				}
+			}
+			if what == "" {
+				what = fmt.Sprintf("the page of %s is exact only after %v", p.name, round(time.Since(later)+2*x.place.aliveFor()))
+			}
+			wrong(what)
 		}
 	}
 	if l.inexact == inexact {
@@ -317,6 +324,18 @@ func (x *deleting) settle(ctx context.Context, l *loss, t target) error {
 		return x.renew(ctx)
 	}
 	return x.goOn()
+}
+
+// exact says what is wrong with a page of a process.
+func (x *deleting) exact(p *process, want totals, grace time.Duration) string {
+	var got totals
+	if err := p.call("totals", grace, &got); err != nil {
+		return err.Error()
+	}
+	if d := got.compare(want); d != "" {
+		return fmt.Sprintf("%s on the page of %s: it has %v, must have %v", d, p.name, got, want)
+	}
+	return ""
 }
 
 // renew begins with an empty server and new processes, and gets something into the base.
