@@ -58,6 +58,7 @@ type watcher struct {
 func departures(ctx context.Context, r *run) error {
 	d := &departing{run: r, place: r.fast("departures"), processes: 10, kinds: []string{"kill", "Close", "pause"},
 		did: make(map[string]int), decreases: make(map[string]map[string]int)}
+	defer d.print()
 	for i := range d.watchers {
 		d.watchers[i] = &watcher{instance: newInstance(d.place, "watcher")}
 		if err := d.watchers[i].bind(ctx); err != nil {
@@ -78,17 +79,18 @@ func departures(ctx context.Context, r *run) error {
 			r.note("%d departures", n+1)
 		}
 	}
-	if err := d.end(ctx); err != nil {
-		return err
-	}
-	t := r.newTable("departure", "times", "lower _sum", "lower _count", "lower _bucket")
+	return d.end(ctx)
+}
+
+// print prints what was found out so far.
+func (d *departing) print() {
+	t := d.newTable("departure", "times", "lower _sum", "lower _count", "lower _bucket")
 	for _, k := range d.kinds {
 		t.row(k, d.did[k], d.decreases[k]["_sum"], d.decreases[k]["_count"], d.decreases[k]["_bucket"])
 	}
-	r.print(t)
-	fmt.Fprintf(r.out, "%d pages of %d histograms; %d decreases only from the page of one process to that of another; the largest was %.1e of the sum. "+
+	d.run.print(t)
+	fmt.Fprintf(d.out, "%d pages of %d histograms; %d decreases only from the page of one process to that of another; the largest was %.1e of the sum. "+
 		"Pages were refused for %v in all, at most for %v.\n", d.pages, departureHistograms, d.across, d.largest, round(d.refused), round(d.longest))
-	return nil
 }
 
 // begin starts a process.

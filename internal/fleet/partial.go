@@ -93,6 +93,7 @@ func partial(ctx context.Context, r *run) error {
 	if x.ns, err = redisstore.NewNamespace(r.server.client, x.place.Namespace); err != nil {
 		return err
 	}
+	defer x.print()
 	if err := x.renew(ctx); err != nil {
 		return err
 	}
@@ -140,13 +141,18 @@ func partial(ctx context.Context, r *run) error {
 			return err
 		}
 	}
-	t := r.newTable("deleted", "times", "pages refused for at most", "page of a new process after", "pages lower than before", "those of a new process", "inexact after 2 alive", "for instance")
+	return nil
+}
+
+// print prints what was found out so far.
+func (x *deleting) print() {
+	t := x.newTable("deleted", "times", "pages refused for at most", "page of a new process after",
+		"pages lower than before", "those of a new process", "inexact after 2 alive", "for instance")
 	for _, kind := range slices.Sorted(maps.Keys(x.stats)) {
 		l := x.stats[kind]
 		t.row(kind, l.times, l.refused, l.late, l.lower, l.freshLower, l.inexact, l.worst)
 	}
-	r.print(t)
-	return nil
+	x.run.print(t)
 }
 
 // begin starts a process that has series.
