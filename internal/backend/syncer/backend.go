@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"runtime"
 	"sync/atomic"
 	"time"
@@ -265,7 +264,7 @@ func (s *Syncer) persist(ctx context.Context, f func(context.Context) error) err
 		if err == nil || errors.Is(err, backend.ErrClosed) || errors.Is(err, store.ErrShards) || errors.Is(err, errFirst) {
 			return err
 		}
-		timer := time.NewTimer(wait + rand.N(wait))
+		timer := time.NewTimer(wait + s.jitter(wait))
 		select {
 		case <-ctx.Done():
 			timer.Stop()

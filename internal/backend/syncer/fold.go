@@ -46,7 +46,8 @@ func (s *Syncer) foldDead(ctx context.Context) error {
 	if len(s.orphans) > 0 || s.baseOrphan != nil {
 		return nil // the base may be replaced first
 	}
-	for _, c := range s.others {
+	for _, id := range sorted(s.others) {
+		c := s.others[id]
 		if c.live || s.now().Sub(c.seenAt) < s.silence(c) {
 			continue
 		}
@@ -117,7 +118,8 @@ func (s *Syncer) forgetDead(ctx context.Context) error {
 	if s.meta.recovering || len(s.orphans) > 0 || s.baseOrphan != nil {
 		return nil
 	}
-	for id, h := range s.dead {
+	for _, id := range sorted(s.dead) {
+		h := s.dead[id]
 		if h.Age < retention*s.opt.Alive {
 			continue
 		}

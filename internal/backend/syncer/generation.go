@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/binary"
 	"maps"
-	"math/rand/v2"
 	"slices"
 
 	"github.com/gotheus/gotheus/store"
@@ -34,7 +33,7 @@ func (s *Syncer) commitBase(ctx context.Context, c *store.Commit, h *baseHead, f
 	if err := s.forgetGenerations(ctx); err != nil {
 		return err
 	}
-	h.gen = rand.Uint64() | 1
+	h.gen = s.random() | 1
 	s.lastGen = h.gen
 	name := genPfx + instanceName(h.gen)
 	token, err := s.writeGeneration(ctx, name, h, fresh)
@@ -59,7 +58,7 @@ func (s *Syncer) commitBase(ctx context.Context, c *store.Commit, h *baseHead, f
 // generation's head. It requires that the base does not change meanwhile and that no other process
 // removes the generation as abandoned.
 func (s *Syncer) writeGeneration(ctx context.Context, name string, h *baseHead, fresh map[uint32]chunk) (token []byte, err error) {
-	token = binary.LittleEndian.AppendUint64(nil, rand.Uint64())
+	token = binary.LittleEndian.AppendUint64(nil, s.random())
 	var before []byte // value of the head
 	group, parts, size := baseGroup(h.gen), make(map[store.Key][]byte), 0
 	numbers := slices.Sorted(maps.Keys(h.chunks))
@@ -89,7 +88,8 @@ func (s *Syncer) writeGeneration(ctx context.Context, name string, h *baseHead, 
 // forgetGenerations removes abandoned generations: those of this process at once, others after the
 // retention time.
 func (s *Syncer) forgetGenerations(ctx context.Context) error {
-	for gen, h := range s.gens {
+	for _, gen := range sorted(s.gens) {
+		h := s.gens[gen]
 		if gen == s.baseHead.gen || gen != s.lastGen && h.Age < retention*s.opt.Alive {
 			continue
 		}

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"math/rand/v2"
 	"strconv"
 	"strings"
 
@@ -31,7 +30,7 @@ func (s *Syncer) readHeadsOnce(ctx context.Context) error {
 	}
 	raw := heads[headMeta].Value
 	if raw == nil {
-		m := meta{epoch: rand.Uint64(), recovering: s.metaRaw != nil, shard: uint64(s.shard.at), shards: uint64(s.shard.of)}
+		m := meta{epoch: s.random(), recovering: s.metaRaw != nil, shard: uint64(s.shard.at), shards: uint64(s.shard.of)}
 		err := s.store.Commit(ctx, &store.Commit{
 			If: map[string][]byte{headMeta: nil}, Heads: map[string][]byte{headMeta: m.encode()},
 		})

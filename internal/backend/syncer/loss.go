@@ -91,8 +91,8 @@ func (s *Syncer) makeBaseOrphan() {
 func (s *Syncer) entries(c *contributor) (list []entry) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for n, ch := range c.chunks {
-		r := newChunkReader(ch.data, n, s.scratch)
+	for _, n := range sorted(c.chunks) {
+		r := newChunkReader(c.chunks[n].data, n, s.scratch)
 		for {
 			if ok, err := r.read(&s.dir); !ok || err != nil {
 				break
@@ -163,7 +163,8 @@ func (s *Syncer) restoreBase(ctx context.Context) error {
 
 // restoreOrphans restores what is known of lost instances that have not come back by themselves.
 func (s *Syncer) restoreOrphans(ctx context.Context) error {
-	for id, o := range s.orphans {
+	for _, id := range sorted(s.orphans) {
+		o := s.orphans[id]
 		if s.now().Sub(o.since) < s.grace() {
 			continue
 		}

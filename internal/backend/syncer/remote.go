@@ -1,7 +1,6 @@
 package syncer
 
 import (
-	"math/rand/v2"
 	"os"
 	"time"
 
@@ -10,6 +9,7 @@ import (
 
 // remote is the known state of the store. It is guarded by op.
 type remote struct {
+	random  func() uint64
 	meta    meta
 	metaRaw []byte    // nil: nothing is known
 	current bool      // meta, base and the own head are known to be as in the store
@@ -67,8 +67,9 @@ type chunk struct {
 	data []byte
 }
 
-func (r *remote) init(now time.Time) {
+func (r *remote) init(now time.Time, random func() uint64) {
 	*r = remote{
+		random: random,
 		others: make(map[uint64]*contributor), dead: make(map[uint64]store.Head), gens: make(map[uint64]store.Head),
 		orphans: make(map[uint64]*orphan), dirty: make(map[uint32]bool), suspect: make(map[uint32]bool), since: now,
 	}
@@ -79,7 +80,7 @@ func (r *remote) init(now time.Time) {
 // newSelf starts a new instance.
 func (r *remote) newSelf() {
 	join := r.self.head.join // declarations do not become newer by rejoining
-	r.self = contributor{id: rand.Uint64() | 1, chunks: make(map[uint32]chunk), live: true}
+	r.self = contributor{id: r.random() | 1, chunks: make(map[uint32]chunk), live: true}
 	r.self.head = instanceHead{pid: uint64(os.Getpid()), host: hostname(), join: join}
 	r.sent, r.before, r.past = nil, nil, nil
 	r.seq, r.republish, r.digests = 0, false, make(map[uint32]digest)

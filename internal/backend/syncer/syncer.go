@@ -40,6 +40,8 @@ type options struct {
 	store.Options
 	manual bool             // no background goroutine: the test makes every step
 	now    func() time.Time // nil: time.Now
+	random func() uint64    // nil: the global source
+	piece  int              // as Syncer.piece; 0: pieceSize
 }
 
 // Syncer implements backend.Backend on a Store.
@@ -145,7 +147,13 @@ func newSyncer(st store.Store, o options, x *index.Index, place shard, lastLog *
 	s.complete = s.now()
 	s.alone.Number = -1
 	s.alone.ID.Store(1)
-	s.remote.init(s.complete)
+	if s.opt.piece > 0 {
+		s.piece = s.opt.piece
+	}
+	if s.opt.random == nil {
+		s.opt.random = rand.Uint64
+	}
+	s.remote.init(s.complete, s.opt.random)
 	s.open, s.stop = context.WithCancel(context.Background())
 	s.gone, s.end = context.WithCancel(context.Background())
 	if !s.opt.manual {
@@ -175,7 +183,7 @@ func (s *Syncer) run(ctx context.Context) {
 	var maintained time.Time
 	for {
 		// Jitter keeps processes that started together from publishing together.
-		timer := time.NewTimer(wait*7/8 + rand.N(wait/4+1))
+		timer := time.NewTimer(wait*7/8 + s.jitter(wait/4+1))
 		select {
 		case <-ctx.Done():
 			timer.Stop()
