@@ -1,0 +1,2 @@
+// Package fleetsim simulates fleets of processes on a store.
+package fleetsim
