@@ -38,6 +38,7 @@ const (
 	closeRestores
 	exactFloats
 	noticedBefore
+	noLimits
 	lastKind
 )
 
@@ -49,7 +50,7 @@ var kinds = [lastKind]struct {
 	lostRequests:  {"lost-requests", true},
 	lostAnswers:   {"lost-answers", true},
 	duplicates:    {"duplicates", true}, // a request arrives again, up to alive later
-	delays:        {"delays", true},     // beyond the timeout; others overtake the request
+	delays:        {"delays", true},     // beyond the timeout; others overtake
 	refusals:      {"refusals", true},   // connections are refused for a while
 	hangs:         {"hangs", true},
 	refusedWrites: {"refused-writes", true}, // read-only, or out of memory
@@ -57,22 +58,23 @@ var kinds = [lastKind]struct {
 	kills:         {"kills", true},
 	pauses:        {"pauses", true},
 	closes:        {"closes", true},
-	bursts:        {"bursts", true}, // 20 processes at once, most for less than a second
+	bursts:        {"bursts", true}, // lives of less than a second, also 20 at once
 	deletions:     {"deletions", true},
 	emptyRestarts: {"empty-restarts", true},
 	oldRestarts:   {"old-restarts", true},
-	failovers:     {"failovers", true}, // to a replica that lacks the last commits
-	clockJumps:    {"clock-jumps", false},
-	forks:         {"forks", true},       // an old master serves some processes for a while
-	longForks:     {"long-forks", false}, // so that live processes are folded
-	evictions:     {"evictions", false},
+	failovers:     {"failovers", true},    // to a replica that lacks commits
+	clockJumps:    {"clock-jumps", false}, // of hours, at failovers
+	forks:         {"forks", true},        // an old master serves some for a while
+	longForks:     {"long-forks", false},  // so that live processes are folded
+	evictions:     {"evictions", false},   // of a head, a part or a group
 
-	// What stores and pages promise.
+	// What stores do, and what pages must do in addition.
 	headServer:        {"head-server", false},         // stores say who answers
-	clocksNotCompared: {"clocks-not-compared", false}, // ages of what another server put are 0
-	closeRestores:     {"close-restores", false},      // a process that closes leaves what it knows
-	exactFloats:       {"exact-floats", false},        // float sums never decrease, not by a bit
-	noticedBefore:     {"noticed-before", false},      // also if the process notices a loss only now
+	clocksNotCompared: {"clocks-not-compared", false}, // others' heads have age 0
+	closeRestores:     {"close-restores", false},      // what a process knew that closes
+	exactFloats:       {"exact-floats", false},        // sums decrease not by a bit
+	noLimits:          {"no-limits", false},           // also after the log says so
+	noticedBefore:     {"noticed-before", false},      // also while a loss is noticed
 }
 
 // setting is what a history is made of.

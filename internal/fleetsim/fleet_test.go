@@ -21,20 +21,22 @@ var (
 	simTrace    = flag.Int("sim.trace", 300, "how many of the last events of the one history are shown")
 )
 
+const noLosses = "-empty-restarts,-old-restarts,-failovers,-forks"
+
 // mixes are the kinds of faults that are combined, and how many histories there are without
 // -sim.hours.
 var mixes = []struct {
 	name, kinds string
 	histories   uint64
 }{
-	{"no losses", "-empty-restarts,-old-restarts,-failovers,-forks", 60},
+	{"no losses", noLosses, 60},
 	{"empty restarts", "none,+empty-restarts,+partitions,+refused-writes,+bursts,+deletions", 15},
 	{"old restarts", "none,+old-restarts,+hangs,+refused-writes,+bursts,+deletions", 15},
 	{"failovers", "none,+failovers,+partitions,+duplicates,+bursts,+deletions", 15},
 }
 
-// A fleet lives through faults of all kinds. All pages are right meanwhile, within what docs/redis.md
-// promises, and exact at the end.
+// A fleet lives through faults of all kinds. All pages are right meanwhile, within what
+// docs/redis.md promises, and exact at the end.
 func TestFleet(t *testing.T) {
 	t.Parallel()
 	if *simKinds != "" || *simSeed > 0 {
@@ -96,8 +98,8 @@ func campaign(t *testing.T, kinds string, set setting, histories uint64) {
 		}
 	})
 	minutes := time.Since(begun).Minutes() * float64(max(1, *simParallel))
-	t.Logf("%d histories, %d of them wrong: %.0f hours, %.0f in a minute of one goroutine; %d pages, %d refused, %d commits, %d kills, %d losses",
-		n, failures, all.hours, all.hours/minutes, all.pages, all.refused, all.commits, all.kills, all.losses)
+	t.Logf("%d histories, %d of them wrong: %.0f hours, %.0f in a minute of one goroutine; %d pages, %d refused, %d commits, %d kills, %d losses, %d ended at a limit",
+		n, failures, all.hours, all.hours/minutes, all.pages, all.refused, all.commits, all.kills, all.losses, all.limited)
 }
 
 func (w *world) keep() int { return max(1, *simTrace) }

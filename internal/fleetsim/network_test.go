@@ -30,7 +30,7 @@ type fate struct {
 	unanswered  bool // it arrives, but the answer is lost
 	silent      bool // a loss is noticed only when the time is up
 	again       time.Duration
-	survives    bool // a request of a process that is killed, or that has given up, still arrives
+	survives    bool // the request arrives although the process is killed, or gives up
 }
 
 func (p *proc) fate() fate {

@@ -48,10 +48,11 @@ type proc struct {
 	page    map[string]float64 // its last page
 	pageAt  time.Duration
 
-	heads, own mark          // of the last answer with heads, and of the last proof that it is up to date
-	contact    *generation   // that answered last
-	contactAt  time.Duration // when it first did
-	healthy    time.Duration // since when no call has failed
+	heads     mark          // of the last answer with heads
+	own       mark          // of the last proof that the store has what was acknowledged
+	contact   *generation   // that answered last
+	contactAt time.Duration // when it first did
+	healthy   time.Duration // since when no call has failed
 }
 
 // ack says that the store had at least these counts of a process, at some place in its history.
@@ -98,7 +99,15 @@ func (w *world) logger() *slog.Logger { return slog.New(slog.NewTextHandler(logW
 
 type logWriter struct{ w *world }
 
+// unmet are the messages with which a Syncer says that a documented limit was exceeded.
+var unmet = []string{"which of its counts were kept is not known", "different dead instances"}
+
 func (l logWriter) Write(b []byte) (int, error) {
+	for _, text := range unmet {
+		if !l.w.on(noLimits) && strings.Contains(string(b), text) {
+			l.w.limit()
+		}
+	}
 	if l.w.tracing {
 		l.w.event("log", nil, "%s", strings.TrimSpace(string(b)))
 	}

@@ -38,6 +38,7 @@ type world struct {
 
 	report  sync.Mutex
 	failure string
+	limited bool
 	tracing bool
 	trace   []string
 	hash    uint64
@@ -52,8 +53,8 @@ type deadline struct {
 }
 
 type stats struct {
-	pages, refused, commits, kills, losses, acks int
-	hours                                        float64
+	pages, refused, commits, kills, losses, acks, limited int
+	hours                                                 float64
 }
 
 func (s *stats) add(o stats) {
@@ -63,6 +64,7 @@ func (s *stats) add(o stats) {
 	s.kills += o.kills
 	s.losses += o.losses
 	s.acks += o.acks
+	s.limited += o.limited
 	s.hours += o.hours
 }
 
@@ -137,8 +139,8 @@ func (w *world) event(what string, p *proc, format string, args ...any) {
 	}
 }
 
-// outcome records how something has ended. If a call ends for two reasons at one instant, either may
-// be its error, so the error's text does not count.
+// outcome records how something has ended. If a call ends for two reasons at one instant, either
+// may be its error, so the error's text does not count.
 func (w *world) outcome(what string, p *proc, err error) {
 	w.event(what, p, "ends: %v", err == nil)
 	if w.tracing && err != nil {
@@ -148,11 +150,18 @@ func (w *world) outcome(what string, p *proc, err error) {
 	}
 }
 
+// limit ends the history: a documented limit was exceeded, and nothing is known of later pages.
+func (w *world) limit() {
+	w.report.Lock()
+	defer w.report.Unlock()
+	w.limited = true
+}
+
 // fail records the first failure, at which the history ends.
 func (w *world) fail(format string, args ...any) {
 	w.report.Lock()
 	defer w.report.Unlock()
-	if w.failure == "" {
+	if w.failure == "" && !w.limited {
 		w.failure = fmt.Sprintf("after %v: ", w.now()) + fmt.Sprintf(format, args...)
 	}
 }
@@ -160,7 +169,7 @@ func (w *world) fail(format string, args ...any) {
 func (w *world) failed() bool {
 	w.report.Lock()
 	defer w.report.Unlock()
-	return w.failure != ""
+	return w.failure != "" || w.limited
 }
 
 // after plans something that the driver does, within a step of then.
@@ -185,7 +194,7 @@ func (w *world) step(d time.Duration) {
 	}
 }
 
-// route returns the server that a process reaches at present, if the network is not cut. mu is held.
+// route returns the server that a process reaches, and whether the network is cut. mu is held.
 func (w *world) route(p *proc) (s *server, cut bool) {
 	if w.old != nil && p.old {
 		return w.old, p.cut
@@ -239,6 +248,9 @@ func (w *world) history() {
 		w.settle()
 	}
 	w.stats.hours = w.now().Hours()
+	if w.limited {
+		w.stats.limited++
+	}
 	w.mu.Lock()
 	w.main.mode = down
 	procs := w.all
