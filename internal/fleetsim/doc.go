@@ -35,7 +35,7 @@
 // # Where pages may go backwards
 //
 // These are the exceptions, each with the sentence of docs/redis.md that it comes from. Those with
-// a switch are checked, too, when it is on; see the table in faults_test.go.
+// a switch are checked, too, when it is on; see the table in kinds_test.go.
 //
 //	exception                                           switch
 //	    sentence

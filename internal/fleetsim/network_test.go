@@ -34,15 +34,18 @@ type fate struct {
 }
 
 func (p *proc) fate() fate {
-	r, m := p.net, p.w.weather
+	r := p.net
+	p.w.mu.Lock()
+	loss := p.w.loss
+	p.w.mu.Unlock()
 	x, y, z, u := r.Float64(), r.Float64(), r.Float64(), r.Float64()
 	f := fate{there: p.w.delay(r), back: p.w.delay(r), survives: r.IntN(2) == 0, silent: r.IntN(3) == 0}
-	f.lost = p.w.on(lostRequests) && x < m.loss
-	f.unanswered = p.w.on(lostAnswers) && y < m.loss
-	if after := time.Duration(r.Int64N(int64(p.w.alive))); p.w.on(duplicates) && z < m.loss {
+	f.lost = p.w.on(lostRequests) && x < loss
+	f.unanswered = p.w.on(lostAnswers) && y < loss
+	if after := time.Duration(r.Int64N(int64(p.w.alive))); p.w.on(duplicates) && z < loss {
 		f.again = after + time.Millisecond
 	}
-	if late := time.Duration(r.Int64N(int64(p.w.alive))); p.w.on(delays) && u < m.loss {
+	if late := time.Duration(r.Int64N(int64(p.w.alive))); p.w.on(delays) && u < loss {
 		f.there += late // often beyond the timeout; another process's request overtakes it
 	}
 	return f
@@ -109,6 +112,9 @@ func (c *conn) call(ctx context.Context, what string, write *store.Commit, run f
 	err = run(s)
 	at = mark{s.gen, s.gen.n}
 	w.mu.Unlock()
+	if err == errReadOnly {
+		p.trouble()
+	}
 	if f.again > 0 {
 		later(f.again)
 	}

@@ -26,7 +26,7 @@ type world struct {
 	main        *server
 	old         *server // that still serves some processes
 	generations int
-	weather     weather
+	loss        float64 // how likely it is that a call goes wrong in one of several ways
 	due         []deadline
 	snapshots   []snapshot
 	ids         int
@@ -43,9 +43,6 @@ type world struct {
 	trace   []string
 	hash    uint64
 }
-
-// weather is how likely it is that a call goes wrong in one of several ways.
-type weather struct{ loss float64 }
 
 type deadline struct {
 	at time.Duration
