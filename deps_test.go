@@ -22,7 +22,7 @@ var floors = [][]string{
 	{"expo", "internal/backend", "internal/periodic"},
 	{"internal/index", "internal/lookup", "internal/names", "internal/word"},
 	{"internal/backend/heap", "internal/backend/shm", "internal/backend/syncer", "internal/leader"},
-	{"internal/backend/backendtest", "internal/open", "internal/page", "internal/series"},
+	{"internal/backend/backendtest", "internal/fleetsim", "internal/open", "internal/page", "internal/series"},
 	{"internal/collect", "internal/inside"},
 	{""},
 	{"collectors", "collectors/expvars", "metrichttp", "metrictest", "store/storetest"},

@@ -233,7 +233,7 @@ func (s *Syncer) persist(ctx context.Context, f func(context.Context) error) err
 		if err == nil || errors.Is(err, backend.ErrClosed) || errors.Is(err, store.ErrShards) || errors.Is(err, errFirst) {
 			return err
 		}
-		timer := time.NewTimer(wait + s.upTo(wait))
+		timer := time.NewTimer(wait + s.jitter(wait))
 		select {
 		case <-ctx.Done():
 			timer.Stop()

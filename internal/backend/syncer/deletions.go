@@ -1,8 +1,10 @@
 package syncer
 
 import (
+	"cmp"
 	"context"
 	"hash/maphash"
+	"slices"
 	"time"
 )
 
@@ -86,32 +88,48 @@ func (s *Syncer) hide(r *row) (counted bool) {
 // millisecond's work for the store.
 const deletionsAtOnce = 64
 
-// publishDeletes publishes this process's deletions.
+// publishDeletes publishes this process's deletions, in commits of a bounded size.
 func (s *Syncer) publishDeletes(ctx context.Context) error {
-	for {
-		s.mu.Lock()
+	for list := s.numberedDeletes(); len(list) > 0; {
 		c := new(change)
-		for r := range s.deletes {
-			if r.id == noID {
-				continue
+		s.mu.Lock()
+		n := 0
+		for ; n < len(list); n++ {
+			r := list[n]
+			chunk := chunkOf(r.id)
+			if c.parts[chunk] == nil && (len(c.parts) >= deletionsAtOnce || c.size >= pieceSize && len(c.parts) > 0) {
+				break
 			}
-			n := chunkOf(r.id)
-			if c.parts[n] == nil && (len(c.parts) >= deletionsAtOnce || c.size >= pieceSize && len(c.parts) > 0) {
-				continue
-			}
-			p := c.part(&s.dir, n)
+			p := c.part(&s.dir, chunk)
 			p[r.id%chunkSize] = slot{}
 			c.size -= slotSize + len(r.labels)
 			c.freed = append(c.freed, r)
 		}
+		list = list[n:]
 		s.mu.Unlock()
-		if len(c.freed) == 0 {
-			return nil
-		}
 		if err := s.commitDirectory(ctx, c); err != nil {
 			return err
 		}
 	}
+	return nil
+}
+
+// numberedDeletes returns the deletions that can be published, in the order of their numbers.
+func (s *Syncer) numberedDeletes() (list []*row) {
+	s.mu.Lock()
+	seen := 0
+	for r := range s.deletes {
+		if r.id != noID {
+			list = append(list, r)
+		}
+		if seen++; seen%stretch == 0 { // new series do not wait; what is deleted meanwhile may be missed
+			s.mu.Unlock()
+			s.mu.Lock()
+		}
+	}
+	s.mu.Unlock()
+	slices.SortFunc(list, func(a, b *row) int { return cmp.Compare(a.id, b.id) })
+	return list
 }
 
 // removals are the deletions of the recent past. If the store loses them, and a process that had

@@ -96,8 +96,9 @@ func (s *Syncer) salvage(ctx context.Context) {
 		}
 		return complete
 	}
-	for id, h := range s.members() {
-		c := s.others[id]
+	members := s.members()
+	for _, id := range sorted(members) {
+		h, c := members[id], s.others[id]
 		if c == nil {
 			c = &contributor{id: id, chunks: make(map[uint32]chunk)}
 			s.others[id] = c

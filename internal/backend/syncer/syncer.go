@@ -22,6 +22,7 @@
 package syncer
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"math/rand/v2"
@@ -41,6 +42,7 @@ type options struct {
 	manual bool             // no background goroutine: the test makes every step
 	now    func() time.Time // nil: time.Now
 	random func() uint64    // nil: rand.Uint64
+	piece  int              // see Syncer.piece; 0: pieceSize
 }
 
 // Syncer implements backend.Backend on a Store.
@@ -127,7 +129,7 @@ func newSyncer(st store.Store, o options, x *index.Index, place shard, lastLog *
 	s := &Syncer{
 		store:    contained{st},
 		opt:      o,
-		piece:    pieceSize,
+		piece:    cmp.Or(o.piece, pieceSize),
 		index:    x,
 		shard:    place,
 		lastLog:  lastLog,
@@ -182,7 +184,7 @@ func (s *Syncer) run(ctx context.Context) {
 	var maintained time.Time
 	for {
 		// Jitter keeps processes that started together from publishing together.
-		timer := time.NewTimer(wait*7/8 + s.upTo(wait/4+1))
+		timer := time.NewTimer(wait*7/8 + s.jitter(wait/4+1))
 		select {
 		case <-ctx.Done():
 			timer.Stop()
@@ -209,9 +211,6 @@ func (s *Syncer) run(ctx context.Context) {
 		}
 	}
 }
-
-// upTo returns a random duration below d.
-func (s *Syncer) upTo(d time.Duration) time.Duration { return time.Duration(s.random() % uint64(d)) }
 
 // exclusive runs f while no other goroutine talks to the store, with Options.Timeout.
 func (s *Syncer) exclusive(ctx context.Context, f func(context.Context) error) error {
