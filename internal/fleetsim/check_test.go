@@ -221,7 +221,7 @@ func (w *world) settle() {
 	w.mu.Lock()
 	procs := slices.Clone(w.procs)
 	heads, groups := w.main.footprint()
-	if most := len(procs) + 6; heads > most || groups > most {
+	if most := len(procs) + 9; heads > most || groups > most {
 		w.fail("%d heads and %d groups are left for %d processes: %v", heads, groups, len(procs), slices.Sorted(maps.Keys(w.main.heads)))
 	}
 	w.mu.Unlock()
