@@ -75,7 +75,7 @@ func said(t testing.TB, rawURL string) string {
 func TestSecrets(t *testing.T) {
 	t.Parallel()
 	for _, place := range places {
-		for _, secret := range []string{"Zq9secret", "%5Aq9%23secret", "Zq9%2Fse", "Zq9:se", "Zq9%zz"} {
+		for _, secret := range []string{"Zq9secret", "%5Aq9%23secret", "Zq9:se%2F"} {
 			check(t, place, secret)
 		}
 	}

@@ -12,6 +12,8 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
+	"log"
 	"math/big"
 	"net"
 	"os"
@@ -53,18 +55,7 @@ func TestTLS(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
 	cert, key, ca := certificate(t, s.dir)
-	trusted := x509.NewCertPool()
-	pemCA, err := os.ReadFile(ca)
-	if err != nil || !trusted.AppendCertsFromPEM(pemCA) {
-		t.Fatal(err)
-	}
-	o, err := redis.ParseURL("rediss://localhost")
-	if err != nil {
-		t.Fatal(err)
-	}
-	o.TLSConfig.RootCAs = trusted
-	s.run(o, "--port", "0", "--tls-port", s.port, "--bind", "127.0.0.1", "--save", "", "--dir", s.dir, "--loglevel", "warning",
-		"--tls-cert-file", cert, "--tls-key-file", key, "--tls-ca-cert-file", ca, "--tls-auth-clients", "no")
+	startTLS(t, s, cert, key, ca)
 	url := "rediss://localhost:" + s.port
 	for _, c := range []struct {
 		url, env, want string
@@ -88,6 +79,26 @@ func TestTLS(t *testing.T) {
 	}
 	contains(t, page(t, open(t, url+"?skip_verify=true")), "c_total 2")
 }
+
+// startTLS starts a server that accepts only TLS.
+func startTLS(t *testing.T, s *server, cert, key, ca string) {
+	t.Helper()
+	trusted := x509.NewCertPool()
+	pemCA, err := os.ReadFile(ca)
+	if err != nil || !trusted.AppendCertsFromPEM(pemCA) {
+		t.Fatal(err)
+	}
+	o, err := redis.ParseURL("rediss://localhost")
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.TLSConfig.RootCAs = trusted
+	s.run(o, "--port", "0", "--tls-port", s.port, "--bind", "127.0.0.1", "--save", "", "--dir", s.dir, "--loglevel", "warning",
+		"--tls-cert-file", cert, "--tls-key-file", key, "--tls-ca-cert-file", ca, "--tls-auth-clients", "no")
+}
+
+// noLog discards what servers of net/http write.
+var noLog = log.New(io.Discard, "", 0)
 
 // certificate makes a certificate for localhost and 127.0.0.1, and that of its issuer.
 func certificate(t *testing.T, dir string) (cert, key, ca string) {
