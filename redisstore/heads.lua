@@ -1,6 +1,6 @@
 -- Returns the stamp of now and the server's identity, as one string; then the names and values of
 -- the heads in ARGV, or of all.
-local stamp, identity = stampNow()
+local stamp, identity = stampNow(true)
 if not stamp then return identity end -- an error
 local all
 if #ARGV == 0 then

@@ -32,8 +32,8 @@ var (
 )
 
 // stampSize is the size of a stamp, which is before the value of a head: when it was put, in 6
-// bytes, and by whose clock, in 4 bytes. An identity of a server has 8 bytes.
-const stampSize, timeSize, identitySize = 10, 6, 8
+// bytes, and by whose clock, in 4 bytes. The identity of a server has 16 digits.
+const stampSize, timeSize, identitySize = 10, 6, 16
 
 // shard is a store.Store in one hash tag of a namespace. LAYOUT.md specifies its keys.
 type shard struct {
