@@ -243,11 +243,10 @@ func (r *Registry) openAgain(ctx context.Context, rawURL string, request *bindRe
 // used.
 //
 // If a store refuses within two seconds, r owns the stores all the same, counting and trying go on,
-// and the error wraps [store.ErrRefused]. After any other error, nothing has changed, and the stores
-// are still the caller's. That error wraps ErrInvalid
-// if c is nil, has no shards or a nil one, or has invalid options; it wraps ErrBound if r is
-// already bound, and is that of ctx if ctx ends while scrapes, or another Bind or Close, are in
-// progress.
+// and the error wraps [store.ErrRefused]. After any other error, nothing has changed, and the
+// stores are still the caller's. That error wraps ErrInvalid if c is nil, has no shards or a nil
+// one, or has invalid options; it wraps ErrBound if r is already bound, and is that of ctx if ctx
+// ends while scrapes, or another Bind or Close, are in progress.
 func (r *Registry) BindStore(ctx context.Context, c *store.Config) error {
 	if err := open.Check(c); err != nil {
 		return fmt.Errorf("gotheus: BindStore: %w", invalidStore{err})

@@ -182,7 +182,8 @@ type firstReader struct {
 	err    error
 }
 
-// SyscallConn implements syscall.Conn. By it, go-redis sees that the server has closed a connection.
+// SyscallConn implements syscall.Conn. By it, go-redis sees that the server has closed a
+// connection.
 func (c *firstReader) SyscallConn() (syscall.RawConn, error) { return c.raw.SyscallConn() }
 
 var errNotRedis = errors.New("redisstore: the server does not speak the protocol of Redis")

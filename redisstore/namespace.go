@@ -33,8 +33,8 @@ func NewNamespace(client redis.UniversalClient, name string) (*Namespace, error)
 }
 
 // OpenNamespace returns the namespace of a URL, see the package documentation. It does not wait for
-// the server. The error wraps store.ErrInvalid: it is about the URL, of which it shows at most scheme,
-// host and namespace. Close closes its connections.
+// the server. The error wraps store.ErrInvalid: it is about the URL, of which it shows at most
+// scheme, host and namespace. Close closes its connections.
 func OpenNamespace(rawURL string) (*Namespace, error) {
 	client, server, o, err := parse(rawURL)
 	if err != nil {

@@ -34,8 +34,8 @@
 //	                for the sentinels; user and password before the host are the server's
 //
 // All other parameters are those of go-redis, such as client_name, dial_timeout and pool_size; see
-// its ParseURL, ParseClusterURL and ParseFailoverURL. Those that allow reads from replicas are refused. Programs with a client of
-// their own pass the result of New to gotheus.BindStore.
+// its ParseURL, ParseClusterURL and ParseFailoverURL. Those that allow reads from replicas are
+// refused. Programs with a client of their own pass the result of New to gotheus.BindStore.
 //
 // Updates never wait for the server. Each process publishes its counts every 500 ms as absolute
 // values, so everything counts exactly once, whatever fails; docs/redis.md in the repository
@@ -162,8 +162,8 @@ func isNil(client redis.UniversalClient) bool {
 }
 
 // Open is New for a URL, see the package documentation. It does not wait for the server. The error
-// wraps store.ErrInvalid: it is about the URL, of which it shows at most scheme, host and namespace.
-// Most programs call gotheus.Bind with the URL instead.
+// wraps store.ErrInvalid: it is about the URL, of which it shows at most scheme, host and
+// namespace. Most programs call gotheus.Bind with the URL instead.
 func Open(rawURL string) (*store.Config, error) {
 	client, server, o, err := parse(rawURL)
 	if err != nil {

@@ -17,8 +17,8 @@ import (
 )
 
 // params extracts this package's parameters from a query. It keeps the first error. Errors have no
-// values, since these may be secrets: the user may have mistaken a name, or have forgotten to escape
-// a password.
+// values, since these may be secrets: the user may have mistaken a name, or have forgotten to
+// escape a password.
 type params struct {
 	q   url.Values
 	err error

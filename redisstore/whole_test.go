@@ -36,8 +36,8 @@ func commit(t testing.TB, s store.Store, c *store.Commit) {
 	}
 }
 
-// content returns all keys with their fields, without expiry, and without the field "" of heads, which
-// nothing reads: a commit that is refused may leave it.
+// content returns all keys with their fields, without expiry, and without the field "" of heads,
+// which nothing reads: a commit that is refused may leave it.
 func content(t testing.TB, s *server) string {
 	t.Helper()
 	all := make(map[string]map[string]string)

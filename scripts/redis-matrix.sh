@@ -5,7 +5,7 @@
 # tests. Arguments are passed to go test. It fails if there is no server, or if a test fails.
 #
 #	scripts/redis-matrix.sh
-#	SERVERS="$HOME/redis-8/src/redis-server $HOME/valkey/src/valkey-server" scripts/redis-matrix.sh -run TestStore
+#	SERVERS="$HOME/redis-8/src/redis-server" scripts/redis-matrix.sh -run TestStore
 set -eu
 cd "$(dirname "$0")/../redisstore"
 out=$(mktemp)

@@ -39,8 +39,8 @@ var ErrShards = errors.New("store: different number of shards")
 // ErrRefused is wrapped by errors of a store's methods if the store answers and refuses, so that
 // retrying alone cannot help: a password is wrong, a right is missing, a database does not exist,
 // or the server is something else. gotheus.Bind and BindStore return the error if the first contact
-// ends with it. The library retries all the same, in case somebody mends the cause. A server that is
-// away, starting or full has not refused.
+// ends with it. The library retries all the same, in case somebody mends the cause. A server that
+// is away, starting or full has not refused.
 var ErrRefused = errors.New("store: the server refuses")
 
 // Store keeps two kinds of records. All of them are opaque, and most are smaller than 10 KB:

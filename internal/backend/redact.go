@@ -11,8 +11,8 @@ import (
 var localParam = regexp.MustCompile(`^(limit=[0-9]{1,20}([KMG]iB)?|start=(fresh|resume)|share=group|fs=any)$`)
 
 // Redact returns what logs and errors may show of a URL: scheme, host, and the parameter ns; of
-// heap: and shm: URLs also the path and parameters that are valid. A URL in which a password may not be
-// where it seems to be is not shown at all.
+// heap: and shm: URLs also the path and parameters that are valid. A URL in which a password may
+// not be where it seems to be is not shown at all.
 func Redact(rawURL string) string {
 	u, err := url.Parse(rawURL)
 	switch {
@@ -57,9 +57,9 @@ func redactLocal(u *url.URL) string {
 	return shown
 }
 
-// Ambiguous reports whether a part of a URL may not be what it seems: if a password has an unescaped
-// # / or ?, what is before that looks like a host, and what follows like a path or something else.
-// Then there is a # or, after what looks like a host, an @.
+// Ambiguous reports whether a part of a URL may not be what it seems: if a password has an
+// unescaped # / or ?, what is before that looks like a host, and what follows like a path or
+// something else. Then there is a # or, after what looks like a host, an @.
 func Ambiguous(rawURL string) bool {
 	if strings.Contains(rawURL, "#") {
 		return true

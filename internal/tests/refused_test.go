@@ -71,7 +71,8 @@ func TestRefused(t *testing.T) {
 				t.Parallel()
 				r, _ := newRegistry(t, nil)
 				ctx := t.Context()
-				if how == "hangs" && what == "Bind" { // the other one waits for the whole time
+				// The other one waits for as long as it may.
+				if how == "hangs" && what == "Bind" {
 					short, cancel := context.WithTimeout(ctx, 50*time.Millisecond)
 					defer cancel()
 					ctx = short
