@@ -28,9 +28,6 @@ func TestMessages(t *testing.T) {
 		}
 		return "redis://" + user + ":pw@" + plain.addr()
 	}
-	secure := newServer(t)
-	cert, key, ca := certificate(t, secure.dir)
-	startTLS(t, secure, cert, key, ca)
 	web := httptest.NewServer(http.NotFoundHandler())
 	t.Cleanup(web.Close)
 	secureWeb := httptest.NewTLSServer(http.NotFoundHandler())
@@ -43,11 +40,7 @@ func TestMessages(t *testing.T) {
 	nobody := none.Addr().String()
 	none.Close()
 	hostOf := func(url string) string { _, host, _ := strings.Cut(url, "://"); return host }
-	for _, c := range []struct {
-		name, url string
-		refused   bool
-		want      []string // besides the server and the namespace
-	}{
+	for _, c := range []message{
 		{"no password", "redis://" + locked.addr(), true, []string{"NOAUTH", "redis://user:password@host"}},
 		{"a wrong password", "redis://:wrong@" + locked.addr(), true, []string{"WRONGPASS", "user or password are wrong"}},
 		{"an unknown user", "redis://who:wrong@" + locked.addr(), true, []string{"WRONGPASS"}},
@@ -56,8 +49,6 @@ func TestMessages(t *testing.T) {
 		{"keys that are not allowed", limited("c", "~others", "+@all"), true, []string{"keys of the namespace", "NOPERM", "docs/redis.md"}},
 		{"a database that does not exist", "redis://" + plain.addr() + "/99", true, []string{"no database with this number"}},
 		{"TLS without TLS", "rediss://" + plain.addr(), true, []string{"does not use TLS: use redis://"}},
-		{"no TLS with TLS", "redis://" + secure.addr(), true, []string{"wants TLS: use rediss://"}},
-		{"an unknown certificate", "rediss://" + secure.addr(), true, []string{"certificate", "SSL_CERT_FILE"}},
 		{"HTTP", "redis://" + hostOf(web.URL), true, []string{"HTTP server and not Redis"}},
 		{"HTTP with TLS", "rediss://" + hostOf(web.URL), true, []string{"HTTP server and not Redis"}},
 		{"HTTPS", "redis://" + hostOf(secureWeb.URL), true, []string{"wants TLS"}},
@@ -72,45 +63,70 @@ func TestMessages(t *testing.T) {
 		{"an unwanted password", "redis://:any@" + answering(t, "-ERR AUTH <password> called without any password configured for the default user.\r\n"), true, []string{"the server has no password", "remove it"}},
 		{"no scripts", "redis://" + answering(t, "-ERR unknown command 'evalsha'\r\n"), true, []string{"6.2 or later"}},
 	} {
-		t.Run(c.name, func(t *testing.T) {
-			t.Parallel()
-			u := c.url
-			separator := "?"
-			if strings.Contains(u, "?") {
-				separator = "&"
-			}
-			u += separator + "ns=named&interval=10ms&alive=1s&max_retries=-1"
-			scheme, rest, _ := strings.Cut(c.url, "://")
-			rest = rest[strings.Index(rest, "@")+1:]
-			server, _, _ := strings.Cut(rest, "?")
-			server, _, _ = strings.Cut(server, "/")
-			want := append(c.want, scheme+"://"+server, "namespace named")
-			begun := time.Now()
-			err := newStoreError(t, u)
-			if errors.Is(err, store.ErrRefused) != c.refused {
-				t.Errorf("ErrRefused: %v: %v", !c.refused, err)
-			}
-			for _, w := range want {
-				if err == nil || !strings.Contains(err.Error(), w) {
-					t.Errorf("no %q in: %v", w, err)
-				}
-			}
-			r := newRegistry()
-			defer func() {
-				ended, cancel := context.WithCancel(t.Context())
-				cancel()
-				r.Close(ended)
-			}()
-			bound := r.Bind(t.Context(), u)
-			if errors.Is(bound, store.ErrRefused) != c.refused || (bound == nil) == c.refused {
-				t.Errorf("Bind returns %v", bound)
-			}
-			if took := time.Since(begun); took > time.Minute {
-				t.Errorf("it took %v", took)
-			}
-			r.NewCounter("c_total", "C.", nil).Inc() // counts all the same
-		})
+		c.test(t)
 	}
+}
+
+// A server with TLS that is taken for one without, and the other way round.
+func TestMessagesOfTLS(t *testing.T) {
+	t.Parallel()
+	secure := newServer(t)
+	cert, key, ca := certificate(t, secure.dir)
+	startTLS(t, secure, cert, key, ca)
+	for _, c := range []message{
+		{"no TLS with TLS", "redis://" + secure.addr(), true, []string{"wants TLS: use rediss://"}},
+		{"an unknown certificate", "rediss://" + secure.addr(), true, []string{"certificate", "SSL_CERT_FILE"}},
+	} {
+		c.test(t)
+	}
+}
+
+// message is what is said about a URL.
+type message struct {
+	name, url string
+	refused   bool
+	want      []string // besides the server and the namespace
+}
+
+func (c *message) test(t *testing.T) {
+	t.Run(c.name, func(t *testing.T) {
+		t.Parallel()
+		u := c.url
+		separator := "?"
+		if strings.Contains(u, "?") {
+			separator = "&"
+		}
+		u += separator + "ns=named&interval=10ms&alive=1s&max_retries=-1"
+		scheme, rest, _ := strings.Cut(c.url, "://")
+		rest = rest[strings.Index(rest, "@")+1:]
+		server, _, _ := strings.Cut(rest, "?")
+		server, _, _ = strings.Cut(server, "/")
+		want := append(c.want, scheme+"://"+server, "namespace named")
+		begun := time.Now()
+		err := newStoreError(t, u)
+		if errors.Is(err, store.ErrRefused) != c.refused {
+			t.Errorf("ErrRefused: %v: %v", !c.refused, err)
+		}
+		for _, w := range want {
+			if err == nil || !strings.Contains(err.Error(), w) {
+				t.Errorf("no %q in: %v", w, err)
+			}
+		}
+		r := newRegistry()
+		defer func() {
+			ended, cancel := context.WithCancel(t.Context())
+			cancel()
+			r.Close(ended)
+		}()
+		bound := r.Bind(t.Context(), u)
+		if errors.Is(bound, store.ErrRefused) != c.refused || (bound == nil) == c.refused {
+			t.Errorf("Bind returns %v", bound)
+		}
+		if took := time.Since(begun); took > time.Minute {
+			t.Errorf("it took %v", took)
+		}
+		r.NewCounter("c_total", "C.", nil).Inc() // counts all the same
+	})
 }
 
 // newStoreError returns the error of the first contact.

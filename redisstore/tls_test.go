@@ -3,6 +3,7 @@
 package redisstore_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -17,6 +18,7 @@ import (
 	"math/big"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -25,6 +27,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/gotheus/gotheus"
+	"github.com/gotheus/gotheus/internal/needs"
 )
 
 func init() {
@@ -83,6 +86,13 @@ func TestTLS(t *testing.T) {
 // startTLS starts a server that accepts only TLS.
 func startTLS(t *testing.T, s *server, cert, key, ca string) {
 	t.Helper()
+	// The server names the first option that it does not know, and ends.
+	said, _ := exec.Command(serverBinary(t), "--tls-port", "0", "--no-such-option", "1").CombinedOutput()
+	var none error
+	if !bytes.Contains(said, []byte("no-such-option")) {
+		none = errors.New("the server was built without it")
+	}
+	needs.Check(t, "redis-tls", none, "build the server with make BUILD_TLS=yes, or use Debian's redis-server")
 	trusted := x509.NewCertPool()
 	pemCA, err := os.ReadFile(ca)
 	if err != nil || !trusted.AppendCertsFromPEM(pemCA) {

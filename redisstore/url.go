@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"net"
+	"net/netip"
 	"net/url"
 	"slices"
 	"strconv"
@@ -187,7 +188,7 @@ func split(rawURL string) (*url.URL, error) {
 	if strings.Contains(rawURL, "#") {
 		return nil, invalid("the URL has a #: %s", mustEscape)
 	}
-	if strings.IndexFunc(u.Hostname(), badInHost) >= 0 {
+	if !isHost(u.Hostname(), strings.HasPrefix(u.Host, "[")) {
 		return nil, invalid("the host of the URL has a special character: %s", mustEscape)
 	}
 	if port := u.Port(); port != "" {
@@ -198,7 +199,13 @@ func split(rawURL string) (*url.URL, error) {
 	return u, nil
 }
 
-func badInHost(r rune) bool { return badInNamespace(r) && r != '%' }
+// isHost reports whether a host is a name or an address, and not a part of a password.
+func isHost(host string, brackets bool) bool {
+	if _, err := netip.ParseAddr(host); err == nil {
+		return true
+	}
+	return !brackets && strings.IndexFunc(host, badInNamespace) < 0 && !strings.Contains(host, ":")
+}
 
 // parse handles this package's parameters of a URL, and leaves the others to go-redis.
 func parse(rawURL string) (client redis.UniversalClient, server string, o *Options, err error) {
@@ -239,7 +246,7 @@ func parseParts(u *url.URL) (redis.UniversalClient, *Options, error) {
 	}
 	p.number("db", q.Get("db"))
 	for _, a := range q["addr"] {
-		if host, port, err := net.SplitHostPort(a); err != nil || host == "" || port == "" || strings.Trim(port, "0123456789") != "" || strings.IndexFunc(host, badInHost) >= 0 {
+		if host, port, err := net.SplitHostPort(a); err != nil || host == "" || port == "" || strings.Trim(port, "0123456789") != "" || !isHost(host, strings.HasPrefix(a, "[")) {
 			p.fail("addr must be a host and a port, as in addr=host2:6379")
 		}
 	}

@@ -17,7 +17,12 @@ for name in redis-server valkey-server keydb-server ${SERVERS:-}; do
 	case " $found " in *" $real "*) continue ;; esac
 	found="$found $real"
 	version=$("$path" --version)
-	if GOTHEUS_REDIS_SERVER=$path go test -count=1 -timeout 30m "$@" . >"$out" 2>&1; then
+	leave=${GOTHEUS_LEAVE_OUT:-}
+	case $("$path" --tls-port 0 --no-such-option 1 2>&1 || true) in
+	*no-such-option*) ;;
+	*) leave="$leave redis-tls" version="$version (without TLS)" ;;
+	esac
+	if GOTHEUS_LEAVE_OUT=$leave GOTHEUS_REDIS_SERVER=$path go test -count=1 -timeout 30m "$@" . >"$out" 2>&1; then
 		echo "passed  $path: $version"
 	else
 		failed=1

@@ -16,7 +16,7 @@ func TestRedact(t *testing.T) {
 		"shm://u:secret@h/x": "shm:", "shm:secret": "shm:", "shm:///x#secret": "shm:",
 		"redis://h": "redis://h", "redis://u:secret@h:6379/secret?ns=shop&pasword=secret": "redis://h:6379?ns=shop", "redis://[::1]:6379": "redis://[::1]:6379",
 		"redis://h?ns=a/secret": "redis://h", "redis://u:12/secret@h": "(not a URL)", "redis://12#secret": "(not a URL)", "redis://h:123456": "redis://",
-		"redis://h,secret": "redis://", "map:secret": "map:", "map:/secret": "map:", "u:secret@h": "(not a URL)", "u:secret": "u:",
+		"redis://h,secret": "redis://", "redis://h:1secret:": "redis://", "redis://[secret]:1": "(not a URL)", "map:secret": "map:", "map:/secret": "map:", "u:secret@h": "(not a URL)", "u:secret": "u:",
 		"//u:secret@h": "(not a URL)", "/secret": "(a URL without a scheme)", "redis://u:se%zzcret@h": "(not a URL)",
 	} {
 		if got := backend.Redact(rawURL); got != want {
