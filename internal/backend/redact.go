@@ -73,8 +73,8 @@ func Ambiguous(rawURL string) bool {
 	return end >= 0 && strings.Contains(rest[end:], "@")
 }
 
-// isHost reports whether u has a name of letters, digits and the like or an address as a host, and a
-// port that can be one.
+// isHost reports whether u has a name of letters, digits and the like or an address as a host, and
+// a port that can be one.
 func isHost(u *url.URL) bool {
 	if _, err := netip.ParseAddr(u.Hostname()); err != nil &&
 		(strings.HasPrefix(u.Host, "[") || strings.Contains(u.Hostname(), ":") || strings.IndexFunc(u.Hostname(), notInNames) >= 0) {
