@@ -45,6 +45,9 @@ const (
 	// turnWait is how long Flush and Close wait at most for a bind in progress, and how long
 	// binding to GOTHEUS_BACKEND may take: a driver may hang.
 	turnWait = 10 * time.Second
+
+	// contactWait is how long Bind and BindStore wait at most to learn that a store refuses.
+	contactWait = 2 * time.Second
 )
 
 // bindState is the state of a registry's binding to backends.
@@ -86,6 +89,10 @@ type bindRequest struct {
 // called. A URL that can never work is not retried: one with an unknown scheme, where the error
 // wraps ErrScheme, or one that is malformed, where it wraps [store.ErrInvalid].
 //
+// If a server answers within two seconds that it refuses, such as for a wrong password, r is bound,
+// counting and trying go on, and the error wraps [store.ErrRefused]; for a server that is merely
+// away, there is no error.
+//
 // If r is already bound to the same URL, Bind does nothing. If it is bound to another backend, the
 // error wraps ErrBound and nothing changes. The same applies to the default registry whenever
 // GOTHEUS_BACKEND is set: it is bound to that URL or to none, however early Bind is called, until
@@ -118,11 +125,36 @@ func (r *Registry) bindURL(ctx context.Context, rawURL string, env bool) error {
 			r.bind.reopen.Add(func(ctx context.Context) error { return r.openAgain(ctx, rawURL, request) }, err, reopenFirst, reopenLast)
 		}
 	}
+	b := r.home.Current()
 	r.endTurn()
-	if err != nil {
+	switch {
+	case err != nil:
 		r.home.Log.Log(slog.LevelError, "open", "the backend cannot be opened; counting goes on in the heap", "backend", name, "error", err)
+	case env: // nobody gets the error
+		go func() {
+			if err := refusal(context.Background(), b); err != nil {
+				r.home.Log.Log(slog.LevelError, "refused", "the backend refuses; counting and trying go on", "backend", name, "error", err)
+			}
+		}()
+	default:
+		err = refusal(ctx, b)
 	}
 	return err
+}
+
+// refusal waits for the first contact with the store that b is on, if any, for contactWait at most.
+// It returns an error only if the store has refused: a store that is merely away may come back.
+func refusal(ctx context.Context, b *series.Binding) error {
+	c, ok := b.Backend.(backend.Contacter)
+	if !ok {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, contactWait)
+	defer cancel()
+	if err := c.FirstContact(ctx); errors.Is(err, store.ErrRefused) {
+		return fmt.Errorf("gotheus: %w; counting and trying go on", err)
+	}
+	return nil
 }
 
 // beginBind takes the turn, or returns an error if r is, or must be, bound to another backend.
@@ -210,10 +242,11 @@ func (r *Registry) openAgain(ctx context.Context, rawURL string, request *bindRe
 // they cannot be reached, metrics go on counting in memory. If c.Options has no logger, r's is
 // used.
 //
-// On error, nothing has changed, and the stores are still the caller's. The error wraps ErrInvalid
-// if c is nil, has no shards or a nil one, or has invalid options; it wraps ErrBound if r is
-// already bound, and is that of ctx if ctx ends while scrapes, or another Bind or Close, are in
-// progress.
+// If a store refuses within two seconds, r owns the stores all the same, counting and trying go on,
+// and the error wraps [store.ErrRefused]. After any other error, nothing has changed, and the
+// stores are still the caller's. That error wraps ErrInvalid if c is nil, has no shards or a nil
+// one, or has invalid options; it wraps ErrBound if r is already bound, and is that of ctx if ctx
+// ends while scrapes, or another Bind or Close, are in progress.
 func (r *Registry) BindStore(ctx context.Context, c *store.Config) error {
 	if err := open.Check(c); err != nil {
 		return fmt.Errorf("gotheus: BindStore: %w", invalidStore{err})
@@ -246,8 +279,17 @@ func (r *Registry) BindBackend(ctx context.Context, b Backend) error {
 // fail.
 func (r *Registry) bindNew(ctx context.Context, name string, create func() (backend.Backend, error)) error {
 	r = r.base()
-	if _, err := r.beginBind(ctx, "", name); err != nil {
+	b, err := r.bindTo(ctx, name, create)
+	if err != nil {
 		return err
+	}
+	return refusal(ctx, b)
+}
+
+// bindTo is bindNew, except that it does not wait for a store.
+func (r *Registry) bindTo(ctx context.Context, name string, create func() (backend.Backend, error)) (*series.Binding, error) {
+	if _, err := r.beginBind(ctx, "", name); err != nil {
+		return nil, err
 	}
 	defer r.endTurn()
 	r.bind.envDone.Store(true)
@@ -259,10 +301,10 @@ func (r *Registry) bindNew(ctx context.Context, name string, create func() (back
 		if selfBefore == nil {
 			r.stopSelf()
 		}
-		return err
+		return nil, err
 	}
 	r.bind.reopen.Halt(ctx)
-	return nil
+	return r.home.Current(), nil
 }
 
 // install binds r to the backend that create returns, while no scrape is in progress. The turn is

@@ -132,6 +132,7 @@ func TestCluster(t *testing.T) {
 	c := startCluster(t)
 	t.Run("slot moves", c.testSlotMoves)
 	t.Run("shards", c.testShards)
+	t.Run("identities", c.testIdentities)
 	t.Run("user's client", c.testClient)
 	t.Run("masters die", c.testMastersDie) // last, since a master is gone afterwards
 }

@@ -1,16 +1,21 @@
--- Returns the server's time in ms, then the names and values of the heads in ARGV, or of all.
-local t = redis.call('TIME')
+-- Returns the stamp of now and the server's identity, as one string; then the names and values of
+-- the heads in ARGV, or of all.
+local stamp, identity = stampNow(true)
+if not stamp then return identity end -- an error
 local all
 if #ARGV == 0 then
   all = redis.call('HGETALL', KEYS[1])
 else
   all = {}
-  for i, value in ipairs(redis.call('HMGET', KEYS[1], unpack(ARGV))) do
-    if value then
-      all[#all + 1] = ARGV[i]
-      all[#all + 1] = value
+  for first = 1, #ARGV, 1000 do -- unpack has a limit
+    local last = math.min(first + 999, #ARGV)
+    for i, value in ipairs(redis.call('HMGET', KEYS[1], unpack(ARGV, first, last))) do
+      if value then
+        all[#all + 1] = ARGV[first + i - 1]
+        all[#all + 1] = value
+      end
     end
   end
 end
-table.insert(all, 1, string.format('%015d', t[1] * 1000 + math.floor(t[2] / 1000)))
+table.insert(all, 1, stamp .. identity)
 return all

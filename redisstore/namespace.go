@@ -14,6 +14,7 @@ import (
 // use.
 type Namespace struct {
 	client redis.UniversalClient
+	place  place
 	name   string
 	owned  bool // whether Close closes the client
 }
@@ -25,20 +26,22 @@ func NewNamespace(client redis.UniversalClient, name string) (*Namespace, error)
 		return nil, noClient("NewNamespace")
 	}
 	if err := checkNamespace(name); err != nil {
-		return nil, err
+		return nil, invalid("%w", err)
 	}
-	return &Namespace{client: client, name: cmp.Or(name, defaultNamespace)}, nil
+	name = cmp.Or(name, defaultNamespace)
+	return &Namespace{client: client, place: place{serverOf(client), name}, name: name}, nil
 }
 
 // OpenNamespace returns the namespace of a URL, see the package documentation. It does not wait for
-// the server. The error wraps store.ErrInvalid: it is about the URL, whose passwords it does not
-// contain. Close closes its connections.
+// the server. The error wraps store.ErrInvalid: it is about the URL, of which it shows at most
+// scheme, host and namespace. Close closes its connections.
 func OpenNamespace(rawURL string) (*Namespace, error) {
-	client, o, err := parse(rawURL)
+	client, server, o, err := parse(rawURL)
 	if err != nil {
 		return nil, err
 	}
-	return &Namespace{client: client, name: cmp.Or(o.Namespace, defaultNamespace), owned: true}, nil
+	name := cmp.Or(o.Namespace, defaultNamespace)
+	return &Namespace{client: client, place: place{server, name}, name: name, owned: true}, nil
 }
 
 // Close closes the connections of OpenNamespace. A client passed to NewNamespace stays open.
@@ -67,7 +70,7 @@ func (n *Namespace) keysByShard(ctx context.Context) ([][]string, error) {
 		}
 		return nil
 	}); err != nil {
-		return nil, err
+		return nil, n.place.explain(err)
 	}
 	candidates, exist := make([][]string, len(fields)), make([][]*redis.IntCmd, len(fields))
 	if _, err := n.client.Pipelined(ctx, func(p redis.Pipeliner) error {
@@ -91,7 +94,7 @@ func (n *Namespace) keysByShard(ctx context.Context) ([][]string, error) {
 		}
 		return nil
 	}); err != nil {
-		return nil, err
+		return nil, n.place.explain(err)
 	}
 	for i := range candidates {
 		all := candidates[i]
@@ -114,7 +117,7 @@ func (n *Namespace) Size(ctx context.Context) (bytes int64, err error) {
 	for _, k := range keys {
 		used, err := n.client.MemoryUsage(ctx, k, 0).Result() // 0: all fields
 		if err != nil && err != redis.Nil {
-			return 0, err
+			return 0, n.place.explain(err)
 		}
 		bytes += used
 	}
@@ -126,7 +129,9 @@ func (n *Namespace) Remove(ctx context.Context) error {
 	shards, err := n.keysByShard(ctx)
 	for _, keys := range slices.Backward(shards) { // the first one records their number
 		if len(keys) > 0 && err == nil {
-			err = n.client.Unlink(ctx, keys...).Err()
+			if err = n.client.Unlink(ctx, keys...).Err(); err != nil {
+				err = n.place.explain(err)
+			}
 		}
 	}
 	return err

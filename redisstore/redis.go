@@ -33,9 +33,9 @@
 //	sentinel_username, sentinel_password
 //	                for the sentinels; user and password before the host are the server's
 //
-// All other parameters are those of go-redis; see its ParseURL, ParseClusterURL and
-// ParseFailoverURL. Those that allow reads from replicas are refused. Programs with a client of
-// their own pass the result of New to gotheus.BindStore.
+// All other parameters are those of go-redis, such as client_name, dial_timeout and pool_size; see
+// its ParseURL, ParseClusterURL and ParseFailoverURL. Those that allow reads from replicas are
+// refused. Programs with a client of their own pass the result of New to gotheus.BindStore.
 //
 // Updates never wait for the server. Each process publishes its counts every 500 ms as absolute
 // values, so everything counts exactly once, whatever fails; docs/redis.md in the repository
@@ -95,6 +95,14 @@ func (o *Options) Check() error {
 	if o == nil {
 		return nil
 	}
+	if err := o.check(); err != nil {
+		return invalid("%w", err)
+	}
+	return nil
+}
+
+// check returns what Check wraps.
+func (o *Options) check() error {
 	if err := checkNamespace(o.Namespace); err != nil {
 		return err
 	}
@@ -103,19 +111,19 @@ func (o *Options) Check() error {
 		d    time.Duration
 	}{{"interval", o.Interval}, {"alive", o.Alive}, {"timeout", o.Timeout}, {"expire", o.Expire}} {
 		if t.d < 0 {
-			return invalid("%s=%v: must be a time above zero, or 0 for the default", t.name, t.d)
+			return fmt.Errorf("%s=%v: must be a time above zero, or 0 for the default", t.name, t.d)
 		}
 	}
 	interval, alive := cmp.Or(o.Interval, store.DefaultInterval), cmp.Or(o.Alive, store.DefaultAlive)
 	switch {
 	case o.Shards < 0 || o.Shards > store.MaxShards:
-		return invalid("shards=%d: must be from 1 to %d", o.Shards, store.MaxShards)
+		return fmt.Errorf("shards=%d: must be from 1 to %d", o.Shards, store.MaxShards)
 	case alive < 2*interval:
-		return invalid("interval=%v with alive=%v: alive must be at least twice as long, or a process looks dead between two publications", interval, alive)
+		return fmt.Errorf("interval=%v with alive=%v: alive must be at least twice as long, or a process looks dead between two publications", interval, alive)
 	case o.Expire > 0 && o.Expire < time.Hour:
-		return invalid("expire=%v: must be at least an hour, since data of dead processes is kept for some time", o.Expire)
+		return fmt.Errorf("expire=%v: must be at least an hour, since data of dead processes is kept for some time", o.Expire)
 	case o.Expire > 0 && o.Expire < alive:
-		return invalid("expire=%v with alive=%v: expire must be at least as long, or keys expire between two publications", o.Expire, alive)
+		return fmt.Errorf("expire=%v with alive=%v: expire must be at least as long, or keys expire between two publications", o.Expire, alive)
 	}
 	return nil
 }
@@ -154,12 +162,12 @@ func isNil(client redis.UniversalClient) bool {
 }
 
 // Open is New for a URL, see the package documentation. It does not wait for the server. The error
-// wraps store.ErrInvalid: it is about the URL, whose passwords it does not contain. Most programs
-// call gotheus.Bind with the URL instead.
+// wraps store.ErrInvalid: it is about the URL, of which it shows at most scheme, host and
+// namespace. Most programs call gotheus.Bind with the URL instead.
 func Open(rawURL string) (*store.Config, error) {
-	client, o, err := parse(rawURL)
+	client, server, o, err := parse(rawURL)
 	if err != nil {
 		return nil, err
 	}
-	return newConfig(client, o, &owner{client: client}), nil
+	return newConfig(client, o, &owner{client: client, server: server}), nil
 }

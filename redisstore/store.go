@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	_ "embed"
+	"encoding/binary"
 	"fmt"
 	"log/slog"
 	"strconv"
@@ -16,6 +17,9 @@ import (
 	"github.com/gotheus/gotheus/store"
 )
 
+//go:embed server.lua
+var serverSource string
+
 //go:embed commit.lua
 var commitSource string
 
@@ -23,30 +27,33 @@ var commitSource string
 var headsSource string
 
 var (
-	commitScript = redis.NewScript(commitSource)
-	headsScript  = redis.NewScript(headsSource)
+	commitScript = redis.NewScript(serverSource + commitSource)
+	headsScript  = redis.NewScript(serverSource + headsSource)
 )
 
-// stampSize is the number of digits before the value of a head: when it was put, in ms by the
-// server's clock.
-const stampSize = 15
+// stampSize is the size of a stamp, which is before the value of a head: when it was put, in 6
+// bytes, and by whose clock, in 4 bytes. The identity of a server has 16 digits.
+const stampSize, timeSize, identitySize = 10, 6, 16
 
 // shard is a store.Store in one hash tag of a namespace. LAYOUT.md specifies its keys.
 type shard struct {
 	client    redis.UniversalClient
+	place     place
 	namespace string
 	prefix    string
 	expire    time.Duration
-	owner     *owner                   // nil: the client is the user's
-	first     bool                     // the shard that logs, for all of them
-	logger    *slog.Logger             // nil: nothing is logged
-	checked   atomic.Bool              // the eviction policy was checked
-	bases     atomic.Pointer[[]string] // groups of the base as of the last Heads
+	owner     *owner       // nil: the client is the user's
+	first     bool         // the shard that logs, for all of them
+	logger    *slog.Logger // nil: nothing is logged
+	checked   atomic.Bool  // the eviction policy was checked
+	tried     atomic.Bool  // the user's rights were checked
+	renewed   atomic.Int64 // when the expiry of the base was last extended, see bases
 }
 
 // owner closes a client when all stores that use it are closed.
 type owner struct {
 	client redis.UniversalClient
+	server string // for messages
 	users  atomic.Int32
 }
 
@@ -63,8 +70,14 @@ func newConfig(client redis.UniversalClient, o *Options, owner *owner) *store.Co
 		Interval: o.Interval, Alive: o.Alive, Timeout: o.Timeout, ServeStale: o.ServeStale, Logger: o.Logger,
 	}}
 	ns, n := cmp.Or(o.Namespace, defaultNamespace), max(o.Shards, 1)
+	at := place{serverOf(client), ns}
+	if owner != nil {
+		at.server = owner.server
+	}
 	for i := range n {
-		c.Shards = append(c.Shards, &shard{client: client, namespace: ns, prefix: prefixOf(ns, i), expire: o.Expire, owner: owner, first: i == 0})
+		c.Shards = append(c.Shards, &shard{
+			client: client, place: at, namespace: ns, prefix: prefixOf(ns, i), expire: o.Expire, owner: owner, first: i == 0,
+		})
 	}
 	if owner != nil {
 		owner.users.Store(int32(n))
@@ -86,7 +99,7 @@ func prefixOf(namespace string, shard int) string {
 
 func checkNamespace(ns string) error {
 	if i := strings.IndexFunc(ns, badInNamespace); i >= 0 {
-		return invalid("namespace %q: only letters, digits and . _ : - are allowed", ns)
+		return fmt.Errorf("namespace %q: only letters, digits and . _ : - are allowed", ns)
 	}
 	return nil
 }
@@ -117,36 +130,46 @@ func (s *shard) Heads(ctx context.Context, names []string) (map[string]store.Hea
 	if err != nil {
 		return nil, s.failed(ctx, err)
 	}
+	if !s.tried.Load() {
+		if err := s.tryRights(ctx); err != nil {
+			return nil, err
+		}
+	}
 	if s.logger != nil && !s.checked.Swap(true) {
 		s.checkEviction(ctx)
 	}
-	if len(reply)%2 != 1 {
-		return nil, fmt.Errorf("redisstore: %s: not in the format of this package", s.headsKey())
+	if len(reply)%2 != 1 || len(reply[0]) != stampSize+identitySize {
+		return nil, s.malformed("the answer of a script")
 	}
-	now, err := strconv.ParseInt(reply[0], 10, 64)
-	if err != nil {
-		return nil, fmt.Errorf("redisstore: the server's time: %w", err)
-	}
-	heads := make(map[string]store.Head, len(reply)/2)
-	bases := []string{"b"}
+	now := reply[0][:stampSize]
+	heads := make(map[string]store.Head, len(reply)/2+1)
 	for i := 1; i < len(reply); i += 2 {
-		v := reply[i+1]
+		name, v := reply[i], reply[i+1]
+		if name == "" {
+			continue // left by a commit that was refused, see commit.lua
+		}
 		if len(v) < stampSize {
-			return nil, fmt.Errorf("redisstore: %s: field %s: not in the format of this package", s.headsKey(), reply[i])
+			return nil, s.malformed("head " + name)
 		}
-		put, err := strconv.ParseInt(v[:stampSize], 10, 64)
-		if err != nil {
-			return nil, fmt.Errorf("redisstore: %s: field %s: %w", s.headsKey(), reply[i], err)
-		}
-		if strings.HasPrefix(reply[i], "g") {
-			bases = append(bases, baseOf(reply[i]))
-		}
-		heads[reply[i]] = store.Head{Value: []byte(v[stampSize:]), Age: time.Duration(now-put) * time.Millisecond}
+		heads[name] = store.Head{Value: []byte(v[stampSize:]), Age: age(v[:stampSize], now)}
 	}
-	if names == nil {
-		s.bases.Store(&bases)
-	}
+	heads[store.HeadServer] = store.Head{Value: []byte(reply[0][stampSize:])}
 	return heads, nil
+}
+
+// age returns the time between two stamps. It is 0, which means that it is not known, if they are
+// from different servers, whose clocks may differ, or if the clock was set back.
+func age(put, now string) time.Duration {
+	if put[timeSize:] != now[timeSize:] {
+		return 0
+	}
+	return max(0, time.Duration(milliseconds(now)-milliseconds(put))*time.Millisecond)
+}
+
+func milliseconds(stamp string) int64 {
+	var b [8]byte
+	copy(b[8-timeSize:], stamp[:timeSize])
+	return int64(binary.BigEndian.Uint64(b[:]))
 }
 
 // Get implements store.Store.
@@ -186,65 +209,6 @@ func (s *shard) Get(ctx context.Context, keys []store.Key) ([][]byte, error) {
 
 func field(part uint32) string { return strconv.FormatUint(uint64(part), 10) }
 
-// Commit implements store.Store. It is one script; its keys have the same hash tag.
-func (s *shard) Commit(ctx context.Context, c *store.Commit) error {
-	keys := []string{s.headsKey()}
-	index := make(map[string]int)
-	key := func(group string) int {
-		i, ok := index[group]
-		if !ok {
-			keys = append(keys, s.prefix+group)
-			i = len(keys)
-			index[group] = i
-		}
-		return i
-	}
-	args := make([]any, 0, 5+3*len(c.If)+3*len(c.Heads)+3*len(c.Parts)+len(c.Drop))
-	heads := func(m map[string][]byte) {
-		args = append(args, len(m))
-		for name, v := range m {
-			if v == nil {
-				args = append(args, name, 0, "")
-			} else {
-				args = append(args, name, 1, v)
-			}
-		}
-	}
-	heads(c.If)
-	heads(c.Heads)
-	args = append(args, len(c.Parts))
-	for k, v := range c.Parts {
-		args = append(args, key(k.Group), field(k.Part), v)
-	}
-	args = append(args, len(c.Drop))
-	for _, g := range c.Drop {
-		args = append(args, key(g))
-	}
-	args = append(args, s.expire.Milliseconds())
-	if s.expire > 0 { // the script extends the expiry of all keys
-		key("f")
-		key("d")
-		if bases := s.bases.Load(); bases != nil {
-			for _, group := range *bases {
-				key(group)
-			}
-		}
-		for name := range c.Heads {
-			if strings.HasPrefix(name, "i") {
-				key(name)
-			}
-		}
-	}
-	done, err := commitScript.Run(ctx, s.client, keys, args...).Text()
-	if err != nil {
-		return s.failed(ctx, err)
-	}
-	if done != "" {
-		return fmt.Errorf("redisstore: head %s: %w", done, store.ErrConflict)
-	}
-	return nil
-}
-
 // checkEviction logs a warning if the server may evict keys. It runs once, and may fail.
 func (s *shard) checkEviction(ctx context.Context) {
 	info, err := s.client.Info(ctx, "memory").Result()
@@ -258,18 +222,6 @@ func (s *shard) checkEviction(ctx context.Context) {
 			"set maxmemory-policy to noeviction, or to a volatile policy without the option expire", "namespace", s.namespace, "maxmemory-policy", policy)
 	}
 }
-
-// failed returns err. It makes a Cluster's client reload its slot map, since the client would
-// otherwise keep asking a dead node until that answers, or for a minute.
-func (s *shard) failed(ctx context.Context, err error) error {
-	if c, ok := s.client.(interface{ ReloadState(context.Context) }); ok {
-		c.ReloadState(ctx)
-	}
-	return err
-}
-
-// baseOf returns the group for the head of a generation of the base.
-func baseOf(head string) string { return "b" + head[1:] }
 
 // Close implements store.Store.
 func (s *shard) Close() error { return s.owner.close() }

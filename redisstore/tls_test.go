@@ -3,6 +3,7 @@
 package redisstore_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -12,9 +13,12 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
+	"log"
 	"math/big"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -23,6 +27,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/gotheus/gotheus"
+	"github.com/gotheus/gotheus/internal/needs"
 )
 
 func init() {
@@ -53,18 +58,7 @@ func TestTLS(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
 	cert, key, ca := certificate(t, s.dir)
-	trusted := x509.NewCertPool()
-	pemCA, err := os.ReadFile(ca)
-	if err != nil || !trusted.AppendCertsFromPEM(pemCA) {
-		t.Fatal(err)
-	}
-	o, err := redis.ParseURL("rediss://localhost")
-	if err != nil {
-		t.Fatal(err)
-	}
-	o.TLSConfig.RootCAs = trusted
-	s.run(o, "--port", "0", "--tls-port", s.port, "--bind", "127.0.0.1", "--save", "", "--dir", s.dir, "--loglevel", "warning",
-		"--tls-cert-file", cert, "--tls-key-file", key, "--tls-ca-cert-file", ca, "--tls-auth-clients", "no")
+	startTLS(t, s, cert, key, ca)
 	url := "rediss://localhost:" + s.port
 	for _, c := range []struct {
 		url, env, want string
@@ -88,6 +82,33 @@ func TestTLS(t *testing.T) {
 	}
 	contains(t, page(t, open(t, url+"?skip_verify=true")), "c_total 2")
 }
+
+// startTLS starts a server that accepts only TLS.
+func startTLS(t *testing.T, s *server, cert, key, ca string) {
+	t.Helper()
+	// The server names the first option that it does not know, and ends.
+	said, _ := exec.Command(serverBinary(t), "--tls-port", "0", "--no-such-option", "1").CombinedOutput()
+	var none error
+	if !bytes.Contains(said, []byte("no-such-option")) {
+		none = errors.New("the server was built without it")
+	}
+	needs.Check(t, "redis-tls", none, "build the server with make BUILD_TLS=yes, or use Debian's redis-server")
+	trusted := x509.NewCertPool()
+	pemCA, err := os.ReadFile(ca)
+	if err != nil || !trusted.AppendCertsFromPEM(pemCA) {
+		t.Fatal(err)
+	}
+	o, err := redis.ParseURL("rediss://localhost")
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.TLSConfig.RootCAs = trusted
+	s.run(o, "--port", "0", "--tls-port", s.port, "--bind", "127.0.0.1", "--save", "", "--dir", s.dir, "--loglevel", "warning",
+		"--tls-cert-file", cert, "--tls-key-file", key, "--tls-ca-cert-file", ca, "--tls-auth-clients", "no")
+}
+
+// noLog discards what servers of net/http write.
+var noLog = log.New(io.Discard, "", 0)
 
 // certificate makes a certificate for localhost and 127.0.0.1, and that of its issuer.
 func certificate(t *testing.T, dir string) (cert, key, ca string) {

@@ -4,12 +4,14 @@ package redisstore_test
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"net/http/httptest"
 	"testing"
 	"time"
 
 	"github.com/gotheus/gotheus/metrichttp"
+	"github.com/gotheus/gotheus/store"
 )
 
 // Whatever is wrong with the server, updates work, pages answer 503 in time, and everything arrives
@@ -19,17 +21,17 @@ func TestTrouble(t *testing.T) {
 	ctx := context.Background()
 	for name, trouble := range map[string]struct {
 		begin, end func(t *testing.T, s *server, p *proxy)
-		closes     bool
+		refuses    bool // and Bind says so
 	}{
-		"absent": {func(_ *testing.T, _ *server, p *proxy) { p.lead("") }, func(_ *testing.T, s *server, p *proxy) { p.lead(s.addr()) }, true},
-		"hung":   {func(_ *testing.T, s *server, _ *proxy) { s.pause() }, func(_ *testing.T, s *server, _ *proxy) { s.resume() }, true},
+		"absent": {func(_ *testing.T, _ *server, p *proxy) { p.lead("") }, func(_ *testing.T, s *server, p *proxy) { p.lead(s.addr()) }, false},
+		"hung":   {func(_ *testing.T, s *server, _ *proxy) { s.pause() }, func(_ *testing.T, s *server, _ *proxy) { s.resume() }, false},
 		"out of memory": {
 			func(t *testing.T, s *server, _ *proxy) { config(t, s, "maxmemory", "1") },
-			func(t *testing.T, s *server, _ *proxy) { config(t, s, "maxmemory", "0") }, true,
+			func(t *testing.T, s *server, _ *proxy) { config(t, s, "maxmemory", "0") }, false,
 		},
 		"read-only": {
 			func(t *testing.T, s *server, _ *proxy) { s.ReplicaOf(ctx, "127.0.0.1", "1") },
-			func(t *testing.T, s *server, _ *proxy) { s.ReplicaOf(ctx, "no", "one") }, true,
+			func(t *testing.T, s *server, _ *proxy) { s.ReplicaOf(ctx, "no", "one") }, false,
 		},
 		"no scripts": {
 			func(t *testing.T, s *server, _ *proxy) { acl(t, s, "-@scripting") },
@@ -53,7 +55,12 @@ func TestTrouble(t *testing.T) {
 			s := startServer(t)
 			p := newProxy(t, s.addr())
 			trouble.begin(t, s, p)
-			r := open(t, "redis://"+p.addr()+"?interval=10ms&alive=1s&timeout=2s&dial_timeout=2s&read_timeout=2s")
+			r := newRegistry()
+			defer r.Close(ctx)
+			url := "redis://" + p.addr() + "?interval=10ms&alive=1s&timeout=2s&dial_timeout=2s&read_timeout=2s"
+			if err := r.Bind(ctx, url); errors.Is(err, store.ErrRefused) != trouble.refuses || err != nil && !trouble.refuses {
+				t.Errorf("Bind returns %v", err)
+			}
 			c := r.NewCounter("c_total", "C.", nil)
 			c.Add(3)
 			server := httptest.NewServer(&metrichttp.Handler{Registry: r})

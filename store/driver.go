@@ -22,8 +22,9 @@ type DriverOptions struct {
 // server is unreachable. ctx is only for the duration of the call.
 //
 // The caller owns the returned Config and closes its stores. Errors about the URL should wrap
-// ErrInvalid. Errors are logged: they must quote the URL with u.Redacted() only, and must not
-// contain any secret.
+// ErrInvalid, those about a server that refuses ErrRefused. Errors are logged: they must not
+// contain any secret, and should show no more of the URL than scheme and host, since u.Redacted()
+// still has whatever looks like a path or a parameter.
 type Driver func(ctx context.Context, u *url.URL, o DriverOptions) (*Config, error)
 
 var drivers struct {

@@ -36,6 +36,13 @@ var ErrConflict = errors.New("store: a condition of the commit does not hold")
 // number of shards than Config.Shards has. Such a store is neither read nor written.
 var ErrShards = errors.New("store: different number of shards")
 
+// ErrRefused is wrapped by errors of a store's methods if the store answers and refuses, so that
+// retrying alone cannot help: a password is wrong, a right is missing, a database does not exist,
+// or the server is something else. gotheus.Bind and BindStore return the error if the first contact
+// ends with it. The library retries all the same, in case somebody mends the cause. A server that
+// is away, starting or full has not refused.
+var ErrRefused = errors.New("store: the server refuses")
+
 // Store keeps two kinds of records. All of them are opaque, and most are smaller than 10 KB:
 //
 //   - Heads are identified by name. There are a few for each process, and a few for all of them. A

@@ -13,6 +13,8 @@ import (
 	"path/filepath"
 	"syscall"
 	"time"
+
+	"github.com/gotheus/gotheus/internal/backend"
 )
 
 // settleLimit is how long after the load the killed worker's replacement may take to be ready, and
@@ -104,7 +106,7 @@ func (d *demo) check(extra []string) error {
 	case err != nil:
 		return errors.New("-backend: this is not a URL: special characters in a password must be escaped, such as # as %23")
 	case d.backend != "" && u.Scheme == "":
-		return fmt.Errorf("-backend %q: must be a URL, such as shm:///dev/shm/shop", u.Redacted())
+		return errors.New("-backend: must be a URL with a scheme, such as shm:///dev/shm/shop")
 	}
 	return nil
 }
@@ -133,10 +135,7 @@ func (d *demo) run(ctx context.Context) (r *result, err error) {
 		// Slashes are the same in a path and in a URL where shm works.
 		d.backend = (&url.URL{Scheme: "shm", Path: filepath.Join(dir, "shop"), RawQuery: "limit=16MiB"}).String()
 	}
-	shown := d.backend
-	if u, err := url.Parse(d.backend); err == nil {
-		shown = u.Redacted()
-	}
+	shown := backend.Redact(d.backend)
 	addr := l.Addr().String()
 	d.progress.printf("starting %d workers at http://%s/ with their metrics in %s\n", d.workers, addr, shown)
 	env := append(os.Environ(), envURL+"="+d.backend, envDir+"="+dir)

@@ -205,6 +205,13 @@ type Answerer interface {
 	Answered() (ok bool, last time.Time)
 }
 
+// Contacter is implemented by backends on a store, which they do not wait for when they are made.
+type Contacter interface {
+	// FirstContact returns how the first contact with the store has ended, and waits for that
+	// until ctx ends.
+	FirstContact(ctx context.Context) error
+}
+
 // Clocked is implemented by backends that merge the windows of several instances, see Sketch.
 type Clocked interface {
 	// SetClock makes the backend use the clock of its user. now may be called concurrently and

@@ -2,8 +2,8 @@
 // Nothing is left out by itself, so that no test is lost unnoticed; the environment variable
 // GOTHEUS_LEAVE_OUT, which test.sh sets, names what may be missing, with blanks between:
 //
-//	root redis-server prometheus prometheus-pushgateway python3 python3-prometheus-client
-//	e2fsprogs xfsprogs btrfs-progs mount (with root)
+//	root redis-server redis-tls prometheus prometheus-pushgateway python3
+//	python3-prometheus-client e2fsprogs xfsprogs btrfs-progs mount (with root)
 //	ext4 xfs btrfs overlay (with root; file systems of the kernel)
 package needs
 

@@ -71,7 +71,7 @@ var modules = map[string]string{
 func URL(ctx context.Context, rawURL string, logger *slog.Logger) (backend.Backend, error) {
 	u, err := url.Parse(rawURL)
 	if err != nil { // err is not wrapped: it may quote a part of a password
-		return nil, fmt.Errorf("gotheus: %w: this is not a URL: special characters in a password must be escaped, such as # as %%23", store.ErrInvalid)
+		return nil, fmt.Errorf("gotheus: %w: this is not a URL: %s", store.ErrInvalid, mustEscape)
 	}
 	openers.RLock()
 	open := openers.m[u.Scheme]
@@ -88,14 +88,19 @@ func URL(ctx context.Context, rawURL string, logger *slog.Logger) (backend.Backe
 		return b, nil
 	}
 	name := backend.Redact(rawURL)
+	if backend.Ambiguous(rawURL) {
+		return nil, fmt.Errorf("%w, or %s (known: %s)", ErrScheme, mustEscape, strings.Join(known(), " "))
+	}
 	if u.Scheme == "" {
-		return nil, fmt.Errorf("%w: %q has none: a URL begins with one, as in shm:///dev/shm/shop (known: %s)", ErrScheme, name, strings.Join(known(), " "))
+		return nil, fmt.Errorf("%w: there is none: a URL begins with one, as in shm:///dev/shm/shop (known: %s)", ErrScheme, strings.Join(known(), " "))
 	}
 	if module := modules[u.Scheme]; module != "" {
-		return nil, fmt.Errorf("%w %q in %q: the program must import _ %q (go get %s)", ErrScheme, u.Scheme, name, module, module)
+		return nil, fmt.Errorf("%w %q in %q: the program must have: import _ %q (go get %s)", ErrScheme, u.Scheme, name, module, module)
 	}
 	return nil, fmt.Errorf("%w %q in %q: the program must import the package that registers it (known: %s)", ErrScheme, u.Scheme, name, strings.Join(known(), " "))
 }
+
+const mustEscape = "special characters in a password must be escaped, such as # as %23, / as %2F, ? as %3F and @ as %40"
 
 // known returns all schemes, each with a colon.
 func known() []string {
@@ -206,22 +211,42 @@ func Stores(c *store.Config, logger *slog.Logger) (backend.Backend, error) {
 	return b, nil
 }
 
-// redacted returns err with the passwords of u replaced in its text. The result wraps err.
+// redacted returns err without what u has besides scheme, host and namespace, as far as that can be
+// found in the error's text. The result wraps err.
 func redacted(err error, u *url.URL) error {
 	text := err.Error()
-	if password, ok := u.User.Password(); ok && password != "" {
-		for _, p := range []string{password, strings.TrimPrefix(u.User.String(), url.User(u.User.Username()).String()+":")} {
-			text = strings.ReplaceAll(text, ":"+p+"@", ":xxxxx@")
+	for _, shown := range []string{u.String(), u.Redacted()} {
+		text = strings.ReplaceAll(text, shown, backend.Redact(u.String()))
+	}
+	hide := func(before, secret, after string) {
+		if secret != "" {
+			text = strings.ReplaceAll(text, before+secret+after, before+"xxxxx"+after)
 		}
 	}
-	for name, values := range u.Query() {
-		for _, v := range values {
-			if v != "" && strings.Contains(name, "password") {
-				text = strings.ReplaceAll(text, name+"="+v, name+"=xxxxx")
-				text = strings.ReplaceAll(text, name+"="+url.QueryEscape(v), name+"=xxxxx")
+	// Short texts may be anywhere by chance, so what is around them must fit.
+	all := func(secret, before, after string) {
+		for _, s := range []string{secret, url.QueryEscape(secret), url.PathEscape(secret)} {
+			hide(before, s, after)
+			if len(s) >= 4 {
+				hide("", s, "")
 			}
 		}
 	}
+	if u.User != nil {
+		password, _ := u.User.Password()
+		all(password, ":", "@")
+		_, raw, _ := strings.Cut(u.User.String(), ":")
+		hide(":", raw, "@")
+		all(u.User.Username(), "//", "@")
+	}
+	for pair := range strings.SplitSeq(u.RawQuery, "&") {
+		name, value, _ := strings.Cut(pair, "=")
+		if plain, err := url.QueryUnescape(value); err == nil && name != "ns" {
+			all(plain, name+"=", "")
+			hide(name+"=", value, "")
+		}
+	}
+	all(u.Fragment, "#", "")
 	if text == err.Error() {
 		return err
 	}

@@ -140,21 +140,21 @@ func Open(path string, o *Options) (*Backend, error) {
 func ParseURL(rawURL string) (path string, o *Options, err error) {
 	u, err := url.Parse(rawURL)
 	if err != nil {
-		return "", nil, fmt.Errorf("shm: %w: %w", store.ErrInvalid, err)
+		return "", nil, fmt.Errorf("shm: %w: this is not a URL", store.ErrInvalid)
 	}
 	if u.Scheme != "shm" {
-		return "", nil, fmt.Errorf("shm: %w: URL %q: the scheme must be shm", store.ErrInvalid, u.Redacted())
+		return "", nil, fmt.Errorf("shm: %w: URL %q: the scheme must be shm", store.ErrInvalid, backend.Redact(u.String()))
 	}
 	return parseURL(u)
 }
 
 func parseURL(u *url.URL) (string, *Options, error) {
 	if u.Host != "" || u.Opaque != "" || !strings.HasPrefix(u.Path, "/") || strings.HasSuffix(u.Path, "/") || u.User != nil || u.Fragment != "" {
-		return "", nil, fmt.Errorf("shm: %w: URL %q: must be shm:// and the absolute path of a file, as in shm:///dev/shm/shop", store.ErrInvalid, u.Redacted())
+		return "", nil, fmt.Errorf("shm: %w: URL %q: must be shm:// and the absolute path of a file, as in shm:///dev/shm/shop", store.ErrInvalid, backend.Redact(u.String()))
 	}
 	query, err := url.ParseQuery(u.RawQuery)
 	if err != nil {
-		return "", nil, fmt.Errorf("shm: %w: URL %q: %w", store.ErrInvalid, u.Redacted(), err)
+		return "", nil, fmt.Errorf("shm: %w: URL %q: the options cannot be read: special characters must be escaped", store.ErrInvalid, backend.Redact(u.String()))
 	}
 	o := new(Options)
 	for key, values := range query {
@@ -163,7 +163,7 @@ func parseURL(u *url.URL) (string, *Options, error) {
 		case key == "limit":
 			n, err := parseSize(v)
 			if err != nil {
-				return "", nil, fmt.Errorf("shm: %w: URL %q: %w", store.ErrInvalid, u.Redacted(), err)
+				return "", nil, fmt.Errorf("shm: %w: URL %q: %w", store.ErrInvalid, backend.Redact(u.String()), err)
 			}
 			o.Limit = n
 		case key == "fs" && v == "any":
@@ -173,7 +173,8 @@ func parseURL(u *url.URL) (string, *Options, error) {
 		case key == "share" && v == "group":
 			o.Group = true
 		default:
-			return "", nil, fmt.Errorf("shm: %w: URL %q: unknown option %s=%s (known: limit=64MiB, start=fresh, start=resume, share=group, fs=any)", store.ErrInvalid, u.Redacted(), key, v)
+			return "", nil, fmt.Errorf("shm: %w: URL %q: unknown option, which is not shown (known: limit=64MiB, start=fresh, start=resume, share=group, fs=any)",
+				store.ErrInvalid, backend.Redact(u.String()))
 		}
 	}
 	return u.Path, o, nil

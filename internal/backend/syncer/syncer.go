@@ -65,6 +65,7 @@ type Syncer struct {
 		sync.Mutex
 		next *call // has not started reading yet
 	}
+	contact   contact
 	lastLog   *atomic.Int64
 	failing   atomic.Bool  // the last contact with the store failed
 	answered  atomic.Int64 // when one last succeeded, in nanoseconds since 1970; 0: never
@@ -134,6 +135,7 @@ func newSyncer(st store.Store, o options, x *index.Index, place shard, lastLog *
 		shard:    place,
 		lastLog:  lastLog,
 		op:       make(chan struct{}, 1),
+		contact:  contact{done: make(chan struct{})},
 		known:    make(map[*backend.Family]*family),
 		schemas:  make(map[string]*family),
 		deletes:  make(map[*row]bool),
@@ -158,7 +160,8 @@ func newSyncer(st store.Store, o options, x *index.Index, place shard, lastLog *
 	s.open, s.stop = context.WithCancel(context.Background())
 	s.gone, s.end = context.WithCancel(context.Background())
 	if !s.opt.manual {
-		s.wg.Add(1)
+		s.wg.Add(2)
+		go s.makeContact(s.open)
 		go s.run(s.open)
 	}
 	return s
