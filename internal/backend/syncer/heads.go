@@ -206,7 +206,6 @@ func (s *Syncer) readInstances(heads map[string]store.Head) {
 				s.touch(c)
 				c.chunks, c.inline = make(map[uint32]chunk), nil
 			}
-			c.changed = c.raw != nil
 			c.head, c.raw, c.seenAt = head, h.Value, now
 			s.lamport = max(s.lamport, head.stamp)
 		}
@@ -257,16 +256,10 @@ func (s *Syncer) observe(heads map[string]store.Head) {
 	s.found, s.foreign = found, foreign
 }
 
-// isLive reports whether an instance counts as alive: its head has changed since this process last
-// looked, or neither the store nor this process knows it unchanged for longer than alive.
+// isLive reports whether an instance counts as alive: neither the store nor this process knows its
+// head unchanged for longer than alive.
 func (s *Syncer) isLive(c *contributor, h seen) bool {
-	switch {
-	case c.head.left:
-		return false
-	case c.changed && s.now().UnixNano()-h.since <= int64(c.alive()):
-		return true
-	}
-	return s.age(h) <= int64(c.alive())
+	return !c.head.left && s.age(h) <= int64(c.alive())
 }
 
 // checkOrphans forgets the orphans that the store has again.

@@ -72,7 +72,6 @@ type contributor struct {
 	fullChunks map[uint32]chunk
 	number     int // small, and unique among live instances
 	live       bool
-	changed    bool      // the head was changed since this process first saw it
 	seenAt     time.Time // since when this process has seen the head unchanged
 }
 
