@@ -268,8 +268,9 @@ func (s *Syncer) checkOrphans() {
 		_, folded := s.baseHead.find(id)
 		_, dead := s.found[deadPfx+instanceName(id)]
 		gone := folded || dead
-		if c := s.others[id]; c != nil {
-			gone = gone || c.head.seq >= o.head.seq
+		if c := s.others[id]; c != nil && c.head.seq >= o.head.seq {
+			gone = true
+			c.former = o // until its words have been read again
 		}
 		if gone {
 			delete(s.orphans, id)

@@ -128,10 +128,15 @@ func (s *Syncer) maintain(ctx context.Context) error {
 	if s.keeper < 0 && !s.restoring() {
 		return nil
 	}
-	if err := s.readAll(ctx); err != nil {
-		return err
+	for range rounds {
+		if err := s.readAll(ctx); err != nil {
+			return err
+		}
+		if err := s.work(ctx); !errors.Is(err, store.ErrConflict) || !s.restoring() {
+			return ignoreConflict(err) // another process did it
+		}
 	}
-	return s.work(ctx)
+	return nil
 }
 
 // work restores what the store has lost, folds dead instances and removes what is no longer needed.
@@ -139,7 +144,7 @@ func (s *Syncer) work(ctx context.Context) error {
 	for _, f := range []func(context.Context) error{s.restoreBase, s.restoreOrphans, s.recovered, s.foldDead, s.forgetDead, s.forgetGenerations} {
 		if err := f(ctx); err != nil {
 			s.current = false
-			return ignoreConflict(err)
+			return err
 		}
 	}
 	return nil

@@ -185,15 +185,24 @@ func (s *Syncer) remember() {
 }
 
 func (s *Syncer) makeOrphan(c *contributor) {
-	old := s.orphans[c.id]
-	if len(c.fullChunks) == 0 || old != nil && old.head.seq >= c.fullHead.seq {
+	o := c.former
+	switch {
+	case len(c.fullChunks) > 0 && (o == nil || o.head.seq <= c.fullHead.seq):
+		full := &contributor{chunks: c.fullChunks}
+		s.mu.Lock()
+		full.inline, _ = s.decodeInline(c.fullChunks[inlinePart].data)
+		s.mu.Unlock()
+		o = &orphan{head: c.fullHead, entries: s.entries(full), since: s.now(), partial: c.partial}
+	case o == nil:
 		return // never read completely, or empty
+	default:
+		again := *o
+		again.since = s.now()
+		o = &again
 	}
-	full := &contributor{chunks: c.fullChunks}
-	s.mu.Lock()
-	full.inline, _ = s.decodeInline(c.fullChunks[inlinePart].data)
-	s.mu.Unlock()
-	s.orphans[c.id] = &orphan{head: c.fullHead, entries: s.entries(full), since: s.now(), partial: c.partial}
+	if old := s.orphans[c.id]; old == nil || old.head.seq < o.head.seq {
+		s.orphans[c.id] = o
+	}
 }
 
 func (s *Syncer) makeBaseOrphan() {

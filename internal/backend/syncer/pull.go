@@ -52,7 +52,7 @@ func (s *Syncer) pull(ctx context.Context) error {
 		return nil // refresh publishes again
 	case s.restoring():
 		return errLost
-	case s.meta.settling && s.metaAge < s.opt.Alive/2:
+	case s.meta.settling && s.metaAge < s.opt.Alive: // see grace
 		return errUnsettled
 	}
 	return nil
@@ -89,7 +89,7 @@ func (s *Syncer) fetchOthers(ctx context.Context, filter func(uint32) bool, m *m
 	for _, c := range list {
 		s.prune(c, c.head.chunks)
 		if filter == nil && c.fullHead.seq != c.head.seq {
-			c.fullHead, c.fullChunks = c.head, maps.Clone(c.chunks)
+			c.fullHead, c.fullChunks, c.former = c.head, maps.Clone(c.chunks), nil
 		}
 	}
 	return nil
