@@ -207,7 +207,16 @@ func (w *world) show(pg *page) {
 func (w *world) settle() {
 	w.event("settle", nil, "")
 	w.calm()
-	w.wait(6)
+	w.wait(3)
+	for _, p := range slices.Clone(w.procs) { // what the store has lost is noticed by who reads it
+		if pg, err := w.read(p, 2*w.opt.Timeout); err == nil {
+			w.mu.Lock()
+			w.check(pg)
+			w.mu.Unlock()
+		}
+		w.step(0)
+	}
+	w.wait(3)
 	w.flushAll()
 	first := w.readAll()
 	if w.failed() || first == nil {

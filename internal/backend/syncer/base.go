@@ -39,8 +39,11 @@ func (s *Syncer) readBase(ctx context.Context, heads map[string]store.Head) erro
 		known = s.base
 	}
 	s.base.gen = h.gen
+	salvaged := s.salvaged
 	if err := s.fetchBase(ctx, h.chunks); err != nil {
-		s.base = known
+		if s.salvaged == salvaged {
+			s.base = known
+		}
 		return err
 	}
 	s.baseHead, s.base.raw, s.base.partial = h, raw, false

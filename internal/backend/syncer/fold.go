@@ -47,14 +47,14 @@ func (s *Syncer) foldDead(ctx context.Context) error {
 // foldable returns the instances to fold, those that joined first at the beginning.
 func (s *Syncer) foldable() (list []*contributor) {
 	for id, c := range s.others {
-		unchanged := time.Duration(s.age(s.found[livePfx+instanceName(id)]))
+		h := s.found[livePfx+instanceName(id)]
 		switch {
 		case c.head.left:
-			if unchanged >= s.opt.Alive/2 {
+			if s.age(h) >= int64(s.opt.Alive/2) {
 				list = append(list, c)
 			}
 		case c.live:
-		case s.now().Sub(c.seenAt) >= s.silence(c), s.leaving && unchanged >= retention*s.opt.Alive:
+		case s.now().Sub(c.seenAt) >= s.silence(c), s.leaving && s.surelyDead(h):
 			list = append(list, c)
 		}
 	}
@@ -62,6 +62,13 @@ func (s *Syncer) foldable() (list []*contributor) {
 		return cmp.Or(cmp.Compare(a.head.join, b.head.join), cmp.Compare(a.id, b.id))
 	})
 	return list
+}
+
+// surelyDead reports whether the store has watched an instance be silent for long, while it was the
+// same server: a process that leaves at once cannot watch that itself.
+func (s *Syncer) surelyDead(h seen) bool {
+	same := s.meta.server != "" && (!s.meta.settling || s.metaAge >= retention*s.opt.Alive)
+	return same && h.Age >= retention*s.opt.Alive
 }
 
 // fold adds the words of instances to the base.

@@ -57,6 +57,7 @@ func (s *Syncer) missing(ctx context.Context, key store.Key, version uint64) err
 // again.
 func (s *Syncer) declareLoss(ctx context.Context, what string) error {
 	s.salvage(ctx)
+	s.salvaged++
 	s.lost = lostPart{}
 	s.log("the store has lost "+what+"; all processes restore what they know", errLost)
 	return s.begin(ctx, meta{recovering: true, server: s.meta.server}, s.metaRaw)
@@ -69,6 +70,7 @@ func (s *Syncer) salvage(ctx context.Context) {
 		return
 	}
 	s.observe(heads)
+	numbered := len(s.dir.raw) > 0 && bytes.Equal(s.dir.raw, heads[headDirectory].Value)
 	read := func(c *contributor, want chunkSeqs) (complete bool) {
 		var keys []store.Key
 		var numbers []uint32
@@ -77,7 +79,7 @@ func (s *Syncer) salvage(ctx context.Context) {
 				keys, numbers = append(keys, partKey(c.group(), n)), append(numbers, n)
 			}
 		}
-		complete = true
+		complete = numbered // otherwise nobody knows which series the words are of
 		for len(keys) > 0 {
 			some := min(len(keys), batch)
 			parts, err := s.get(ctx, keys[:some])
@@ -306,6 +308,11 @@ func (s *Syncer) restoreOrphans(ctx context.Context) error {
 		if s.now().Sub(o.since) < wait && !s.leaving {
 			continue
 		}
+		if now := s.others[id]; now != nil && o.partial {
+			if err := s.fillGaps(ctx, o, now); err != nil {
+				return err
+			}
+		}
 		if err := s.numberOrphan(ctx, o); err != nil {
 			return err
 		}
@@ -329,6 +336,25 @@ func (s *Syncer) restoreOrphans(ctx context.Context) error {
 		}
 		delete(s.orphans, id)
 	}
+	return nil
+}
+
+// fillGaps adds to an orphan that is known in part what another process has restored of it, as of an
+// earlier publication: no word was greater then.
+func (s *Syncer) fillGaps(ctx context.Context, o *orphan, now *contributor) error {
+	if err := s.fetchAll(ctx, now); err != nil {
+		return err
+	}
+	known := make(map[*row]bool)
+	for _, e := range o.entries {
+		known[e.row] = true
+	}
+	for _, e := range s.entries(now) {
+		if !known[e.row] {
+			o.entries = append(o.entries, e)
+		}
+	}
+	o.partial = false
 	return nil
 }
 

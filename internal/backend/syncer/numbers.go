@@ -105,9 +105,10 @@ const (
 	batch    = pullSize / partSize
 )
 
-// readParts reads the parts that have changed.
+// readParts reads the parts that have changed. If one is missing, it reads the others nevertheless.
 func (s *Syncer) readParts(ctx context.Context, list *directory) error {
 	var changed []uint32
+	var missed *store.Key
 	for n, version := range list.chunks {
 		if s.dir.chunks[n] != version {
 			changed = append(changed, n)
@@ -131,7 +132,8 @@ func (s *Syncer) readParts(ctx context.Context, list *directory) error {
 		}
 		for i, n := range some {
 			if parts[i] == nil {
-				return s.missing(ctx, keys[i], list.version)
+				missed = &keys[i]
+				continue
 			}
 			part, _ := place(n << chunkBits)
 			version, all, err := s.dir.decodeSlots(parts[i], part)
@@ -139,7 +141,8 @@ func (s *Syncer) readParts(ctx context.Context, list *directory) error {
 				return err
 			}
 			if version != list.chunks[n] {
-				return s.missing(ctx, keys[i], list.version)
+				missed = &keys[i]
+				continue
 			}
 			s.takePart(n, all)
 			if s.dir.chunks == nil {
@@ -147,6 +150,9 @@ func (s *Syncer) readParts(ctx context.Context, list *directory) error {
 			}
 			s.dir.chunks[n] = version
 		}
+	}
+	if missed != nil {
+		return s.missing(ctx, *missed, list.version)
 	}
 	return nil
 }

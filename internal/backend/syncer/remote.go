@@ -18,6 +18,7 @@ type remote struct {
 	seenDeletions []byte // the head "del" when the directory was last read
 	keepers       [keepers]keeper
 	keeper        int // which of them this process is; -1: none
+	salvaged      int // how often this process has read what was left of an epoch
 	lost          lostPart
 
 	base contributor
