@@ -18,7 +18,8 @@ type orphan struct {
 	base    baseHead
 	entries []entry
 	since   time.Time
-	partial bool // some of its words were lost before this process could read them
+	partial bool    // some of its words were lost before this process could read them
+	older   []entry // what was known of those, from an earlier publication
 }
 
 // entry is one series of a contributor.
@@ -111,6 +112,15 @@ func (s *Syncer) salvage(ctx context.Context) {
 		c.head, c.raw = *h, s.found[livePfx+instanceName(id)].Value
 		c.partial = !read(c, h.chunks)
 		c.fullHead, c.fullChunks = c.head, maps.Clone(c.chunks)
+		for n, ch := range c.fullChunks {
+			if ch.seq != h.chunks[n] { // what was read earlier
+				if c.older == nil {
+					c.older = make(map[uint32]chunk)
+				}
+				c.older[n] = ch
+				delete(c.fullChunks, n)
+			}
+		}
 	}
 	var h baseHead
 	if raw := heads[headBase].Value; raw != nil && !bytes.Equal(raw, s.base.raw) && h.decode(raw) == nil && h.version > s.baseHead.version {
@@ -189,12 +199,13 @@ func (s *Syncer) remember() {
 func (s *Syncer) makeOrphan(c *contributor) {
 	o := c.former
 	switch {
-	case len(c.fullChunks) > 0 && (o == nil || o.head.seq <= c.fullHead.seq):
+	case len(c.fullChunks)+len(c.older) > 0 && (o == nil || o.head.seq <= c.fullHead.seq):
 		full := &contributor{chunks: c.fullChunks}
 		s.mu.Lock()
 		full.inline, _ = s.decodeInline(c.fullChunks[inlinePart].data)
 		s.mu.Unlock()
 		o = &orphan{head: c.fullHead, entries: s.entries(full), since: s.now(), partial: c.partial}
+		o.older = s.entries(&contributor{chunks: c.older})
 	case o == nil:
 		return // never read completely, or empty
 	default:
@@ -308,8 +319,8 @@ func (s *Syncer) restoreOrphans(ctx context.Context) error {
 		if s.now().Sub(o.since) < wait && !s.leaving {
 			continue
 		}
-		if now := s.others[id]; now != nil && o.partial {
-			if err := s.fillGaps(ctx, o, now); err != nil {
+		if o.partial {
+			if err := s.fillGaps(ctx, o, s.others[id]); err != nil {
 				return err
 			}
 		}
@@ -339,22 +350,26 @@ func (s *Syncer) restoreOrphans(ctx context.Context) error {
 	return nil
 }
 
-// fillGaps adds to an orphan that is known in part what another process has restored of it, as of an
-// earlier publication: no word was greater then.
+// fillGaps adds to an orphan that is known in part what another process has restored of it, if any
+// has, and what this process knows from earlier publications.
 func (s *Syncer) fillGaps(ctx context.Context, o *orphan, now *contributor) error {
-	if err := s.fetchAll(ctx, now); err != nil {
-		return err
+	lists := [][]entry{o.entries, nil, o.older}
+	if now != nil {
+		if err := s.fetchAll(ctx, now); err != nil {
+			return err
+		}
+		lists[1] = s.entries(now)
 	}
+	o.entries, o.older, o.partial = nil, nil, false
 	known := make(map[*row]bool)
-	for _, e := range o.entries {
-		known[e.row] = true
-	}
-	for _, e := range s.entries(now) {
-		if !known[e.row] {
-			o.entries = append(o.entries, e)
+	for _, list := range lists {
+		for _, e := range list {
+			if !known[e.row] {
+				known[e.row] = true
+				o.entries = append(o.entries, e)
+			}
 		}
 	}
-	o.partial = false
 	return nil
 }
 

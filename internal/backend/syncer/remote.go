@@ -67,10 +67,11 @@ type contributor struct {
 	raw        []byte // the head
 	head       instanceHead
 	chunks     map[uint32]chunk
-	inline     []looseEntry // of the series without numbers
-	partial    bool         // some of its words were lost before this process could read them
-	former     *orphan      // what was known before the store had lost it; nil once it was read again
-	fullHead   instanceHead // head and chunks of the last complete reading
+	inline     []looseEntry     // of the series without numbers
+	partial    bool             // some of its words were lost before this process could read them
+	older      map[uint32]chunk // earlier chunks in place of those that were lost
+	former     *orphan          // what was known before the store had lost it; nil once it was read again
+	fullHead   instanceHead     // head and chunks of the last complete reading
 	fullChunks map[uint32]chunk
 	number     int // small, and unique among live instances
 	live       bool
