@@ -38,7 +38,7 @@ func (s *Syncer) foldDead(ctx context.Context) error {
 			return nil
 		}
 		list = list[:min(len(list), foldsAtOnce)]
-		if err := s.fold(ctx, list); err != nil {
+		if err := s.fold(ctx, list); err != nil || s.leaving {
 			return err
 		}
 	}
@@ -220,6 +220,9 @@ func (s *Syncer) forgetDead(ctx context.Context) error {
 		delete(s.found, name)
 		delete(s.foreign, name)
 	}
+	if s.leaving {
+		return nil
+	}
 	return s.forgetDead(ctx)
 }
 
@@ -261,10 +264,14 @@ func (s *Syncer) leave(ctx context.Context) error {
 	return nil
 }
 
+// tidyOften is how many of those that leave do one keeper's work, if there is none: one in so many.
+// It is far less than foldsAtOnce, so the work gets done.
+const tidyOften = 4
+
 // tidy folds some of those that have left before, if no keeper does: programs that only ever run
 // for a moment would leave more and more behind.
 func (s *Syncer) tidy(ctx context.Context) {
-	if s.vacant() < 0 || s.becomeKeeper(ctx) != nil || s.keeper < 0 {
+	if s.random()%tidyOften != 0 || s.vacant() < 0 || s.becomeKeeper(ctx) != nil || s.keeper < 0 {
 		return
 	}
 	if s.readAll(ctx) == nil {

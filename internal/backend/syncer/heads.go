@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -29,7 +28,7 @@ var commonHeads = func() []string {
 func (s *Syncer) readCommon(ctx context.Context) error {
 	return s.again(func() error {
 		name := livePfx + instanceName(s.self.id)
-		heads, err := s.store.Heads(ctx, append(slices.Clone(commonHeads), name))
+		heads, err := s.commonHeads(ctx, name)
 		if err != nil {
 			return err
 		}

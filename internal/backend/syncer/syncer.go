@@ -27,6 +27,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -159,6 +160,7 @@ func newSyncer(st store.Store, o options, x *index.Index, place shard, lastLog *
 	s.initRemote()
 	s.open, s.stop = context.WithCancel(context.Background())
 	s.gone, s.end = context.WithCancel(context.Background())
+	s.contact.names = append(slices.Clone(commonHeads), livePfx+instanceName(s.self.id))
 	if !s.opt.manual {
 		s.wg.Add(2)
 		go s.makeContact(s.open)
