@@ -2,9 +2,11 @@ package syncer
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
+	"slices"
 	"strconv"
 
 	"github.com/gotheus/gotheus/store"
@@ -225,17 +227,56 @@ func (s *Syncer) members() map[uint64]*instanceHead {
 	return all
 }
 
-// freeNumber returns the lowest number that no other instance has.
+// assignNumbers sets the numbers of instances, and returns the ids of the live ones by number; 0 for
+// that of a dead one. Two that have joined at once may have the same number until one has noticed:
+// the one with the lower id keeps it, and the others get free ones, in the same way in all
+// processes.
+func assignNumbers(all []*contributor) map[int]uint64 {
+	slices.SortFunc(all, func(a, b *contributor) int { return cmp.Compare(a.id, b.id) })
+	ids := make(map[int]uint64)
+	for _, c := range all {
+		c.number = int(c.head.number)
+		if id, taken := ids[c.number]; !taken || id == 0 && c.live {
+			ids[c.number] = 0
+			if c.live {
+				ids[c.number] = c.id
+			}
+		} else if c.live {
+			c.number = -1
+		}
+	}
+	n := 0
+	for _, c := range all {
+		if c.number >= 0 {
+			continue
+		}
+		for ; ; n++ {
+			if _, taken := ids[n]; !taken {
+				break
+			}
+		}
+		c.number, ids[n] = n, c.id
+	}
+	return ids
+}
+
+// freeNumber returns the lowest number that no other instance has. If others have the same one, and
+// look for others at the same moment, each gets another one.
 func (s *Syncer) freeNumber() uint64 {
-	used := make(map[uint64]bool)
-	for _, h := range s.members() {
-		used[h.number] = used[h.number] || !h.left
+	var all []*contributor
+	for id, h := range s.members() {
+		all = append(all, &contributor{id: id, head: *h, live: !h.left})
 	}
-	n := uint64(0)
-	for used[n] {
-		n++
+	self := &contributor{id: s.self.id, head: s.self.head, live: true}
+	if s.self.raw != nil {
+		all = append(all, self)
+		assignNumbers(all)
+		return uint64(self.number)
 	}
-	return n
+	ids, n := assignNumbers(all), 0
+	for ; ids[n] != 0; n++ {
+	}
+	return uint64(n)
 }
 
 // lastJoin returns the highest place in the order of joining that is known.

@@ -225,9 +225,7 @@ func (s *Syncer) newMerger() *merger {
 	return m
 }
 
-// updateLiveness updates which instances are live, and their numbers. Two that have joined at once
-// may have the same number until one has noticed: the one with the lower id keeps it, and the others
-// get free ones, in the same way in all processes.
+// updateLiveness updates which instances are live, and their numbers.
 func (s *Syncer) updateLiveness() {
 	var all []*contributor
 	if s.self.raw != nil {
@@ -236,26 +234,7 @@ func (s *Syncer) updateLiveness() {
 	for _, c := range s.others {
 		all = append(all, c)
 	}
-	slices.SortFunc(all, func(a, b *contributor) int { return cmp.Compare(a.id, b.id) })
-	ids := make(map[int]uint64)
-	for _, c := range all {
-		c.number = int(c.head.number)
-		if _, taken := ids[c.number]; !taken || ids[c.number] == 0 && c.live {
-			ids[c.number] = 0
-			if c.live {
-				ids[c.number] = c.id
-			}
-		} else if c.live {
-			c.number = -1
-		}
-	}
-	for _, c := range all {
-		for n := 0; c.number < 0; n++ {
-			if _, taken := ids[n]; !taken {
-				c.number, ids[n] = n, c.id
-			}
-		}
-	}
+	ids := assignNumbers(all)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for n := range ids {
