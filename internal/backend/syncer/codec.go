@@ -18,7 +18,8 @@ import (
 //	head "del"     8 random bytes, which change with every deletion
 //	head "base"    version, generation (8 bytes), highest stamp, highest join, chunks, folds
 //	head "g<gen>"  8 random bytes: that generation of the base exists or is being written
-//	head "k<n>"    id (8 bytes) of an instance, a number that changes
+//	head "k<n>"    id (8 bytes) of an instance, version of its roster (8 bytes), a number that
+//	               changes
 //	head "i<id>"   epoch (8 bytes), flags, seq, start in ms, number, alive in ms, highest stamp,
 //	               pid, join, version of the directory, restored, host (length, bytes),
 //	               variants, chunks
@@ -33,6 +34,7 @@ import (
 //	part b<gen>, n words of the base for the series of directory part n
 //	part i<id>, n  words of an instance for the series of directory part n; the last possible n: its
 //	               series without numbers, see inline.go
+//	part k<n>, 0   see roster.go
 //	  words        seq, version of the directory, then the records described in chunk.go
 const formatVersion = 3
 

@@ -24,7 +24,8 @@ const keepers = 3
 // keeper is the head of one.
 type keeper struct {
 	seen
-	id uint64
+	id     uint64
+	roster uint64 // version of its roster; 0: none
 }
 
 func keeperName(n int) string { return keeperPfx + strconv.Itoa(n) }
@@ -39,9 +40,9 @@ func (s *Syncer) takeKeepers(heads map[string]store.Head) {
 		if !bytes.Equal(h.Value, k.Value) {
 			k.since = now
 		}
-		k.Head, k.id = h, 0
-		if len(h.Value) >= 8 {
-			k.id = binary.LittleEndian.Uint64(h.Value)
+		k.Head, k.id, k.roster = h, 0, 0
+		if len(h.Value) >= 16 {
+			k.id, k.roster = binary.LittleEndian.Uint64(h.Value), binary.LittleEndian.Uint64(h.Value[8:])
 		}
 		if k.id == s.self.id {
 			s.keeper = n
@@ -76,7 +77,7 @@ func (s *Syncer) keep(c *store.Commit, leave bool) func() {
 	if n < 0 {
 		return func() {}
 	}
-	name, next := keeperName(n), s.keeperValue()
+	name, next := keeperName(n), s.keeperValue(s.roster)
 	if leave {
 		next = nil
 	}
@@ -84,12 +85,15 @@ func (s *Syncer) keep(c *store.Commit, leave bool) func() {
 	return func() { s.setKeeper(n, next) }
 }
 
-func (s *Syncer) keeperValue() []byte {
-	return binary.AppendUvarint(binary.LittleEndian.AppendUint64(nil, s.self.id), s.seq)
+// keeperValue returns the next value of this keeper's head.
+func (s *Syncer) keeperValue(roster uint64) []byte {
+	b := binary.LittleEndian.AppendUint64(nil, s.self.id)
+	b = binary.LittleEndian.AppendUint64(b, roster)
+	return binary.AppendUvarint(b, s.seq)
 }
 
 func (s *Syncer) setKeeper(n int, value []byte) {
-	s.keepers[n] = keeper{seen{store.Head{Value: value}, s.now().UnixNano()}, s.self.id}
+	s.keepers[n] = keeper{seen{store.Head{Value: value}, s.now().UnixNano()}, s.self.id, s.roster}
 	if s.keeper = n; value == nil {
 		s.keeper, s.keepers[n].id = -1, 0
 	}
@@ -101,7 +105,8 @@ func (s *Syncer) becomeKeeper(ctx context.Context) error {
 	if s.keeper >= 0 || n < 0 {
 		return nil
 	}
-	name, value := keeperName(n), s.keeperValue()
+	s.roster = 0
+	name, value := keeperName(n), s.keeperValue(0)
 	err := s.commit(ctx, &store.Commit{
 		If:    map[string][]byte{name: s.keepers[n].Value},
 		Heads: map[string][]byte{name: value},
@@ -143,7 +148,7 @@ func (s *Syncer) maintain(ctx context.Context) error {
 
 // work restores what the store has lost, folds dead instances and removes what is no longer needed.
 func (s *Syncer) work(ctx context.Context) error {
-	for _, f := range []func(context.Context) error{s.restoreBase, s.restoreOrphans, s.recovered, s.foldDead, s.forgetDead, s.forgetGenerations} {
+	for _, f := range []func(context.Context) error{s.restoreBase, s.restoreOrphans, s.recovered, s.foldDead, s.forgetDead, s.forgetGenerations, s.writeRoster} {
 		if err := f(ctx); err != nil {
 			s.current = false
 			return err

@@ -32,12 +32,16 @@ var errUnsettled = errors.New("syncer: another server has taken over, which may 
 
 // pull reads what other instances have published, and merges.
 func (s *Syncer) pull(ctx context.Context) error {
+	complete := false
 	err := s.again(func() error {
 		err := s.readAllOnce(ctx)
 		if err == nil {
 			m := s.newMerger()
 			if err = s.fetchOthers(ctx, nil, m); err == nil {
 				err = s.mergeAll(m)
+			}
+			if err == nil {
+				complete, err = s.checkRosters(ctx)
 			}
 		}
 		return err
@@ -50,7 +54,7 @@ func (s *Syncer) pull(ctx context.Context) error {
 	switch {
 	case s.behind:
 		return nil // refresh publishes again
-	case s.restoring():
+	case s.restoring() || !complete:
 		return errLost
 	case s.meta.settling && s.metaAge < s.opt.Alive: // see grace
 		return errUnsettled

@@ -17,8 +17,10 @@ type remote struct {
 	deletionsRaw  []byte // the head "del" as last seen
 	seenDeletions []byte // the head "del" when the directory was last read
 	keepers       [keepers]keeper
-	keeper        int // which of them this process is; -1: none
-	salvaged      int // how often this process has read what was left of an epoch
+	rosters       [keepers]roster
+	roster        uint64 // version of the roster that this keeper has written; 0: none
+	keeper        int    // which of them this process is; -1: none
+	salvaged      int    // how often this process has read what was left of an epoch
 	lost          lostPart
 
 	base contributor

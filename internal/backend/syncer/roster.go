@@ -1,0 +1,99 @@
+package syncer
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"slices"
+
+	"github.com/gotheus/gotheus/store"
+)
+
+// A store that loses the head of an instance, and nothing else, would look to a process that has
+// just started as if that instance had never been. Each keeper therefore writes down which instances
+// there are, and every reader checks that it finds them: as instances, or folded. A roster is a part
+// of the keeper's own group; the keeper's head has its version, which is random.
+//
+//	epoch (8 bytes), ids (8 bytes each) in ascending order
+
+// roster is what a keeper has written down.
+type roster struct {
+	version uint64
+	ids     []uint64
+}
+
+func encodeRoster(epoch uint64, ids []uint64) []byte {
+	b := binary.LittleEndian.AppendUint64(nil, epoch)
+	for _, id := range ids {
+		b = binary.LittleEndian.AppendUint64(b, id)
+	}
+	return b
+}
+
+// writeRoster writes down the instances that this keeper has just read, if they have changed.
+func (s *Syncer) writeRoster(ctx context.Context) error {
+	n := s.keeper
+	if n < 0 {
+		return nil
+	}
+	ids := []uint64{s.self.id}
+	for id := range s.others {
+		ids = append(ids, id)
+	}
+	slices.Sort(ids)
+	if r := &s.rosters[n]; r.version != 0 && r.version == s.roster && slices.Equal(ids, r.ids) {
+		return nil
+	}
+	name, version := keeperName(n), s.random()|1
+	value := s.keeperValue(version)
+	err := s.commit(ctx, &store.Commit{
+		If:    map[string][]byte{name: s.keepers[n].Value},
+		Heads: map[string][]byte{name: value},
+		Parts: map[store.Key][]byte{partKey(name, 0): encodeRoster(s.meta.epoch, ids)},
+	})
+	if err != nil {
+		return err
+	}
+	s.roster, s.rosters[n] = version, roster{version, ids}
+	s.setKeeper(n, value)
+	return nil
+}
+
+// checkRosters reports whether all instances that keepers have recently seen are accounted for.
+func (s *Syncer) checkRosters(ctx context.Context) (complete bool, err error) {
+	for n := range s.keepers {
+		k, r := &s.keepers[n], &s.rosters[n]
+		if n == s.keeper || k.roster == 0 || s.age(k.seen) > int64(s.opt.Alive/2) {
+			continue // too old to know who has been folded and forgotten since
+		}
+		if r.version != k.roster {
+			parts, err := s.get(ctx, []store.Key{partKey(keeperName(n), 0)})
+			if err != nil {
+				return false, err
+			}
+			b := parts[0]
+			if len(b) < 8 || len(b)%8 != 0 || !bytes.Equal(b[:8], binary.LittleEndian.AppendUint64(nil, s.meta.epoch)) {
+				continue // lost, of a former epoch, or replaced: nothing to compare with
+			}
+			*r = roster{version: k.roster}
+			for b = b[8:]; len(b) > 0; b = b[8:] {
+				r.ids = append(r.ids, binary.LittleEndian.Uint64(b))
+			}
+		}
+		for _, id := range r.ids {
+			if !s.accounted(id) {
+				return false, nil
+			}
+		}
+	}
+	return true, nil
+}
+
+// accounted reports whether what an instance has published is in the store as far as heads say so.
+func (s *Syncer) accounted(id uint64) bool {
+	name := instanceName(id)
+	_, live := s.found[livePfx+name]
+	_, dead := s.found[deadPfx+name]
+	_, folded := s.baseHead.find(id)
+	return live || dead || folded || id == s.self.id
+}
