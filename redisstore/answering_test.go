@@ -199,33 +199,44 @@ func TestManyNames(t *testing.T) {
 	}
 }
 
-// A base in another generation does not expire while processes live that read few heads.
-func TestExpireOfGenerations(t *testing.T) {
+// A base in another generation does not expire while processes live that read few heads, and what
+// other instances have left does not while there is a keeper.
+func TestExpireOfOthers(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
-	const gen = "g0123456789abcdef"
+	const gen, id = "g0123456789abcdef", "i0000000000000001"
 	begun := openStore(t, s.url("expire=24h"))
 	commit(t, begun, &store.Commit{
-		Heads: map[string][]byte{"meta": []byte("1"), gen: []byte("2")},
-		Parts: map[store.Key][]byte{{Group: "b" + gen[1:]}: []byte("x"), {Group: "f"}: []byte("y"), {Group: liveID}: []byte("z")},
+		Heads: map[string][]byte{"meta": []byte("1"), gen: []byte("2"), foldedID: []byte("3"), "x" + liveID[1:]: []byte("4")},
+		Parts: map[store.Key][]byte{{Group: "b" + gen[1:]}: []byte("v"), {Group: "f"}: []byte("w"), {Group: foldedID}: []byte("x"), {Group: liveID}: []byte("y"), {Group: id}: []byte("z")},
 	})
-	idle := openStore(t, s.url("expire=24h"))
-	who(t, idle, []string{"meta"})
-	keys := s.Client.Keys(t.Context(), "*").Val()
-	if len(keys) != 4 {
-		t.Errorf("keys %q", keys)
+	all := s.Client.Keys(t.Context(), "*").Val()
+	if len(all) != 6 {
+		t.Errorf("keys %q", all)
 	}
-	for _, k := range keys {
-		if ttl := s.TTL(t.Context(), k).Val(); ttl <= 23*time.Hour {
-			t.Errorf("%s expires in %v", k, ttl)
+	for _, c := range []struct {
+		head  string
+		keeps func(key string) bool
+	}{
+		{id, func(key string) bool { return !strings.Contains(key, ":i") || strings.HasSuffix(key, id) }},
+		{"k0", func(key string) bool { return !strings.HasSuffix(key, id) }}, // no head says that it exists
+	} {
+		for _, k := range all {
+			if ttl := s.TTL(t.Context(), k).Val(); ttl <= 23*time.Hour {
+				t.Errorf("%s expires in %v", k, ttl)
+			}
+			s.Client.Expire(t.Context(), k, 2*time.Hour)
 		}
-		s.Client.Expire(t.Context(), k, 2*time.Hour)
-	}
-	commit(t, idle, &store.Commit{If: map[string][]byte{liveID: nil}, Heads: map[string][]byte{liveID: []byte("3")}})
-	for _, k := range keys {
-		if ttl := s.TTL(t.Context(), k).Val(); ttl <= 23*time.Hour {
-			t.Errorf("%s expires in %v: an idle process has not put it off", k, ttl)
+		idle := openStore(t, s.url("expire=24h"))
+		who(t, idle, []string{"meta"})
+		commit(t, idle, &store.Commit{If: map[string][]byte{"none": nil}, Heads: map[string][]byte{c.head: []byte("5")}})
+		for _, k := range all {
+			if ttl := s.TTL(t.Context(), k).Val(); ttl > 23*time.Hour != c.keeps(k) {
+				t.Errorf("after a commit of head %s, %s expires in %v", c.head, k, ttl)
+			}
+			s.Client.Expire(t.Context(), k, 24*time.Hour)
 		}
+		s.HDel(t.Context(), "gotheus:{default}:heads", c.head)
 	}
 }
 
