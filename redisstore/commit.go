@@ -140,12 +140,12 @@ func (s *shard) renew(ctx context.Context, c *store.Commit) error {
 
 const renewedAtOnce = 500
 
-// longer is the expiry of all keys but heads: what heads refer to must not expire first, and a keeper
-// extends it at least four times per expire, since alive is at most half of that.
+// longer is the expiry of all keys but heads: what heads refer to must not expire first, and a
+// keeper extends it at least four times per expire, since alive is at most half of that.
 func (s *shard) longer() time.Duration { return s.expire + s.expire/4 }
 
-// groupOf returns the group that exists if heads has this name: that of an instance, live or folded,
-// or of a generation of the base. It returns "" for the other heads.
+// groupOf returns the group that exists if heads has this name: that of an instance, live or
+// folded, or of a generation of the base. It returns "" for the other heads.
 func groupOf(name string) string {
 	switch {
 	case len(name) != 17:

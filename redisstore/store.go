@@ -47,8 +47,8 @@ type shard struct {
 	logger    *slog.Logger // nil: nothing is logged
 	checked   atomic.Bool  // the eviction policy was checked
 	tried     atomic.Bool  // the user's rights were checked
-	// When the expiry of all generations of the base, and that of the keys of all instances, was
-	// last extended, see renew.
+	// When the expiry of all generations of the base was last extended, and that of the keys
+	// of all instances, see renew.
 	renewed, renewedAll atomic.Int64
 }
 

@@ -199,7 +199,8 @@ func TestRightsForHalf(t *testing.T) {
 		if p := page(t, reader); strings.Contains(p, "c_total") {
 			contains(t, p, "c_total 5")
 		}
-		if err := reader.Close(t.Context()); err != nil { // it would restore what is removed
+		// Otherwise it would restore what is removed.
+		if err := reader.Close(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		ns, err := redisstore.OpenNamespace(url)
