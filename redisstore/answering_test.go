@@ -219,7 +219,7 @@ func TestExpireOfOthers(t *testing.T) {
 		keeps func(key string) bool
 	}{
 		{id, func(key string) bool { return !strings.Contains(key, ":i") || strings.HasSuffix(key, id) }},
-		{"k0", func(key string) bool { return !strings.HasSuffix(key, id) }}, // which has no head
+		{"k0", func(key string) bool { return !strings.HasSuffix(key, id) }},
 	} {
 		for _, k := range all {
 			if ttl := s.TTL(t.Context(), k).Val(); ttl <= 23*time.Hour {
