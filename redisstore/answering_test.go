@@ -199,8 +199,8 @@ func TestManyNames(t *testing.T) {
 	}
 }
 
-// A base in another generation does not expire while processes live that read few heads, and what
-// other instances have left does not while there is a keeper.
+// A base in another generation does not expire while processes live that read few heads, and
+// neither does what other instances have left; if there are many, a keeper sees to that.
 func TestExpireOfOthers(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -216,11 +216,21 @@ func TestExpireOfOthers(t *testing.T) {
 	}
 	for _, c := range []struct {
 		head  string
+		many  bool
 		keeps func(key string) bool
 	}{
-		{id, func(key string) bool { return !strings.Contains(key, ":i") || strings.HasSuffix(key, id) }},
-		{"k0", func(key string) bool { return !strings.HasSuffix(key, id) }},
+		{id, false, func(string) bool { return true }},
+		{"k0", false, func(key string) bool { return !strings.HasSuffix(key, id) }},
+		{id, true, func(key string) bool { return !strings.Contains(key, ":i") || strings.HasSuffix(key, id) }},
+		{"k0", true, func(key string) bool { return !strings.HasSuffix(key, id) }},
 	} {
+		if c.many {
+			many := make(map[string][]byte)
+			for i := range 300 {
+				many[fmt.Sprintf("x%016x", 2+i)] = []byte("6")
+			}
+			commit(t, begun, &store.Commit{Heads: many})
+		}
 		for _, k := range all {
 			if ttl := s.TTL(t.Context(), k).Val(); ttl <= 23*time.Hour {
 				t.Errorf("%s expires in %v", k, ttl)
@@ -232,7 +242,7 @@ func TestExpireOfOthers(t *testing.T) {
 		commit(t, idle, &store.Commit{If: map[string][]byte{"none": nil}, Heads: map[string][]byte{c.head: []byte("5")}})
 		for _, k := range all {
 			if ttl := s.TTL(t.Context(), k).Val(); ttl > 23*time.Hour != c.keeps(k) {
-				t.Errorf("after a commit of head %s, %s expires in %v", c.head, k, ttl)
+				t.Errorf("after a commit of head %s, many %v, %s expires in %v", c.head, c.many, k, ttl)
 			}
 			s.Client.Expire(t.Context(), k, 24*time.Hour)
 		}

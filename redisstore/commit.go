@@ -96,9 +96,10 @@ func (s *shard) run(ctx context.Context, c *store.Commit, tried, others []string
 const renewals = 8
 
 // renew extends the expiry of keys that a commit does not mention, if it is time to: every process
-// does that for the generations of the base, and one that puts a keeper's head also for the keys of
-// all instances. Those that have left, or were killed, no longer do it themselves, and each must
-// last until its counts are in the base and are not needed elsewhere any more.
+// does that for the generations of the base, and for the keys of all instances if these are few.
+// Otherwise, one that puts a keeper's head does the latter: were it everybody, the cost would grow
+// with the square of their number. Instances that have left, or were killed, do not renew their
+// keys, which must last until the counts are in the base and are not needed elsewhere any more.
 func (s *shard) renew(ctx context.Context, c *store.Commit) error {
 	now := time.Now().UnixNano()
 	last, instances := &s.renewed, false
@@ -114,6 +115,7 @@ func (s *shard) renew(ctx context.Context, c *store.Commit) error {
 	if err != nil {
 		return s.failed(ctx, err)
 	}
+	instances = instances || len(names) <= renewedByAll
 	var groups []string
 	for _, name := range names {
 		if g := groupOf(name); g != "" && (instances || name[0] == 'g') {
@@ -138,7 +140,10 @@ func (s *shard) renew(ctx context.Context, c *store.Commit) error {
 	return nil
 }
 
-const renewedAtOnce = 500
+const (
+	renewedByAll  = 256 // heads
+	renewedAtOnce = 500
+)
 
 // longer is the expiry of all keys but heads: what heads refer to must not expire first, and a
 // keeper extends it at least four times per expire, since alive is at most half of that.
