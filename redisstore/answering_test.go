@@ -199,33 +199,54 @@ func TestManyNames(t *testing.T) {
 	}
 }
 
-// A base in another generation does not expire while processes live that read few heads.
-func TestExpireOfGenerations(t *testing.T) {
+// A base in another generation does not expire while processes live that read few heads, and
+// neither does what other instances have left; if there are many, a keeper sees to that.
+func TestExpireOfOthers(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
-	const gen = "g0123456789abcdef"
+	const gen, id = "g0123456789abcdef", "i0000000000000001"
 	begun := openStore(t, s.url("expire=24h"))
 	commit(t, begun, &store.Commit{
-		Heads: map[string][]byte{"meta": []byte("1"), gen: []byte("2")},
-		Parts: map[store.Key][]byte{{Group: "b" + gen[1:]}: []byte("x"), {Group: "f"}: []byte("y"), {Group: liveID}: []byte("z")},
+		Heads: map[string][]byte{"meta": []byte("1"), gen: []byte("2"), foldedID: []byte("3"), "x" + liveID[1:]: []byte("4")},
+		Parts: map[store.Key][]byte{{Group: "b" + gen[1:]}: []byte("v"), {Group: "f"}: []byte("w"), {Group: foldedID}: []byte("x"), {Group: liveID}: []byte("y"), {Group: id}: []byte("z")},
 	})
-	idle := openStore(t, s.url("expire=24h"))
-	who(t, idle, []string{"meta"})
-	keys := s.Client.Keys(t.Context(), "*").Val()
-	if len(keys) != 4 {
-		t.Errorf("keys %q", keys)
+	all := s.Client.Keys(t.Context(), "*").Val()
+	if len(all) != 6 {
+		t.Errorf("keys %q", all)
 	}
-	for _, k := range keys {
-		if ttl := s.TTL(t.Context(), k).Val(); ttl <= 23*time.Hour {
-			t.Errorf("%s expires in %v", k, ttl)
+	for _, c := range []struct {
+		head  string
+		many  bool
+		keeps func(key string) bool
+	}{
+		{id, false, func(string) bool { return true }},
+		{"k0", false, func(key string) bool { return !strings.HasSuffix(key, id) }},
+		{id, true, func(key string) bool { return !strings.Contains(key, ":i") || strings.HasSuffix(key, id) }},
+		{"k0", true, func(key string) bool { return !strings.HasSuffix(key, id) }},
+	} {
+		if c.many {
+			many := make(map[string][]byte)
+			for i := range 300 {
+				many[fmt.Sprintf("x%016x", 2+i)] = []byte("6")
+			}
+			commit(t, begun, &store.Commit{Heads: many})
 		}
-		s.Client.Expire(t.Context(), k, 2*time.Hour)
-	}
-	commit(t, idle, &store.Commit{If: map[string][]byte{liveID: nil}, Heads: map[string][]byte{liveID: []byte("3")}})
-	for _, k := range keys {
-		if ttl := s.TTL(t.Context(), k).Val(); ttl <= 23*time.Hour {
-			t.Errorf("%s expires in %v: an idle process has not put it off", k, ttl)
+		for _, k := range all {
+			if ttl := s.TTL(t.Context(), k).Val(); ttl <= 23*time.Hour {
+				t.Errorf("%s expires in %v", k, ttl)
+			}
+			s.Client.Expire(t.Context(), k, 2*time.Hour)
 		}
+		idle := openStore(t, s.url("expire=24h"))
+		who(t, idle, []string{"meta"})
+		commit(t, idle, &store.Commit{If: map[string][]byte{"none": nil}, Heads: map[string][]byte{c.head: []byte("5")}})
+		for _, k := range all {
+			if ttl := s.TTL(t.Context(), k).Val(); ttl > 23*time.Hour != c.keeps(k) {
+				t.Errorf("after a commit of head %s, many %v, %s expires in %v", c.head, c.many, k, ttl)
+			}
+			s.Client.Expire(t.Context(), k, 24*time.Hour)
+		}
+		s.HDel(t.Context(), "gotheus:{default}:heads", c.head)
 	}
 }
 

@@ -15,25 +15,50 @@ import (
 	"github.com/gotheus/gotheus/redisstore"
 )
 
-// A job that closes leaves its counts in the server, in no more time than the server needs.
+// A job that closes leaves its counts in the server, and no process need be there then. A process
+// that stays adds them to the base, and removes the rest.
 func TestJobs(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
-	for range 5 {
-		r := open(t, s.url(""))
+	job := func(url string) {
+		t.Helper()
+		r := open(t, url)
 		r.NewCounter("jobs_total", "Jobs.", nil).Inc()
 		if err := r.Close(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 	}
-	contains(t, page(t, open(t, s.url(""))), "jobs_total 5")
-	n, err := s.HLen(t.Context(), "gotheus:{default}:b").Result()
-	if err != nil || n != 1 {
-		t.Errorf("the base has %d parts, %v", n, err)
+	parts := func(ns string) int64 {
+		t.Helper()
+		n, err := s.HLen(t.Context(), "gotheus:{"+ns+"}:b").Result()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
 	}
+	for range 5 {
+		job(s.url(""))
+	}
+	reader := open(t, s.url("interval=1h&alive=3h"))
+	contains(t, page(t, reader), "jobs_total 5")
+	foldAll(t, s, "default", "", 1)
+	contains(t, page(t, reader), "jobs_total 5")
+	if n := parts("default"); n != 1 {
+		t.Errorf("the base has %d parts", n)
+	}
+	// If there are only jobs, they add each other's counts to the base.
+	jobs := 0
+	url := s.url("ns=jobs&interval=10ms&alive=20ms")
+	s.await("have a base", func() bool {
+		job(url)
+		jobs++
+		return parts("jobs") == 1
+	})
+	contains(t, page(t, open(t, url)), fmt.Sprint("jobs_total ", jobs))
 }
 
-// A process that leaves many series behind rewrites the base in pieces, and the old key is removed.
+// A process that leaves many series behind makes the keeper rewrite the base in pieces, and the old
+// key is removed.
 func TestLargeBase(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -63,7 +88,10 @@ func TestLargeBase(t *testing.T) {
 			}
 			return v
 		}
-		contains(t, page(t, reader), fmt.Sprintf(`jobs0_total{x="00000"} %v`, sum(0)), fmt.Sprintf(`jobs3_total{x="%05d"} %v`, series-1, sum(series-1)))
+		exact := []string{fmt.Sprintf(`jobs0_total{x="00000"} %v`, sum(0)), fmt.Sprintf(`jobs3_total{x="%05d"} %v`, series-1, sum(series-1))}
+		contains(t, page(t, reader), exact...)
+		foldAll(t, s, "default", "&expire=9h&timeout=1m", 1)
+		contains(t, page(t, reader), exact...)
 		keys, err := s.Client.Keys(t.Context(), "*").Result()
 		if err != nil {
 			t.Fatal(err)

@@ -8,14 +8,14 @@ import (
 	"strings"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/gotheus/gotheus/store"
 )
 
 // Commit implements store.Store. It is one script; its keys have the same hash tag.
 func (s *shard) Commit(ctx context.Context, c *store.Commit) error {
 	var further []string
-	now := time.Now().UnixNano()
-	renews := s.expire > 0 && s.renewed.Load() < now-int64(s.expire/renewals)
 	if s.expire > 0 { // the script extends the expiry of all keys
 		further = []string{"f", "d", "b"}
 		for name := range c.Heads {
@@ -23,12 +23,8 @@ func (s *shard) Commit(ctx context.Context, c *store.Commit) error {
 				further = append(further, name)
 			}
 		}
-		if renews {
-			bases, err := s.bases(ctx)
-			if err != nil {
-				return err
-			}
-			further = append(further, bases...)
+		if err := s.renew(ctx, c); err != nil {
+			return err
 		}
 	}
 	done, err := s.run(ctx, c, nil, further)
@@ -37,9 +33,6 @@ func (s *shard) Commit(ctx context.Context, c *store.Commit) error {
 	}
 	if done != "" {
 		return fmt.Errorf("redisstore: head %s: %w", done, store.ErrConflict)
-	}
-	if renews {
-		s.renewed.Store(now)
 	}
 	return nil
 }
@@ -73,8 +66,8 @@ func (s *shard) run(ctx context.Context, c *store.Commit, tried, others []string
 			keys = append(keys, s.prefix+g)
 		}
 	}
-	args := make([]any, 0, 6+3*len(c.If)+3*len(c.Heads)+3*len(c.Parts))
-	args = append(args, written, len(c.Drop), s.expire.Milliseconds())
+	args := make([]any, 0, 7+3*len(c.If)+3*len(c.Heads)+3*len(c.Parts))
+	args = append(args, written, len(c.Drop), s.expire.Milliseconds(), s.longer().Milliseconds())
 	heads := func(m map[string][]byte) {
 		args = append(args, len(m))
 		for name, v := range m {
@@ -98,24 +91,76 @@ func (s *shard) run(ctx context.Context, c *store.Commit, tried, others []string
 	return differs, nil
 }
 
-// renewals is how many times each process extends the expiry of all keys of the base before they
-// would expire.
+// renewals is how many times a process extends the expiry of the keys that its commits do not
+// mention, before they would expire.
 const renewals = 8
 
-// bases returns the groups of all generations of the base. Which of them exist is not known
-// otherwise: idle processes read few heads.
-func (s *shard) bases(ctx context.Context) ([]string, error) {
-	names, err := s.client.HKeys(ctx, s.headsKey()).Result()
-	if err != nil {
-		return nil, s.failed(ctx, err)
-	}
-	var bases []string
-	for _, name := range names {
-		if strings.HasPrefix(name, "g") {
-			bases = append(bases, baseOf(name))
+// renew extends the expiry of keys that a commit does not mention, if it is time to: every process
+// does that for the generations of the base, and for the keys of all instances if these are few.
+// Otherwise, one that puts a keeper's head does the latter: were it everybody, the cost would grow
+// with the square of their number. Instances that have left, or were killed, do not renew their
+// keys, which must last until the counts are in the base and are not needed elsewhere any more.
+func (s *shard) renew(ctx context.Context, c *store.Commit) error {
+	now := time.Now().UnixNano()
+	last, instances := &s.renewed, false
+	for name, value := range c.Heads {
+		if strings.HasPrefix(name, "k") && value != nil {
+			last, instances = &s.renewedAll, true
 		}
 	}
-	return bases, nil
+	if last.Load() >= now-int64(s.expire/renewals) {
+		return nil
+	}
+	names, err := s.client.HKeys(ctx, s.headsKey()).Result()
+	if err != nil {
+		return s.failed(ctx, err)
+	}
+	instances = instances || len(names) <= renewedByAll
+	var groups []string
+	for _, name := range names {
+		if g := groupOf(name); g != "" && (instances || name[0] == 'g') {
+			groups = append(groups, g)
+		}
+	}
+	// Not in the script: there may be thousands of keys, and others would wait for all of them.
+	for some := range slices.Chunk(groups, renewedAtOnce) {
+		if _, err := s.client.Pipelined(ctx, func(p redis.Pipeliner) error {
+			for _, g := range some {
+				p.PExpire(ctx, s.prefix+g, s.longer())
+			}
+			return nil
+		}); err != nil {
+			return s.failed(ctx, err)
+		}
+	}
+	s.renewed.Store(now)
+	if instances {
+		s.renewedAll.Store(now)
+	}
+	return nil
+}
+
+const (
+	renewedByAll  = 256 // heads
+	renewedAtOnce = 500
+)
+
+// longer is the expiry of all keys but heads: what heads refer to must not expire first, and a
+// keeper extends it at least four times per expire, since alive is at most half of that.
+func (s *shard) longer() time.Duration { return s.expire + s.expire/4 }
+
+// groupOf returns the group that exists if heads has this name: that of an instance, live or
+// folded, or of a generation of the base. It returns "" for the other heads.
+func groupOf(name string) string {
+	switch {
+	case len(name) != 17:
+		return ""
+	case name[0] == 'g':
+		return "b" + name[1:]
+	case name[0] == 'i' || name[0] == 'x':
+		return "i" + name[1:]
+	}
+	return ""
 }
 
 // tryRights runs a commit that changes nothing, so that the first contact tells if the user lacks a
@@ -129,6 +174,3 @@ func (s *shard) tryRights(ctx context.Context) error {
 	s.tried.Store(err == nil)
 	return nil // whatever else fails is the concern of real commits
 }
-
-// baseOf returns the group for the head of a generation of the base.
-func baseOf(head string) string { return "b" + head[1:] }

@@ -6,7 +6,7 @@
 local heads = KEYS[1]
 local at = 0
 local function arg() at = at + 1; return ARGV[at] end
-local written, dropped, expire = tonumber(arg()), tonumber(arg()), arg()
+local written, dropped, expire, longer = tonumber(arg()), tonumber(arg()), arg(), arg()
 local lastDrop = 1 + written + 2 * dropped
 
 local same, sameRaw = '', false -- a head that exists
@@ -48,7 +48,8 @@ end
 for i = 2 + written, 1 + written + dropped do try('UNLINK', KEYS[i]) end
 -- The life of keys is extended, also of those that this commit does not change.
 if expire ~= '0' then
-  for i = 1, #KEYS do try('PEXPIRE', KEYS[i], expire) end
+  try('PEXPIRE', heads, expire)
+  for i = 2, #KEYS do try('PEXPIRE', KEYS[i], longer) end
 end
 if refused then return refused end
 
@@ -71,6 +72,6 @@ for _, name in ipairs(gone) do redis.call('HDEL', heads, name) end
 
 if expire ~= '0' then -- for keys that did not exist before
   redis.call('PEXPIRE', heads, expire)
-  for i = 2, 1 + written do redis.call('PEXPIRE', KEYS[i], expire) end
+  for i = 2, 1 + written do redis.call('PEXPIRE', KEYS[i], longer) end
 end
 return ''

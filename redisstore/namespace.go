@@ -78,12 +78,8 @@ func (n *Namespace) keysByShard(ctx context.Context) ([][]string, error) {
 			prefix := prefixOf(n.name, i)
 			list := []string{prefix + "heads", prefix + "f", prefix + "d", prefix + "b"}
 			for _, f := range fields[i].Val() {
-				switch {
-				case len(f) != 17:
-				case f[0] == 'g':
-					list = append(list, prefix+baseOf(f))
-				default: // an instance, alive or folded
-					list = append(list, prefix+"i"+f[1:])
+				if g := groupOf(f); g != "" {
+					list = append(list, prefix+g)
 				}
 			}
 			slices.Sort(list)

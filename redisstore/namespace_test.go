@@ -4,6 +4,7 @@ package redisstore_test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -11,45 +12,86 @@ import (
 	"github.com/gotheus/gotheus/redisstore"
 )
 
+// instances returns the names of the heads of instances, without those that are folded.
+func instances(t testing.TB, s *server, ns string) (names []string) {
+	t.Helper()
+	all, err := s.HKeys(t.Context(), "gotheus:{"+ns+"}:heads").Result()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range all {
+		if name[0] == 'i' {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// foldAll runs a keeper until it has folded all instances but itself and some others.
+func foldAll(t testing.TB, s *server, ns, query string, others int) {
+	t.Helper()
+	keeper := open(t, s.url("ns="+ns+"&interval=20ms&alive=200ms"+query))
+	s.await("have only live instances", func() bool {
+		return len(instances(t, s, ns)) == others+1 && s.HExists(t.Context(), "gotheus:{"+ns+"}:heads", "k0").Val()
+	})
+	if err := keeper.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // With expire, all keys expire after that time without any process, and every publication extends
-// it.
+// it. What heads refer to does not expire before them.
 func TestExpire(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
-	r := open(t, s.url("ns=e&interval=1h&alive=4h&expire=6h"))
-	left := open(t, s.url("ns=e&interval=1h&alive=4h&expire=6h"))
-	left.NewCounter("left_total", "Left.", nil).Inc()
-	if err := left.Close(t.Context()); err != nil { // makes a base
-		t.Fatal(err)
+	url := s.url("ns=e&interval=1h&alive=3h&expire=6h")
+	ttl := func(key string) time.Duration { return s.TTL(t.Context(), "gotheus:{e}:"+key).Val() }
+	leave := func() {
+		t.Helper()
+		left := open(t, url)
+		left.NewCounter("left_total", "Left.", nil).Inc()
+		if err := left.Close(t.Context()); err != nil {
+			t.Fatal(err)
+		}
 	}
+	leave()
+	first := instances(t, s, "e")[0]
+	s.Client.Expire(t.Context(), "gotheus:{e}:"+first, time.Minute)
+	leave() // too early to fold the first one
+	if d := ttl(first); d <= ttl("heads") {
+		t.Errorf("what a process has left expires in %v, before it is in the base", d)
+	}
+	foldAll(t, s, "e", "&expire=6h", 0)
+	before := instances(t, s, "e")
+	r := open(t, url)
 	c := r.NewCounter("c_total", "C.", nil)
 	c.Inc()
 	flush(t, r)
 	groups := map[byte]int{}
 	for _, k := range s.Client.Keys(t.Context(), "*").Val() {
-		if ttl := s.TTL(t.Context(), k).Val(); ttl <= time.Hour || ttl > 6*time.Hour {
-			t.Errorf("%s expires in %v", k, ttl)
+		k = strings.TrimPrefix(k, "gotheus:{e}:")
+		if d := ttl(k); d <= time.Hour || d > 6*time.Hour*5/4 || k != "heads" && d <= ttl("heads") {
+			t.Errorf("%s expires in %v, heads in %v", k, d, ttl("heads"))
 		}
-		groups[strings.TrimPrefix(k, "gotheus:{e}:")[0]]++
+		groups[k[0]]++
 	}
 	if groups['h'] != 1 || groups['f'] != 1 || groups['d'] != 1 || groups['b'] != 1 || groups['i'] < 1 {
 		t.Errorf("keys %v", groups)
 	}
-	own := ""
-	for name := range s.HGetAll(t.Context(), "gotheus:{e}:heads").Val() {
-		if name[0] == 'i' {
-			own = name
+	lasting := []string{"heads", "f", "d", "b"}
+	for _, name := range instances(t, s, "e") {
+		if !slices.Contains(before, name) {
+			lasting = append(lasting, name) // of r
 		}
 	}
-	lasting := []string{"heads", "f", "d", "b", own}
 	for _, k := range lasting {
 		s.Client.Expire(t.Context(), "gotheus:{e}:"+k, time.Minute)
 	}
 	c.Inc()
 	flush(t, r)
 	for _, k := range lasting {
-		if ttl := s.TTL(t.Context(), "gotheus:{e}:"+k).Val(); ttl <= time.Hour {
-			t.Errorf("%s expires in %v: a publication has not put it off", k, ttl)
+		if d := ttl(k); d <= time.Hour {
+			t.Errorf("%s expires in %v: a publication has not put it off", k, d)
 		}
 	}
 }

@@ -27,7 +27,7 @@
 //	                share the load (default: 1); must be the same in all processes, and
 //	                cannot be changed later
 //	expire=720h     keys expire after that time without any process (default: never); at
-//	                least an hour, and no less than alive
+//	                least an hour, and at least twice alive
 //	cluster=true    the server is a Cluster
 //	master=main     name of the master that the sentinels watch
 //	sentinel_username, sentinel_password
@@ -77,7 +77,7 @@ type Options struct {
 	// that wraps store.ErrShards, on every page and from Flush and Close.
 	Shards int
 	// Expire is the time after which the keys expire if no process publishes; 0: never. It must
-	// be at least an hour, and no less than Alive.
+	// be at least an hour, and at least twice Alive.
 	Expire time.Duration
 
 	Interval   time.Duration // time between publications; 0: store.DefaultInterval
@@ -122,8 +122,8 @@ func (o *Options) check() error {
 		return fmt.Errorf("interval=%v with alive=%v: alive must be at least twice as long, or a process looks dead between two publications", interval, alive)
 	case o.Expire > 0 && o.Expire < time.Hour:
 		return fmt.Errorf("expire=%v: must be at least an hour, since data of dead processes is kept for some time", o.Expire)
-	case o.Expire > 0 && o.Expire < alive:
-		return fmt.Errorf("expire=%v with alive=%v: expire must be at least as long, or keys expire between two publications", o.Expire, alive)
+	case o.Expire > 0 && o.Expire/2 < alive:
+		return fmt.Errorf("expire=%v with alive=%v: expire must be at least twice as long, or keys of dead processes expire before others notice that they must keep them", o.Expire, alive)
 	}
 	return nil
 }

@@ -47,7 +47,9 @@ type shard struct {
 	logger    *slog.Logger // nil: nothing is logged
 	checked   atomic.Bool  // the eviction policy was checked
 	tried     atomic.Bool  // the user's rights were checked
-	renewed   atomic.Int64 // when the expiry of the base was last extended, see bases
+	// When the expiry of all generations of the base was last extended, and that of the keys
+	// of all instances, see renew.
+	renewed, renewedAll atomic.Int64
 }
 
 // owner closes a client when all stores that use it are closed.

@@ -30,7 +30,7 @@ func TestURLs(t *testing.T) {
 		"redis://h?interval=-1s":                  "interval must be a time above zero",
 		"redis://h?interval=6s":                   "interval=6s with alive=10s: alive must be at least twice as long",
 		"redis://h?alive=500ms":                   "interval=500ms with alive=500ms",
-		"redis://h?alive=24h&expire=6h":           "expire=6h0m0s with alive=24h0m0s: expire must be at least as long",
+		"redis://h?alive=24h&expire=6h":           "expire=6h0m0s with alive=24h0m0s: expire must be at least twice as long",
 		"redis://h?alive=0s":                      "alive must be a time above zero",
 		"redis://h?timeout=":                      "timeout is empty",
 		"redis://h?stale=yes":                     "stale must be serve",
@@ -223,16 +223,16 @@ func TestInvalidArguments(t *testing.T) {
 	client := redis.NewClient(new(redis.Options))
 	defer client.Close()
 	for want, o := range map[string]*redisstore.Options{
-		"shards=65: must be from 1 to 64":                          {Shards: 65},
-		"shards=-1: must be from 1 to 64":                          {Shards: -1},
-		`namespace "a{b}": only letters`:                           {Namespace: "a{b}"},
-		"expire=1m0s: must be at least an hour":                    {Expire: time.Minute},
-		"expire=-1ns: must be a time above zero":                   {Expire: -1},
-		"interval=6s with alive=10s: alive must":                   {Interval: 6 * time.Second},
-		"interval=-1ns: must be a time above zero":                 {Interval: -1},
-		"alive=-1ns: must be a time above zero":                    {Alive: -1},
-		"timeout=-1ns: must be a time above zero":                  {Timeout: -1},
-		"expire=1h0m0s with alive=2h0m0s: expire must be at least": {Expire: time.Hour, Alive: 2 * time.Hour},
+		"shards=65: must be from 1 to 64":                         {Shards: 65},
+		"shards=-1: must be from 1 to 64":                         {Shards: -1},
+		`namespace "a{b}": only letters`:                          {Namespace: "a{b}"},
+		"expire=1m0s: must be at least an hour":                   {Expire: time.Minute},
+		"expire=-1ns: must be a time above zero":                  {Expire: -1},
+		"interval=6s with alive=10s: alive must":                  {Interval: 6 * time.Second},
+		"interval=-1ns: must be a time above zero":                {Interval: -1},
+		"alive=-1ns: must be a time above zero":                   {Alive: -1},
+		"timeout=-1ns: must be a time above zero":                 {Timeout: -1},
+		"expire=1h0m0s with alive=31m0s: expire must be at least": {Expire: time.Hour, Alive: 31 * time.Minute},
 	} {
 		if c, err := redisstore.New(client, o); c != nil || !errors.Is(err, store.ErrInvalid) || !strings.Contains(err.Error(), want) {
 			t.Errorf("%+v: error %v, want an ErrInvalid: %s", o, err, want)

@@ -195,8 +195,13 @@ func TestRightsForHalf(t *testing.T) {
 			t.Errorf("without %s: Close has succeeded", lacks)
 		}
 		acl(t, s, "+"+lacks)
-		if p := page(t, open(t, url)); strings.Contains(p, "c_total") {
+		reader := open(t, url)
+		if p := page(t, reader); strings.Contains(p, "c_total") {
 			contains(t, p, "c_total 5")
+		}
+		// Otherwise it would restore what is removed.
+		if err := reader.Close(t.Context()); err != nil {
+			t.Fatal(err)
 		}
 		ns, err := redisstore.OpenNamespace(url)
 		if err != nil {

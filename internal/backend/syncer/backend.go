@@ -243,9 +243,9 @@ func (s *Syncer) persist(ctx context.Context, f func(context.Context) error) err
 	}
 }
 
-// Close implements backend.Backend: it publishes, folds this instance into the base and stops the
-// background goroutine. If the store stays unreachable until ctx ends, or for 10 s, everything not
-// yet acknowledged is lost and the error says so.
+// Close implements backend.Backend: it publishes, marks this instance as one that has left, and
+// stops the background goroutine. If the store stays unreachable until ctx ends, or for 10 s,
+// everything not yet acknowledged is lost and the error says so.
 func (s *Syncer) Close(ctx context.Context) error {
 	s.mu.Lock()
 	if s.closed {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/gotheus/gotheus/internal/backend"
 	"github.com/gotheus/gotheus/store"
 )
 
@@ -42,6 +43,14 @@ func (s *Syncer) Joined() uint64 { return s.self.head.join }
 
 // Listed returns how many series the directory has.
 func (s *Syncer) Listed() int { return s.dir.listed() }
+
+// Disguise gives a family a schema that no version can parse.
+func (s *Syncer) Disguise(def *backend.Family) {
+	f := s.known[def]
+	delete(s.schemas, f.schema)
+	f.schema = "later " + f.schema
+	s.schemas[f.schema] = f
+}
 
 // Dump describes the known state of the store.
 func (s *Syncer) Dump() (lines []string) {

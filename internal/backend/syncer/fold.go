@@ -49,6 +49,7 @@ func (s *Syncer) foldable() (list []*contributor) {
 	for id, c := range s.others {
 		h := s.found[livePfx+instanceName(id)]
 		switch {
+		case c.later && c.laterSeq == c.head.seq:
 		case c.head.left:
 			if s.age(h) >= int64(s.opt.Alive/2) {
 				list = append(list, c)
@@ -74,6 +75,10 @@ func (s *Syncer) surelyDead(h seen) bool {
 // fold adds the words of instances to the base.
 func (s *Syncer) fold(ctx context.Context, list []*contributor) error {
 	if err := s.fetchAll(ctx, list...); err != nil {
+		return err
+	}
+	list, err := s.understood(list)
+	if err != nil || len(list) == 0 {
 		return err
 	}
 	if err := s.numberLoose(ctx, list); err != nil {
@@ -110,6 +115,37 @@ func (s *Syncer) fold(ctx context.Context, list []*contributor) error {
 	return nil
 }
 
+// understood returns the instances of which this process knows all families. The others are of a
+// later version, and left to processes of that version: their words would not get into the base.
+func (s *Syncer) understood(list []*contributor) (known []*contributor, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := !slices.ContainsFunc(s.dir.families, func(f *family) bool { return f.def == nil })
+	for _, c := range list {
+		later := slices.ContainsFunc(c.inline, func(e looseEntry) bool { return e.fam.def == nil })
+		for n, ch := range c.chunks {
+			if all || n == inlinePart {
+				continue
+			}
+			r := newChunkReader(ch.data, n, nil)
+			for {
+				ok, err := r.read(&s.dir)
+				if err != nil {
+					return nil, err
+				}
+				if !ok {
+					break
+				}
+				later = later || r.fam.def == nil
+			}
+		}
+		if c.later, c.laterSeq = later, c.head.seq; !later {
+			known = append(known, c)
+		}
+	}
+	return known, nil
+}
+
 // numberLoose gives numbers to the series that instances have published without.
 func (s *Syncer) numberLoose(ctx context.Context, list []*contributor) error {
 	s.resolveLoose()
@@ -140,7 +176,7 @@ func (s *Syncer) addToBase(words map[uint32]map[uint32]entry, c *contributor) er
 	}
 	add := func(id uint32, e entry) error {
 		f := e.row.fam
-		if f.def == nil || f.parts { // of a later version, or not kept beyond the instance
+		if f.parts { // not kept beyond the instance
 			return nil
 		}
 		base, err := chunkWords(chunkOf(id))

@@ -78,6 +78,8 @@ type contributor struct {
 	number     int // small, and unique among live instances
 	live       bool
 	seenAt     time.Time // since when this process has seen the head unchanged
+	later      bool      // as of laterSeq, it has families of a later version
+	laterSeq   uint64
 }
 
 // chunk is the content of a part, with its seq split off.
