@@ -2,9 +2,11 @@ package syncer
 
 import (
 	"context"
+	"errors"
 	"math"
 
 	"github.com/gotheus/gotheus/internal/backend"
+	"github.com/gotheus/gotheus/store"
 )
 
 // changed records that a series comes into being. mu is held.
@@ -44,15 +46,36 @@ func (s *Syncer) exists(r *row) bool {
 	switch {
 	case r.invalid || r.fam.def == nil || r.gone:
 		return false
-	case r.id != noID || r.own != nil && !r.fam.def.Sealed(r.own.words):
+	case r.own != nil && !r.fam.def.Sealed(r.own.words):
 		return true
-	case r.words != nil:
-		return !r.fam.def.Sealed(r.words)
+	case r.fam.parts: // those of the dead do not count
+		for number, st := range r.seats {
+			if st.owner.Load() == s.numbers[number].ID.Load() && !r.fam.def.Sealed(st.words) {
+				return true
+			}
+		}
+		return false
+	case r.id != noID:
+		return true
 	}
-	return len(r.seats) > 0
+	return r.words != nil && !r.fam.def.Sealed(r.words)
 }
 
-// Learn implements backend.Learner. Unlike Sync, it publishes nothing.
+// hasParts reports whether the directory has label sets of families with parts.
+func (s *Syncer) hasParts() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, f := range s.dir.families {
+		if _, unlabelled := f.rows[""]; f.parts && len(f.rows) > 1 || f.parts && len(f.rows) > 0 && !unlabelled {
+			return true
+		}
+	}
+	return false
+}
+
+// Learn implements backend.Learner: it reads the directory, which has all series that exist. Unlike
+// Sync, it publishes nothing. It only reads what series are worth if some consist of parts: those of
+// dead instances do not count.
 func (s *Syncer) Learn(ctx context.Context) {
 	s.mu.Lock()
 	if s.closed {
@@ -65,7 +88,22 @@ func (s *Syncer) Learn(ctx context.Context) {
 	go func() {
 		defer s.wg.Done()
 		defer close(done)
-		s.exclusive(s.open, s.pull) // an error is one of the next publication, too
+		s.exclusive(s.open, func(ctx context.Context) error { // an error is one of the next publication, too
+			err := s.readCommon(ctx)
+			if err == nil {
+				err = s.readDirectory(ctx)
+			}
+			if err == nil && s.hasParts() {
+				err = s.pull(ctx)
+			}
+			if errors.Is(err, store.ErrConflict) {
+				s.current = false
+			}
+			return err
+		})
+		s.mu.Lock()
+		s.changes.Add(1)
+		s.mu.Unlock()
 	}()
 	select {
 	case <-done:

@@ -84,7 +84,8 @@ func (s *Syncer) number(ctx context.Context, inline bool) error {
 	needed := len(s.deletes) > 0 || s.newestOwn > s.self.head.dir || // see put
 		!inline && (s.countFresh() > 0 || !s.declaredAll())
 	s.mu.Unlock()
-	if !needed && bytes.Equal(s.deletionsRaw, s.seenDeletions) {
+	numbered := s.dir.version > 0 // otherwise no deletion concerns this process
+	if !needed && (!numbered || bytes.Equal(s.deletionsRaw, s.seenDeletions)) {
 		return nil
 	}
 	if err := s.readDirectory(ctx); err != nil {
