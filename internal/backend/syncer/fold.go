@@ -50,12 +50,8 @@ func (s *Syncer) foldable() (list []*contributor) {
 		h := s.found[livePfx+instanceName(id)]
 		switch {
 		case c.later && c.laterSeq == c.head.seq:
-		case c.head.left:
-			if s.age(h) >= int64(s.opt.Alive/2) {
-				list = append(list, c)
-			}
 		case c.live:
-		case s.now().Sub(c.seenAt) >= s.silence(c), s.leaving && s.surelyDead(h):
+		case c.head.left, s.now().Sub(c.seenAt) >= s.silence(c), s.leaving && s.surelyDead(h):
 			list = append(list, c)
 		}
 	}
@@ -267,7 +263,7 @@ func (s *Syncer) forgetDead(ctx context.Context) error {
 func (s *Syncer) keepDead(h seen) time.Duration {
 	var head instanceHead
 	if head.decode(h.Value) == nil && head.left {
-		return 2 * s.opt.Alive
+		return s.opt.Alive
 	}
 	return retention * s.opt.Alive
 }
@@ -302,7 +298,7 @@ func (s *Syncer) leave(ctx context.Context) error {
 
 // tidyOften is how many of those that leave do one keeper's work, if there is none: one in so many.
 // It is far less than foldsAtOnce, so the work gets done.
-const tidyOften = 4
+const tidyOften = 16
 
 // tidy folds some of those that have left before, if no keeper does: programs that only ever run
 // for a moment would leave more and more behind.
