@@ -341,6 +341,14 @@ func (r *round) put(ctx context.Context, next *contributor, parts map[store.Key]
 	name := next.group()
 	c.If[name] = s.self.raw
 	c.Heads[name] = next.raw
+	if s.self.raw == nil {
+		// A head that is missing may have been folded: this commit may be late, or another
+		// process may restore a base that has it.
+		c.If[deadPfx+instanceName(next.id)] = nil
+		if s.seq > 1 {
+			c.If[headBase] = s.base.rawOrNil()
+		}
+	}
 	if r.directory != nil {
 		c.If[headDirectory] = r.directory
 	}
@@ -355,7 +363,7 @@ func (r *round) put(ctx context.Context, next *contributor, parts map[store.Key]
 	keep()
 	s.sent = nil
 	s.setSelf(*next)
-	s.lastPut, s.baseSeen = s.now(), s.baseHead.version
+	s.lastPut, s.selfSeen = s.now(), presence{s.now(), s.baseHead.version}
 	s.published.Add(1)
 	return nil
 }
