@@ -202,7 +202,7 @@ func (s *Syncer) makeOrphan(c *contributor) {
 	o := c.former
 	switch {
 	case len(c.fullChunks)+len(c.older) > 0 && (o == nil || o.head.seq <= c.fullHead.seq):
-		full := &contributor{chunks: c.fullChunks}
+		full := &contributor{id: c.id, chunks: c.fullChunks}
 		s.mu.Lock()
 		full.inline, _ = s.decodeInline(c.fullChunks[inlinePart].data)
 		s.mu.Unlock()
@@ -246,12 +246,9 @@ func (s *Syncer) entries(c *contributor) (list []entry) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, e := range c.inline {
-		r := e.fam.dying[e.labels]
-		if r == nil || r.id != noID {
-			r = e.fam.row(e.labels)
-		}
-		list = append(list, entry{row: r, words: e.words})
+	for i := range c.inline {
+		e := &c.inline[i]
+		list = append(list, entry{row: e.row(c), words: e.words})
 	}
 	return list
 }

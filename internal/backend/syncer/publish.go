@@ -88,6 +88,9 @@ func (s *Syncer) number(ctx context.Context, inline bool) error {
 	if !needed && (!numbered || bytes.Equal(s.deletionsRaw, s.seenDeletions)) {
 		return nil
 	}
+	if err := s.checkWaits(ctx); err != nil {
+		return err
+	}
 	if err := s.readDirectory(ctx); err != nil {
 		return err
 	}
@@ -310,7 +313,7 @@ func (r *round) looseEntries() (list []looseEntry) {
 			continue
 		}
 		if words := r.sample(row); words != nil {
-			list = append(list, looseEntry{row.fam, row.labels, slices.Clone(words)})
+			list = append(list, looseEntry{row.fam, row.labels, slices.Clone(words), row})
 		}
 	}
 	slices.SortFunc(list, func(a, b looseEntry) int {

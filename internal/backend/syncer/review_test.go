@@ -243,9 +243,6 @@ func TestDeletedInline(t *testing.T) {
 		if w := k.show(counter, one); w != nil {
 			t.Errorf("numbered %v: shown after deletion: %d", numbered, w[0].Load())
 		}
-		if w := b.show(counter, one); w != nil {
-			t.Errorf("numbered %v: b shows it after deletion: %d", numbered, w[0].Load())
-		}
 		m.steps(20)
 		if w := k.show(counter, one); w != nil {
 			t.Errorf("numbered %v: shown long after deletion: %d", numbered, w[0].Load())
@@ -261,38 +258,46 @@ var _ = fmt.Sprint
 // T4b: it got a number after it had left.
 func TestDeletedAfterNumbering(t *testing.T) {
 	t.Parallel()
-	m := newSim(t, 1)
-	k := m.start()
-	k.words(counter, `x="2"`)[backend.CounterInt].Add(1)
-	m.publish()
-	a := m.start()
-	m.procs = m.procs[:1]
-	a.words(counter, one)[backend.CounterInt].Add(10)
-	if err := a.s.Close(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	k.words(counter, one)[backend.CounterInt].Add(1)
-	b := m.start()
-	m.publish()
-	m.expect(11)
-	if ok, err := k.s.DeleteSeries(counter, one); !ok || err != nil {
-		t.Fatal(ok, err)
-	}
-	if err := k.s.Publish(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	if w := k.show(counter, one); w != nil {
-		t.Errorf("shown after deletion: %d", w[0].Load())
-	}
-	if w := b.show(counter, one); w != nil {
-		t.Errorf("b shows it after deletion: %d", w[0].Load())
-	}
-	m.steps(20)
-	if w := k.show(counter, one); w != nil {
-		t.Errorf("shown long after deletion: %d", w[0].Load())
-	}
-	if w := b.show(counter, one); w != nil {
-		t.Errorf("b shows it long after deletion: %d", w[0].Load())
+	for _, again := range []bool{false, true} { // it comes back
+		for _, serves := range []bool{false, true} { // the process that has deleted it has pages
+			m := newSim(t, 1)
+			k := m.start()
+			k.words(counter, `x="2"`)[backend.CounterInt].Add(1)
+			m.publish()
+			a := m.start()
+			m.procs = m.procs[:1]
+			a.words(counter, one)[backend.CounterInt].Add(10)
+			if err := a.s.Close(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			k.words(counter, one)[backend.CounterInt].Add(1)
+			b := m.start()
+			m.publish()
+			m.expect(11)
+			if ok, err := k.s.DeleteSeries(counter, one); !ok || err != nil {
+				t.Fatal(ok, err)
+			}
+			m.publish()
+			if w := k.show(counter, one); serves && w != nil {
+				t.Errorf("shown after deletion: %d", w[0].Load())
+			}
+			if again {
+				k.words(counter, one)[backend.CounterInt].Add(3)
+				m.publish()
+				if w := k.show(counter, one); serves && (w == nil || w[0].Load() != 3) {
+					t.Errorf("shown after deletion: %v, of 3", w)
+				}
+			}
+			m.steps(20)
+			for _, p := range []*proc{k, b} {
+				switch w := p.show(counter, one); {
+				case again && (w == nil || w[0].Load() != 3):
+					t.Errorf("long after deletion %s shows %v, of 3", p.name, w)
+				case !again && w != nil:
+					t.Errorf("long after deletion %s shows %d", p.name, w[0].Load())
+				}
+			}
+		}
 	}
 }
 
