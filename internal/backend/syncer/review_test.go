@@ -158,7 +158,7 @@ func TestJoinsAfterItsFold(t *testing.T) {
 	a.words(counter, one)[backend.CounterInt].Add(10)
 	calls := 0
 	a.net.Next = func() backendtest.Fault {
-		if calls++; calls == 2 {
+		if calls++; calls == 2 { // after the heads; it does not read the directory
 			return backendtest.Late
 		}
 		return backendtest.None
@@ -400,5 +400,27 @@ func TestStaleOrphansAfterLoss(t *testing.T) {
 				t.Fatal(many, first)
 			}
 		}
+	}
+}
+
+// A process that lives only for a moment reads the common heads and makes one commit, however large
+// the directory is.
+func TestLeavesAtOnce(t *testing.T) {
+	t.Parallel()
+	m := newSim(t, 1)
+	k := m.start()
+	for i := range 1000 {
+		k.words(counter, fmt.Sprintf("x=%q", fmt.Sprint(i)))[backend.CounterInt].Add(1)
+	}
+	m.steps(5)
+	a := m.start()
+	a.words(counter, `x="a"`)[backend.CounterInt].Add(10)
+	calls := 0
+	a.net.Next = func() backendtest.Fault { calls++; return backendtest.None }
+	if err := a.s.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if calls != 2 {
+		t.Errorf("%d calls of the store, want 2", calls)
 	}
 }
