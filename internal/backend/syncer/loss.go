@@ -167,7 +167,7 @@ func (s *Syncer) forgetDirectory() {
 	}
 	rows := s.dir.rows
 	s.dir = directory{}
-	s.seenDeletions = nil
+	s.seenDeletions, s.breaks = nil, 0
 	s.mu.Unlock()
 	for _, list := range rows {
 		for some := range slices.Chunk(list, stretch) {

@@ -16,6 +16,7 @@ type remote struct {
 	directoryRaw  []byte // the head "dir" as last seen
 	deletionsRaw  []byte // the head "del" as last seen
 	seenDeletions []byte // the head "del" when the directory was last read
+	breaks        uint64 // that the directory should have at least
 	keepers       [keepers]keeper
 	rosters       [keepers]roster
 	roster        uint64 // version of the roster that this keeper has written; 0: none

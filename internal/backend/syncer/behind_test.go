@@ -1,0 +1,63 @@
+package syncer_test
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/gotheus/gotheus/internal/backend"
+)
+
+// TC: a process is away while the store goes back and the directory changes often.
+func TestAwayForManyVersions(t *testing.T) {
+	t.Parallel()
+	for _, many := range []int{10, 300} {
+		m := newSim(t, 1)
+		q := m.start()
+		q.words(counter, `x="2"`)[backend.CounterInt].Add(1)
+		m.publish()
+		old := m.store.Snapshot()
+		p := m.start()
+		p.words(counter, one)[backend.CounterInt].Add(10)
+		if err := p.s.Publish(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		q.show(counter, one)
+		m.store.Restore(old)
+		for i := range many {
+			q.words(counter, fmt.Sprintf("x=%q", fmt.Sprint("q", i)))[backend.CounterInt].Add(1)
+			if err := q.s.Publish(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		m.steps(20)
+		m.expect(10)
+	}
+}
+
+// TD: an own series is deleted by another process, while the store goes back to before it was made.
+func TestFormerLifeComesBack(t *testing.T) {
+	t.Parallel()
+	for _, pause := range []int{5, 150} {
+		m := newSim(t, 1)
+		k, a := m.start(), m.start()
+		k.words(counter, one)[backend.CounterInt].Add(7)
+		a.words(counter, `x="2"`)[backend.CounterInt].Add(1)
+		m.publish()
+		m.steps(3)
+		old := m.store.Snapshot()
+		k.show(counter, one)
+		if ok, err := k.s.DeleteSeries(counter, one); !ok || err != nil {
+			t.Fatal(ok, err)
+		}
+		m.publish()
+		k.words(counter, one)[backend.CounterInt].Add(3)
+		m.publish()
+		m.steps(pause)
+		m.store.Restore(old)
+		m.steps(40)
+		m.expect(3)
+		if t.Failed() {
+			t.Fatal(pause)
+		}
+	}
+}
