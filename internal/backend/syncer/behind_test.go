@@ -7,7 +7,7 @@ import (
 	"github.com/gotheus/gotheus/internal/backend"
 )
 
-// TC: a process is away while the store goes back and the directory changes often.
+// A process is away while the store goes back and the directory changes often.
 func TestAwayForManyVersions(t *testing.T) {
 	t.Parallel()
 	for _, many := range []int{10, 300} {
@@ -34,7 +34,7 @@ func TestAwayForManyVersions(t *testing.T) {
 	}
 }
 
-// TD: an own series is deleted by another process, while the store goes back to before it was made.
+// The store goes back to before a deletion, when the series has already come back.
 func TestFormerLifeComesBack(t *testing.T) {
 	t.Parallel()
 	for _, pause := range []int{5, 150} {

@@ -212,7 +212,7 @@ func (s *Syncer) makeOrphan(c *contributor) {
 		return // never read completely, or empty
 	default:
 		again := *o
-		again.since = s.now()
+		again.since, again.present = s.now(), c.present
 		o = &again
 	}
 	if old := s.orphans[c.id]; old == nil || old.head.seq < o.head.seq {

@@ -2,7 +2,6 @@ package syncer_test
 
 import (
 	"context"
-	"fmt"
 	"testing"
 	"time"
 
@@ -45,6 +44,7 @@ func (m *sim) steps(n int) {
 
 const one = `x="1"`
 
+// expect checks what all pages show for that series.
 func (m *sim) expect(want uint64) {
 	m.t.Helper()
 	for _, p := range m.procs {
@@ -59,7 +59,8 @@ func (m *sim) expect(want uint64) {
 	}
 }
 
-// T1
+// The store loses the commit by which a process joined, after many folds that it has not heard of:
+// it was not folded.
 func TestJoinLostAfterManyFolds(t *testing.T) {
 	t.Parallel()
 	m := newSim(t, 1)
@@ -78,12 +79,14 @@ func TestJoinLostAfterManyFolds(t *testing.T) {
 	m.expect(11)
 }
 
-// T7
+// A process that seldom has a page finds that an instance is gone which was folded long ago: it
+// does not take it for lost.
 func TestRarePageAfterManyFolds(t *testing.T) {
 	t.Parallel()
 	m := newSim(t, 1)
-	k1, k2, k3 := m.start(), m.start(), m.start()
-	_, _, _ = k1, k2, k3
+	for range 3 { // keepers
+		m.start()
+	}
 	m.steps(10)
 	b := m.start()
 	m.publish()
@@ -107,7 +110,8 @@ func TestRarePageAfterManyFolds(t *testing.T) {
 	m.expect(10)
 }
 
-// T2
+// A process that was folded publishes again, after the store has lost that, while another process
+// restores the base.
 func TestPublishedWhileBaseIsRestored(t *testing.T) {
 	t.Parallel()
 	for at := range 8 {
@@ -146,7 +150,7 @@ func TestPublishedWhileBaseIsRestored(t *testing.T) {
 	}
 }
 
-// T3: the first commit of an instance arrives after the instance was folded.
+// The first commit of an instance arrives after the instance was folded.
 func TestJoinsAfterItsFold(t *testing.T) {
 	t.Parallel()
 	m := newSim(t, 1)
@@ -176,7 +180,7 @@ func TestJoinsAfterItsFold(t *testing.T) {
 	m.expect(11)
 }
 
-// T3b: a restoration arrives after what it restored was folded.
+// A restoration arrives again after what it restored was folded.
 func TestRestoredAfterItsFold(t *testing.T) {
 	t.Parallel()
 	for at := range 16 {
@@ -214,94 +218,8 @@ func TestRestoredAfterItsFold(t *testing.T) {
 	}
 }
 
-// T4: a series without a number of one that has left is deleted.
-func TestDeletedInline(t *testing.T) {
-	t.Parallel()
-	for _, numbered := range []bool{false, true} {
-		m := newSim(t, 1)
-		k := m.start()
-		if numbered {
-			k.words(counter, one)[backend.CounterInt].Add(1)
-		} else {
-			k.words(counter, `x="2"`)[backend.CounterInt].Add(1)
-		}
-		m.publish()
-		a := m.start()
-		m.procs = m.procs[:1]
-		a.words(counter, one)[backend.CounterInt].Add(10)
-		if err := a.s.Close(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		b := m.start()
-		m.publish()
-		if k.show(counter, one) == nil {
-			t.Fatal("not shown")
-		}
-		if ok, err := k.s.DeleteSeries(counter, one); !ok || err != nil {
-			t.Fatal(ok, err)
-		}
-		if w := k.show(counter, one); w != nil {
-			t.Errorf("numbered %v: shown after deletion: %d", numbered, w[0].Load())
-		}
-		m.steps(20)
-		if w := k.show(counter, one); w != nil {
-			t.Errorf("numbered %v: shown long after deletion: %d", numbered, w[0].Load())
-		}
-		if w := b.show(counter, one); w != nil {
-			t.Errorf("numbered %v: b shows it long after deletion: %d", numbered, w[0].Load())
-		}
-	}
-}
-
-var _ = fmt.Sprint
-
-// T4b: it got a number after it had left.
-func TestDeletedAfterNumbering(t *testing.T) {
-	t.Parallel()
-	for _, again := range []bool{false, true} { // it comes back
-		for _, serves := range []bool{false, true} { // the process that has deleted it has pages
-			m := newSim(t, 1)
-			k := m.start()
-			k.words(counter, `x="2"`)[backend.CounterInt].Add(1)
-			m.publish()
-			a := m.start()
-			m.procs = m.procs[:1]
-			a.words(counter, one)[backend.CounterInt].Add(10)
-			if err := a.s.Close(t.Context()); err != nil {
-				t.Fatal(err)
-			}
-			k.words(counter, one)[backend.CounterInt].Add(1)
-			b := m.start()
-			m.publish()
-			m.expect(11)
-			if ok, err := k.s.DeleteSeries(counter, one); !ok || err != nil {
-				t.Fatal(ok, err)
-			}
-			m.publish()
-			if w := k.show(counter, one); serves && w != nil {
-				t.Errorf("shown after deletion: %d", w[0].Load())
-			}
-			if again {
-				k.words(counter, one)[backend.CounterInt].Add(3)
-				m.publish()
-				if w := k.show(counter, one); serves && (w == nil || w[0].Load() != 3) {
-					t.Errorf("shown after deletion: %v, of 3", w)
-				}
-			}
-			m.steps(20)
-			for _, p := range []*proc{k, b} {
-				switch w := p.show(counter, one); {
-				case again && (w == nil || w[0].Load() != 3):
-					t.Errorf("long after deletion %s shows %v, of 3", p.name, w)
-				case !again && w != nil:
-					t.Errorf("long after deletion %s shows %d", p.name, w[0].Load())
-				}
-			}
-		}
-	}
-}
-
-// T5: the store goes back by a few calls while a base is restored.
+// The store goes back by a few calls while a base is restored: it is restored again, and not with
+// numbers that other series have got.
 func TestBackWhileBaseIsRestored(t *testing.T) {
 	t.Parallel()
 	for at := range 40 {
@@ -357,7 +275,8 @@ func TestBackWhileBaseIsRestored(t *testing.T) {
 	}
 }
 
-// T8
+// The store loses everything. A process that seldom has a page is the first to restore what it
+// knows, of instances that were folded long ago, too.
 func TestStaleOrphansAfterLoss(t *testing.T) {
 	t.Parallel()
 	for _, many := range []int{100, 600} {
@@ -368,7 +287,6 @@ func TestStaleOrphansAfterLoss(t *testing.T) {
 			k.words(counter, `x="2"`)[backend.CounterInt].Add(1)
 			k2, k3 := m.start(), m.start()
 			m.steps(10)
-			_, _ = k2, k3
 			b := m.start()
 			m.publish()
 			a := m.start()
@@ -400,27 +318,5 @@ func TestStaleOrphansAfterLoss(t *testing.T) {
 				t.Fatal(many, first)
 			}
 		}
-	}
-}
-
-// A process that lives only for a moment reads the common heads and makes one commit, however large
-// the directory is.
-func TestLeavesAtOnce(t *testing.T) {
-	t.Parallel()
-	m := newSim(t, 1)
-	k := m.start()
-	for i := range 1000 {
-		k.words(counter, fmt.Sprintf("x=%q", fmt.Sprint(i)))[backend.CounterInt].Add(1)
-	}
-	m.steps(5)
-	a := m.start()
-	a.words(counter, `x="a"`)[backend.CounterInt].Add(10)
-	calls := 0
-	a.net.Next = func() backendtest.Fault { calls++; return backendtest.None }
-	if err := a.s.Close(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	if calls != 2 {
-		t.Errorf("%d calls of the store, want 2", calls)
 	}
 }
