@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/gotheus/gotheus/internal/backend"
+	"github.com/gotheus/gotheus/internal/backend/backendtest"
 )
 
 // A process is away while the store goes back and the directory changes often.
@@ -58,6 +59,41 @@ func TestFormerLifeComesBack(t *testing.T) {
 		m.expect(3)
 		if t.Failed() {
 			t.Fatal(pause)
+		}
+	}
+}
+
+// A series is deleted while the store has lost everything, and before another process that also has
+// it publishes again: the deletion stays.
+func TestDeletedWhileLost(t *testing.T) {
+	t.Parallel()
+	for at := range 12 {
+		m := newSim(t, 1)
+		k, b := m.start(), m.start()
+		k.words(counter, one)[backend.CounterInt].Add(1)
+		b.words(counter, one)[backend.CounterInt].Add(10)
+		m.publish()
+		m.steps(3)
+		m.expect(11)
+		m.store.Restore(backendtest.Snapshot{})
+		calls := 0
+		k.net.Next = func() backendtest.Fault {
+			if calls++; calls > at {
+				return backendtest.LoseRequest
+			}
+			return backendtest.None
+		}
+		k.s.Refresh(t.Context()) // notices the loss, and gets no further
+		k.net.Next = nil
+		if ok, err := k.s.DeleteSeries(counter, one); !ok || err != nil {
+			t.Fatal(ok, err)
+		}
+		k.s.Refresh(t.Context())
+		m.steps(30)
+		for _, p := range m.procs {
+			if w := p.show(counter, one); w != nil {
+				t.Errorf("%d calls: %s shows %d after the deletion", at, p.name, w[0].Load())
+			}
 		}
 	}
 }

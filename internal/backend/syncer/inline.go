@@ -168,6 +168,7 @@ func (s *Syncer) resolveLoose() {
 		if r.id == noID && !others[r] {
 			delete(s.deletes, r)
 			delete(r.fam.dying, r.labels)
+			s.removed.add(r.fam, r.labels, r.born, s.now()) // it had one that was lost
 		}
 	}
 	s.loose = loose
