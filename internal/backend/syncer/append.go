@@ -18,6 +18,9 @@ const (
 func (s *Syncer) appendDirectory(ctx context.Context) error {
 	for {
 		c := s.nextEntries()
+		if c == nil && s.dir.breaks < s.breaks {
+			c = new(change)
+		}
 		if c == nil {
 			s.unnumbered = false
 			return nil

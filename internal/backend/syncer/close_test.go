@@ -30,6 +30,7 @@ func TestCloseLeavesAll(t *testing.T) {
 					return backendtest.None
 				}}
 				s := newSyncer(t, net, &store.Options{Interval: time.Hour, Alive: 2 * time.Hour, Logger: slog.New(slog.DiscardHandler)})
+				synctest.Wait() // the first contact is the first call
 				w, err := s.Cells(counter, `x="job"`)
 				if err != nil {
 					t.Fatal(err)

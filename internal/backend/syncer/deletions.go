@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"hash/maphash"
+	"maps"
 	"slices"
 	"time"
 )
@@ -21,9 +22,73 @@ func (s *Syncer) delete(r *row) (counted bool) {
 		// Without a number, others may have published it, and will give it one.
 		r.fam.dying[r.labels] = r
 		s.deletes[r] = true
+		s.awaitHolders(r)
 		s.looseChanged = true
 	}
 	return counted
+}
+
+// wait is what the publication of a deletion waits for. Words without a number do not say which
+// life of the series they are of: those that other instances had published before the deletion
+// would be shown again after it. So they get the number first that is then freed, when their
+// instances publish again, or are folded.
+type wait struct {
+	holders map[uint64]uint64 // seqs of these words, by instance
+	end     time.Time         // at the latest
+}
+
+// holds reports whether w is for what c has published.
+func (w *wait) holds(c *contributor) bool {
+	if w == nil {
+		return false
+	}
+	seq, ok := w.holders[c.id]
+	return ok && seq == c.chunks[inlinePart].seq
+}
+
+// awaitHolders makes the publication of a deletion wait. mu is held.
+func (s *Syncer) awaitHolders(r *row) {
+	for _, l := range s.loose[r] {
+		if l.c == &s.self {
+			continue
+		}
+		if r.wait == nil {
+			r.wait = &wait{make(map[uint64]uint64), s.now().Add(retention * s.opt.Alive)}
+			s.waiting = true
+		}
+		r.wait.holders[l.c.id] = l.seq
+	}
+}
+
+// checkWaits looks which deletions need not wait any longer.
+func (s *Syncer) checkWaits(ctx context.Context) error {
+	s.mu.Lock()
+	waiting := s.waiting
+	s.mu.Unlock()
+	if !waiting {
+		return nil
+	}
+	if err := s.readAll(ctx); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.waiting = false
+	for r := range s.deletes {
+		if r.wait == nil {
+			continue
+		}
+		done := s.leaving || s.now().After(r.wait.end)
+		maps.DeleteFunc(r.wait.holders, func(id, seq uint64) bool {
+			c := s.others[id]
+			return done || c == nil || c.head.chunks[inlinePart] != seq
+		})
+		if len(r.wait.holders) == 0 {
+			r.wait = nil
+		}
+		s.waiting = s.waiting || r.wait != nil
+	}
+	return nil
 }
 
 // detach ends a life of a series: it is not shown any more, and this process' words of it do not
@@ -119,7 +184,7 @@ func (s *Syncer) numberedDeletes() (list []*row) {
 	s.mu.Lock()
 	seen := 0
 	for r := range s.deletes {
-		if r.id != noID {
+		if r.id != noID && r.wait == nil {
 			list = append(list, r)
 		}
 		if seen++; seen%stretch == 0 { // new series do not wait; what is deleted meanwhile may be missed
@@ -152,6 +217,9 @@ func removalOf(f *family, labels string) removal {
 
 // add records that a life of a series has ended.
 func (m *removals) add(f *family, labels string, born birth, now time.Time) {
+	if born == 0 { // it never had a number
+		return
+	}
 	if m.recent == nil {
 		m.recent, m.since = make(map[removal]birth), now
 	}

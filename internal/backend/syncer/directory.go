@@ -45,6 +45,7 @@ type row struct {
 	own    *own  // nil: this process does not update it
 	gone   bool  // it was deleted, perhaps by this process, which has not published that yet
 	queued bool  // it is in fresh
+	wait   *wait // of a deleted series: what its publication waits for; nil: nothing
 
 	invalid bool // the labels do not fit the family: never shown
 

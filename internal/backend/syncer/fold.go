@@ -238,7 +238,11 @@ func (s *Syncer) forgetDead(ctx context.Context) error {
 			}
 			c.If[name], c.Heads[name] = h.Value, nil
 			if _, again := s.found[livePfx+instanceName(id)]; !again && id != s.self.id {
-				c.Drop = append(c.Drop, livePfx+instanceName(id))
+				group := livePfx + instanceName(id)
+				c.Drop = append(c.Drop, group)
+				if dead {
+					c.If[group] = s.foreign[group].Value // nobody restores it meanwhile
+				}
 			}
 		}
 	}

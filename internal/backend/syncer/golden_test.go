@@ -58,11 +58,11 @@ func TestGolden(t *testing.T) {
 		"family":    {family, "03 01 03 " + hex.EncodeToString(appendBytes(nil, counter.Schema())) + " 02 432e"},
 		"series":    {s.dir.slots(0).encode(9)[:13], "09 09 01 01000000 05 783d223122"},
 		"directory": {(&directory{version: 9, token: 8, epoch: 7}).encodeHead(), "09 0800000000000000 0700000000000000"},
-		"list": {(&directory{version: 9, token: 8, epoch: 7, tally: tally{1, 2}, tokens: []uint32{6, 8}, chunks: chunkSeqs{0: 9}}).encodeList(),
-			"09 0800000000000000 0700000000000000 01 0200000000000000 02 06000000 08000000 01 0009"},
+		"list": {(&directory{version: 9, token: 8, epoch: 7, tally: tally{1, 2}, tokens: []uint32{6, 8}, breaks: 3, chunks: chunkSeqs{0: 9}}).encodeList(),
+			"09 0800000000000000 0700000000000000 01 0200000000000000 03 02 06000000 08000000 01 0009"},
 		// A run of two: 1; 0.25; starts. What the floats lack: one column, 0 and 2^-60.
 		"low":    {w.end(), "09 00 00 02 01 0101 02 3fd0 3fd0 00 00 03 01 02 0000 3c30"},
-		"inline": {encodeInline([]looseEntry{{s.known[counter], `x="1"`, []uint64{5, 0, start}}})[6+len(counter.Schema()):], "02 432e 00 05 783d223122 03 05 00 80d0dfb4ab33"},
+		"inline": {encodeInline([]looseEntry{{fam: s.known[counter], labels: `x="1"`, words: []uint64{5, 0, start}}})[6+len(counter.Schema()):], "02 432e 00 05 783d223122 03 05 00 80d0dfb4ab33"},
 		// A run of two: 5 and 305; 0 and 0.25; starts 2 ms apart. A histogram with blocks.
 		"words": {words[:27], "07 09 00 00 02 02 0500 3101 02 0000 3fd0 80d0dfb4ab33 01 0103 05 01 35"},
 	} {

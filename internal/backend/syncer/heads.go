@@ -37,6 +37,8 @@ func (s *Syncer) readCommon(ctx context.Context) error {
 		}
 		if raw := heads[name].Value; !bytes.Equal(raw, s.self.raw) || raw == nil && s.seq > 0 {
 			return s.readAllOnce(ctx) // it may have been folded, or a commit may have arrived late
+		} else if raw != nil {
+			s.selfSeen = presence{s.now(), s.baseHead.version}
 		}
 		s.current = true
 		return nil
@@ -208,7 +210,7 @@ func (s *Syncer) readInstances(heads map[string]store.Head) {
 			c.head, c.raw, c.seenAt = head, h.Value, now
 			s.lamport = max(s.lamport, head.stamp)
 		}
-		s.others[id] = c
+		s.others[id], c.present = c, presence{now, s.baseHead.version}
 		live := s.isLive(c, h)
 		if live {
 			s.noteNumber(id, &c.head)
@@ -266,7 +268,7 @@ func (s *Syncer) checkOrphans() {
 	for id, o := range s.orphans {
 		_, folded := s.baseHead.find(id)
 		_, dead := s.found[deadPfx+instanceName(id)]
-		gone := folded || dead
+		gone := folded || dead || s.maybeFolded(o.present, true)
 		if c := s.others[id]; c != nil && c.head.seq >= o.head.seq {
 			gone = true
 			c.former = o // until its words have been read again
@@ -319,7 +321,7 @@ func (s *Syncer) checkSelf(ctx context.Context, heads map[string]store.Head) err
 	name := instanceName(s.self.id)
 	raw := heads[livePfx+name].Value
 	if raw != nil {
-		s.baseSeen = s.baseHead.version
+		s.selfSeen = presence{s.now(), s.baseHead.version}
 		if bytes.Equal(raw, s.self.raw) {
 			return nil // unacknowledged commits may still arrive
 		}
@@ -356,10 +358,10 @@ func (s *Syncer) checkSelf(ctx context.Context, heads map[string]store.Head) err
 	switch {
 	case folded:
 		return s.rejoin(ctx, f.seq, dead.Value)
+	case s.maybeFolded(s.selfSeen, s.leaving):
+		return s.rejoin(ctx, s.self.head.seq, nil)
 	case s.self.raw == nil:
-		return nil // has not joined yet
-	case s.baseHead.version >= s.baseSeen+maxFolds:
-		return s.rejoin(ctx, s.self.head.seq, nil) // its fold may no longer be listed
+		return nil // has not joined yet, or publishes everything again
 	}
 	s.remember()
 	s.forgetPublished(nil)

@@ -27,12 +27,25 @@ type looseEntry struct {
 	fam    *family
 	labels string
 	words  []uint64
+	own    *row // of an entry of this process: the life that it is about
+}
+
+// row returns the series that an entry of c is about. mu is held.
+func (e *looseEntry) row(c *contributor) *row {
+	if e.own != nil {
+		return e.own
+	}
+	if d := e.fam.dying[e.labels]; d != nil && (d.id == noID || d.wait.holds(c)) {
+		return d
+	}
+	return e.fam.row(e.labels)
 }
 
 // looseWords are the words of a looseEntry of an instance.
 type looseWords struct {
 	c     *contributor
 	words []uint64
+	seq   uint64 // with which they were published
 }
 
 // encodeInline encodes series without numbers.
@@ -94,7 +107,7 @@ func (s *Syncer) decodeInline(b []byte) (list []looseEntry, err error) {
 			}
 			words[i] = v
 		}
-		list = append(list, looseEntry{f, labels, words})
+		list = append(list, looseEntry{fam: f, labels: labels, words: words})
 	}
 	if r.bad {
 		return nil, errWords
@@ -125,12 +138,10 @@ func (s *Syncer) resolveLoose() {
 	old, loose := s.loose, make(map[*row][]looseWords)
 	others := make(map[*row]bool)
 	add := func(c *contributor) {
-		for _, e := range c.inline {
-			r := e.fam.dying[e.labels]
-			if r == nil || r.id != noID {
-				r = e.fam.row(e.labels)
-			}
-			loose[r] = append(loose[r], looseWords{c, e.words})
+		for i := range c.inline {
+			e := &c.inline[i]
+			r := e.row(c)
+			loose[r] = append(loose[r], looseWords{c, e.words, c.chunks[inlinePart].seq})
 			others[r] = others[r] || c != &s.self
 		}
 	}
@@ -157,6 +168,7 @@ func (s *Syncer) resolveLoose() {
 		if r.id == noID && !others[r] {
 			delete(s.deletes, r)
 			delete(r.fam.dying, r.labels)
+			s.removed.add(r.fam, r.labels, r.born, s.now()) // it had one that was lost
 		}
 	}
 	s.loose = loose

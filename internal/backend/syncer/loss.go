@@ -20,6 +20,7 @@ type orphan struct {
 	since   time.Time
 	partial bool    // some of its words were lost before this process could read them
 	older   []entry // what was known of those, from an earlier publication
+	present presence
 }
 
 // entry is one series of a contributor.
@@ -109,6 +110,7 @@ func (s *Syncer) salvage(ctx context.Context) {
 		if c.fullChunks != nil && c.fullHead.seq == h.seq {
 			continue
 		}
+		c.present = presence{s.now(), s.baseHead.version}
 		c.head, c.raw = *h, s.found[livePfx+instanceName(id)].Value
 		c.partial = !read(c, h.chunks)
 		c.fullHead, c.fullChunks = c.head, maps.Clone(c.chunks)
@@ -165,7 +167,7 @@ func (s *Syncer) forgetDirectory() {
 	}
 	rows := s.dir.rows
 	s.dir = directory{}
-	s.seenDeletions = nil
+	s.seenDeletions, s.breaks = nil, 0
 	s.mu.Unlock()
 	for _, list := range rows {
 		for some := range slices.Chunk(list, stretch) {
@@ -200,17 +202,17 @@ func (s *Syncer) makeOrphan(c *contributor) {
 	o := c.former
 	switch {
 	case len(c.fullChunks)+len(c.older) > 0 && (o == nil || o.head.seq <= c.fullHead.seq):
-		full := &contributor{chunks: c.fullChunks}
+		full := &contributor{id: c.id, chunks: c.fullChunks}
 		s.mu.Lock()
 		full.inline, _ = s.decodeInline(c.fullChunks[inlinePart].data)
 		s.mu.Unlock()
-		o = &orphan{head: c.fullHead, entries: s.entries(full), since: s.now(), partial: c.partial}
+		o = &orphan{head: c.fullHead, entries: s.entries(full), since: s.now(), partial: c.partial, present: c.present}
 		o.older = s.entries(&contributor{chunks: c.older})
 	case o == nil:
 		return // never read completely, or empty
 	default:
 		again := *o
-		again.since = s.now()
+		again.since, again.present = s.now(), c.present
 		o = &again
 	}
 	if old := s.orphans[c.id]; old == nil || old.head.seq < o.head.seq {
@@ -244,12 +246,9 @@ func (s *Syncer) entries(c *contributor) (list []entry) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, e := range c.inline {
-		r := e.fam.dying[e.labels]
-		if r == nil || r.id != noID {
-			r = e.fam.row(e.labels)
-		}
-		list = append(list, entry{row: r, words: e.words})
+	for i := range c.inline {
+		e := &c.inline[i]
+		list = append(list, entry{row: e.row(c), words: e.words})
 	}
 	return list
 }
@@ -285,7 +284,9 @@ func (s *Syncer) restoreBase(ctx context.Context) error {
 	h.stamp = max(h.stamp, s.baseHead.stamp)
 	h.chunks = make(chunkSeqs)
 	fresh := s.encodeAll(o.entries, h.version)
-	commit := &store.Commit{If: make(map[string][]byte), Heads: make(map[string][]byte)}
+	// Without the condition, the store could go back to an older directory first, which then gives
+	// the numbers to other series.
+	commit := &store.Commit{If: map[string][]byte{headDirectory: s.dir.raw}, Heads: make(map[string][]byte)}
 	for name, dead := range s.found {
 		if id, ok := parseName(name, deadPfx); ok {
 			if _, ok := h.find(id); !ok {
@@ -303,18 +304,19 @@ func (s *Syncer) restoreBase(ctx context.Context) error {
 	if err := s.commitBase(ctx, commit, &h, fresh); err != nil {
 		return err
 	}
-	s.baseOrphan, s.restored = nil, s.now()
-	s.current = false
+	// It stays an orphan until a reading finds it: the store may go back once more.
+	s.restored, s.current = s.now(), false
 	return s.readAll(ctx)
 }
 
 // restoreOrphans restores what is known of lost instances that have not come back by themselves.
 func (s *Syncer) restoreOrphans(ctx context.Context) error {
+	done := false
 	for _, id := range slices.Sorted(maps.Keys(s.orphans)) {
 		o := s.orphans[id]
 		wait := s.grace() // it may restore itself
-		if o.partial {
-			wait = s.opt.Alive
+		if o.partial || o.since.Sub(o.present.at) >= 2*s.opt.Alive {
+			wait = s.opt.Alive // others may know more, such as that it was folded long ago
 		}
 		if s.now().Sub(o.since) < wait && !s.leaving {
 			continue
@@ -331,7 +333,10 @@ func (s *Syncer) restoreOrphans(ctx context.Context) error {
 		// The instance may still live. It must notice that its chunks were replaced.
 		c.head.epoch, c.head.dir, c.head.chunks, c.head.restored = s.meta.epoch, s.dir.version, make(chunkSeqs), s.random()
 		commit := &store.Commit{
-			If:    map[string][]byte{headDirectory: s.dir.raw, c.group(): s.foreign[c.group()].Value},
+			If: map[string][]byte{
+				headDirectory: s.dir.raw, c.group(): s.foreign[c.group()].Value,
+				headBase: s.base.rawOrNil(), // it was not folded meanwhile, if this arrives late
+			},
 			Heads: make(map[string][]byte), Parts: make(map[store.Key][]byte),
 		}
 		if now := s.others[id]; now != nil {
@@ -345,9 +350,13 @@ func (s *Syncer) restoreOrphans(ctx context.Context) error {
 		if err := s.commit(ctx, commit); err != nil {
 			return err
 		}
-		delete(s.orphans, id)
+		done = true
 	}
-	return nil
+	if !done {
+		return nil
+	}
+	s.current = false
+	return s.readAll(ctx) // which finds what was restored, unless the store has gone back once more
 }
 
 // fillGaps adds to an orphan that is known in part what another process has restored of it, if any

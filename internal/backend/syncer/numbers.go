@@ -19,7 +19,9 @@ func (s *Syncer) readDirectory(ctx context.Context) error {
 	if !errors.Is(err, errLost) {
 		return err
 	}
+	breaks := max(s.breaks, s.dir.breaks+1)
 	s.handleLoss()
+	s.breaks = breaks // commitDirectory records it, unless somebody else has
 	if err = s.readChanges(ctx); errors.Is(err, errLost) {
 		return store.ErrConflict // it changed again while being read
 	}
@@ -57,7 +59,7 @@ func (s *Syncer) readChanges(ctx context.Context) error {
 	// attempt compares with what was read now.
 	d := &s.dir
 	s.mu.Lock()
-	d.version, d.token, d.epoch, d.tokens, d.raw = list.version, list.token, list.epoch, list.tokens, []byte{}
+	d.version, d.token, d.epoch, d.tokens, d.breaks, d.raw = list.version, list.token, list.epoch, list.tokens, list.breaks, []byte{}
 	s.mu.Unlock()
 	if err := s.readFamilies(ctx, list.tally, list.version); err != nil {
 		return err
@@ -281,6 +283,7 @@ func (s *Syncer) commitDirectory(ctx context.Context, c *change) error {
 	}
 	s.mu.Lock()
 	next := s.dir.next(s.random() | 1)
+	next.breaks = max(next.breaks, s.breaks)
 	for _, d := range c.families {
 		e := d.fam.entry(d.help)
 		commit.Parts[partKey(groupFamilies, uint32(next.tally.n))] = e
@@ -325,7 +328,7 @@ func (s *Syncer) commitDirectory(ctx context.Context, c *change) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	d := &s.dir
-	d.version, d.token, d.raw, d.tokens = next.version, next.token, next.raw, next.tokens
+	d.version, d.token, d.raw, d.tokens, d.breaks = next.version, next.token, next.raw, next.tokens, next.breaks
 	d.chunks = maps.Clone(next.chunks)
 	for _, f := range c.families {
 		s.appendFamily(f.fam, f.help)

@@ -88,6 +88,9 @@ func (s *Syncer) number(ctx context.Context, inline bool) error {
 	if !needed && (!numbered || bytes.Equal(s.deletionsRaw, s.seenDeletions)) {
 		return nil
 	}
+	if err := s.checkWaits(ctx); err != nil {
+		return err
+	}
 	if err := s.readDirectory(ctx); err != nil {
 		return err
 	}
@@ -310,7 +313,7 @@ func (r *round) looseEntries() (list []looseEntry) {
 			continue
 		}
 		if words := r.sample(row); words != nil {
-			list = append(list, looseEntry{row.fam, row.labels, slices.Clone(words)})
+			list = append(list, looseEntry{row.fam, row.labels, slices.Clone(words), row})
 		}
 	}
 	slices.SortFunc(list, func(a, b looseEntry) int {
@@ -341,6 +344,14 @@ func (r *round) put(ctx context.Context, next *contributor, parts map[store.Key]
 	name := next.group()
 	c.If[name] = s.self.raw
 	c.Heads[name] = next.raw
+	if s.self.raw == nil {
+		// A head that is missing may have been folded: this commit may be late, or another
+		// process may restore a base that has it.
+		c.If[deadPfx+instanceName(next.id)] = nil
+		if s.seq > 1 {
+			c.If[headBase] = s.base.rawOrNil()
+		}
+	}
 	if r.directory != nil {
 		c.If[headDirectory] = r.directory
 	}
@@ -355,7 +366,7 @@ func (r *round) put(ctx context.Context, next *contributor, parts map[store.Key]
 	keep()
 	s.sent = nil
 	s.setSelf(*next)
-	s.lastPut, s.baseSeen = s.now(), s.baseHead.version
+	s.lastPut, s.selfSeen = s.now(), presence{s.now(), s.baseHead.version}
 	s.published.Add(1)
 	return nil
 }

@@ -16,6 +16,7 @@ type remote struct {
 	directoryRaw  []byte // the head "dir" as last seen
 	deletionsRaw  []byte // the head "del" as last seen
 	seenDeletions []byte // the head "del" when the directory was last read
+	breaks        uint64 // that the directory should have at least
 	keepers       [keepers]keeper
 	rosters       [keepers]roster
 	roster        uint64 // version of the roster that this keeper has written; 0: none
@@ -42,7 +43,7 @@ type remote struct {
 	seq        uint64        // of the last attempted commit
 	lastPut    time.Time
 	headsRead  time.Time // when the heads of all were last read
-	baseSeen   uint64    // version of the base when the own head was last seen in the store
+	selfSeen   presence  // of the own head
 	lamport    uint64
 	joins      uint64 // highest place in the order of joining of a folded instance
 	leaving    bool   // this instance is being closed
@@ -80,6 +81,24 @@ type contributor struct {
 	seenAt     time.Time // since when this process has seen the head unchanged
 	later      bool      // as of laterSeq, it has families of a later version
 	laterSeq   uint64
+	present    presence
+}
+
+// presence is when a process last saw a head in the store, and the version of the base then.
+type presence struct {
+	at   time.Time
+	base uint64
+}
+
+// maybeFolded reports whether an instance whose head is missing may have been folded, although the
+// store has no sign of that any more: the base lists only the last folds, and the folded head is
+// forgotten after some time, sooner if the instance may have left.
+func (s *Syncer) maybeFolded(p presence, left bool) bool {
+	kept := retention * s.opt.Alive
+	if left {
+		kept = 2 * s.opt.Alive
+	}
+	return !p.at.IsZero() && s.baseHead.version >= p.base+maxFolds && s.now().Sub(p.at) >= kept
 }
 
 // chunk is the content of a part, with its seq split off.
@@ -103,7 +122,7 @@ func (s *Syncer) newSelf() {
 	join := r.self.head.join // declarations do not become newer by rejoining
 	r.self = contributor{id: s.random() | 1, chunks: make(map[uint32]chunk), live: true}
 	r.self.head = instanceHead{pid: uint64(os.Getpid()), host: hostname(), join: join}
-	r.sent, r.before, r.past, r.behind = nil, nil, nil, true
+	r.sent, r.before, r.past, r.behind, r.selfSeen = nil, nil, nil, true, presence{}
 	r.seq, r.republish, r.verified, r.digests = 0, false, false, make(map[uint32]digest)
 }
 

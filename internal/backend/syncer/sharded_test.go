@@ -258,6 +258,7 @@ func TestFlushSaysWhy(t *testing.T) {
 			}
 			return backendtest.Hang
 		}}, &store.Options{Interval: time.Hour, Alive: 2 * time.Hour, Logger: slog.New(slog.DiscardHandler)})
+		synctest.Wait() // the first contact is the first call
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		if err := s.Flush(ctx); !errors.Is(err, backendtest.ErrFault) {

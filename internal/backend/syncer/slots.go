@@ -17,10 +17,12 @@ import (
 // The head "dir" is the version with a random token: if the store goes back to an older state, a
 // version may come twice, but not with the same token. The part that lists the others has the
 // tokens of the last versions, so that each process can tell whether the directory in the store
-// continues the one that it knows. That list is in the group of the families.
+// continues the one that it knows. That list is in the group of the families. A process that was
+// away for more versions than that cannot tell by the tokens. The breaks tell it: a number that is
+// raised by the first process that sees that the store has gone back.
 //
 //	head           version, token (8 bytes), epoch (8 bytes)
-//	list           the head, families and chain over them (8 bytes),
+//	list           the head, families and chain over them (8 bytes), breaks,
 //	               how many tokens, tokens (4 bytes each, the newest last),
 //	               parts as in chunkSeqs, with versions instead of seqs
 //	part           version; for each number up to the last one in use: 0 if it is free, or
@@ -62,6 +64,7 @@ type directory struct {
 	epoch    uint64
 	raw      []byte   // the head; of length 0: not everything is known
 	tokens   []uint32 // of the last versions, the newest last
+	breaks   uint64   // so often the store is known to have gone back
 	chunks   chunkSeqs
 	families []*family
 	tally    tally // of families
@@ -163,7 +166,7 @@ func (d *directory) decodeHead(b []byte) error {
 
 // next returns a directory with the next version and without rows: what a commit writes of it.
 func (d *directory) next(token uint64) *directory {
-	n := &directory{version: d.version + 1, token: token, epoch: d.epoch, tally: d.tally, chunks: maps.Clone(d.chunks)}
+	n := &directory{version: d.version + 1, token: token, epoch: d.epoch, breaks: d.breaks, tally: d.tally, chunks: maps.Clone(d.chunks)}
 	if n.chunks == nil {
 		n.chunks = make(chunkSeqs)
 	}
@@ -176,6 +179,7 @@ func (d *directory) encodeList() []byte {
 	b := d.encodeHead()
 	b = binary.AppendUvarint(b, d.tally.n)
 	b = binary.LittleEndian.AppendUint64(b, d.tally.chain)
+	b = binary.AppendUvarint(b, d.breaks)
 	b = binary.AppendUvarint(b, uint64(len(d.tokens)))
 	for _, t := range d.tokens {
 		b = binary.LittleEndian.AppendUint32(b, t)
@@ -187,6 +191,7 @@ func (d *directory) decodeList(b []byte) error {
 	r := reader{b: b}
 	d.version, d.token, d.epoch = r.num(), r.fixed(), r.fixed()
 	d.tally = tally{r.num(), r.fixed()}
+	d.breaks = r.num()
 	n := r.num()
 	if n > uint64(len(r.b)/4) {
 		r.bad, n = true, 0
@@ -200,7 +205,8 @@ func (d *directory) decodeList(b []byte) error {
 }
 
 // continues reports whether d, which has only what its list says, comes from old by further
-// changes, as far as that can be told: if there were too many, it is assumed.
+// changes, as far as that can be told: if there were too many, it is assumed unless somebody has
+// seen a break since.
 func (d *directory) continues(old *directory) bool {
 	back := d.version - old.version
 	switch {
@@ -211,7 +217,7 @@ func (d *directory) continues(old *directory) bool {
 	case back < uint64(len(d.tokens)):
 		return d.tokens[uint64(len(d.tokens))-1-back] == uint32(old.token)
 	}
-	return true
+	return d.breaks == old.breaks
 }
 
 // encode returns a part of the directory.

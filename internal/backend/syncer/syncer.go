@@ -88,6 +88,7 @@ type Syncer struct {
 	fresh        []*row        // rows that may not be in the directory yet
 	sorted       int           // length of the prefix of fresh that is in directory order
 	deletes      map[*row]bool // not yet published
+	waiting      bool          // some of them wait, see awaitHolders
 	removed      removals
 	chunks       map[uint32][]*row // own series, by chunk, in ascending order
 	newestOwn    uint64            // version of the directory that assigned the last number of them
