@@ -208,7 +208,8 @@ func (w *world) settle() {
 	w.event("settle", nil, "")
 	w.calm()
 	w.wait(3)
-	for _, p := range slices.Clone(w.procs) { // what the store has lost is noticed by who reads it
+	// What the store has lost is noticed by who reads it.
+	for _, p := range slices.Clone(w.procs) {
 		if pg, err := w.read(p, 2*w.opt.Timeout); err == nil {
 			w.mu.Lock()
 			w.check(pg)

@@ -51,7 +51,8 @@ func (s *Syncer) nextEntries() *change {
 	defer s.mu.Unlock()
 	rooms := [lists]room{s.dir.room(series), s.dir.room(gauges)}
 	for _, r := range s.fresh {
-		if r.gone || r.id != noID || r.fam.dying[r.labels] != nil { // its former life still has a number
+		// Its former life still has a number.
+		if r.gone || r.id != noID || r.fam.dying[r.labels] != nil {
 			continue
 		}
 		if len(c.assigned) >= pieceSeries || c.size >= pieceSize && len(c.assigned) > 0 {

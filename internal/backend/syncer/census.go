@@ -74,8 +74,8 @@ func (s *Syncer) hasParts() bool {
 }
 
 // Learn implements backend.Learner: it reads the directory, which has all series that exist. Unlike
-// Sync, it publishes nothing. It only reads what series are worth if some consist of parts: those of
-// dead instances do not count.
+// Sync, it publishes nothing. It only reads what series are worth if some consist of parts: those
+// of dead instances do not count.
 func (s *Syncer) Learn(ctx context.Context) {
 	s.mu.Lock()
 	if s.closed {
@@ -88,7 +88,8 @@ func (s *Syncer) Learn(ctx context.Context) {
 	go func() {
 		defer s.wg.Done()
 		defer close(done)
-		s.exclusive(s.open, func(ctx context.Context) error { // an error is one of the next publication, too
+		// An error is one of the next publication, too.
+		s.exclusive(s.open, func(ctx context.Context) error {
 			err := s.readCommon(ctx)
 			if err == nil {
 				err = s.readDirectory(ctx)

@@ -29,13 +29,14 @@ import (
 //	  folds        how many; for each: id (8 bytes), seq
 //	part f, n      family n: words, list and flags, index of the start plus one,
 //	               schema (length, bytes), help (length, bytes); the last possible n: the list
-//	               of the directory, see slots.go
+//	               of the directory, see slots.go; a few before it: see roster.go
 //	part d, n      numbers of 256 series, see slots.go
 //	part b<gen>, n words of the base for the series of directory part n
-//	part i<id>, n  words of an instance for the series of directory part n; the last possible n: its
-//	               series without numbers, see inline.go
-//	part k<n>, 0   see roster.go
-//	  words        seq, version of the directory, then the records described in chunk.go
+//
+// part i<id>, n  words of an instance for the series of directory part n; the last possible n: its
+//
+//	             series without numbers, see inline.go
+//	words        seq, version of the directory, then the records described in chunk.go
 const formatVersion = 3
 
 const (
@@ -227,7 +228,6 @@ func readChunkSeqs(r *reader) chunkSeqs {
 type instanceHead struct {
 	epoch    uint64 // in which it was written: its chunks are numbered by that directory
 	left     bool   // the instance has published everything and ended
-	gauges   bool   // gauges of mode Shared are among its series without numbers
 	seq      uint64
 	startMS  uint64
 	number   uint64
@@ -252,9 +252,6 @@ func (h *instanceHead) encode() []byte {
 	if h.left {
 		flags |= 1
 	}
-	if h.gauges {
-		flags |= 2
-	}
 	b = append(b, flags)
 	for _, v := range h.numbers() {
 		b = binary.AppendUvarint(b, *v)
@@ -270,7 +267,7 @@ func (h *instanceHead) decode(b []byte) error {
 	r := reader{b: b}
 	h.epoch = r.fixed()
 	flags := r.num()
-	h.left, h.gauges = flags&1 != 0, flags&2 != 0
+	h.left = flags&1 != 0
 	for _, p := range h.numbers() {
 		*p = r.num()
 	}

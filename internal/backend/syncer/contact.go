@@ -32,8 +32,8 @@ func (s *Syncer) makeContact(ctx context.Context) {
 	}
 }
 
-// commonHeads returns the common heads and this process' own: those of the first contact, if nothing
-// was read since.
+// commonHeads returns the common heads and this process' own: those of the first contact, if
+// nothing was read since.
 func (s *Syncer) commonHeads(ctx context.Context, own string) (map[string]store.Head, error) {
 	if first := s.contact.heads.Swap(nil); first != nil && s.metaRaw == nil {
 		return *first, nil

@@ -187,7 +187,8 @@ func (s *Syncer) numberedDeletes() (list []*row) {
 		if r.id != noID && r.wait == nil {
 			list = append(list, r)
 		}
-		if seen++; seen%stretch == 0 { // new series do not wait; what is deleted meanwhile may be missed
+		// New series do not wait; what is deleted meanwhile may be missed.
+		if seen++; seen%stretch == 0 {
 			s.mu.Unlock()
 			s.mu.Lock()
 		}

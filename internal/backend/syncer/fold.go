@@ -241,7 +241,8 @@ func (s *Syncer) forgetDead(ctx context.Context) error {
 				group := livePfx + instanceName(id)
 				c.Drop = append(c.Drop, group)
 				if dead {
-					c.If[group] = s.foreign[group].Value // nobody restores it meanwhile
+					// Nobody restores it meanwhile.
+					c.If[group] = s.foreign[group].Value
 				}
 			}
 		}

@@ -36,7 +36,8 @@ func (s *Syncer) readCommon(ctx context.Context) error {
 			return err
 		}
 		if raw := heads[name].Value; !bytes.Equal(raw, s.self.raw) || raw == nil && s.seq > 0 {
-			return s.readAllOnce(ctx) // it may have been folded, or a commit may have arrived late
+			// It may have been folded, or a commit may have arrived late.
+			return s.readAllOnce(ctx)
 		} else if raw != nil {
 			s.selfSeen = presence{s.now(), s.baseHead.version}
 		}
@@ -203,7 +204,8 @@ func (s *Syncer) readInstances(heads map[string]store.Head) {
 			if c.raw != nil && head.seq < c.head.seq {
 				s.makeOrphan(c)
 			}
-			if head.restored != c.head.restored { // the same numbers of chunks mean others now
+			// The same numbers of chunks mean others now.
+			if head.restored != c.head.restored {
 				s.touch(c)
 				c.chunks, c.inline = make(map[uint32]chunk), nil
 			}

@@ -189,7 +189,8 @@ func (s *Syncer) mergeLoose(m *merger) error {
 	var rows []*row
 	s.mu.Lock()
 	for r := range s.loosely {
-		if r.id == noID && !r.gone { // otherwise it is merged with its chunk, or was deleted
+		// Otherwise it is merged with its chunk, or was deleted.
+		if r.id == noID && !r.gone {
 			rows = append(rows, r)
 		}
 	}

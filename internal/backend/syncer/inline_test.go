@@ -51,7 +51,8 @@ func TestDeletedInline(t *testing.T) {
 func TestDeletedAfterNumbering(t *testing.T) {
 	t.Parallel()
 	for _, again := range []bool{false, true} { // it comes back
-		for _, serves := range []bool{false, true} { // the process that has deleted it has pages
+		// The process that has deleted it has pages.
+		for _, serves := range []bool{false, true} {
 			m := newSim(t, 1)
 			k := m.start()
 			k.words(counter, `x="2"`)[backend.CounterInt].Add(1)

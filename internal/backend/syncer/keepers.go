@@ -13,11 +13,11 @@ import (
 )
 
 // A few processes keep the store in order for all: they read the heads of all instances and the
-// base, fold those that have left or died, and restore what the store has lost. All others only look
-// whether there are such keepers, so the traffic of an idle fleet grows linearly with its size. A
-// keeper renews its head with each publication. Whoever sees that one is missing, or too old, may
-// take its place. Nothing depends on there being just so many: keepers only make progress, and all
-// that they do is as conditional as what others do.
+// base, fold those that have left or died, and restore what the store has lost. All others only
+// look whether there are such keepers, so the traffic of an idle fleet grows linearly with its
+// size. A keeper renews its head with each publication. Whoever sees that one is missing, or too
+// old, may take its place. Nothing depends on there being just so many: keepers only make progress,
+// and all that they do is as conditional as what others do.
 
 const keepers = 3
 
@@ -232,9 +232,9 @@ func (s *Syncer) members() map[uint64]*instanceHead {
 	return all
 }
 
-// assignNumbers sets the numbers of instances, and returns the ids of the live ones by number; 0 for
-// that of a dead one. Two that have joined at once may have the same number until one has noticed:
-// the one with the lower id keeps it, and the others get free ones, in the same way in all
+// assignNumbers sets the numbers of instances, and returns the ids of the live ones by number; 0
+// for that of a dead one. Two that have joined at once may have the same number until one has
+// noticed: the one with the lower id keeps it, and the others get free ones, in the same way in all
 // processes.
 func assignNumbers(all []*contributor) map[int]uint64 {
 	slices.SortFunc(all, func(a, b *contributor) int { return cmp.Compare(a.id, b.id) })

@@ -284,8 +284,8 @@ func (s *Syncer) restoreBase(ctx context.Context) error {
 	h.stamp = max(h.stamp, s.baseHead.stamp)
 	h.chunks = make(chunkSeqs)
 	fresh := s.encodeAll(o.entries, h.version)
-	// Without the condition, the store could go back to an older directory first, which then gives
-	// the numbers to other series.
+	// Without the condition, the store could go back to an older directory first, which then
+	// gives the numbers to other series.
 	commit := &store.Commit{If: map[string][]byte{headDirectory: s.dir.raw}, Heads: make(map[string][]byte)}
 	for name, dead := range s.found {
 		if id, ok := parseName(name, deadPfx); ok {
@@ -316,7 +316,8 @@ func (s *Syncer) restoreOrphans(ctx context.Context) error {
 		o := s.orphans[id]
 		wait := s.grace() // it may restore itself
 		if o.partial || o.since.Sub(o.present.at) >= 2*s.opt.Alive {
-			wait = s.opt.Alive // others may know more, such as that it was folded long ago
+			// Others may know more, such as that it was folded long ago.
+			wait = s.opt.Alive
 		}
 		if s.now().Sub(o.since) < wait && !s.leaving {
 			continue
@@ -335,7 +336,8 @@ func (s *Syncer) restoreOrphans(ctx context.Context) error {
 		commit := &store.Commit{
 			If: map[string][]byte{
 				headDirectory: s.dir.raw, c.group(): s.foreign[c.group()].Value,
-				headBase: s.base.rawOrNil(), // it was not folded meanwhile, if this arrives late
+				// It was not folded meanwhile, if this arrives late.
+				headBase: s.base.rawOrNil(),
 			},
 			Heads: make(map[string][]byte), Parts: make(map[store.Key][]byte),
 		}
@@ -356,7 +358,8 @@ func (s *Syncer) restoreOrphans(ctx context.Context) error {
 		return nil
 	}
 	s.current = false
-	return s.readAll(ctx) // which finds what was restored, unless the store has gone back once more
+	// Which finds what was restored, unless the store has gone back once more.
+	return s.readAll(ctx)
 }
 
 // fillGaps adds to an orphan that is known in part what another process has restored of it, if any

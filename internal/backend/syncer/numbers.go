@@ -50,7 +50,8 @@ func (s *Syncer) readChanges(ctx context.Context) error {
 		return err
 	}
 	if list.version != next.version || list.token != next.token {
-		return s.missing(ctx, partKey(groupFamilies, listPart), next.version) // or it has changed again
+		// Or it has changed again.
+		return s.missing(ctx, partKey(groupFamilies, listPart), next.version)
 	}
 	if !list.continues(&s.dir) {
 		return errLost
@@ -201,7 +202,8 @@ func (s *Syncer) take(a *storedSlot, id uint32) {
 	case r != nil && r.born != 0 && r.born == a.prev: // what this process knows was deleted
 		s.detach(r)
 		r = nil
-	case again != 0 && a.born == again: // the store has lost the deletion: it is published again
+	// The store has lost the deletion: it is published again.
+	case again != 0 && a.born == again:
 		d := &row{fam: f, labels: labels, id: noID, gone: true}
 		s.dir.assign(d, id, a.slot)
 		f.dying[labels] = d

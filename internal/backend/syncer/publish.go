@@ -282,7 +282,6 @@ func (r *round) putInline(next *contributor, p *piece) {
 		return
 	}
 	var data []byte
-	next.head.gauges = false
 	if len(list) > 0 {
 		if data = encodeInline(list); had && bytes.Equal(data, old.data) {
 			return
@@ -298,9 +297,6 @@ func (r *round) putInline(next *contributor, p *piece) {
 		return
 	}
 	next.chunks[inlinePart], next.head.chunks[inlinePart] = c, c.seq
-	for _, e := range list {
-		next.head.gauges = next.head.gauges || e.fam.shared
-	}
 }
 
 // looseEntries returns the own series that are published without numbers.

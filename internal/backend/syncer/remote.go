@@ -26,8 +26,9 @@ type remote struct {
 
 	base contributor
 	baseHead
-	others     map[uint64]*contributor
-	found      map[string]seen // heads of instances of this epoch, and of generations of the base
+	others map[uint64]*contributor
+	// Heads of instances of this epoch, and of generations of the base.
+	found      map[string]seen
 	foreign    map[string]seen // heads of instances of former epochs
 	lastGen    uint64          // generation that this process started to write last
 	self       contributor
@@ -65,16 +66,18 @@ const maxPast = 8 // limit for sent, before and past
 
 // contributor is a source of words for pages: an instance, or the base, whose id is 0.
 type contributor struct {
-	id         uint64
-	gen        uint64 // of the base
-	raw        []byte // the head
-	head       instanceHead
-	chunks     map[uint32]chunk
-	inline     []looseEntry     // of the series without numbers
-	partial    bool             // some of its words were lost before this process could read them
-	older      map[uint32]chunk // earlier chunks in place of those that were lost
-	former     *orphan          // what was known before the store had lost it; nil once it was read again
-	fullHead   instanceHead     // head and chunks of the last complete reading
+	id     uint64
+	gen    uint64 // of the base
+	raw    []byte // the head
+	head   instanceHead
+	chunks map[uint32]chunk
+	inline []looseEntry // of the series without numbers
+	// Some of its words were lost before this process could read them.
+	partial bool
+	older   map[uint32]chunk // earlier chunks in place of those that were lost
+	// What was known before the store had lost it; nil once it was read again.
+	former     *orphan
+	fullHead   instanceHead // head and chunks of the last complete reading
 	fullChunks map[uint32]chunk
 	number     int // small, and unique among live instances
 	live       bool

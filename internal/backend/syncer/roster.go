@@ -10,20 +10,25 @@ import (
 )
 
 // A store that loses the head of an instance, and nothing else, would look to a process that has
-// just started as if that instance had never been. Each keeper therefore writes down which instances
-// there are, and every reader checks that it finds them: as instances, or folded. A roster is a part
-// of the keeper's own group; the keeper's head has its version, which is random.
+// just started as if that instance had never been. Each keeper therefore writes down which
+// instances there are, and every reader checks that it finds them: as instances, or folded. A
+// roster is a part in the group of the families; the keeper's head has its version, which is random.
 //
-//	epoch (8 bytes), ids (8 bytes each) in ascending order
+//	epoch (8 bytes), version of the base (8 bytes), ids (8 bytes each) in ascending order
 
 // roster is what a keeper has written down.
 type roster struct {
 	version uint64
+	base    uint64 // version of the base
 	ids     []uint64
 }
 
-func encodeRoster(epoch uint64, ids []uint64) []byte {
+// rosterKey returns the part with a keeper's roster: one of the last in the group of the families.
+func rosterKey(n int) store.Key { return partKey(groupFamilies, inlinePart-1-uint32(n)) }
+
+func encodeRoster(epoch, base uint64, ids []uint64) []byte {
 	b := binary.LittleEndian.AppendUint64(nil, epoch)
+	b = binary.LittleEndian.AppendUint64(b, base)
 	for _, id := range ids {
 		b = binary.LittleEndian.AppendUint64(b, id)
 	}
@@ -49,12 +54,12 @@ func (s *Syncer) writeRoster(ctx context.Context) error {
 	err := s.commit(ctx, &store.Commit{
 		If:    map[string][]byte{name: s.keepers[n].Value},
 		Heads: map[string][]byte{name: value},
-		Parts: map[store.Key][]byte{partKey(name, 0): encodeRoster(s.meta.epoch, ids)},
+		Parts: map[store.Key][]byte{rosterKey(n): encodeRoster(s.meta.epoch, s.baseHead.version, ids)},
 	})
 	if err != nil {
 		return err
 	}
-	s.roster, s.rosters[n] = version, roster{version, ids}
+	s.roster, s.rosters[n] = version, roster{version, s.baseHead.version, ids}
 	s.setKeeper(n, value)
 	return nil
 }
@@ -67,18 +72,22 @@ func (s *Syncer) checkRosters(ctx context.Context) (complete bool, err error) {
 			continue // too old to know who has been folded and forgotten since
 		}
 		if r.version != k.roster {
-			parts, err := s.get(ctx, []store.Key{partKey(keeperName(n), 0)})
+			parts, err := s.get(ctx, []store.Key{rosterKey(n)})
 			if err != nil {
 				return false, err
 			}
 			b := parts[0]
-			if len(b) < 8 || len(b)%8 != 0 || !bytes.Equal(b[:8], binary.LittleEndian.AppendUint64(nil, s.meta.epoch)) {
-				continue // lost, of a former epoch, or replaced: nothing to compare with
+			if len(b) < 16 || len(b)%8 != 0 || !bytes.Equal(b[:8], binary.LittleEndian.AppendUint64(nil, s.meta.epoch)) {
+				// Lost, of a former epoch, or replaced: nothing to compare with.
+				continue
 			}
-			*r = roster{version: k.roster}
-			for b = b[8:]; len(b) > 0; b = b[8:] {
+			*r = roster{version: k.roster, base: binary.LittleEndian.Uint64(b[8:])}
+			for b = b[16:]; len(b) > 0; b = b[8:] {
 				r.ids = append(r.ids, binary.LittleEndian.Uint64(b))
 			}
+		}
+		if s.baseHead.version >= r.base+maxFolds {
+			continue // some folds since then are not listed any more
 		}
 		for _, id := range r.ids {
 			if !s.accounted(id) {

@@ -76,24 +76,25 @@ type Syncer struct {
 	changes   atomic.Uint64                    // see Changes
 	stored    atomic.Pointer[published]        // own words as the store has them
 
-	mu           sync.Mutex // guards what follows
-	closed       bool
-	known        map[*backend.Family]*family
-	schemas      map[string]*family
-	declared     []declaration
-	variants     map[string][]*family // families by name
-	ordered      map[string]bool      // names whose variants Walk returns in order
-	lastOrder    uint64
-	dir          directory
-	fresh        []*row        // rows that may not be in the directory yet
-	sorted       int           // length of the prefix of fresh that is in directory order
-	deletes      map[*row]bool // not yet published
-	waiting      bool          // some of them wait, see awaitHolders
-	removed      removals
-	chunks       map[uint32][]*row // own series, by chunk, in ascending order
-	newestOwn    uint64            // version of the directory that assigned the last number of them
-	stamping     []*row            // own series whose Sets need stamps
-	looseChanged bool              // series without numbers, or which have none, have changed
+	mu        sync.Mutex // guards what follows
+	closed    bool
+	known     map[*backend.Family]*family
+	schemas   map[string]*family
+	declared  []declaration
+	variants  map[string][]*family // families by name
+	ordered   map[string]bool      // names whose variants Walk returns in order
+	lastOrder uint64
+	dir       directory
+	fresh     []*row        // rows that may not be in the directory yet
+	sorted    int           // length of the prefix of fresh that is in directory order
+	deletes   map[*row]bool // not yet published
+	waiting   bool          // some of them wait, see awaitHolders
+	removed   removals
+	chunks    map[uint32][]*row // own series, by chunk, in ascending order
+	// Version of the directory that assigned the last number of them.
+	newestOwn    uint64
+	stamping     []*row // own series whose Sets need stamps
+	looseChanged bool   // series without numbers, or which have none, have changed
 	numbers      map[int]*backend.Instance
 	invalid      error     // invalid data from another process, still to be logged
 	complete     time.Time // everything counted before this time is published
