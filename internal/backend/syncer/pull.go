@@ -106,7 +106,7 @@ func (s *Syncer) takeChunk(f fetched) error {
 	if f.n == inlinePart {
 		return s.takeInline(f.c)
 	}
-	s.dirty[f.n] = true
+	s.setChanged(f.c, f.n)
 	return nil
 }
 
@@ -162,7 +162,7 @@ func (s *Syncer) prune(c *contributor, want chunkSeqs) {
 		}
 		delete(c.chunks, n)
 		if n != inlinePart {
-			s.dirty[n] = true
+			s.setChanged(c, n)
 			continue
 		}
 		c.inline = nil
@@ -195,17 +195,7 @@ func (s *Syncer) mergeDirty(m *merger, n uint32) error {
 	s.mu.Lock()
 	rows := s.dir.chunk(n)
 	s.mu.Unlock()
-	err := s.mergeRows(m, rows, func() error {
-		if err := s.addChunk(m, &s.base, n); err != nil {
-			return err
-		}
-		for _, c := range m.instances {
-			if err := s.addChunk(m, c, n); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
+	err := s.mergeRows(m, rows, func() error { return s.addInstances(m, n) })
 	if err == nil {
 		delete(s.dirty, n)
 	}
@@ -226,6 +216,7 @@ func (s *Syncer) newMerger() *merger {
 	slices.SortFunc(m.instances, func(a, b *contributor) int {
 		return cmp.Or(cmp.Compare(a.head.join, b.head.join), cmp.Compare(a.id, b.id))
 	})
+	m.units = s.units(m.instances)
 	return m
 }
 
