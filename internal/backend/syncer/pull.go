@@ -342,6 +342,7 @@ func (s *Syncer) addWords(m *merger, i int, row *row, c *contributor, words, low
 
 // mergeParts shows what each instance has. mu is held.
 func (s *Syncer) mergeParts(m *merger) {
+	added := make(map[*row][]backend.Part)
 	for i := range m.parts {
 		p := &m.parts[i]
 		r := p.row
@@ -352,7 +353,7 @@ func (s *Syncer) mergeParts(m *merger) {
 			}
 			sl = &seat{words: make(backend.Words, r.fam.def.Words())}
 			r.seats[p.number] = sl
-			s.index.AddPart(r.fam.place, r.labels, backend.Part{Words: sl.words, Instance: s.numbers[p.number], Owner: &sl.owner})
+			added[r] = append(added[r], backend.Part{Words: sl.words, Instance: s.numbers[p.number], Owner: &sl.owner})
 		}
 		sl.owner.Store(0) // hides the part while its words change
 		r.fam.show(sl.words, p.words)
@@ -367,9 +368,12 @@ func (s *Syncer) mergeParts(m *merger) {
 		r.own.alone.Store(0)
 		if sl.self == nil {
 			sl.self = new(atomic.Uint64)
-			s.index.AddPart(r.fam.place, r.labels, backend.Part{Words: r.own.words, Instance: s.numbers[p.number], Owner: sl.self})
+			added[r] = append(added[r], backend.Part{Words: r.own.words, Instance: s.numbers[p.number], Owner: sl.self})
 		}
 		sl.self.Store(p.id)
+	}
+	for r, parts := range added { // at once: there may be thousands of a series
+		s.index.AddPart(r.fam.place, r.labels, parts...)
 	}
 	for _, r := range m.rows {
 		if r == nil || !r.fam.parts {
