@@ -8,21 +8,22 @@ import (
 )
 
 // When there are many instances, most of what a chunk consists of has not changed when one of them
-// has changed it. Therefore the instances are divided into groups, and this process keeps what each
-// group has of a chunk, added up. Merging the chunk then takes those members whose group has changed,
-// and one sum for each other group: with groups of about the square root of all instances, twice
-// that root instead of all of them.
+// has changed it. Therefore the instances are divided into groups, and this process keeps what
+// each group has of a chunk, added up. Merging the chunk then takes those members whose group has
+// changed, and one sum for each other group: with groups of about the square root of all
+// instances, twice that root instead of all of them.
 //
 // A sum is encoded like a part of the base, so it is exact: the floats have their low words, and a
 // group whose floats need more than that has no sum. What is not added up in columns, such as
 // gauges, parts, windows and exemplars, is not in the sum: it is read from the members each time,
 // in the same order as always. Counts that reach their limit depend on the order, so a chunk in
-// which any could is merged without groups.
+// which any could is merged without groups. So could the sign of a sum of zeros; but counters, and
+// sums of histograms and summaries, start at 0, and never become -0.
 //
-// A group gets a sum of a chunk when the chunk is merged and no member has changed it since the last
-// time. If all instances change all the time, no sums are made. A sum is only kept if it is not
-// larger than the parts of the members, which are in memory anyway: sums at most double what this
-// process keeps of the others, and take a fraction of that as a rule.
+// A group gets a sum of a chunk when the chunk is merged and no member has changed it since the
+// last time. If all instances change all the time, no sums are made. A sum is only kept if it is
+// not larger than the parts of the members, which are in memory anyway: sums at most double what
+// this process keeps of the others, and take a fraction of that as a rule.
 
 // leastGrouped is the number of instances from which on there are groups.
 const leastGrouped = 32
@@ -30,7 +31,7 @@ const leastGrouped = 32
 // group is some instances that are adjacent in the order of merging.
 type group struct {
 	members []*contributor
-	sums    map[uint32]*groupSum // by chunk; none: a member has changed it since it was last merged
+	sums    map[uint32]*groupSum // by chunk; none: changed since the last merge
 }
 
 // groupSum is what a group has of a chunk.
