@@ -68,11 +68,16 @@ func (p *Part) Live() bool {
 // Parts is a growing list of parts. It is safe for one writer and concurrent readers.
 type Parts struct{ list atomic.Pointer[[]Part] }
 
-// Add adds a part. Calls must not be concurrent.
-func (p *Parts) Add(part Part) {
+// Add adds parts, each in front of those that have the same number. Calls must not be concurrent.
+// The list is copied once for all of them.
+func (p *Parts) Add(parts ...Part) {
 	old := p.List()
-	at, _ := slices.BinarySearchFunc(old, part.Instance.Number, func(p Part, n int) int { return p.Instance.Number - n })
-	list := slices.Insert(slices.Clone(old), at, part)
+	list := make([]Part, 0, len(old)+len(parts))
+	for _, part := range slices.Backward(parts) {
+		list = append(list, part)
+	}
+	list = append(list, old...)
+	slices.SortStableFunc(list, func(a, b Part) int { return a.Instance.Number - b.Instance.Number })
 	p.list.Store(&list)
 }
 

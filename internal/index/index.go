@@ -202,8 +202,8 @@ func (x *Index) Parts(g *Family, labels string) *backend.Parts {
 	return g.parts[labels]
 }
 
-// AddPart adds a part to a series of g, which it creates if necessary.
-func (x *Index) AddPart(g *Family, labels string, part backend.Part) {
+// AddPart adds parts to a series of g, which it creates if necessary.
+func (x *Index) AddPart(g *Family, labels string, added ...backend.Part) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	parts := g.parts[labels]
@@ -216,7 +216,7 @@ func (x *Index) AddPart(g *Family, labels string, part backend.Part) {
 		g.fresh.add(x.newRow(backend.Series{Labels: labels}))
 		x.stale = true
 	}
-	parts.Add(part)
+	parts.Add(added...)
 }
 
 // Labels returns the label texts of all series of g, in no particular order, and perhaps those of

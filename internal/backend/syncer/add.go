@@ -39,6 +39,8 @@ func (f *family) addingKind() adding {
 // merger adds up the words of one chunk.
 type merger struct {
 	instances []*contributor
+	units     []unit    // the same, in groups; nil: there are too few
+	inner     *merger   // for sums of groups
 	now       time.Time // by the clock of quantile windows; zero: not known
 	rows      []*row    // of the chunk
 
@@ -126,9 +128,15 @@ func (m *merger) words(i int) []uint64 {
 	return m.scratch
 }
 
+// bounded reports whether no count can have reached its limit, so that the order in which columns
+// were added makes no difference.
+func (m *merger) bounded() bool { return m.most != math.MaxUint64 }
+
 // set replaces the merged words of a series.
 func (m *merger) set(i int, words []uint64) {
-	m.most, m.has[i] = math.MaxUint64, true
+	if m.has[i] = true; m.runLen[i] > 0 { // other series are not added in columns
+		m.most = math.MaxUint64
+	}
 	if m.at[i] < 0 || m.size[i] != len(words) {
 		low := m.low(i)
 		m.at[i], m.size[i] = len(m.acc), len(words)

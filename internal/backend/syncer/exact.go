@@ -100,6 +100,23 @@ func (m *merger) low(i int) []uint64 {
 	return m.acc[m.at[i]+m.size[i]:][:n]
 }
 
+// lowOf returns the low words of a series in a column, valid until the next call; nil if all are
+// zero.
+func (m *merger) lowOf(i int) []uint64 {
+	if !m.inexact {
+		return nil
+	}
+	m.held = m.held[:0]
+	for k := range m.rows[i].fam.floats {
+		_, lo := m.sum(i, k)
+		m.held = append(m.held, *lo)
+	}
+	if isZero(m.held) {
+		return nil
+	}
+	return m.held
+}
+
 var zeros [backend.MaxStripes]uint64 // never modified
 
 // sum returns float k of a series, and its low word.

@@ -16,7 +16,9 @@ func NewManual(st store.Store, o store.Options, now func() time.Time) *Syncer {
 
 // NewSeeded is NewManual with a source of random numbers.
 func NewSeeded(st store.Store, o store.Options, now func() time.Time, random func() uint64) *Syncer {
-	return newSingle(st, options{Options: o, manual: true, now: now, random: random})
+	s := newSingle(st, options{Options: o, manual: true, now: now, random: random})
+	s.checkGroups()
+	return s
 }
 
 // SetPiece sets the approximate size of a commit.

@@ -93,9 +93,12 @@ func FuzzChunk(f *testing.F) {
 		// As the words of another process, twice.
 		s.others[1] = &contributor{id: 1, live: true, chunks: map[uint32]chunk{n: c}}
 		s.others[2] = &contributor{id: 2, live: true, head: instanceHead{number: 1}, chunks: map[uint32]chunk{n: c}}
-		s.dirty[n] = true
-		if merr := s.mergeAll(s.newMerger()); (merr == nil) != (err == nil) {
-			t.Fatalf("read: %v, merged: %v", err, merr)
+		s.checkGroups()
+		for range 3 {
+			s.dirty[n] = true
+			if merr := s.mergeAll(s.newMerger()); (merr == nil) != (err == nil) {
+				t.Fatalf("read: %v, merged: %v", err, merr)
+			}
 		}
 		for _, g := range s.Walk() {
 			for i := range g.Series {

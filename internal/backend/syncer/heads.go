@@ -300,7 +300,7 @@ func (s *Syncer) drop(c *contributor) {
 func (s *Syncer) touch(c *contributor) {
 	for n := range c.chunks {
 		if n != inlinePart {
-			s.dirty[n] = true
+			s.setChanged(c, n)
 		}
 	}
 	s.mu.Lock()

@@ -368,8 +368,18 @@ func (r *round) put(ctx context.Context, next *contributor, parts map[store.Key]
 }
 
 func (s *Syncer) setSelf(c contributor) {
+	old := s.self
 	s.self, s.republish = c, false
-	s.touch(&c)
+	if old.raw == nil || old.head.number != c.head.number { // parts are shown elsewhere
+		s.touch(&c)
+	}
+	for _, list := range []map[uint32]chunk{old.chunks, c.chunks} {
+		for n := range list {
+			if n != inlinePart && old.chunks[n].seq != c.chunks[n].seq {
+				s.setChanged(&c, n)
+			}
+		}
+	}
 	s.mu.Lock()
 	s.looseChanged = true // what had no number may have one now
 	s.mu.Unlock()

@@ -106,7 +106,7 @@ func (s *Syncer) takeChunk(f fetched) error {
 	if f.n == inlinePart {
 		return s.takeInline(f.c)
 	}
-	s.dirty[f.n] = true
+	s.setChanged(f.c, f.n)
 	return nil
 }
 
@@ -162,7 +162,7 @@ func (s *Syncer) prune(c *contributor, want chunkSeqs) {
 		}
 		delete(c.chunks, n)
 		if n != inlinePart {
-			s.dirty[n] = true
+			s.setChanged(c, n)
 			continue
 		}
 		c.inline = nil
@@ -195,17 +195,7 @@ func (s *Syncer) mergeDirty(m *merger, n uint32) error {
 	s.mu.Lock()
 	rows := s.dir.chunk(n)
 	s.mu.Unlock()
-	err := s.mergeRows(m, rows, func() error {
-		if err := s.addChunk(m, &s.base, n); err != nil {
-			return err
-		}
-		for _, c := range m.instances {
-			if err := s.addChunk(m, c, n); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
+	err := s.mergeRows(m, rows, func() error { return s.addInstances(m, n) })
 	if err == nil {
 		delete(s.dirty, n)
 	}
@@ -226,6 +216,7 @@ func (s *Syncer) newMerger() *merger {
 	slices.SortFunc(m.instances, func(a, b *contributor) int {
 		return cmp.Or(cmp.Compare(a.head.join, b.head.join), cmp.Compare(a.id, b.id))
 	})
+	m.units = s.units(m.instances)
 	return m
 }
 
@@ -351,6 +342,7 @@ func (s *Syncer) addWords(m *merger, i int, row *row, c *contributor, words, low
 
 // mergeParts shows what each instance has. mu is held.
 func (s *Syncer) mergeParts(m *merger) {
+	added := make(map[*row][]backend.Part)
 	for i := range m.parts {
 		p := &m.parts[i]
 		r := p.row
@@ -361,7 +353,7 @@ func (s *Syncer) mergeParts(m *merger) {
 			}
 			sl = &seat{words: make(backend.Words, r.fam.def.Words())}
 			r.seats[p.number] = sl
-			s.index.AddPart(r.fam.place, r.labels, backend.Part{Words: sl.words, Instance: s.numbers[p.number], Owner: &sl.owner})
+			added[r] = append(added[r], backend.Part{Words: sl.words, Instance: s.numbers[p.number], Owner: &sl.owner})
 		}
 		sl.owner.Store(0) // hides the part while its words change
 		r.fam.show(sl.words, p.words)
@@ -376,9 +368,12 @@ func (s *Syncer) mergeParts(m *merger) {
 		r.own.alone.Store(0)
 		if sl.self == nil {
 			sl.self = new(atomic.Uint64)
-			s.index.AddPart(r.fam.place, r.labels, backend.Part{Words: r.own.words, Instance: s.numbers[p.number], Owner: sl.self})
+			added[r] = append(added[r], backend.Part{Words: r.own.words, Instance: s.numbers[p.number], Owner: sl.self})
 		}
 		sl.self.Store(p.id)
+	}
+	for r, parts := range added { // at once: there may be thousands of a series
+		s.index.AddPart(r.fam.place, r.labels, parts...)
 	}
 	for _, r := range m.rows {
 		if r == nil || !r.fam.parts {

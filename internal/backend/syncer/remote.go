@@ -58,6 +58,9 @@ type remote struct {
 	dirty   map[uint32]bool   // chunks to merge before the next page
 	loose   map[*row][]looseWords
 	loosely map[*row]bool // series without numbers to merge before the next page
+	grouped int           // from so many instances on there are groups, see groups.go
+	layouts map[uint32]*layout
+	compare func(m *merger, n uint32) // nil except in tests: called after merging with groups
 	scratch []uint64
 	writer  chunkWriter
 }
@@ -81,6 +84,7 @@ type contributor struct {
 	fullChunks map[uint32]chunk
 	number     int // small, and unique among live instances
 	live       bool
+	within     *group    // nil: none
 	seenAt     time.Time // since when this process has seen the head unchanged
 	later      bool      // as of laterSeq, it has families of a later version
 	laterSeq   uint64
@@ -113,7 +117,7 @@ type chunk struct {
 func (s *Syncer) initRemote() {
 	s.remote = remote{
 		others: make(map[uint64]*contributor), orphans: make(map[uint64]*orphan), dirty: make(map[uint32]bool),
-		loosely: make(map[*row]bool), since: s.complete, keeper: -1,
+		loosely: make(map[*row]bool), since: s.complete, keeper: -1, grouped: leastGrouped,
 	}
 	s.base.chunks = make(map[uint32]chunk)
 	s.newSelf()
