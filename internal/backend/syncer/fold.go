@@ -281,7 +281,7 @@ func (s *Syncer) leave(ctx context.Context) error {
 		if err := s.publish(ctx); err != nil {
 			return err
 		}
-		if len(s.orphans) == 0 && s.baseOrphan == nil {
+		if !s.anyDue() {
 			break
 		}
 		if err := s.readAll(ctx); err != nil {

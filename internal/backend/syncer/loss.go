@@ -273,8 +273,8 @@ func (s *Syncer) recovered(ctx context.Context) error {
 // dead.
 func (s *Syncer) restoreBase(ctx context.Context) error {
 	o := s.baseOrphan
-	if o == nil || o.partial && s.now().Sub(o.since) < s.opt.Alive && !s.leaving {
-		return nil // another process may know more
+	if o == nil || !s.due(o, 0) {
+		return nil
 	}
 	if err := s.numberOrphan(ctx, o); err != nil {
 		return err
@@ -314,12 +314,7 @@ func (s *Syncer) restoreOrphans(ctx context.Context) error {
 	done := false
 	for _, id := range slices.Sorted(maps.Keys(s.orphans)) {
 		o := s.orphans[id]
-		wait := s.grace() // it may restore itself
-		if o.partial || o.since.Sub(o.present.at) >= 2*s.opt.Alive {
-			// Others may know more, such as that it was folded long ago.
-			wait = s.opt.Alive
-		}
-		if s.now().Sub(o.since) < wait && !s.leaving {
+		if !s.due(o, s.grace()) { // it may restore itself
 			continue
 		}
 		if o.partial {
@@ -383,6 +378,30 @@ func (s *Syncer) fillGaps(ctx context.Context, o *orphan, now *contributor) erro
 		}
 	}
 	return nil
+}
+
+// due reports whether it is time to restore an orphan, which others need not do within wait. A
+// process that leaves does not wait; but what it does not know completely, or may not be up to date,
+// it leaves to those that stay, if there are any.
+func (s *Syncer) due(o *orphan, wait time.Duration) bool {
+	doubtful := o.partial || !o.present.at.IsZero() && o.since.Sub(o.present.at) >= 2*s.opt.Alive
+	if s.leaving {
+		return !doubtful || !s.kept()
+	}
+	if doubtful { // others may know more, such as that it was folded long ago
+		wait = s.opt.Alive
+	}
+	return s.now().Sub(o.since) >= wait
+}
+
+// anyDue reports whether this process, which leaves, has anything to restore.
+func (s *Syncer) anyDue() bool {
+	for _, o := range s.orphans {
+		if s.due(o, 0) {
+			return true
+		}
+	}
+	return s.baseOrphan != nil && s.due(s.baseOrphan, 0)
 }
 
 // numberOrphan adds all series of an orphan to the directory.
