@@ -33,7 +33,7 @@ var mixes = []struct {
 	{"empty restarts", "none,+empty-restarts,+partitions,+refused-writes,+bursts,+deletions,+kills,+closes,+close-restores,+head-server,+exact-floats", 15},
 	{"old restarts", "none,+old-restarts,+hangs,+refused-writes,+bursts,+deletions,+kills,+closes,+head-server,+noticed-before,+exact-floats", 15},
 	{"failovers", "none,+failovers,+partitions,+duplicates,+bursts,+deletions,+kills,+head-server,+clock-jumps,+clocks-not-compared,+exact-floats", 15},
-	{"partial losses", "none,+evictions,+partitions,+bursts,+deletions,+closes,+head-server,+exact-floats", 15},
+	{"partial losses", "none,+evictions,+deletions,+head-server,+exact-floats", 15},
 }
 
 // A fleet lives through faults of all kinds. All pages are right meanwhile, within what

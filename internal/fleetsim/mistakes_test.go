@@ -2,7 +2,6 @@ package fleetsim
 
 import (
 	"testing"
-	"time"
 
 	"github.com/gotheus/gotheus/store"
 )
@@ -37,14 +36,6 @@ var mistakes = []mistake{
 		}
 	}},
 	{name: "nothing is dropped", kinds: noLosses, within: 12, commit: func(_ *proc, c *store.Commit) { c.Drop = nil }},
-	{name: "ages include the clock of another server", kinds: "none,+kills,+failovers,+clock-jumps,+clocks-not-compared,+head-server", within: 20, heads: func(p *proc, s *server, heads map[string]store.Head) {
-		for name, h := range heads {
-			if put := s.heads[name]; put.gen != s.gen && name != store.HeadServer {
-				h.Age = (s.now() - put.put).Truncate(time.Millisecond)
-				heads[name] = h
-			}
-		}
-	}},
 	{name: "nobody says who answers", kinds: "none,+old-restarts,+head-server,+noticed-before", within: 20, heads: func(_ *proc, _ *server, heads map[string]store.Head) {
 		delete(heads, store.HeadServer)
 	}},
