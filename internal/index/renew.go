@@ -174,7 +174,8 @@ func (r *renewal) merge() {
 			more = more[1:]
 		}
 		if len(more) > 0 && more[0].row.Labels == s.Labels {
-			if !hasParts && def.Sealed(s.Words) { // deleted, and made again in other words
+			// It may have been deleted, and made again in other words.
+			if !hasParts && def.Sealed(s.Words) {
 				continue
 			}
 			more = more[1:]

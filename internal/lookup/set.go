@@ -15,7 +15,7 @@ import (
 // complete. A reader that still has the old ones misses later entries, and then takes the slow
 // path, under a lock.
 type set[E any] struct {
-	slots atomic.Pointer[[]atomic.Pointer[E]] // a power of two, at most little more than half used
+	slots atomic.Pointer[[]atomic.Pointer[E]] // a power of two, about half used at most
 	n     atomic.Int64                        // entries; changed under the lock
 	used  atomic.Int64                        // slots with an entry or a mark; likewise
 	mark  atomic.Pointer[E]                   // equal to no entry; nil: nothing was removed
@@ -113,7 +113,8 @@ const (
 // renew begins to replace the slots by new ones with room for more entries.
 func (s *set[E]) renew(hash func(*E) uint64) {
 	size := int64(fewest)
-	meanwhile := int64(len(*s.slots.Load()) / moves) // may be added before all entries are moved
+	// So many may be added before all entries are moved.
+	meanwhile := int64(len(*s.slots.Load()) / moves)
 	for n := s.n.Load() + meanwhile; n >= size/8*3 && n > 1; {
 		size *= 2
 	}

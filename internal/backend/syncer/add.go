@@ -70,8 +70,8 @@ type span struct {
 
 func (s span) has(from, to int) bool { return s.from <= from && to <= s.to }
 
-// begin starts the merging of some series: of a chunk, or without numbers. unshown has the places of
-// those that are not merged.
+// begin starts the merging of some series: of a chunk, or without numbers. unshown has the places
+// of those that are not merged.
 func (m *merger) begin(rows []*row) {
 	m.rows = rows
 	m.exactSums.reset()

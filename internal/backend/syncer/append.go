@@ -74,7 +74,8 @@ func (s *Syncer) assignSome(c *change, rooms *[lists]room, some []*row) bool {
 			return false
 		}
 		c.passed++
-		if !r.waits || r.fam.dying.Get(r.labels) != nil { // its former life still has a number
+		// Its former life may still have a number.
+		if !r.waits || r.fam.dying.Get(r.labels) != nil {
 			continue
 		}
 		at := rooms[r.fam.list()].next(&s.dir, c)

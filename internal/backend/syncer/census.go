@@ -32,7 +32,8 @@ func (s *Syncer) Existing(def *backend.Family) (labels []string) {
 		if s.exists(r) {
 			labels = append(labels, r.labels)
 		}
-		if seen++; seen%stretch == 0 { // lets other calls in, see Delete; Changes tells of what they add
+		// Lets other calls in, see Delete; Changes tells of what they add.
+		if seen++; seen%stretch == 0 {
 			s.mu.Unlock()
 			s.mu.Lock()
 		}

@@ -59,9 +59,9 @@ func newcomerSum(t *testing.T, m *backendtest.Memory, now func() time.Time) (sum
 	return sum, n
 }
 
-// While two processes publish, read, lose everything, delete and close, whatever they are doing with
-// the store, new label sets are looked up in both, counted and deleted, and nothing that the program
-// calls waits for the store. In the end, all that was counted is on a page.
+// While two processes publish, read, lose everything, delete and close, whatever they are doing
+// with the store, new label sets are looked up in both, counted and deleted, and nothing that the
+// program calls waits for the store. In the end, all that was counted is on a page.
 func TestCallsMeanwhile(t *testing.T) {
 	t.Parallel()
 	const series = 3000

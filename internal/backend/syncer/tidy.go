@@ -38,8 +38,8 @@ func (s *Syncer) tidyBase(ctx context.Context) error {
 	return nil
 }
 
-// staleBase returns which chunks to drop, and those to be encoded again as of a version of the base:
-// not more than one commit should change. more is set if there are others.
+// staleBase returns which chunks to drop, and those to be encoded again as of a version of the
+// base: not more than one commit should change. more is set if there are others.
 func (s *Syncer) staleBase(version uint64) (drop []uint32, fresh map[uint32]chunk, more bool, err error) {
 	fresh = make(map[uint32]chunk)
 	size := 0
@@ -103,7 +103,8 @@ func (s *Syncer) replaceBase(ctx context.Context, drop []uint32, fresh map[uint3
 		size += len(ch.data)
 	}
 	for _, n := range drop {
-		if delete(h.chunks, n); size <= s.piece { // otherwise commitBase writes all to a new group
+		// If there is more, commitBase writes all to a new group.
+		if delete(h.chunks, n); size <= s.piece {
 			commit.Parts[partKey(s.base.group(), n)] = chunk{seq: h.version}.part()
 		}
 	}

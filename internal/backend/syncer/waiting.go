@@ -59,9 +59,9 @@ func (s *Syncer) inStretches(list []*row, f func(*row)) {
 	}
 }
 
-// nextWaiting returns series that wait, in the order of the directory, so that those of a family get
-// adjacent numbers. Series that are made meanwhile come later, and do not wait for the sorting. The
-// result is empty if none wait, or sorted is set, which says that there was a sorting before.
+// nextWaiting returns series that wait, in the order of the directory, so that those of a family
+// get adjacent numbers. Series that are made meanwhile come later, and do not wait for the sorting.
+// The result is empty if none wait, or sorted is set, which says that there was a sorting before.
 func (s *Syncer) nextWaiting(sorted *bool) []*row {
 	s.mu.Lock()
 	list, added := s.waiting.sorted, s.waiting.added
