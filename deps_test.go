@@ -18,7 +18,7 @@ const module = "github.com/gotheus/gotheus"
 // floors are the packages of the root module, from the ground up. A package may import only
 // packages of floors below its own.
 var floors = [][]string{
-	{"store", "internal/atomicfile", "internal/bounds", "internal/crashpoints", "internal/crashpoints/point", "internal/exact", "internal/interleave", "internal/labelstruct", "internal/labeltext", "internal/needs", "internal/report", "internal/retry", "internal/sparse", "internal/spread"},
+	{"store", "internal/atomicfile", "internal/bounds", "internal/crashpoints", "internal/crashpoints/point", "internal/exact", "internal/interleave", "internal/labelstruct", "internal/labeltext", "internal/needs", "internal/report", "internal/retry", "internal/sparse", "internal/spread", "internal/textmap"},
 	{"expo", "internal/backend", "internal/periodic"},
 	{"internal/index", "internal/lookup", "internal/names", "internal/word"},
 	{"internal/backend/heap", "internal/backend/shm", "internal/backend/syncer", "internal/leader"},
@@ -38,7 +38,7 @@ var heavy = map[string][]string{
 	"reflect": {"", "internal/labelstruct", "internal/open"},
 	// For mapped memory, in two packages, for strings in structs, and for go:linkname. The
 	// last two have variants without it.
-	"unsafe": {"internal/backend/shm", "internal/backend/backendtest", "internal/labelstruct", "internal/spread"},
+	"unsafe": {"internal/backend/shm", "internal/backend/backendtest", "internal/labelstruct", "internal/spread", "internal/textmap"},
 	"C":      {},
 }
 

@@ -7,99 +7,154 @@ import (
 	"github.com/gotheus/gotheus/internal/backend"
 )
 
+// item is a row with its parts, if the family has parts.
+type item struct {
+	row   *backend.Series // nil: it was removed
+	parts *backend.Parts
+}
+
 // fresh holds the series that were added since the last snapshot, in the order of addition. They
 // are never copied to make room, so the cost of adding a series does not grow with their number. A
-// series that is removed leaves nil in its place, until half of the places are empty.
+// series that is removed leaves an empty place.
 type fresh struct {
-	chunks [][]*backend.Series // all but the last one full
-	n      int                 // places
-	empty  int                 // places of removed series
+	chunks [][]item // all but the last one full
+	n      int      // places
+	empty  int      // places of removed series
 
-	// table finds a series by the hash of its labels, with open addressing. The first call of
-	// find creates it. It contains the first hashed series.
-	table  []slot
-	hashed int
+	// Tables with open addressing find a series by the hash of its labels. There is one or, if
+	// there are very many series, tables of them: none takes long to grow.
+	tables []table
+}
+
+type table struct {
+	slots []slot
+	used  int // slots that are not free
 }
 
 // slot holds the hash, which most look-ups need, so that they do not read other series.
-type slot struct{ hash, number uint32 } // number + 1, or 0 if the slot is free
+type slot struct{ hash, number uint32 } // number + 1; 0: the slot is free; removed: it was in use
 
 const (
 	firstChunk = 8
 	mostChunk  = 512
+
+	tables  = 256
+	largest = 4096 // slots, if there is only one table
+	removed = ^uint32(0)
 )
 
 var seed = maphash.MakeSeed()
 
-func (f *fresh) add(s *backend.Series) {
+func hashOf(labels string) uint32 { return uint32(maphash.String(seed, labels)) }
+
+// add adds a series, hash being that of its labels.
+func (f *fresh) add(s item, hash uint32) {
 	last := len(f.chunks) - 1
 	if last < 0 || len(f.chunks[last]) == cap(f.chunks[last]) {
-		f.chunks = append(f.chunks, make([]*backend.Series, 0, min(max(firstChunk, f.n), mostChunk)))
+		f.chunks = append(f.chunks, make([]item, 0, min(max(firstChunk, f.n), mostChunk)))
 		last++
 	}
 	f.chunks[last] = append(f.chunks[last], s)
 	f.n++
+	f.insert(slot{hash, uint32(f.n)})
 }
 
-func hashOf(labels string) uint32 { return uint32(maphash.String(seed, labels)) }
+// len returns the number of series.
+func (f *fresh) len() int { return f.n - f.empty }
 
 // find returns the series with these labels and this hash, or nil.
 func (f *fresh) find(labels string, hash uint32) *backend.Series {
-	if s := f.place(labels, hash, func(*backend.Series) bool { return true }); s != nil {
-		return *s
+	if place, _ := f.place(labels, hash, func(*backend.Series) bool { return true }); place != nil {
+		return place.row
 	}
 	return nil
 }
 
-// place returns the place of a series with these labels and this hash for which is returns true, or
-// nil.
-func (f *fresh) place(labels string, hash uint32, is func(*backend.Series) bool) **backend.Series {
-	for ; f.hashed < f.n; f.hashed++ {
-		f.addHash(hashOf((*f.at(f.hashed)).Labels), f.hashed)
+func (f *fresh) table(hash uint32) *table {
+	if len(f.tables) == 1 {
+		return &f.tables[0]
 	}
-	if len(f.table) == 0 {
-		return nil
+	return &f.tables[hash>>24]
+}
+
+// place returns the place and the slot of a series with these labels and this hash for which is
+// returns true, or nil.
+func (f *fresh) place(labels string, hash uint32, is func(*backend.Series) bool) (*item, *slot) {
+	if f.tables == nil {
+		return nil, nil
 	}
-	mask := uint32(len(f.table) - 1)
-	for i := hash; ; i++ {
-		m := &f.table[i&mask]
+	t := f.table(hash)
+	mask := uint32(len(t.slots) - 1)
+	for i := hash; mask != noSlots; i++ {
+		m := &t.slots[i&mask]
 		if m.number == 0 {
-			return nil
+			break
 		}
-		if m.hash == hash {
-			if s := f.at(int(m.number - 1)); *s != nil && (*s).Labels == labels && is(*s) {
-				return s
+		if m.hash == hash && m.number != removed {
+			if p := f.at(int(m.number - 1)); p.row != nil && p.row.Labels == labels && is(p.row) {
+				return p, m
 			}
 		}
 	}
+	return nil, nil
 }
 
-// addHash adds the hash of a series to the table; number is the count of series before it. The
-// table's size is a power of two, and a quarter of it stays free.
-func (f *fresh) addHash(hash uint32, number int) {
-	if number >= len(f.table)/4*3 {
-		old := f.table
-		f.table = make([]slot, max(2*firstChunk, 2*len(old)))
-		for _, m := range old {
-			if m.number > 0 {
-				f.insert(m)
-			}
-		}
-	}
-	f.insert(slot{hash, uint32(number + 1)})
-}
+const noSlots = ^uint32(0)
 
+// insert adds a slot to its table. The size of a table is a power of two, and a quarter of it stays
+// free.
 func (f *fresh) insert(s slot) {
-	mask := uint32(len(f.table) - 1)
+	if f.tables == nil {
+		f.tables = make([]table, 1)
+	}
+	t := f.table(s.hash)
+	if t.used >= len(t.slots)/4*3 {
+		if len(f.tables) == 1 && len(t.slots) >= largest {
+			f.tables = make([]table, tables)
+			for _, m := range t.slots {
+				if m.number != 0 && m.number != removed {
+					f.insert(m)
+				}
+			}
+			f.insert(s)
+			return
+		}
+		t.grow()
+	}
+	t.insert(s)
+}
+
+func (t *table) grow() {
+	live := 0
+	for _, m := range t.slots {
+		if m.number != 0 && m.number != removed {
+			live++
+		}
+	}
+	old, size := t.slots, 2*firstChunk
+	for live >= size/2 {
+		size *= 2
+	}
+	t.slots, t.used = make([]slot, size), 0
+	for _, m := range old {
+		if m.number != 0 && m.number != removed {
+			t.insert(m)
+		}
+	}
+}
+
+func (t *table) insert(s slot) {
+	mask := uint32(len(t.slots) - 1)
 	i := s.hash
-	for f.table[i&mask].number != 0 {
+	for t.slots[i&mask].number != 0 {
 		i++
 	}
-	f.table[i&mask] = s
+	t.slots[i&mask] = s
+	t.used++
 }
 
 // at returns the i-th place.
-func (f *fresh) at(i int) **backend.Series {
+func (f *fresh) at(i int) *item {
 	for chunk := 0; ; chunk++ {
 		if n := cap(f.chunks[chunk]); i < n {
 			return &f.chunks[chunk][i]
@@ -112,25 +167,25 @@ func (f *fresh) at(i int) **backend.Series {
 }
 
 // list returns all series in the order of addition.
-func (f *fresh) list() []*backend.Series {
+func (f *fresh) list() []item {
 	list := slices.Concat(f.chunks...)
 	if f.empty > 0 {
-		list = slices.DeleteFunc(list, func(s *backend.Series) bool { return s == nil })
+		list = slices.DeleteFunc(list, func(s item) bool { return s.row == nil })
 	}
 	return list
 }
 
 // sorted returns all series in order, without duplicates. Of several with the same labels, it keeps
 // one that exists, if there is one.
-func (f *fresh) sorted(family *backend.Family) []*backend.Series {
+func (f *fresh) sorted(family *backend.Family) []item {
 	list := f.list()
-	slices.SortFunc(list, byLabels)
+	slices.SortFunc(list, func(a, b item) int { return byLabels(a.row, b.row) })
 	kept := list[:0]
 	for _, s := range list {
 		switch last := len(kept) - 1; {
-		case last < 0 || kept[last].Labels != s.Labels:
+		case last < 0 || kept[last].row.Labels != s.row.Labels:
 			kept = append(kept, s)
-		case family.Sealed(kept[last].Words):
+		case family.Sealed(kept[last].row.Words):
 			kept[last] = s
 		}
 	}
@@ -140,16 +195,19 @@ func (f *fresh) sorted(family *backend.Family) []*backend.Series {
 // remove removes and returns the series with these labels and this hash, or returns nil if there is
 // none that may be removed. The time that it takes is constant on average.
 func (f *fresh) remove(labels string, hash uint32, may func(*backend.Series) bool) *backend.Series {
-	place := f.place(labels, hash, may)
+	place, in := f.place(labels, hash, may)
 	if place == nil {
 		return nil
 	}
-	s := *place
-	*place = nil
-	if f.empty++; f.empty > f.n/2 {
+	s := place.row
+	*place, in.number = item{}, removed
+	switch f.empty++; {
+	case f.empty == f.n:
+		*f = fresh{}
+	case f.empty > f.n/2 && f.n <= 2*mostChunk:
 		var kept fresh
 		for _, s := range f.list() {
-			kept.add(s)
+			kept.add(s, hashOf(s.row.Labels))
 		}
 		*f = kept
 	}

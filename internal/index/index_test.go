@@ -2,6 +2,7 @@ package index
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -11,7 +12,8 @@ import (
 	"github.com/gotheus/gotheus/internal/backend"
 )
 
-// Series are added, found, removed and listed in random order, and compared with a map.
+// Series are added, found, removed and listed in random order, also while a Walk or Tidy is making
+// a new list, and compared with a map.
 func TestIndex(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(20) {
@@ -21,7 +23,16 @@ func TestIndex(t *testing.T) {
 		g := x.Declare(&backend.Family{Name: "c_total", Kind: backend.Counter, Labels: []string{"l"}}, 1)
 		model := map[string]backend.Words{}
 		var shown []*backend.Series // by the last Walk
-		for range 3000 {
+		walking := false
+		var step func()
+		x.pause = func() { // nothing waits for the end of the walk
+			walking = true
+			for range rnd.IntN(400) {
+				step()
+			}
+			walking = false
+		}
+		step = func() {
 			labels := fmt.Sprintf(`l="%d"`, rnd.IntN(2000))
 			switch rnd.IntN(100) {
 			case 0:
@@ -50,6 +61,14 @@ func TestIndex(t *testing.T) {
 					t.Fatal("a snapshot has changed")
 				}
 			case 1:
+				if walking {
+					return
+				}
+				if rnd.IntN(3) == 0 {
+					x.Tidy()
+					return
+				}
+				model := maps.Clone(model) // when the walk begins
 				shown = x.Walk()[0].Series
 				if len(shown) != len(model) || !slices.IsSortedFunc(shown, byLabels) {
 					t.Fatalf("%d series, want %d in order", len(shown), len(model))
@@ -67,7 +86,7 @@ func TestIndex(t *testing.T) {
 				delete(model, labels)
 			case 2, 3: // replace the words; an earlier snapshot keeps the old ones
 				if rows != 0 {
-					continue
+					return
 				}
 				before := slices.Clone(shown)
 				words := make([]*atomic.Uint64, len(shown))
@@ -101,6 +120,84 @@ func TestIndex(t *testing.T) {
 				}
 			}
 		}
+		for range 3000 {
+			step()
+		}
+	}
+}
+
+// Parts are added and removed while a Walk is making a new list.
+func TestPartsDuringWalk(t *testing.T) {
+	t.Parallel()
+	rnd := rand.New(rand.NewPCG(1, 1))
+	var x Index
+	g := x.Declare(&backend.Family{Name: "g", Kind: backend.Gauge, Mode: backend.PerInstance, Labels: []string{"l"}}, 1)
+	model, self := map[string]int{}, new(backend.Instance)
+	step := func() {
+		labels := fmt.Sprintf(`l="%d"`, rnd.IntN(300))
+		if rnd.IntN(3) > 0 {
+			x.AddPart(g, labels, backend.Part{Words: make(backend.Words, 2), Instance: self})
+			model[labels]++
+			return
+		}
+		if s, _ := x.Remove(g, labels); (s != nil) != (model[labels] > 0) {
+			t.Fatalf("removed %v, which has %d parts", s, model[labels])
+		}
+		delete(model, labels)
+	}
+	for range 200 {
+		for range rnd.IntN(100) {
+			step()
+		}
+		x.pause = nil
+		x.Walk()
+		x.pause = func() {
+			for range rnd.IntN(100) {
+				step()
+			}
+		}
+		x.AddPart(g, `l="0"`, backend.Part{Words: make(backend.Words, 2), Instance: self})
+		model[`l="0"`]++
+		want := len(model)
+		if list := x.Walk()[0]; len(list.Series) != want || len(list.Parts) != want {
+			t.Fatalf("%d series with %d lists of parts, want %d", len(list.Series), len(list.Parts), want)
+		}
+		x.pause = nil
+		list := x.Walk()[0]
+		for i, s := range list.Series {
+			if n := len(list.Parts[i].List()); n != model[s.Labels] {
+				t.Fatalf("%s has %d parts, want %d", s.Labels, n, model[s.Labels])
+			}
+		}
+	}
+}
+
+// A table of very many fresh series consists of small ones.
+func TestManyFresh(t *testing.T) {
+	t.Parallel()
+	var f fresh
+	name := func(i int) string { return fmt.Sprintf(`l="%d"`, i) }
+	const n = 100_000
+	for i := range n {
+		f.add(item{row: &backend.Series{Labels: name(i)}}, hashOf(name(i)))
+	}
+	for i := range n {
+		if i%10 > 0 && f.remove(name(i), hashOf(name(i)), anyRow) == nil {
+			t.Fatalf("%s is not there", name(i))
+		}
+	}
+	for i := range n {
+		if s := f.find(name(i), hashOf(name(i))); (s != nil) != (i%10 == 0) {
+			t.Fatalf("%s is %v", name(i), s)
+		}
+	}
+	for i := range f.tables {
+		if size := len(f.tables[i].slots); size > largest {
+			t.Errorf("a table has %d slots", size)
+		}
+	}
+	if f.len() != n/10 {
+		t.Errorf("there are %d series, want %d", f.len(), n/10)
 	}
 }
 
@@ -127,6 +224,7 @@ func TestIndexChurn(t *testing.T) {
 		if s, _ := x.Remove(g, name(i)); s == nil {
 			t.Fatalf("series %d is not there", i)
 		}
+		x.Tidy()
 		if &g.sorted[0] != list {
 			lists, list = lists+1, &g.sorted[0]
 		}
@@ -142,8 +240,8 @@ func TestIndexChurn(t *testing.T) {
 		if s, _ := x.Remove(g, name(kept+i)); s == nil {
 			t.Fatalf("new series %d is not there", i)
 		}
-		if g.fresh.n > 4 || len(g.fresh.table) > 4*firstChunk {
-			t.Fatalf("%d places and a table of %d for one series", g.fresh.n, len(g.fresh.table))
+		if g.fresh.n > 4 || g.fresh.tables != nil {
+			t.Fatalf("%d places for no series, and %d tables", g.fresh.n, len(g.fresh.tables))
 		}
 	}
 	if list := x.Walk()[0].Series; len(list) != kept || len(g.removed) > 0 {

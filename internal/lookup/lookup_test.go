@@ -226,7 +226,7 @@ func TestTableRemove(t *testing.T) {
 			break
 		}
 		slots := len(*tab.slots.Load())
-		if n := tab.Len(); n != len(model)+staying || slots > max(fewest, 16*n) || int(tab.used.Load()) > slots/2 {
+		if n := tab.Len(); n != len(model)+staying || slots > max(fewest, 16*(n+slots/moves)) || int(tab.used.Load()) > slots/2+slots/moves {
 			t.Fatalf("round %d: %d entries, want %d, in %d slots, of which %d are used", round, n, len(model)+staying, slots, tab.used.Load())
 		}
 	}

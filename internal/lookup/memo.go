@@ -74,5 +74,6 @@ func (t *Memo[L, M]) Forget(lock *sync.Mutex, age uint64) bool {
 	t.n.Store(0)
 	t.used.Store(0)
 	t.slots.Store(nil)
+	t.next = nil
 	return true
 }

@@ -109,6 +109,23 @@ func (f *Family) all() iter.Seq[Instrument] {
 	}
 }
 
+// listAll returns what all yields, and perhaps some series that were made or deleted meanwhile. It
+// only takes the lock for short stretches. The table must be lock-free.
+func (f *Family) listAll() (list []Instrument) {
+	f.table.each(func(m Instrument) bool {
+		list = append(list, m)
+		return true
+	})
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	pause := f.pauses()
+	for _, more := range f.returned {
+		list = append(list, more...)
+		pause()
+	}
+	return list
+}
+
 // Declare declares the family to the backend, or postpones that until the backend has room.
 func (f *Family) Declare() {
 	try := func() error { return f.Home.Current().Declare(f.Def) }

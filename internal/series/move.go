@@ -32,13 +32,19 @@ func (h *Home) MoveAll(to *Binding) {
 	// say so.
 	slices.SortStableFunc(families, func(a, b *Family) int { return cmp.Compare(b.rank(), a.rank()) })
 	for _, f := range families {
+		var list []Instrument
 		f.Declare()
 		f.mu.Lock()
 		f.shared = nil // it would keep the old backend and all its words in memory
 		f.census = census{}
 		f.full.Store(nil)
-		list := slices.Collect(f.all())
+		if !f.table.lockFree() {
+			list = slices.Collect(f.all())
+		}
 		f.mu.Unlock()
+		if f.table.lockFree() { // new series do not wait
+			list = f.listAll()
+		}
 		for _, m := range list {
 			if err := h.moveToCurrent(m); err != nil {
 				f.postpone(err, func() error { return h.moveToCurrent(m) })

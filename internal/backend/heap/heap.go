@@ -141,6 +141,7 @@ func (b *Backend) DeleteSeries(f *backend.Family, labels string) (bool, error) {
 
 // remove removes and seals a series, and reports whether there was one.
 func (b *Backend) remove(fam *family, labels string) bool {
+	defer b.index.Tidy() // others do not wait for it
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	s, parts := b.index.Remove(fam.entry, labels)

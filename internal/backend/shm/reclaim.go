@@ -76,6 +76,7 @@ func (b *Backend) acknowledge(release func([]backend.Retired)) {
 	}
 	if !b.dropped {
 		list, offsets := b.dropRows()
+		b.index.Tidy()
 		if len(list) > 0 {
 			release(list)
 		}

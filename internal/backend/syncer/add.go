@@ -43,6 +43,8 @@ type merger struct {
 	inner     *merger   // for sums of groups
 	now       time.Time // by the clock of quantile windows; zero: not known
 	rows      []*row    // of the chunk
+	unshown   [chunkSize]bool
+	made      [chunkSize]backend.Words // new words of a series; nil: it needs none
 
 	// The words of adjacent series with the same layout are stored in columns.
 	runLen [chunkSize]uint16 // number of series from this one on that can be added as one run
@@ -68,7 +70,8 @@ type span struct {
 
 func (s span) has(from, to int) bool { return s.from <= from && to <= s.to }
 
-// begin starts the merging of some series: of a chunk, or without numbers. mu is held.
+// begin starts the merging of some series: of a chunk, or without numbers. unshown has the places
+// of those that are not merged.
 func (m *merger) begin(rows []*row) {
 	m.rows = rows
 	m.exactSums.reset()
@@ -79,7 +82,7 @@ func (m *merger) begin(rows []*row) {
 			m.newest = max(m.newest, r.since)
 		}
 		switch {
-		case r == nil || r.gone || r.invalid || r.fam.place == nil || r.fam.adding == addMerged:
+		case r == nil || m.unshown[i] || r.fam.adding == addMerged:
 			m.runLen[i] = 0
 		case i+1 < len(m.rows) && m.runLen[i+1] > 0 && m.rows[i+1].fam == r.fam:
 			m.runLen[i] = m.runLen[i+1] + 1

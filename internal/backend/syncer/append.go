@@ -3,7 +3,6 @@ package syncer
 import (
 	"context"
 	"slices"
-	"strings"
 )
 
 const (
@@ -14,10 +13,13 @@ const (
 	pieceSeries = 4 * chunkSize
 )
 
-// appendDirectory adds this process's families and series to the directory, which numbers them.
+// appendDirectory adds this process's families and series to the directory, which numbers them. If
+// there are new ones all the time, they have to wait for the next call.
 func (s *Syncer) appendDirectory(ctx context.Context) error {
+	s.retryBlocked()
+	sorted := false
 	for {
-		c := s.nextEntries()
+		c := s.nextEntries(&sorted)
 		if c == nil && s.dir.breaks < s.breaks {
 			c = new(change)
 		}
@@ -28,12 +30,13 @@ func (s *Syncer) appendDirectory(ctx context.Context) error {
 		if err := s.commitDirectory(ctx, c); err != nil {
 			return err
 		}
+		s.passed(c.passed)
 	}
 }
 
 // nextEntries returns the next change to the directory, or nil if all families and series are in
 // it.
-func (s *Syncer) nextEntries() *change {
+func (s *Syncer) nextEntries(sorted *bool) *change {
 	c := new(change)
 	s.mu.Lock()
 	for i := range s.declared {
@@ -46,71 +49,41 @@ func (s *Syncer) nextEntries() *change {
 	if len(c.families) > 0 {
 		return c
 	}
-	s.sortFresh()
+	for list := s.nextWaiting(sorted); len(list) > 0; list = s.nextWaiting(sorted) {
+		rooms := [lists]room{s.dir.room(series), s.dir.room(gauges)}
+		for some := range slices.Chunk(list, stretch) {
+			if !s.assignSome(c, &rooms, some) {
+				break
+			}
+		}
+		if len(c.assigned) > 0 {
+			return c
+		}
+		s.passed(c.passed)
+		c.passed = 0
+	}
+	return nil
+}
+
+// assignSome gives some series numbers. It returns false if the change is large enough.
+func (s *Syncer) assignSome(c *change, rooms *[lists]room, some []*row) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	rooms := [lists]room{s.dir.room(series), s.dir.room(gauges)}
-	for _, r := range s.fresh {
-		// Its former life still has a number.
-		if r.gone || r.id != noID || r.fam.dying[r.labels] != nil {
-			continue
-		}
+	for _, r := range some {
 		if len(c.assigned) >= pieceSeries || c.size >= pieceSize && len(c.assigned) > 0 {
-			break
+			return false
+		}
+		c.passed++
+		// Its former life may still have a number.
+		if !r.waits || r.fam.dying.Get(r.labels) != nil {
+			continue
 		}
 		at := rooms[r.fam.list()].next(&s.dir, c)
 		c.part(&s.dir, chunkOf(at))[at%chunkSize].row = r
 		c.size += slotSize + len(r.labels)
 		c.assigned = append(c.assigned, r)
 	}
-	if len(c.assigned) == 0 {
-		return nil
-	}
-	return c
-}
-
-// sortFresh sorts fresh, so that the series of a family get adjacent numbers, and drops what need
-// not be in it any more. New series do not wait for that.
-func (s *Syncer) sortFresh() {
-	s.mu.Lock()
-	list := s.fresh
-	sorted := s.sorted == len(list)
-	s.mu.Unlock()
-	if !sorted {
-		list = slices.Clone(list)
-		slices.SortFunc(list[s.sorted:], byFamily)
-		if s.sorted > 0 {
-			slices.SortFunc(list, byFamily)
-		}
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	added := s.fresh[len(list):] // meanwhile
-	kept := make([]*row, 0, len(list))
-	for _, r := range list {
-		if r.queued = !r.gone && r.id == noID; r.queued {
-			kept = append(kept, r)
-		}
-	}
-	s.sorted = len(kept)
-	if s.fresh = append(kept, added...); len(s.fresh) == 0 {
-		s.fresh = nil
-	}
-}
-
-func byFamily(a, b *row) int {
-	if a.fam != b.fam {
-		return a.fam.id - b.fam.id
-	}
-	return strings.Compare(a.labels, b.labels)
-}
-
-// queue queues a series for the directory. mu is held.
-func (s *Syncer) queue(r *row) {
-	if !r.queued {
-		r.queued = true
-		s.fresh = append(s.fresh, r)
-	}
+	return true
 }
 
 // room is where new series of a list get their numbers: in chunks of which at least half is free,

@@ -90,6 +90,7 @@ func (o *own) end(f *family) (counted bool) {
 // Delete implements backend.Backend. In this process the series are gone at once, in the others
 // after the next publication. It never waits for the store.
 func (s *Syncer) Delete(def *backend.Family, match func(labels string) bool) (n int, err error) {
+	defer s.tidyIndexes()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
@@ -97,8 +98,8 @@ func (s *Syncer) Delete(def *backend.Family, match func(labels string) bool) (n 
 	}
 	f, seen := s.family(def), 0
 	s.changes.Add(1)
-	for labels, r := range f.rows {
-		if match(labels) && s.delete(r) {
+	for _, r := range f.rows.All() {
+		if !r.gone && match(r.labels) && s.delete(r) {
 			n++
 		}
 		if seen++; seen%stretch == 0 { // lets other calls in; what they add may be missed
@@ -114,6 +115,7 @@ const stretch = 256 // series that Delete looks at in a row
 
 // DeleteSeries implements backend.Backend, see Delete.
 func (s *Syncer) DeleteSeries(def *backend.Family, labels string) (bool, error) {
+	defer s.tidyIndexes()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
@@ -123,11 +125,11 @@ func (s *Syncer) DeleteSeries(def *backend.Family, labels string) (bool, error) 
 	if f == nil {
 		f = s.schemas[def.Schema()]
 	}
-	if f == nil || f.rows[labels] == nil {
+	if f == nil || f.rows.Get(labels) == nil {
 		return false, nil
 	}
 	s.changes.Add(1)
-	return s.delete(f.rows[labels]), nil
+	return s.delete(f.rows.Get(labels)), nil
 }
 
 // Aids implements backend.Backend.

@@ -23,11 +23,19 @@ func (s *Syncer) Most() int64 { return math.MaxInt64 }
 func (s *Syncer) Existing(def *backend.Family) (labels []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if f := s.schemas[def.Schema()]; f != nil {
-		for l, r := range f.rows {
-			if s.exists(r) {
-				labels = append(labels, l)
-			}
+	f := s.schemas[def.Schema()]
+	if f == nil {
+		return nil
+	}
+	seen := 0
+	for _, r := range f.rows.All() {
+		if s.exists(r) {
+			labels = append(labels, r.labels)
+		}
+		// Lets other calls in, see Delete; Changes tells of what they add.
+		if seen++; seen%stretch == 0 {
+			s.mu.Unlock()
+			s.mu.Lock()
 		}
 	}
 	return labels
@@ -38,7 +46,11 @@ func (s *Syncer) Exists(def *backend.Family, labels string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	f := s.schemas[def.Schema()]
-	return f != nil && f.rows[labels] != nil && s.exists(f.rows[labels])
+	if f == nil {
+		return false
+	}
+	r := f.rows.Get(labels)
+	return r != nil && s.exists(r)
 }
 
 // exists reports whether a series exists, as far as known. mu is held.
@@ -66,7 +78,7 @@ func (s *Syncer) hasParts() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, f := range s.dir.families {
-		if _, unlabelled := f.rows[""]; f.parts && len(f.rows) > 1 || f.parts && len(f.rows) > 0 && !unlabelled {
+		if f.parts && (f.rows.Len() > 1 || f.rows.Len() > 0 && f.rows.Get("") == nil) {
 			return true
 		}
 	}

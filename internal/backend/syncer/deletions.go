@@ -1,7 +1,6 @@
 package syncer
 
 import (
-	"cmp"
 	"context"
 	"hash/maphash"
 	"maps"
@@ -20,11 +19,10 @@ func (s *Syncer) delete(r *row) (counted bool) {
 	counted = s.detach(r)
 	if r.id != noID || shown {
 		// Without a number, others may have published it, and will give it one.
-		r.fam.dying[r.labels] = r
-		s.deletes[r] = true
+		s.ending(r)
 		s.awaitHolders(r)
-		s.looseChanged = true
 	}
+	s.looseChanged = true
 	return counted
 }
 
@@ -54,7 +52,7 @@ func (s *Syncer) awaitHolders(r *row) {
 		}
 		if r.wait == nil {
 			r.wait = &wait{make(map[uint64]uint64), s.now().Add(retention * s.opt.Alive)}
-			s.waiting = true
+			s.awaiting = true
 		}
 		r.wait.holders[l.c.id] = l.seq
 	}
@@ -63,20 +61,21 @@ func (s *Syncer) awaitHolders(r *row) {
 // checkWaits looks which deletions need not wait any longer.
 func (s *Syncer) checkWaits(ctx context.Context) error {
 	s.mu.Lock()
-	waiting := s.waiting
+	awaiting := s.awaiting
 	s.mu.Unlock()
-	if !waiting {
+	if !awaiting {
 		return nil
 	}
 	if err := s.readAll(ctx); err != nil {
 		return err
 	}
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.waiting = false
-	for r := range s.deletes {
-		if r.wait == nil {
-			continue
+	s.awaiting = false
+	all := slices.AppendSeq(slices.Clone(s.endings.list), maps.Keys(s.endings.unnumbered))
+	s.mu.Unlock()
+	s.inStretches(all, func(r *row) {
+		if !r.ending || r.wait == nil {
+			return
 		}
 		done := s.leaving || s.now().After(r.wait.end)
 		maps.DeleteFunc(r.wait.holders, func(id, seq uint64) bool {
@@ -86,8 +85,8 @@ func (s *Syncer) checkWaits(ctx context.Context) error {
 		if len(r.wait.holders) == 0 {
 			r.wait = nil
 		}
-		s.waiting = s.waiting || r.wait != nil
-	}
+		s.awaiting = s.awaiting || r.wait != nil
+	})
 	return nil
 }
 
@@ -108,10 +107,11 @@ func (s *Syncer) detach(r *row) (counted bool) {
 	if f.place != nil {
 		s.index.Remove(f.place, r.labels)
 	}
-	if f.rows[r.labels] == r {
-		delete(f.rows, r.labels)
+	if f.rows.Get(r.labels) == r {
+		f.rows.Delete(r.labels)
 	}
 	r.gone = true
+	s.unqueue(r)
 	return counted
 }
 
@@ -121,10 +121,7 @@ func (s *Syncer) deleted(r *row) {
 		s.detach(r)
 	}
 	f := r.fam
-	if f.dying[r.labels] == r {
-		delete(f.dying, r.labels)
-	}
-	delete(s.deletes, r)
+	s.ended(r)
 	s.dir.release(r)
 	s.removed.add(f, r.labels, r.born, s.now())
 	s.changes.Add(1)
@@ -155,9 +152,9 @@ const deletionsAtOnce = 64
 
 // publishDeletes publishes this process's deletions, in commits of a bounded size.
 func (s *Syncer) publishDeletes(ctx context.Context) error {
-	for list := s.numberedDeletes(); len(list) > 0; {
+	list := s.numberedEndings()
+	for len(list) > 0 {
 		c := new(change)
-		s.mu.Lock()
 		n := 0
 		for ; n < len(list); n++ {
 			r := list[n]
@@ -171,31 +168,12 @@ func (s *Syncer) publishDeletes(ctx context.Context) error {
 			c.freed = append(c.freed, r)
 		}
 		list = list[n:]
-		s.mu.Unlock()
 		if err := s.commitDirectory(ctx, c); err != nil {
 			return err
 		}
 	}
+	s.dropEnded()
 	return nil
-}
-
-// numberedDeletes returns the deletions that can be published, in the order of their numbers.
-func (s *Syncer) numberedDeletes() (list []*row) {
-	s.mu.Lock()
-	seen := 0
-	for r := range s.deletes {
-		if r.id != noID && r.wait == nil {
-			list = append(list, r)
-		}
-		// New series do not wait; what is deleted meanwhile may be missed.
-		if seen++; seen%stretch == 0 {
-			s.mu.Unlock()
-			s.mu.Lock()
-		}
-	}
-	s.mu.Unlock()
-	slices.SortFunc(list, func(a, b *row) int { return cmp.Compare(a.id, b.id) })
-	return list
 }
 
 // removals are the deletions of the recent past. If the store loses them, and a process that had
@@ -246,14 +224,4 @@ func (m *removals) forget(now time.Time, keep time.Duration) {
 	} else if m.recent == nil && now.Sub(m.since) >= 2*keep {
 		m.older = nil
 	}
-}
-
-// loseDeletes remembers the deletions that could not be published before the store lost the
-// directory. mu is held.
-func (s *Syncer) loseDeletes() {
-	for r := range s.deletes {
-		s.removed.add(r.fam, r.labels, r.born, s.now())
-		delete(r.fam.dying, r.labels)
-	}
-	clear(s.deletes)
 }

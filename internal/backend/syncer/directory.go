@@ -8,6 +8,7 @@ import (
 
 	"github.com/gotheus/gotheus/internal/backend"
 	"github.com/gotheus/gotheus/internal/index"
+	"github.com/gotheus/gotheus/internal/textmap"
 )
 
 // family is a family of this or another process.
@@ -27,11 +28,11 @@ type family struct {
 	snapshots []bool // which words are snapshots of a quantile window; nil: none are
 	place     *index.Family
 	ownPlace  *index.Family // in the index of own words
-	rows      map[string]*row
-	dying     map[string]*row // deleted series that still have a number
-	id        int             // number in the directory; -1: none yet
-	order     uint64          // age, to order variants
-	own       bool            // this process declares it
+	rows      textmap.Map[*row]
+	dying     textmap.Map[*row] // deleted series that still have a number
+	id        int               // number in the directory; -1: none yet
+	order     uint64            // age, to order variants
+	own       bool              // this process declares it
 }
 
 // row is a series, or one life of it: after a deletion, the series gets a new row.
@@ -44,7 +45,9 @@ type row struct {
 	prev   birth // the former life of the series, which was deleted
 	own    *own  // nil: this process does not update it
 	gone   bool  // it was deleted, perhaps by this process, which has not published that yet
-	queued bool  // it is in fresh
+	queued bool  // it is in a list of waiting
+	waits  bool  // for a number
+	ending bool  // its deletion is to be published
 	wait   *wait // of a deleted series: what its publication waits for; nil: nothing
 
 	invalid bool // the labels do not fit the family: never shown
@@ -62,7 +65,8 @@ type own struct {
 	stamp  uint64       // stored in place of that ticket
 	// Owner of a part without a number, which pages of this process show until it has one. nil:
 	// they show what was published of words, and not words themselves.
-	alone *atomic.Uint64
+	alone  *atomic.Uint64
+	listed bool // in the index of own words
 }
 
 // seat holds the words of a series for the instance with some number.
@@ -113,7 +117,7 @@ func (f *family) entry(help string) []byte {
 
 // newFamily returns a new family. def is nil if this version cannot parse the schema.
 func newFamily(schema string, def *backend.Family, stored, start int, shared bool) *family {
-	f := &family{def: def, schema: schema, id: -1, stored: stored, start: start, shared: shared, rows: make(map[string]*row), dying: make(map[string]*row)}
+	f := &family{def: def, schema: schema, id: -1, stored: stored, start: start, shared: shared}
 	if def != nil {
 		f.kind, f.parts = def.Kind, def.Parts()
 		f.exemplars = def.Block.Role == backend.ExemplarRole
@@ -213,10 +217,10 @@ func (s *Syncer) order() uint64 {
 
 // row returns the series with a label text, and makes it if there is none. mu is held.
 func (f *family) row(labels string) *row {
-	r := f.rows[labels]
+	r := f.rows.Get(labels)
 	if r == nil {
 		r = &row{fam: f, labels: labels, id: noID}
-		f.rows[labels] = r
+		f.rows.Set(labels, r)
 	}
 	return r
 }

@@ -54,6 +54,28 @@ func (s *Syncer) Disguise(def *backend.Family) {
 	s.schemas[f.schema] = f
 }
 
+// Based returns how many chunks the base has, and of how many series they have words, deleted ones
+// included.
+func (s *Syncer) Based() (chunks, series int) {
+	for n, c := range s.base.chunks {
+		_, all, _ := s.countStale(n, c.data)
+		series += all
+	}
+	return len(s.base.chunks), series
+}
+
+// Waiting returns how many series wait for a number, and how many are in lists of such series;
+// Ending returns the same for deletions that are to be published.
+func (s *Syncer) Waiting() (n, listed int) {
+	w := &s.waiting
+	return w.n, len(w.added) + len(w.sorted) + len(w.blocked)
+}
+
+func (s *Syncer) Ending() (n, listed int) {
+	e := &s.endings
+	return e.n, len(e.list) + len(e.unnumbered)
+}
+
 // Dump describes the known state of the store.
 func (s *Syncer) Dump() (lines []string) {
 	one := func(what string, h instanceHead, list []entry) {

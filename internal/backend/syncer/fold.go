@@ -145,15 +145,15 @@ func (s *Syncer) understood(list []*contributor) (known []*contributor, err erro
 // numberLoose gives numbers to the series that instances have published without.
 func (s *Syncer) numberLoose(ctx context.Context, list []*contributor) error {
 	s.resolveLoose()
-	s.mu.Lock()
 	for _, c := range list {
+		s.mu.Lock()
 		for _, e := range c.inline {
-			if r := e.fam.rows[e.labels]; r != nil && !e.fam.parts && e.fam.def != nil && !r.invalid {
+			if r := e.fam.rows.Get(e.labels); r != nil && !e.fam.parts && e.fam.def != nil && !r.invalid {
 				s.renumber(r)
 			}
 		}
+		s.mu.Unlock()
 	}
-	s.mu.Unlock()
 	if err := s.appendDirectory(ctx); err != nil {
 		return err
 	}
@@ -204,7 +204,7 @@ func (s *Syncer) addToBase(words map[uint32]map[uint32]entry, c *contributor) er
 	s.mu.Lock()
 	loose := make(map[uint32]entry)
 	for _, e := range c.inline {
-		if r := e.fam.rows[e.labels]; r != nil && r.id != noID && !r.invalid {
+		if r := e.fam.rows.Get(e.labels); r != nil && r.id != noID && !r.invalid {
 			loose[r.id] = entry{row: r, words: slices.Clone(e.words)}
 		}
 	}
@@ -324,8 +324,6 @@ func (s *Syncer) tidy(ctx context.Context) {
 
 // decode returns the entries of a contributor's chunk, by number of the series.
 func (s *Syncer) decode(n uint32, c *contributor) (map[uint32]entry, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	m := make(map[uint32]entry)
 	r := newChunkReader(c.chunks[n].data, n, nil)
 	for {

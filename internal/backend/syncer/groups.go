@@ -147,7 +147,7 @@ func (s *Syncer) layoutOf(m *merger, n uint32) *layout {
 	return l
 }
 
-// addInstances adds what the base and all instances have of a chunk. mu is held.
+// addInstances adds what the base and all instances have of a chunk.
 func (s *Syncer) addInstances(m *merger, n uint32) error {
 	if m.units != nil {
 		if len(m.rows) == 0 {
@@ -172,7 +172,7 @@ func (s *Syncer) addInstances(m *merger, n uint32) error {
 	return s.addEach(m, m.instances, n)
 }
 
-// addEach adds what instances have of a chunk. mu is held.
+// addEach adds what instances have of a chunk.
 func (s *Syncer) addEach(m *merger, list []*contributor, n uint32) error {
 	for _, c := range list {
 		if err := s.addChunk(m, c, n); err != nil {
@@ -182,7 +182,7 @@ func (s *Syncer) addEach(m *merger, list []*contributor, n uint32) error {
 	return nil
 }
 
-// addUnits is addInstances with groups. mu is held.
+// addUnits is addInstances with groups.
 func (s *Syncer) addUnits(m *merger, n uint32, l *layout) error {
 	if err := s.addChunk(m, &s.base, n); err != nil {
 		return err
@@ -201,7 +201,7 @@ func (s *Syncer) addUnits(m *merger, n uint32, l *layout) error {
 	return nil
 }
 
-// addGroup adds what the members of a group have of a chunk. mu is held.
+// addGroup adds what the members of a group have of a chunk.
 func (s *Syncer) addGroup(m *merger, g *group, n uint32, l *layout) error {
 	sum := g.sums[n]
 	if sum == nil || sum.layout != l {
@@ -230,13 +230,14 @@ func (s *Syncer) addGroup(m *merger, g *group, n uint32, l *layout) error {
 	return nil
 }
 
-// sumUp adds up what the members of a group have of a chunk. mu is held.
+// sumUp adds up what the members of a group have of a chunk.
 func (s *Syncer) sumUp(m *merger, g *group, n uint32, sum *groupSum) error {
 	if m.inner == nil {
 		m.inner = new(merger)
 	}
 	t, size := m.inner, 0
 	sum.rest = nil
+	t.unshown = m.unshown
 	t.begin(m.rows)
 	for _, c := range g.members {
 		ch, ok := c.chunks[n]
@@ -275,7 +276,7 @@ func (s *Syncer) sumUp(m *merger, g *group, n uint32, sum *groupSum) error {
 	return nil
 }
 
-// addRest adds a record that is not in the sum of a group. mu is held.
+// addRest adds a record that is not in the sum of a group.
 func (s *Syncer) addRest(m *merger, rest *restRecord, n uint32) error {
 	r := chunkReader{b: rest.b, version: rest.version, next: rest.next, end: (n + 1) << chunkBits, buf: s.scratch}
 	defer func() { s.scratch = r.buf }()

@@ -19,6 +19,7 @@ func (s *Syncer) checkGroups() {
 	s.grouped = 2
 	s.compare = func(m *merger, n uint32) {
 		flat := &merger{instances: m.instances, now: m.now}
+		flat.unshown = m.unshown
 		flat.begin(m.rows)
 		if err := s.addInstances(flat, n); err != nil {
 			panic(err)

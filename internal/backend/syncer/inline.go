@@ -3,6 +3,7 @@ package syncer
 import (
 	"encoding/binary"
 	"fmt"
+	"maps"
 	"math/bits"
 	"slices"
 )
@@ -35,7 +36,7 @@ func (e *looseEntry) row(c *contributor) *row {
 	if e.own != nil {
 		return e.own
 	}
-	if d := e.fam.dying[e.labels]; d != nil && (d.id == noID || d.wait.holds(c)) {
+	if d := e.fam.dying.Get(e.labels); d != nil && (d.id == noID || d.wait.holds(c)) {
 		return d
 	}
 	return e.fam.row(e.labels)
@@ -130,14 +131,17 @@ func (s *Syncer) takeInline(c *contributor) error {
 // resolveLoose finds the series that instances have published without numbers.
 func (s *Syncer) resolveLoose() {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if !s.looseChanged {
+	changed := s.looseChanged
+	s.looseChanged = false
+	s.mu.Unlock()
+	if !changed {
 		return
 	}
-	s.looseChanged = false
 	old, loose := s.loose, make(map[*row][]looseWords)
 	others := make(map[*row]bool)
 	add := func(c *contributor) {
+		s.mu.Lock() // not for all instances at once: new series would wait
+		defer s.mu.Unlock()
 		for i := range c.inline {
 			e := &c.inline[i]
 			r := e.row(c)
@@ -149,7 +153,7 @@ func (s *Syncer) resolveLoose() {
 	for _, c := range s.others {
 		add(c)
 	}
-	for r := range loose {
+	s.inStretches(slices.Collect(maps.Keys(loose)), func(r *row) {
 		s.touchLoose(r)
 		if r.fam.def != nil && !r.invalid {
 			if _, err := r.fam.def.LabelValues(r.labels); err != nil {
@@ -157,24 +161,27 @@ func (s *Syncer) resolveLoose() {
 				s.invalid = fmt.Errorf("%w: %w", errFormat, err)
 			}
 		}
-	}
+	})
 	for r := range old {
-		if loose[r] != nil {
-			continue
+		if loose[r] == nil {
+			s.touchLoose(r)
 		}
-		s.touchLoose(r)
 	}
-	for r := range s.deletes { // nobody will give it a number
-		if r.id == noID && !others[r] {
-			delete(s.deletes, r)
-			delete(r.fam.dying, r.labels)
+	s.mu.Lock()
+	ending := slices.Collect(maps.Keys(s.endings.unnumbered))
+	s.mu.Unlock()
+	s.inStretches(ending, func(r *row) {
+		if r.ending && r.id == noID && !others[r] { // nobody will give it a number
+			s.ended(r)
 			s.removed.add(r.fam, r.labels, r.born, s.now()) // it had one that was lost
 		}
-	}
-	s.loose = loose
+	})
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.loose = loose // never modified, only replaced: deletions read it
 }
 
-// touchLoose makes the next merge include a series. mu is held.
+// touchLoose makes the next merge include a series.
 func (s *Syncer) touchLoose(r *row) {
 	if r.id == noID {
 		s.loosely[r] = true
@@ -187,31 +194,26 @@ func (s *Syncer) touchLoose(r *row) {
 // are forgotten, unless they may be among what this process is about to restore.
 func (s *Syncer) mergeLoose(m *merger) error {
 	var rows []*row
-	s.mu.Lock()
 	for r := range s.loosely {
-		// Otherwise it is merged with its chunk, or was deleted.
-		if r.id == noID && !r.gone {
+		if r.id == noID { // otherwise it is merged with its chunk
 			rows = append(rows, r)
 		}
 	}
-	s.mu.Unlock()
 	for some := range slices.Chunk(rows, chunkSize) {
 		if err := s.mergeRows(m, some, nil); err != nil {
 			return err
 		}
 	}
 	clear(s.loosely)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, r := range rows {
+	s.inStretches(rows, func(r *row) {
 		switch {
-		case r.own != nil || len(s.loose[r]) > 0:
+		case r.gone || r.own != nil || len(s.loose[r]) > 0:
 		case s.restoring():
 			s.loosely[r] = true
-		case !r.gone:
+		default:
 			s.detach(r)
 		}
-	}
+	})
 	return nil
 }
 
@@ -220,7 +222,7 @@ func (s *Syncer) restoring() bool {
 	return s.meta.recovering || len(s.orphans) > 0 || s.baseOrphan != nil
 }
 
-// addLoose adds what instances have published without numbers to the merged words. mu is held.
+// addLoose adds what instances have published without numbers to the merged words.
 func (s *Syncer) addLoose(m *merger) {
 	if len(s.loose) == 0 {
 		return
@@ -238,12 +240,16 @@ type published struct {
 	inline []looseEntry
 }
 
-// known returns the published words of a series without a number, or nil.
-func (p *published) known(r *row) []uint64 {
-	for i := range p.inline {
-		if e := &p.inline[i]; e.fam == r.fam && e.labels == r.labels {
-			return e.words
-		}
+type looseKey struct {
+	fam    *family
+	labels string
+}
+
+// loose returns the published words of the series without numbers.
+func (p *published) loose() map[looseKey][]uint64 {
+	m := make(map[looseKey][]uint64, len(p.inline))
+	for _, e := range p.inline {
+		m[looseKey{e.fam, e.labels}] = e.words
 	}
-	return nil
+	return m
 }

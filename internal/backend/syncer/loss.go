@@ -156,26 +156,27 @@ func (s *Syncer) handleLoss() {
 }
 
 // forgetDirectory empties the directory, since the store has lost some of it and may number other
-// series anew.
+// series anew. It remembers the deletions that could not be published before.
 func (s *Syncer) forgetDirectory() {
 	s.mu.Lock()
-	s.loseDeletes()
-	s.chunks = make(map[uint32][]*row)
-	s.newestOwn, s.ndeclared = 0, 0
-	for _, f := range s.dir.families {
-		f.id = -1
-	}
-	rows := s.dir.rows
-	s.dir = directory{}
-	s.seenDeletions, s.breaks = nil, 0
+	ending := slices.Collect(maps.Keys(s.endings.unnumbered))
 	s.mu.Unlock()
-	for _, list := range rows {
-		for some := range slices.Chunk(list, stretch) {
+	lose := func(r *row) {
+		if r.ending {
+			s.removed.add(r.fam, r.labels, r.born, s.now())
+			s.ended(r)
+		}
+	}
+	s.inStretches(ending, lose)
+	for list, rows := range s.dir.rows {
+		for first := 0; first < len(rows); first += chunkSize {
 			s.mu.Lock()
-			for _, r := range some {
+			delete(s.chunks, chunkOf(numberAt(list, first)))
+			for _, r := range rows[first:min(first+chunkSize, len(rows))] {
 				if r == nil {
 					continue
 				}
+				lose(r)
 				r.id, r.since = noID, 0
 				s.loosely[r] = true
 				if r.own != nil && !r.gone {
@@ -185,6 +186,15 @@ func (s *Syncer) forgetDirectory() {
 			s.mu.Unlock()
 		}
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	clear(s.chunks)
+	s.newestOwn, s.ndeclared = 0, 0
+	for _, f := range s.dir.families {
+		f.id = -1
+	}
+	s.dir = directory{}
+	s.seenDeletions, s.breaks = nil, 0
 }
 
 // remember keeps the published states of this instance before it continues after a silence or a
@@ -233,7 +243,6 @@ func (s *Syncer) entries(c *contributor) (list []entry) {
 		if n == inlinePart {
 			continue
 		}
-		s.mu.Lock() // not for all chunks at once: new series would wait
 		r := newChunkReader(c.chunks[n].data, n, s.scratch)
 		for {
 			if ok, err := r.read(&s.dir); !ok || err != nil {
@@ -242,7 +251,6 @@ func (s *Syncer) entries(c *contributor) (list []entry) {
 			list = append(list, entry{row: r.row, words: append([]uint64{}, r.words...), low: slices.Clone(r.low)})
 		}
 		s.scratch = r.buf
-		s.mu.Unlock()
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -2,10 +2,10 @@ package syncer
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 
 	"github.com/gotheus/gotheus/store"
@@ -118,6 +118,7 @@ func (s *Syncer) readParts(ctx context.Context, list *directory) error {
 		}
 	}
 	slices.Sort(changed)
+	defer s.tidyIndexes()
 	for n := range s.dir.chunks {
 		if _, ok := list.chunks[n]; !ok { // all its series were deleted
 			s.takePart(n, nil)
@@ -187,12 +188,13 @@ func (s *Syncer) takePart(n uint32, all []storedSlot) {
 func (s *Syncer) take(a *storedSlot, id uint32) {
 	f, labels := a.fam, string(a.labels)
 	s.changed(labels)
-	if d := f.dying[labels]; d != nil && d.id == noID {
+	if d := f.dying.Get(labels); d != nil && d.id == noID {
 		// This process has deleted the series, which had no number until now.
 		s.dir.assign(d, id, a.slot)
+		s.endingNumbered(d)
 		return
 	}
-	r := f.rows[labels]
+	r := f.rows.Get(labels)
 	if r != nil && r.id != noID { // it was deleted there, and came back here
 		s.deleted(r)
 		r = nil
@@ -206,14 +208,14 @@ func (s *Syncer) take(a *storedSlot, id uint32) {
 	case again != 0 && a.born == again:
 		d := &row{fam: f, labels: labels, id: noID, gone: true}
 		s.dir.assign(d, id, a.slot)
-		f.dying[labels] = d
-		s.deletes[d] = true
+		s.ending(d)
 		return
 	}
 	if r == nil {
 		r = f.row(labels)
 	}
 	s.dir.assign(r, id, a.slot)
+	s.unqueue(r)
 	if f.def != nil {
 		if _, err := f.def.LabelValues(labels); err != nil { // the series keeps its number
 			r.invalid = true
@@ -230,18 +232,21 @@ func (s *Syncer) take(a *storedSlot, id uint32) {
 func (s *Syncer) listOwn(r *row) {
 	n := chunkOf(r.id)
 	list := s.chunks[n]
-	i, found := slices.BinarySearchFunc(list, r.id, func(r *row, id uint32) int { return int(int64(r.id) - int64(id)) })
+	i, found := slices.BinarySearchFunc(list, r.id, byNumber)
 	if !found {
 		s.chunks[n] = slices.Insert(list, i, r)
 	}
 	s.newestOwn = max(s.newestOwn, r.since)
 }
 
+func byNumber(r *row, id uint32) int { return cmp.Compare(r.id, id) }
+
 // unlistOwn removes a series, which still has its number, from the list of its chunk. mu is held.
 func (s *Syncer) unlistOwn(r *row) {
 	n := chunkOf(r.id)
-	if i := slices.Index(s.chunks[n], r); i >= 0 {
-		s.chunks[n] = slices.Delete(s.chunks[n], i, i+1)
+	list := s.chunks[n]
+	if i, found := slices.BinarySearchFunc(list, r.id, byNumber); found && list[i] == r {
+		s.chunks[n] = slices.Delete(list, i, i+1)
 	}
 }
 
@@ -251,6 +256,7 @@ type change struct {
 	parts    map[uint32]*slots
 	assigned []*row
 	freed    []*row
+	passed   int // series of nextWaiting that were looked at
 	size     int // approximate size of the parts, in bytes
 }
 
@@ -283,7 +289,6 @@ func (s *Syncer) commitDirectory(ctx context.Context, c *change) error {
 		Heads: make(map[string][]byte),
 		Parts: make(map[store.Key][]byte),
 	}
-	s.mu.Lock()
 	next := s.dir.next(s.random() | 1)
 	next.breaks = max(next.breaks, s.breaks)
 	for _, d := range c.families {
@@ -310,7 +315,6 @@ func (s *Syncer) commitDirectory(ctx context.Context, c *change) error {
 			delete(next.chunks, n)
 		}
 	}
-	s.mu.Unlock()
 	next.raw = next.encodeHead()
 	commit.Parts[partKey(groupFamilies, listPart)] = next.encodeList()
 	commit.Heads[headDirectory] = next.raw
@@ -327,34 +331,45 @@ func (s *Syncer) commitDirectory(ctx context.Context, c *change) error {
 	if deletions != nil {
 		s.deletionsRaw, s.seenDeletions = deletions, deletions
 	}
+	s.applyChange(c, next)
+	return nil
+}
+
+// applyChange applies a change that was committed to what this process knows. Other calls may come
+// in between: each series is in its old or its new state then.
+func (s *Syncer) applyChange(c *change, next *directory) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	d := &s.dir
 	d.version, d.token, d.raw, d.tokens, d.breaks = next.version, next.token, next.raw, next.tokens, next.breaks
-	d.chunks = maps.Clone(next.chunks)
+	d.chunks = next.chunks
 	for _, f := range c.families {
 		s.appendFamily(f.fam, f.help)
 	}
-	for _, r := range c.freed {
-		s.deleted(r)
+	s.mu.Unlock()
+	s.inStretches(c.freed, s.deleted)
+	if len(c.freed) > 0 {
+		s.tidyIndexes()
 	}
 	for n, p := range c.parts {
+		s.mu.Lock()
 		for i := range p {
 			r := p[i].row
-			if r == nil || p[i].since != version {
+			if r == nil || p[i].since != next.version {
 				continue
 			}
-			s.dir.assign(r, n<<chunkBits+uint32(i), p[i])
+			d.assign(r, n<<chunkBits+uint32(i), p[i])
+			s.unqueue(r)
 			switch {
 			case r.gone: // meanwhile
-				r.fam.dying[r.labels] = r
-				s.deletes[r] = true
+				s.endingNumbered(r)
 			case r.own != nil:
 				s.listOwn(r)
 			}
 		}
+		s.mu.Unlock()
 		s.dirty[n] = true
 	}
+	s.mu.Lock()
 	s.looseChanged = true
-	return nil
+	s.mu.Unlock()
 }

@@ -1,6 +1,9 @@
 package syncer
 
 import (
+	"maps"
+	"slices"
+
 	"github.com/gotheus/gotheus/internal/backend"
 	"github.com/gotheus/gotheus/internal/index"
 )
@@ -24,28 +27,48 @@ func newOwnIndex() *ownIndex {
 // WalkOwn implements backend.Owner: it returns the words that this process updates. Deleted series
 // are sealed.
 func (s *Syncer) WalkOwn() []backend.Group {
-	s.mu.Lock()
-	if s.owned == nil {
-		s.listOwnWords(newOwnIndex())
-	}
-	x := s.owned
-	s.mu.Unlock()
-	return x.Walk()
+	return s.listOwnWords(newOwnIndex).Walk()
 }
 
-// listOwnWords starts the list with the existing series; addOwn adds later ones. mu is held.
-func (s *Syncer) listOwnWords(x *ownIndex) {
-	s.owned = x
+// listOwnWords returns the list. Unless it exists, it starts it with the existing series; addOwn
+// adds later ones, which do not wait for that.
+func (s *Syncer) listOwnWords(list func() *ownIndex) *ownIndex {
+	s.listing.Lock()
+	defer s.listing.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.owned != nil {
+		return s.owned
+	}
+	s.owned = list()
 	for i := range s.declared {
 		d := &s.declared[i]
 		s.declareOwn(d.fam, d.help)
 	}
-	for _, f := range s.schemas {
-		for _, r := range f.rows {
-			if r.own != nil {
+	seen := 0
+	for _, f := range slices.Collect(maps.Values(s.schemas)) {
+		for _, r := range f.rows.All() {
+			if r.own != nil && !r.gone {
 				s.addOwn(r)
 			}
+			if seen++; seen%stretch == 0 {
+				s.mu.Unlock()
+				s.mu.Lock()
+			}
 		}
+	}
+	return s.owned
+}
+
+// tidyIndexes gives back the memory of series that are not listed any more. mu is not held: new
+// series do not wait for it.
+func (s *Syncer) tidyIndexes() {
+	s.index.Tidy()
+	s.mu.Lock()
+	x := s.owned
+	s.mu.Unlock()
+	if x != nil {
+		x.Tidy()
 	}
 }
 
@@ -64,10 +87,12 @@ func (s *Syncer) declareOwn(f *family, help string) {
 // addOwn adds a series that this process updates. mu is held.
 func (s *Syncer) addOwn(r *row) {
 	switch {
-	case s.owned == nil || r.fam.ownPlace == nil:
+	case s.owned == nil || r.fam.ownPlace == nil || r.own.listed:
+		return
 	case r.fam.parts:
 		s.owned.AddPart(r.fam.ownPlace, r.labels, backend.Part{Words: r.own.words, Instance: &s.owned.self})
 	default:
 		s.owned.Add(r.fam.ownPlace, backend.Series{Labels: r.labels, Words: r.own.words})
 	}
+	r.own.listed = true
 }

@@ -16,17 +16,21 @@ func (s *Syncer) Unpublished() (words int, lag time.Duration) {
 	if stored == nil {
 		stored = new(published)
 	}
-	s.mu.Lock()
-	for _, r := range s.fresh {
-		if r.id == noID && r.own != nil && !r.gone {
-			words += r.differing(stored.known(r))
+	known := stored.loose()
+	s.eachWaiting(func(r *row) {
+		if r.own != nil {
+			words += r.differing(known[looseKey{r.fam, r.labels}])
 		}
-	}
+	})
+	s.mu.Lock()
 	numbers := slices.Collect(maps.Keys(s.chunks))
 	complete := s.complete
 	s.mu.Unlock()
+	var scratch []uint64
 	for _, n := range numbers {
-		words += s.unpublishedIn(n, stored.chunks[n].data)
+		var more int
+		more, scratch = s.unpublishedIn(n, stored.chunks[n].data, scratch)
+		words += more
 	}
 	if words > 0 {
 		lag = max(0, s.now().Sub(complete))
@@ -34,11 +38,12 @@ func (s *Syncer) Unpublished() (words int, lag time.Duration) {
 	return words, lag
 }
 
-// unpublishedIn returns how many words of a chunk differ from those in the store.
-func (s *Syncer) unpublishedIn(n uint32, stored []byte) (words int) {
+// unpublishedIn returns how many words of a chunk differ from those in the store. It uses scratch,
+// and returns it or a larger one.
+func (s *Syncer) unpublishedIn(n uint32, stored []byte, scratch []uint64) (words int, _ []uint64) {
 	s.mu.Lock() // released between chunks, so that updates do not wait long
 	defer s.mu.Unlock()
-	r := newChunkReader(stored, n, nil)
+	r := newChunkReader(stored, n, scratch)
 	more, err := r.read(&s.dir)
 	for _, row := range s.chunks[n] {
 		for more && err == nil && r.id < row.id {
@@ -50,7 +55,7 @@ func (s *Syncer) unpublishedIn(n uint32, stored []byte) (words int) {
 		}
 		words += row.differing(known)
 	}
-	return words
+	return words, r.buf
 }
 
 // differing returns how many words of an own series differ from the known ones; words without a

@@ -55,7 +55,7 @@ func (s *Syncer) publishOnce(ctx context.Context, attempt int) error {
 	r := round{s: s, patient: attempt < patient}
 	s.mu.Lock()
 	busy := attempt > 1 || attempt > 0 && first // others change the directory all the time
-	r.inline = (s.leaving || busy) && s.countFresh() <= inlineLimit
+	r.inline = (s.leaving || busy) && s.waiting.n <= inlineLimit
 	s.mu.Unlock()
 	if err := s.number(ctx, r.inline); err != nil {
 		return err
@@ -81,8 +81,8 @@ func (s *Syncer) publishOnce(ctx context.Context, attempt int) error {
 // publishes its deletions. It reads the directory only if something depends on it.
 func (s *Syncer) number(ctx context.Context, inline bool) error {
 	s.mu.Lock()
-	needed := len(s.deletes) > 0 || s.newestOwn > s.self.head.dir || // see put
-		!inline && (s.countFresh() > 0 || !s.declaredAll())
+	needed := s.endings.n > 0 || s.newestOwn > s.self.head.dir || // see put
+		!inline && (s.waiting.n > 0 || !s.declaredAll())
 	s.mu.Unlock()
 	numbered := s.dir.version > 0 // otherwise no deletion concerns this process
 	if !needed && (!numbered || bytes.Equal(s.deletionsRaw, s.seenDeletions)) {
@@ -98,19 +98,6 @@ func (s *Syncer) number(ctx context.Context, inline bool) error {
 		return err
 	}
 	return s.appendDirectory(ctx)
-}
-
-// countFresh returns how many own series have no number, as far as that matters here: more than
-// inlineLimit is one more than that. mu is held.
-func (s *Syncer) countFresh() (n int) {
-	for _, r := range s.fresh {
-		if !r.gone && r.id == noID {
-			if n++; n > inlineLimit {
-				break
-			}
-		}
-	}
-	return n
 }
 
 // declaredAll reports whether the directory has all families that this process declares. mu is
@@ -144,14 +131,23 @@ func (s *Syncer) commit(ctx context.Context, c *store.Commit) error {
 // anySet reports whether there is a new Set that must be ordered with those of other processes.
 func (s *Syncer) anySet() (any bool) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.stamping = slices.DeleteFunc(s.stamping, func(r *row) bool { return r.gone })
-	for _, r := range s.stamping {
-		if o := r.own; r.fam.shared && wasSet(o.words) || r.fam.latest() && o.ticket != o.words[backend.GaugeTicket].Load() {
-			return true
+	list := s.stamping
+	s.mu.Unlock()
+	var kept []*row
+	s.inStretches(list, func(r *row) {
+		if r.gone {
+			return
 		}
+		kept = append(kept, r)
+		o := r.own
+		any = any || r.fam.shared && wasSet(o.words) || r.fam.latest() && o.ticket != o.words[backend.GaugeTicket].Load()
+	})
+	if len(kept) < len(list) {
+		s.mu.Lock()
+		s.stamping = append(kept, s.stamping[len(list):]...)
+		s.mu.Unlock()
 	}
-	return false
+	return any
 }
 
 // round is one publication of this instance's words.
@@ -301,17 +297,14 @@ func (r *round) putInline(next *contributor, p *piece) {
 
 // looseEntries returns the own series that are published without numbers.
 func (r *round) looseEntries() (list []looseEntry) {
-	s := r.s
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, row := range s.fresh { // the former life of a series may not have a number yet
-		if row.gone || row.id != noID || row.own == nil || !r.inline && row.fam.dying[row.labels] == nil {
-			continue
+	r.s.eachWaiting(func(row *row) { // the former life of a series may not have a number yet
+		if row.own == nil || !r.inline && row.fam.dying.Get(row.labels) == nil {
+			return
 		}
 		if words := r.sample(row); words != nil {
 			list = append(list, looseEntry{row.fam, row.labels, slices.Clone(words), row})
 		}
-	}
+	})
 	slices.SortFunc(list, func(a, b looseEntry) int {
 		return cmp.Or(strings.Compare(a.fam.schema, b.fam.schema), strings.Compare(a.labels, b.labels))
 	})

@@ -247,7 +247,12 @@ func (s *Syncer) updateLiveness() {
 // without numbers.
 func (s *Syncer) mergeRows(m *merger, rows []*row, add func() error) error {
 	s.mu.Lock()
-	defer s.mu.Unlock()
+	for i, r := range rows {
+		m.unshown[i] = r == nil || r.gone || r.invalid || r.fam.place == nil
+	}
+	s.mu.Unlock()
+	// The rest of the directory only changes while op is held. What is deleted meanwhile is
+	// merged in vain.
 	m.begin(rows)
 	if add != nil {
 		if err := add(); err != nil {
@@ -256,6 +261,14 @@ func (s *Syncer) mergeRows(m *merger, rows []*row, add func() error) error {
 	}
 	s.addLoose(m)
 	m.round()
+	for i, r := range rows {
+		m.made[i] = nil
+		if r != nil && !m.unshown[i] && !r.fam.parts {
+			m.make(i, r)
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	for i, r := range m.rows {
 		if r == nil || r.gone || r.fam.place == nil || r.fam.parts {
 			continue
@@ -268,12 +281,7 @@ func (s *Syncer) mergeRows(m *merger, rows []*row, add func() error) error {
 		}
 		switch {
 		case r.words == nil:
-			n := len(words)
-			if f.shared {
-				n = f.def.Words()
-			}
-			r.words = make(backend.Words, n)
-			f.show(r.words, words)
+			r.words = m.made[i]
 			if row := (backend.Series{Labels: r.labels, Words: r.words}); f.blocks {
 				s.index.Replace(f.place, row)
 			} else {
@@ -281,12 +289,8 @@ func (s *Syncer) mergeRows(m *merger, rows []*row, add func() error) error {
 			}
 		case !f.blocks:
 			f.show(r.words, words)
-		case !same(words, r.words):
-			// Buckets, keys and snapshots are only consistent together, and their
-			// number may have grown, so new words replace the old ones. A page that is
-			// being written keeps reading the latter.
-			r.words = make(backend.Words, len(words))
-			f.show(r.words, words)
+		case m.made[i] != nil:
+			r.words = m.made[i]
 			s.index.Replace(f.place, backend.Series{Labels: r.labels, Words: r.words})
 		}
 	}
@@ -294,7 +298,27 @@ func (s *Syncer) mergeRows(m *merger, rows []*row, add func() error) error {
 	return nil
 }
 
-// addChunk merges a contributor's words into m. mu is held.
+// make makes the words that pages read of a series, if it needs new ones. Series that the program
+// makes do not wait for that.
+func (m *merger) make(i int, r *row) {
+	words, f := m.words(i), r.fam
+	switch {
+	case words == nil:
+		return
+	case r.words == nil && f.shared:
+		m.made[i] = make(backend.Words, f.def.Words())
+	case r.words == nil, f.blocks && !same(words, r.words):
+		// Buckets, keys and snapshots are only consistent together, and their number may
+		// have grown, so new words replace the old ones. A page that is being written keeps
+		// reading the latter.
+		m.made[i] = make(backend.Words, len(words))
+	default:
+		return
+	}
+	f.show(m.made[i], words)
+}
+
+// addChunk merges a contributor's words into m.
 func (s *Syncer) addChunk(m *merger, c *contributor, n uint32) error {
 	ch, ok := c.chunks[n]
 	if !ok {
@@ -312,10 +336,10 @@ func (s *Syncer) addChunk(m *merger, c *contributor, n uint32) error {
 	}
 }
 
-// addWords adds a contributor's words of one series. mu is held.
+// addWords adds a contributor's words of one series.
 func (s *Syncer) addWords(m *merger, i int, row *row, c *contributor, words, low []uint64) {
 	f := row.fam
-	if f.place == nil || row.invalid || row.gone {
+	if m.unshown[i] {
 		return
 	}
 	if f.snapshots != nil && !m.now.IsZero() {
@@ -332,7 +356,9 @@ func (s *Syncer) addWords(m *merger, i int, row *row, c *contributor, words, low
 			all = make(backend.Words, len(words))
 		}
 		if err := f.def.MergeExemplars(all, liveWords(words)); err != nil {
+			s.mu.Lock()
 			s.invalid = fmt.Errorf("%s: %w", f.def.Name, err)
+			s.mu.Unlock()
 		}
 		m.set(i, plainWords(all))
 	default:
@@ -346,6 +372,9 @@ func (s *Syncer) mergeParts(m *merger) {
 	for i := range m.parts {
 		p := &m.parts[i]
 		r := p.row
+		if r.gone { // meanwhile
+			continue
+		}
 		sl := r.seats[p.number]
 		if sl == nil {
 			if r.seats == nil {
@@ -376,7 +405,7 @@ func (s *Syncer) mergeParts(m *merger) {
 		s.index.AddPart(r.fam.place, r.labels, parts...)
 	}
 	for _, r := range m.rows {
-		if r == nil || !r.fam.parts {
+		if r == nil || r.gone || !r.fam.parts {
 			continue
 		}
 		for number, sl := range r.seats {

@@ -16,20 +16,22 @@ func (s *Syncer) rejoin(ctx context.Context, seq uint64, deadRaw []byte) error {
 	if err != nil {
 		return err
 	}
-	s.mu.Lock()
-	for _, e := range counted {
-		o, f := e.row.own, e.row.fam
-		switch {
-		case o == nil || e.row.gone || f.parts:
-		case f.shared:
-			added := math.Float64frombits(e.words[gaugeAdded])
-			o.gauge.added -= added
-			o.gauge.published -= added
-		default:
-			f.def.Subtract(o.words, liveWords(e.words))
+	for some := range slices.Chunk(counted, stretch) {
+		s.mu.Lock()
+		for _, e := range some {
+			o, f := e.row.own, e.row.fam
+			switch {
+			case o == nil || e.row.gone || f.parts:
+			case f.shared:
+				added := math.Float64frombits(e.words[gaugeAdded])
+				o.gauge.added -= added
+				o.gauge.published -= added
+			default:
+				f.def.Subtract(o.words, liveWords(e.words))
+			}
 		}
+		s.mu.Unlock()
 	}
-	s.mu.Unlock()
 	s.touch(&s.self)
 	s.newSelf()
 	return nil

@@ -53,6 +53,7 @@ type remote struct {
 	orphans    map[uint64]*orphan
 	baseOrphan *orphan
 	restored   time.Time // when this process last restored a base
+	tidied     []byte    // the head "del" when the base had no words of deleted series
 
 	digests map[uint32]digest // of own chunks that were unchanged at the last publication
 	dirty   map[uint32]bool   // chunks to merge before the next page

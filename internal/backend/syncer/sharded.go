@@ -138,20 +138,9 @@ func (b *Sharded) Walk() []backend.Group { return b.shards[0].Walk() }
 
 // WalkOwn implements backend.Owner.
 func (b *Sharded) WalkOwn() []backend.Group {
-	first := b.shards[0]
-	first.mu.Lock()
-	x := first.owned
-	if x == nil {
-		x = newOwnIndex()
-		first.listOwnWords(x)
-	}
-	first.mu.Unlock()
+	x := b.shards[0].listOwnWords(newOwnIndex)
 	for _, s := range b.shards[1:] {
-		s.mu.Lock()
-		if s.owned == nil {
-			s.listOwnWords(x)
-		}
-		s.mu.Unlock()
+		s.listOwnWords(func() *ownIndex { return x })
 	}
 	return x.Walk()
 }

@@ -141,6 +141,9 @@ func (d *directory) release(r *row) {
 	for n := len(d.used[list]); n > 0 && d.used[list][n-1] == 0; n = len(d.used[list]) {
 		d.used[list], d.rows[list] = d.used[list][:n-1], d.rows[list][:(n-1)<<chunkBits]
 	}
+	if rows := d.rows[list]; cap(rows) > 4*max(len(rows), chunkSize) {
+		d.rows[list] = append(make([]*row, 0, 2*len(rows)), rows...)
+	}
 }
 
 // listed returns how many numbers are in use.

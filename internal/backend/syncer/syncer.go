@@ -76,6 +76,8 @@ type Syncer struct {
 	changes   atomic.Uint64                    // see Changes
 	stored    atomic.Pointer[published]        // own words as the store has them
 
+	listing sync.Mutex // held while the list of own words is started; taken before mu
+
 	mu        sync.Mutex // guards what follows
 	closed    bool
 	known     map[*backend.Family]*family
@@ -85,10 +87,9 @@ type Syncer struct {
 	ordered   map[string]bool      // names whose variants Walk returns in order
 	lastOrder uint64
 	dir       directory
-	fresh     []*row        // rows that may not be in the directory yet
-	sorted    int           // length of the prefix of fresh that is in directory order
-	deletes   map[*row]bool // not yet published
-	waiting   bool          // some of them wait, see awaitHolders
+	waiting   waiting
+	endings   endings
+	awaiting  bool // some of these wait, see awaitHolders
 	removed   removals
 	chunks    map[uint32][]*row // own series, by chunk, in ascending order
 	// Version of the directory that assigned the last number of them.
@@ -141,7 +142,6 @@ func newSyncer(st store.Store, o options, x *index.Index, place shard, lastLog *
 		contact:  contact{done: make(chan struct{})},
 		known:    make(map[*backend.Family]*family),
 		schemas:  make(map[string]*family),
-		deletes:  make(map[*row]bool),
 		chunks:   make(map[uint32][]*row),
 		numbers:  make(map[int]*backend.Instance),
 		variants: make(map[string][]*family),
