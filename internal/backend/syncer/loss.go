@@ -389,8 +389,8 @@ func (s *Syncer) fillGaps(ctx context.Context, o *orphan, now *contributor) erro
 }
 
 // due reports whether it is time to restore an orphan, which others need not do within wait. A
-// process that leaves does not wait; but what it does not know completely, or may not be up to date,
-// it leaves to those that stay, if there are any.
+// process that leaves does not wait; but what it does not know completely, or may not be up to
+// date, it leaves to those that stay, if there are any.
 func (s *Syncer) due(o *orphan, wait time.Duration) bool {
 	doubtful := o.partial || !o.present.at.IsZero() && o.since.Sub(o.present.at) >= 2*s.opt.Alive
 	if s.leaving {

@@ -42,10 +42,11 @@ const patient = 3
 
 func (s *Syncer) publishOnce(ctx context.Context, attempt int) error {
 	first := s.self.raw == nil
-	if !s.current {
-		// Who joins needs to know the numbers of all others, unless it leaves at once.
+	// Who joins needs to know the numbers of all others, unless it leaves at once.
+	joins := first && !s.leaving && s.seq == 0
+	if joins || !s.current {
 		read := s.readCommon
-		if first && !s.leaving && s.seq == 0 {
+		if joins {
 			read = s.readMembers
 		}
 		if err := read(ctx); err != nil {

@@ -12,7 +12,8 @@ import (
 // A store that loses the head of an instance, and nothing else, would look to a process that has
 // just started as if that instance had never been. Each keeper therefore writes down which
 // instances there are, and every reader checks that it finds them: as instances, or folded. A
-// roster is a part in the group of the families; the keeper's head has its version, which is random.
+// roster is a part in the group of the families; the keeper's head has its version, which is
+// random.
 //
 //	epoch (8 bytes), version of the base (8 bytes), ids (8 bytes each) in ascending order
 
