@@ -303,7 +303,7 @@ func (s *Syncer) leave(ctx context.Context) error {
 
 // tidyOften is how many of those that leave do one keeper's work, if there is none: one in so many.
 // It is far less than foldsAtOnce, so the work gets done.
-const tidyOften = 16
+const tidyOften = 32
 
 // tidy folds some of those that have left before, if no keeper does: programs that only ever run
 // for a moment would leave more and more behind.
