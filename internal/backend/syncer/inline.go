@@ -1,11 +1,14 @@
 package syncer
 
 import (
+	"bytes"
+	"cmp"
 	"encoding/binary"
 	"fmt"
 	"maps"
 	"math/bits"
 	"slices"
+	"strings"
 )
 
 // An instance that leaves publishes its new series with their label texts and families, not with
@@ -252,4 +255,46 @@ func (p *published) loose() map[looseKey][]uint64 {
 		m[looseKey{e.fam, e.labels}] = e.words
 	}
 	return m
+}
+
+// putInline adds the series without numbers, if they have changed, to a piece.
+func (r *round) putInline(next *contributor, p *piece) {
+	s := r.s
+	list := r.looseEntries()
+	old, had := next.chunks[inlinePart]
+	if len(list) == 0 && !had {
+		return
+	}
+	var data []byte
+	if len(list) > 0 {
+		if data = encodeInline(list); had && bytes.Equal(data, old.data) {
+			return
+		}
+	}
+	c := chunk{seq: s.seq + 1, data: data}
+	p.parts[partKey(next.group(), inlinePart)] = c.part()
+	p.size += len(data) + 1
+	next.inline = list
+	if len(list) == 0 {
+		delete(next.chunks, inlinePart)
+		delete(next.head.chunks, inlinePart)
+		return
+	}
+	next.chunks[inlinePart], next.head.chunks[inlinePart] = c, c.seq
+}
+
+// looseEntries returns the own series that are published without numbers.
+func (r *round) looseEntries() (list []looseEntry) {
+	r.s.eachWaiting(func(row *row) { // the former life of a series may not have a number yet
+		if row.own == nil || !r.inline && row.fam.dying.Get(row.labels) == nil {
+			return
+		}
+		if words := r.sample(row); words != nil {
+			list = append(list, looseEntry{row.fam, row.labels, slices.Clone(words), row})
+		}
+	})
+	slices.SortFunc(list, func(a, b looseEntry) int {
+		return cmp.Or(strings.Compare(a.fam.schema, b.fam.schema), strings.Compare(a.labels, b.labels))
+	})
+	return list
 }
