@@ -19,9 +19,10 @@ type remote struct {
 	breaks        uint64 // that the directory should have at least
 	keepers       [keepers]keeper
 	rosters       [keepers]roster
-	roster        uint64 // version of the roster that this keeper has written; 0: none
-	keeper        int    // which of them this process is; -1: none
-	salvaged      int    // how often this process has read what was left of an epoch
+	missed        map[uint64]time.Time // instances of it that are not accounted for, and since when
+	roster        uint64               // version of the roster that this keeper has written; 0: none
+	keeper        int                  // which of them this process is; -1: none
+	salvaged      int                  // how often this process has read what was left of an epoch
 	lost          lostPart
 
 	base contributor

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/binary"
 	"slices"
+	"time"
 
 	"github.com/gotheus/gotheus/store"
 )
@@ -46,6 +47,7 @@ func (s *Syncer) writeRoster(ctx context.Context) error {
 	for id := range s.others {
 		ids = append(ids, id)
 	}
+	ids = append(ids, s.vanished(s.rosters[n].ids)...)
 	slices.Sort(ids)
 	if r := &s.rosters[n]; r.version != 0 && r.version == s.roster && slices.Equal(ids, r.ids) {
 		return nil
@@ -63,6 +65,26 @@ func (s *Syncer) writeRoster(ctx context.Context) error {
 	s.roster, s.rosters[n] = version, roster{version, s.baseHead.version, ids}
 	s.setKeeper(n, value)
 	return nil
+}
+
+// vanished returns those of these instances that are not accounted for, and which others may still
+// restore: those that have been missing for less than alive.
+func (s *Syncer) vanished(ids []uint64) (list []uint64) {
+	since := make(map[uint64]time.Time)
+	for _, id := range ids {
+		if s.accounted(id) {
+			continue
+		}
+		at, known := s.missed[id]
+		if !known {
+			at = s.now()
+		}
+		if since[id] = at; s.now().Sub(at) < s.opt.Alive {
+			list = append(list, id)
+		}
+	}
+	s.missed = since
+	return list
 }
 
 // checkRosters reports whether all instances that keepers have recently seen are accounted for.

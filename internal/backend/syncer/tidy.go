@@ -49,7 +49,7 @@ func (s *Syncer) staleBase(version uint64) (drop []uint32, fresh map[uint32]chun
 		if encoded, _ := binary.Uvarint(data); listed && changed <= encoded {
 			continue // nothing was deleted since
 		}
-		if len(drop)+len(fresh) >= tidyAtOnce || size >= s.piece/2 {
+		if many := len(drop) + len(fresh); many >= tidyAtOnce || many > 0 && size >= s.piece/2 {
 			return drop, fresh, true, nil
 		}
 		if !listed {
