@@ -61,7 +61,7 @@ func TestFleet(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		t.Run(m.name, func(t *testing.T) { campaign(t, m.kinds, set, m.histories) })
+		t.Run(m.name, func(t *testing.T) { campaign(t, m.kinds, set, m.histories/share) })
 	}
 }
 

@@ -14,7 +14,7 @@ import (
 	"github.com/gotheus/gotheus/internal/backend/backendtest"
 )
 
-var departures = flag.Int("departures", 100, "how often processes depart in TestSumsNeverDecrease")
+var departures = flag.Int("departures", 100/share, "how often processes depart in TestSumsNeverDecrease")
 
 // summed are families with floats in words of every layout, and how many series each has.
 var summed = []struct {

@@ -11,7 +11,7 @@ import (
 )
 
 var (
-	seeds = flag.Int("seeds", 100, "how many random histories are simulated")
+	seeds = flag.Int("seeds", 100/share, "how many random histories are simulated")
 	seed  = flag.Uint64("seed", 0, "the one history to simulate")
 )
 
