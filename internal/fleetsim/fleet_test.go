@@ -123,10 +123,11 @@ func simulate(t *testing.T, seed uint64, set setting, tracing bool) (r result) {
 	return r
 }
 
-// The same seed gives the same history, event by event.
+// The same seed gives the same history, event by event. Calls that time out are left out: two
+// timeouts of a process may end at the same instant, and which goroutine runs first is not decided.
 func TestRepeatable(t *testing.T) {
 	t.Parallel()
-	set, err := newSetting("all")
+	set, err := newSetting("none,+kills,+closes,+bursts,+deletions,+old-restarts,+head-server")
 	if err != nil {
 		t.Fatal(err)
 	}

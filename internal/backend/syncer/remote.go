@@ -19,11 +19,14 @@ type remote struct {
 	breaks        uint64 // that the directory should have at least
 	keepers       [keepers]keeper
 	rosters       [keepers]roster
-	missed        map[uint64]time.Time // instances of it that are not accounted for, and since when
-	roster        uint64               // version of the roster that this keeper has written; 0: none
-	keeper        int                  // which of them this process is; -1: none
-	salvaged      int                  // how often this process has read what was left of an epoch
-	lost          lostPart
+	// Instances of it that are not accounted for, and since when.
+	missed map[uint64]time.Time
+	// Version of the roster that this keeper has written; 0: none.
+	roster uint64
+	keeper int // which of them this process is; -1: none
+	// How often this process has read what was left of an epoch.
+	salvaged int
+	lost     lostPart
 
 	base contributor
 	baseHead
