@@ -35,13 +35,6 @@ func (s *Syncer) makeContact(ctx context.Context) {
 // commonHeads returns the common heads and this process' own: those of the first contact, if
 // nothing was read since.
 func (s *Syncer) commonHeads(ctx context.Context, own string) (map[string]store.Head, error) {
-	if s.metaRaw == nil && !s.opt.manual {
-		select {
-		case <-s.contact.done: // it asks for the same
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		}
-	}
 	if first := s.contact.heads.Swap(nil); first != nil && s.metaRaw == nil {
 		return *first, nil
 	}

@@ -236,6 +236,14 @@ func (s *Syncer) exclusive(ctx context.Context, f func(context.Context) error) e
 	s.lost = lostPart{}
 	limited, cancel := context.WithTimeout(ctx, s.opt.Timeout)
 	defer cancel()
+	if s.metaRaw == nil && !s.opt.manual {
+		select {
+		case <-s.contact.done: // it asks what f is about to ask
+		case <-limited.Done():
+			s.failing.Store(ctx.Err() == nil)
+			return limited.Err()
+		}
+	}
 	err := f(limited)
 	s.stored.Store(&published{s.self.chunks, s.self.inline}) // never modified, only replaced
 	switch {
