@@ -71,6 +71,8 @@ var answers = []struct {
 	refused bool
 }{
 	{"NOAUTH", "the server wants a password (NOAUTH): give user and password before the host, as in redis://user:password@host", true},
+	// For requests of more than a few arguments, servers say this instead.
+	{"unauthenticated", "the server wants a password (NOAUTH): give user and password before the host, as in redis://user:password@host", true},
 	{"WRONGPASS", "user or password are wrong (WRONGPASS), or the user is disabled: correct them before the host, " +
 		"and escape special characters in them, such as # as %23", true},
 	{"without any password configured", "the server has no password, but the client gives one: remove it", true},
