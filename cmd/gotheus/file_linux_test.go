@@ -84,7 +84,7 @@ func TestFileCommands(t *testing.T) {
 	expect(exitUsage, "check -x a", "-x")
 	for _, command := range []string{"check %s", "inspect %s", "forget %s a"} {
 		expect(exitUsage, fmt.Sprintf(command, "shm:shop"), "must be shm://")
-		expect(exitUsage, fmt.Sprintf(command, "redis://u:secret@h"), "redis://u:xxxxx@h: only files of shared memory")
+		expect(exitUsage, fmt.Sprintf(command, "redis://u:secret@h"), "redis://h: only files of shared memory")
 		expect(exitUsage, fmt.Sprintf(command, "heap:"), "only files of shared memory")
 		expect(exitFailed, fmt.Sprintf(command, path+"-missing"), "no such file")
 		expect(exitFailed, fmt.Sprintf(command, filepath.Dir(path)), "not a regular file")
