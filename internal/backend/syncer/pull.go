@@ -56,7 +56,9 @@ func (s *Syncer) pull(ctx context.Context) error {
 		return nil // refresh publishes again
 	case s.restoring() || !complete:
 		return errLost
-	case s.meta.settling && s.metaAge < s.opt.Alive: // see grace
+	case s.meta.settling && s.metaAge < s.opt.Alive:
+		// Noticing takes alive/4, others are given as much to restore themselves, and
+		// restoring comes with the next round.
 		return errUnsettled
 	}
 	return nil
