@@ -3,13 +3,9 @@ package backend
 import (
 	"net/netip"
 	"net/url"
-	"regexp"
 	"strconv"
 	"strings"
 )
-
-// localParam is a parameter of a URL of this host's memory with a value that has no secret.
-var localParam = regexp.MustCompile(`^(limit=[0-9]{1,20}([KMG]iB)?|start=(fresh|resume)|share=group|fs=any)$`)
 
 // Redact returns what logs and errors may show of a URL: scheme, host, and the parameter ns; of
 // heap: and shm: URLs also the path and parameters that are valid. A URL in which a password may
@@ -48,7 +44,7 @@ func redactLocal(u *url.URL) string {
 	}
 	var shows []string
 	for pair := range strings.SplitSeq(u.RawQuery, "&") {
-		if localParam.MatchString(pair) {
+		if isLocalParam(pair) {
 			shows = append(shows, pair)
 		}
 	}
@@ -56,6 +52,27 @@ func redactLocal(u *url.URL) string {
 		shown += "?" + strings.Join(shows, "&")
 	}
 	return shown
+}
+
+// isLocalParam reports whether pair is a parameter of a URL of this host's memory with a value that
+// is no secret.
+func isLocalParam(pair string) bool {
+	switch pair {
+	case "start=fresh", "start=resume", "share=group", "fs=any":
+		return true
+	}
+	limit, ok := strings.CutPrefix(pair, "limit=")
+	if !ok {
+		return false
+	}
+	for _, unit := range []string{"KiB", "MiB", "GiB"} {
+		if n, ok := strings.CutSuffix(limit, unit); ok {
+			limit = n
+			break
+		}
+	}
+	_, err := strconv.ParseUint(limit, 10, 64)
+	return err == nil
 }
 
 // Ambiguous reports whether a part of a URL may not be what it seems: if a password has an
