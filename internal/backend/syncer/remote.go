@@ -19,11 +19,11 @@ type remote struct {
 	breaks        uint64 // that the directory should have at least
 	keepers       [keepers]keeper
 	rosters       [keepers]roster
-	// Instances of it that are not accounted for, and since when.
+	unmatched     [keepers]uint64 // versions of rosters that were not found
+	keeper        int             // which of the keepers this process is; -1: none
+	roster        uint64          // version of the roster that this keeper has written; 0: none
+	// Instances of that roster that are not accounted for, and since when.
 	missed map[uint64]time.Time
-	// Version of the roster that this keeper has written; 0: none.
-	roster uint64
-	keeper int // which of them this process is; -1: none
 	// How often this process has read what was left of an epoch.
 	salvaged int
 	lost     lostPart

@@ -1,7 +1,6 @@
 package syncer
 
 import (
-	"bytes"
 	"context"
 	"encoding/binary"
 	"slices"
@@ -16,7 +15,7 @@ import (
 // roster is a part in the group of the families; the keeper's head has its version, which is
 // random.
 //
-//	epoch (8 bytes), version of the base (8 bytes), ids (8 bytes each) in ascending order
+//	version (8 bytes), version of the base (8 bytes), ids (8 bytes each) in ascending order
 
 // roster is what a keeper has written down.
 type roster struct {
@@ -28,13 +27,24 @@ type roster struct {
 // rosterKey returns the part with a keeper's roster: one of the last in the group of the families.
 func rosterKey(n int) store.Key { return partKey(groupFamilies, inlinePart-1-uint32(n)) }
 
-func encodeRoster(epoch, base uint64, ids []uint64) []byte {
-	b := binary.LittleEndian.AppendUint64(nil, epoch)
-	b = binary.LittleEndian.AppendUint64(b, base)
-	for _, id := range ids {
+func (r *roster) encode() []byte {
+	b := binary.LittleEndian.AppendUint64(nil, r.version)
+	b = binary.LittleEndian.AppendUint64(b, r.base)
+	for _, id := range r.ids {
 		b = binary.LittleEndian.AppendUint64(b, id)
 	}
 	return b
+}
+
+func (r *roster) decode(b []byte) (ok bool) {
+	if len(b) < 16 || len(b)%8 != 0 {
+		return false
+	}
+	*r = roster{version: binary.LittleEndian.Uint64(b), base: binary.LittleEndian.Uint64(b[8:])}
+	for b = b[16:]; len(b) > 0; b = b[8:] {
+		r.ids = append(r.ids, binary.LittleEndian.Uint64(b))
+	}
+	return true
 }
 
 // writeRoster writes down the instances that this keeper has just read, if they have changed.
@@ -52,17 +62,17 @@ func (s *Syncer) writeRoster(ctx context.Context) error {
 	if r := &s.rosters[n]; r.version != 0 && r.version == s.roster && slices.Equal(ids, r.ids) {
 		return nil
 	}
-	name, version := keeperName(n), s.random()|1
-	value := s.keeperValue(version)
+	next := roster{s.random() | 1, s.baseHead.version, ids}
+	name, value := keeperName(n), s.keeperValue(next.version)
 	err := s.commit(ctx, &store.Commit{
 		If:    map[string][]byte{name: s.keepers[n].Value},
 		Heads: map[string][]byte{name: value},
-		Parts: map[store.Key][]byte{rosterKey(n): encodeRoster(s.meta.epoch, s.baseHead.version, ids)},
+		Parts: map[store.Key][]byte{rosterKey(n): next.encode()},
 	})
 	if err != nil {
 		return err
 	}
-	s.roster, s.rosters[n] = version, roster{version, s.baseHead.version, ids}
+	s.roster, s.rosters[n] = next.version, next
 	s.setKeeper(n, value)
 	return nil
 }
@@ -99,15 +109,17 @@ func (s *Syncer) checkRosters(ctx context.Context) (complete bool, err error) {
 			if err != nil {
 				return false, err
 			}
-			b := parts[0]
-			if len(b) < 16 || len(b)%8 != 0 || !bytes.Equal(b[:8], binary.LittleEndian.AppendUint64(nil, s.meta.epoch)) {
-				// Lost, of a former epoch, or replaced: nothing to compare with.
-				continue
+			var now roster
+			if ok := now.decode(parts[0]); !ok || now.version != k.roster {
+				if s.unmatched[n] == k.roster {
+					continue // it is lost: there is nothing to compare with
+				}
+				// It was replaced since the heads were read, and may have
+				// instances that have joined since then.
+				s.unmatched[n] = k.roster
+				return false, store.ErrConflict
 			}
-			*r = roster{version: k.roster, base: binary.LittleEndian.Uint64(b[8:])}
-			for b = b[16:]; len(b) > 0; b = b[8:] {
-				r.ids = append(r.ids, binary.LittleEndian.Uint64(b))
-			}
+			*r = now
 		}
 		if s.baseHead.version >= r.base+maxFolds {
 			continue // some folds since then are not listed any more
