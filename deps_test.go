@@ -18,7 +18,7 @@ const module = "github.com/gotheus/gotheus"
 // floors are the packages of the root module, from the ground up. A package may import only
 // packages of floors below its own.
 var floors = [][]string{
-	{"store", "internal/atomicfile", "internal/bounds", "internal/crashpoints", "internal/crashpoints/point", "internal/exact", "internal/interleave", "internal/labelstruct", "internal/labeltext", "internal/needs", "internal/report", "internal/retry", "internal/sparse", "internal/spread", "internal/textmap"},
+	{"store", "internal/atomicfile", "internal/bounds", "internal/courtesy", "internal/crashpoints", "internal/crashpoints/point", "internal/exact", "internal/interleave", "internal/labelstruct", "internal/labeltext", "internal/needs", "internal/report", "internal/retry", "internal/sparse", "internal/spread", "internal/textmap"},
 	{"expo", "internal/backend", "internal/periodic"},
 	{"internal/index", "internal/lookup", "internal/names", "internal/word"},
 	{"internal/backend/heap", "internal/backend/shm", "internal/backend/syncer", "internal/leader"},

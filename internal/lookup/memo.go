@@ -64,7 +64,7 @@ func (t *Memo[L, M]) Add(l L, m *M, age uint64) {
 
 // Forget empties the memo if series were deleted since it was last emptied, so that entries of
 // deleted series do not accumulate. It reports whether it did.
-func (t *Memo[L, M]) Forget(lock *sync.Mutex, age uint64) bool {
+func (t *Memo[L, M]) Forget(lock sync.Locker, age uint64) bool {
 	lock.Lock()
 	defer lock.Unlock()
 	if t.age == age {

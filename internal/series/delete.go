@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"log/slog"
-	"runtime"
 	"slices"
 	"time"
 
@@ -182,8 +181,7 @@ func (f *Family) pauses() func() {
 	return func() {
 		if n++; n%stretch == 0 {
 			f.mu.Unlock()
-			runtime.Gosched()
-			f.mu.Lock()
+			f.mu.LockLast()
 		}
 	}
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/gotheus/gotheus/internal/backend"
 	"github.com/gotheus/gotheus/internal/backend/heap"
+	"github.com/gotheus/gotheus/internal/courtesy"
 	"github.com/gotheus/gotheus/internal/lookup"
 	"github.com/gotheus/gotheus/internal/sparse"
 )
@@ -39,7 +40,7 @@ type Family struct {
 	epoch    atomic.Uint64     // of the last snapshots for quantiles
 	age      atomic.Uint64     // number of times that series were deleted
 
-	mu sync.Mutex // held while series are made, moved or deleted
+	mu courtesy.Mutex // held while series are made, moved or deleted
 	// deleted series that a retained instrument has brought back, by label text
 	returned      map[string][]Instrument
 	unplaced      *Placement            // of series that are being made
@@ -87,7 +88,7 @@ func (f *Family) Age() uint64 { return f.age.Load() }
 func (f *Family) LabelText(values []string) string { return f.text.Write(values) }
 
 // Lock returns the lock that guards making series.
-func (f *Family) Lock() *sync.Mutex { return &f.mu }
+func (f *Family) Lock() sync.Locker { return &f.mu }
 
 // Table returns the table that NewTable or NewSampled has made for f.
 func (f *Family) Table() any { return f.table }

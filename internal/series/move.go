@@ -66,7 +66,7 @@ func (f *Family) rank() int {
 func (h *Home) moveToCurrent(m Instrument) error {
 	s := m.Series()
 	f := s.Family()
-	f.mu.Lock() // keeps the series from being dropped in the meantime
+	f.mu.LockLast() // keeps the series from being dropped in the meantime
 	defer f.unlock()
 	for s.placement.Load().listed {
 		b := h.Current()

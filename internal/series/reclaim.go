@@ -64,7 +64,7 @@ func (f *Family) retryRefused(b *Binding) {
 	}
 	for _, labels := range refused[:min(len(refused), retriedAtOnce)] {
 		room := true
-		f.mu.Lock()
+		f.mu.LockLast()
 		f.eachOf(labels, func(m Instrument) { room = f.placeRefused(b, m) && room })
 		f.refusedBy = nil // it was logged before
 		f.unlock()

@@ -38,7 +38,7 @@ func (s *Syncer) appendDirectory(ctx context.Context) error {
 // it.
 func (s *Syncer) nextEntries(sorted *bool) *change {
 	c := new(change)
-	s.mu.Lock()
+	s.mu.LockLast()
 	for i := range s.declared {
 		d := &s.declared[i]
 		if !s.dir.helps[d.fam.schema+"\x00"+d.help] && len(c.families) < chunkSize {
@@ -67,7 +67,7 @@ func (s *Syncer) nextEntries(sorted *bool) *change {
 
 // assignSome gives some series numbers. It returns false if the change is large enough.
 func (s *Syncer) assignSome(c *change, rooms *[lists]room, some []*row) bool {
-	s.mu.Lock()
+	s.mu.LockLast()
 	defer s.mu.Unlock()
 	for _, r := range some {
 		if len(c.assigned) >= pieceSeries || c.size >= pieceSize && len(c.assigned) > 0 {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime"
 	"sync/atomic"
 	"time"
 
@@ -104,8 +103,7 @@ func (s *Syncer) Delete(def *backend.Family, match func(labels string) bool) (n 
 		}
 		if seen++; seen%stretch == 0 { // lets other calls in; what they add may be missed
 			s.mu.Unlock()
-			runtime.Gosched()
-			s.mu.Lock()
+			s.mu.LockLast()
 		}
 	}
 	return n, nil

@@ -35,7 +35,7 @@ func (s *Syncer) Existing(def *backend.Family) (labels []string) {
 		// Lets other calls in, see Delete; Changes tells of what they add.
 		if seen++; seen%stretch == 0 {
 			s.mu.Unlock()
-			s.mu.Lock()
+			s.mu.LockLast()
 		}
 	}
 	return labels

@@ -60,7 +60,7 @@ func (s *Syncer) awaitHolders(r *row) {
 
 // checkWaits looks which deletions need not wait any longer.
 func (s *Syncer) checkWaits(ctx context.Context) error {
-	s.mu.Lock()
+	s.mu.LockLast()
 	awaiting := s.awaiting
 	s.mu.Unlock()
 	if !awaiting {
@@ -69,7 +69,7 @@ func (s *Syncer) checkWaits(ctx context.Context) error {
 	if err := s.readAll(ctx); err != nil {
 		return err
 	}
-	s.mu.Lock()
+	s.mu.LockLast()
 	s.awaiting = false
 	all := slices.AppendSeq(slices.Clone(s.endings.list), maps.Keys(s.endings.unnumbered))
 	s.mu.Unlock()

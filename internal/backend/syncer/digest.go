@@ -17,7 +17,7 @@ type digest struct {
 // digest returns the digest of a chunk. It is zero if the chunk has anything but counters, or
 // deleted or sealed series.
 func (s *Syncer) digest(n uint32, seq uint64) (l digest) {
-	s.mu.Lock()
+	s.mu.LockLast()
 	defer s.mu.Unlock()
 	for _, row := range s.chunks[n] {
 		f, w := row.fam, row.own.words

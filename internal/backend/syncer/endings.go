@@ -61,7 +61,7 @@ func (s *Syncer) ended(r *row) {
 // numberedEndings returns the deletions that can be published, in the order of their numbers. What
 // is deleted meanwhile may be missed.
 func (s *Syncer) numberedEndings() (list []*row) {
-	s.mu.Lock()
+	s.mu.LockLast()
 	all := s.endings.list
 	s.mu.Unlock()
 	list = make([]*row, 0, len(all))
@@ -76,7 +76,7 @@ func (s *Syncer) numberedEndings() (list []*row) {
 
 // dropEnded removes what was published from the list of deletions.
 func (s *Syncer) dropEnded() {
-	s.mu.Lock()
+	s.mu.LockLast()
 	all, emptied := s.endings.list, s.endings.emptied
 	s.mu.Unlock()
 	var kept []*row
@@ -85,7 +85,7 @@ func (s *Syncer) dropEnded() {
 			kept = append(kept, r)
 		}
 	})
-	s.mu.Lock()
+	s.mu.LockLast()
 	defer s.mu.Unlock()
 	if e := &s.endings; e.emptied == emptied { // otherwise none is left of all
 		e.list = append(kept, e.list[len(all):]...)

@@ -114,7 +114,7 @@ func (s *Syncer) fold(ctx context.Context, list []*contributor) error {
 // understood returns the instances of which this process knows all families. The others are of a
 // later version, and left to processes of that version: their words would not get into the base.
 func (s *Syncer) understood(list []*contributor) (known []*contributor, err error) {
-	s.mu.Lock()
+	s.mu.LockLast()
 	defer s.mu.Unlock()
 	all := !slices.ContainsFunc(s.dir.families, func(f *family) bool { return f.def == nil })
 	for _, c := range list {
@@ -146,7 +146,7 @@ func (s *Syncer) understood(list []*contributor) (known []*contributor, err erro
 func (s *Syncer) numberLoose(ctx context.Context, list []*contributor) error {
 	s.resolveLoose()
 	for _, c := range list {
-		s.mu.Lock()
+		s.mu.LockLast()
 		for _, e := range c.inline {
 			if r := e.fam.rows.Get(e.labels); r != nil && !e.fam.parts && e.fam.def != nil && !r.invalid {
 				s.renumber(r)
@@ -201,7 +201,7 @@ func (s *Syncer) addToBase(words map[uint32]map[uint32]entry, c *contributor) er
 			}
 		}
 	}
-	s.mu.Lock()
+	s.mu.LockLast()
 	loose := make(map[uint32]entry)
 	for _, e := range c.inline {
 		if r := e.fam.rows.Get(e.labels); r != nil && r.id != noID && !r.invalid {

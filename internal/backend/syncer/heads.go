@@ -303,7 +303,7 @@ func (s *Syncer) touch(c *contributor) {
 			s.setChanged(c, n)
 		}
 	}
-	s.mu.Lock()
+	s.mu.LockLast()
 	defer s.mu.Unlock()
 	s.looseChanged = s.looseChanged || c.inline != nil
 }

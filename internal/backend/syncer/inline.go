@@ -121,7 +121,7 @@ func (s *Syncer) decodeInline(b []byte) (list []looseEntry, err error) {
 
 // takeInline takes over what an instance has published without numbers.
 func (s *Syncer) takeInline(c *contributor) error {
-	s.mu.Lock()
+	s.mu.LockLast()
 	defer s.mu.Unlock()
 	list, err := s.decodeInline(c.chunks[inlinePart].data)
 	if err != nil {
@@ -133,7 +133,7 @@ func (s *Syncer) takeInline(c *contributor) error {
 
 // resolveLoose finds the series that instances have published without numbers.
 func (s *Syncer) resolveLoose() {
-	s.mu.Lock()
+	s.mu.LockLast()
 	changed := s.looseChanged
 	s.looseChanged = false
 	s.mu.Unlock()
@@ -143,7 +143,7 @@ func (s *Syncer) resolveLoose() {
 	old, loose := s.loose, make(map[*row][]looseWords)
 	others := make(map[*row]bool)
 	add := func(c *contributor) {
-		s.mu.Lock() // not for all instances at once: new series would wait
+		s.mu.LockLast() // not for all instances at once: new series would wait
 		defer s.mu.Unlock()
 		for i := range c.inline {
 			e := &c.inline[i]
@@ -170,7 +170,7 @@ func (s *Syncer) resolveLoose() {
 			s.touchLoose(r)
 		}
 	}
-	s.mu.Lock()
+	s.mu.LockLast()
 	ending := slices.Collect(maps.Keys(s.endings.unnumbered))
 	s.mu.Unlock()
 	s.inStretches(ending, func(r *row) {
@@ -179,7 +179,7 @@ func (s *Syncer) resolveLoose() {
 			s.removed.add(r.fam, r.labels, r.born, s.now()) // it had one that was lost
 		}
 	})
-	s.mu.Lock()
+	s.mu.LockLast()
 	defer s.mu.Unlock()
 	s.loose = loose // never modified, only replaced: deletions read it
 }

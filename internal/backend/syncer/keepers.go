@@ -173,7 +173,7 @@ func (s *Syncer) forget() {
 	for len(s.past) > 0 && s.now().Sub(s.past[0].since) > old {
 		s.past = s.past[1:]
 	}
-	s.mu.Lock()
+	s.mu.LockLast()
 	s.removed.forget(s.now(), old)
 	s.mu.Unlock()
 }

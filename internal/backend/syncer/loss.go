@@ -150,7 +150,7 @@ func (s *Syncer) handleLoss() {
 	s.forgetPublished(nil)
 	s.current, s.unnumbered = false, true
 	clear(s.dirty)
-	s.mu.Lock()
+	s.mu.LockLast()
 	s.looseChanged = true
 	s.mu.Unlock()
 }
@@ -158,7 +158,7 @@ func (s *Syncer) handleLoss() {
 // forgetDirectory empties the directory, since the store has lost some of it and may number other
 // series anew. It remembers the deletions that could not be published before.
 func (s *Syncer) forgetDirectory() {
-	s.mu.Lock()
+	s.mu.LockLast()
 	ending := slices.Collect(maps.Keys(s.endings.unnumbered))
 	s.mu.Unlock()
 	lose := func(r *row) {
@@ -170,7 +170,7 @@ func (s *Syncer) forgetDirectory() {
 	s.inStretches(ending, lose)
 	for list, rows := range s.dir.rows {
 		for first := 0; first < len(rows); first += chunkSize {
-			s.mu.Lock()
+			s.mu.LockLast()
 			delete(s.chunks, chunkOf(numberAt(list, first)))
 			for _, r := range rows[first:min(first+chunkSize, len(rows))] {
 				if r == nil {
@@ -186,7 +186,7 @@ func (s *Syncer) forgetDirectory() {
 			s.mu.Unlock()
 		}
 	}
-	s.mu.Lock()
+	s.mu.LockLast()
 	defer s.mu.Unlock()
 	clear(s.chunks)
 	s.newestOwn, s.ndeclared = 0, 0
@@ -213,7 +213,7 @@ func (s *Syncer) makeOrphan(c *contributor) {
 	switch {
 	case len(c.fullChunks)+len(c.older) > 0 && (o == nil || o.head.seq <= c.fullHead.seq):
 		full := &contributor{id: c.id, chunks: c.fullChunks}
-		s.mu.Lock()
+		s.mu.LockLast()
 		full.inline, _ = s.decodeInline(c.fullChunks[inlinePart].data)
 		s.mu.Unlock()
 		o = &orphan{head: c.fullHead, entries: s.entries(full), since: s.now(), partial: c.partial, present: c.present}
@@ -252,7 +252,7 @@ func (s *Syncer) entries(c *contributor) (list []entry) {
 		}
 		s.scratch = r.buf
 	}
-	s.mu.Lock()
+	s.mu.LockLast()
 	defer s.mu.Unlock()
 	for i := range c.inline {
 		e := &c.inline[i]

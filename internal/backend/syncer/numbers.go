@@ -59,7 +59,7 @@ func (s *Syncer) readChanges(ctx context.Context) error {
 	// If reading fails midway, the directory is known in part, and not to be changed. The next
 	// attempt compares with what was read now.
 	d := &s.dir
-	s.mu.Lock()
+	s.mu.LockLast()
 	d.version, d.token, d.epoch, d.tokens, d.breaks, d.raw = list.version, list.token, list.epoch, list.tokens, list.breaks, []byte{}
 	s.mu.Unlock()
 	if err := s.readFamilies(ctx, list.tally, list.version); err != nil {
@@ -68,7 +68,7 @@ func (s *Syncer) readChanges(ctx context.Context) error {
 	if err := s.readParts(ctx, list); err != nil {
 		return err
 	}
-	s.mu.Lock()
+	s.mu.LockLast()
 	defer s.mu.Unlock()
 	d.raw, s.seenDeletions = raw, deletions
 	return nil
@@ -89,7 +89,7 @@ func (s *Syncer) readFamilies(ctx context.Context, want tally, version uint64) e
 			if p == nil {
 				return s.missing(ctx, keys[i], version)
 			}
-			s.mu.Lock()
+			s.mu.LockLast()
 			err := s.readFamily(p)
 			s.mu.Unlock()
 			if err != nil {
@@ -163,7 +163,7 @@ func (s *Syncer) readParts(ctx context.Context, list *directory) error {
 
 // takePart takes over a part of the directory.
 func (s *Syncer) takePart(n uint32, all []storedSlot) {
-	s.mu.Lock()
+	s.mu.LockLast()
 	defer s.mu.Unlock()
 	first := n << chunkBits
 	for i, r := range slices.Clone(s.dir.chunk(n)) {
@@ -338,7 +338,7 @@ func (s *Syncer) commitDirectory(ctx context.Context, c *change) error {
 // applyChange applies a change that was committed to what this process knows. Other calls may come
 // in between: each series is in its old or its new state then.
 func (s *Syncer) applyChange(c *change, next *directory) {
-	s.mu.Lock()
+	s.mu.LockLast()
 	d := &s.dir
 	d.version, d.token, d.raw, d.tokens, d.breaks = next.version, next.token, next.raw, next.tokens, next.breaks
 	d.chunks = next.chunks
@@ -351,7 +351,7 @@ func (s *Syncer) applyChange(c *change, next *directory) {
 		s.tidyIndexes()
 	}
 	for n, p := range c.parts {
-		s.mu.Lock()
+		s.mu.LockLast()
 		for i := range p {
 			r := p[i].row
 			if r == nil || p[i].since != next.version {
@@ -369,7 +369,7 @@ func (s *Syncer) applyChange(c *change, next *directory) {
 		s.mu.Unlock()
 		s.dirty[n] = true
 	}
-	s.mu.Lock()
+	s.mu.LockLast()
 	s.looseChanged = true
 	s.mu.Unlock()
 }

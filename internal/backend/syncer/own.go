@@ -35,7 +35,7 @@ func (s *Syncer) WalkOwn() []backend.Group {
 func (s *Syncer) listOwnWords(list func() *ownIndex) *ownIndex {
 	s.listing.Lock()
 	defer s.listing.Unlock()
-	s.mu.Lock()
+	s.mu.LockLast()
 	defer s.mu.Unlock()
 	if s.owned != nil {
 		return s.owned
@@ -53,7 +53,7 @@ func (s *Syncer) listOwnWords(list func() *ownIndex) *ownIndex {
 			}
 			if seen++; seen%stretch == 0 {
 				s.mu.Unlock()
-				s.mu.Lock()
+				s.mu.LockLast()
 			}
 		}
 	}

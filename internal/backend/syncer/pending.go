@@ -22,7 +22,7 @@ func (s *Syncer) Unpublished() (words int, lag time.Duration) {
 			words += r.differing(known[looseKey{r.fam, r.labels}])
 		}
 	})
-	s.mu.Lock()
+	s.mu.LockLast()
 	numbers := slices.Collect(maps.Keys(s.chunks))
 	complete := s.complete
 	s.mu.Unlock()
@@ -41,7 +41,7 @@ func (s *Syncer) Unpublished() (words int, lag time.Duration) {
 // unpublishedIn returns how many words of a chunk differ from those in the store. It uses scratch,
 // and returns it or a larger one.
 func (s *Syncer) unpublishedIn(n uint32, stored []byte, scratch []uint64) (words int, _ []uint64) {
-	s.mu.Lock() // released between chunks, so that updates do not wait long
+	s.mu.LockLast() // released between chunks, so that updates do not wait long
 	defer s.mu.Unlock()
 	r := newChunkReader(stored, n, scratch)
 	more, err := r.read(&s.dir)

@@ -18,7 +18,7 @@ func (s *Syncer) publish(ctx context.Context) error {
 	for attempt := range rounds {
 		begun := s.now()
 		if err = s.publishOnce(ctx, attempt); err == nil {
-			s.mu.Lock()
+			s.mu.LockLast()
 			s.complete = begun
 			s.mu.Unlock()
 			s.behind = false
@@ -49,7 +49,7 @@ func (s *Syncer) publishOnce(ctx context.Context, attempt int) error {
 		}
 	}
 	r := round{s: s, patient: attempt < patient}
-	s.mu.Lock()
+	s.mu.LockLast()
 	busy := attempt > 1 || attempt > 0 && first // others change the directory all the time
 	r.inline = (s.leaving || busy) && s.waiting.n <= inlineLimit
 	s.mu.Unlock()
@@ -76,7 +76,7 @@ func (s *Syncer) publishOnce(ctx context.Context, attempt int) error {
 // number gives the new series of this process numbers, unless they are published without, and
 // publishes its deletions. It reads the directory only if something depends on it.
 func (s *Syncer) number(ctx context.Context, inline bool) error {
-	s.mu.Lock()
+	s.mu.LockLast()
 	needed := s.endings.n > 0 || s.newestOwn > s.self.head.dir || // see put
 		!inline && (s.waiting.n > 0 || !s.declaredAll())
 	s.mu.Unlock()
@@ -126,7 +126,7 @@ func (s *Syncer) commit(ctx context.Context, c *store.Commit) error {
 
 // anySet reports whether there is a new Set that must be ordered with those of other processes.
 func (s *Syncer) anySet() (any bool) {
-	s.mu.Lock()
+	s.mu.LockLast()
 	list := s.stamping
 	s.mu.Unlock()
 	var kept []*row
@@ -139,7 +139,7 @@ func (s *Syncer) anySet() (any bool) {
 		any = any || r.fam.shared && wasSet(o.words) || r.fam.latest() && o.ticket != o.words[backend.GaugeTicket].Load()
 	})
 	if len(kept) < len(list) {
-		s.mu.Lock()
+		s.mu.LockLast()
 		s.stamping = append(kept, s.stamping[len(list):]...)
 		s.mu.Unlock()
 	}
@@ -159,7 +159,7 @@ func (s *Syncer) setSelf(c contributor) {
 			}
 		}
 	}
-	s.mu.Lock()
+	s.mu.LockLast()
 	s.looseChanged = true // what had no number may have one now
 	s.mu.Unlock()
 }

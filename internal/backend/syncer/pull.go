@@ -168,7 +168,7 @@ func (s *Syncer) prune(c *contributor, want chunkSeqs) {
 			continue
 		}
 		c.inline = nil
-		s.mu.Lock()
+		s.mu.LockLast()
 		s.looseChanged = true
 		s.mu.Unlock()
 	}
@@ -194,7 +194,7 @@ func (s *Syncer) mergeAll(m *merger) error {
 }
 
 func (s *Syncer) mergeDirty(m *merger, n uint32) error {
-	s.mu.Lock()
+	s.mu.LockLast()
 	rows := s.dir.chunk(n)
 	s.mu.Unlock()
 	err := s.mergeRows(m, rows, func() error { return s.addInstances(m, n) })
@@ -232,7 +232,7 @@ func (s *Syncer) updateLiveness() {
 		all = append(all, c)
 	}
 	ids := assignNumbers(all)
-	s.mu.Lock()
+	s.mu.LockLast()
 	defer s.mu.Unlock()
 	for n := range ids {
 		if s.numbers[n] == nil {
@@ -248,7 +248,7 @@ func (s *Syncer) updateLiveness() {
 // mergeRows merges the words of some series: what add adds, and what instances have published
 // without numbers.
 func (s *Syncer) mergeRows(m *merger, rows []*row, add func() error) error {
-	s.mu.Lock()
+	s.mu.LockLast()
 	for i, r := range rows {
 		m.unshown[i] = r == nil || r.gone || r.invalid || r.fam.place == nil
 	}
@@ -269,7 +269,7 @@ func (s *Syncer) mergeRows(m *merger, rows []*row, add func() error) error {
 			m.make(i, r)
 		}
 	}
-	s.mu.Lock()
+	s.mu.LockLast()
 	defer s.mu.Unlock()
 	for i, r := range m.rows {
 		if r == nil || r.gone || r.fam.place == nil || r.fam.parts {
@@ -358,7 +358,7 @@ func (s *Syncer) addWords(m *merger, i int, row *row, c *contributor, words, low
 			all = make(backend.Words, len(words))
 		}
 		if err := f.def.MergeExemplars(all, liveWords(words)); err != nil {
-			s.mu.Lock()
+			s.mu.LockLast()
 			s.invalid = fmt.Errorf("%s: %w", f.def.Name, err)
 			s.mu.Unlock()
 		}

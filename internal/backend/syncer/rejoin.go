@@ -17,7 +17,7 @@ func (s *Syncer) rejoin(ctx context.Context, seq uint64, deadRaw []byte) error {
 		return err
 	}
 	for some := range slices.Chunk(counted, stretch) {
-		s.mu.Lock()
+		s.mu.LockLast()
 		for _, e := range some {
 			o, f := e.row.own, e.row.fam
 			switch {

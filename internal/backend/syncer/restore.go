@@ -166,7 +166,7 @@ func (s *Syncer) numberOrphan(ctx context.Context, o *orphan) error {
 		return err
 	}
 	for some := range slices.Chunk(o.entries, stretch) {
-		s.mu.Lock()
+		s.mu.LockLast()
 		for _, e := range some {
 			s.renumber(e.row)
 		}

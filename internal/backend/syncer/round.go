@@ -39,7 +39,7 @@ func (r *round) stamp() uint64 {
 
 func (r *round) publishWords(ctx context.Context) error {
 	s := r.s
-	s.mu.Lock()
+	s.mu.LockLast()
 	numbers := slices.Sorted(maps.Keys(s.chunks))
 	variants := s.ownVariants()
 	newest := s.newestOwn
@@ -125,7 +125,7 @@ func sameWords(a, b []byte, newest uint64) bool {
 
 // forgetChunk forgets a chunk without own series.
 func (s *Syncer) forgetChunk(n uint32) {
-	s.mu.Lock()
+	s.mu.LockLast()
 	defer s.mu.Unlock()
 	if len(s.chunks[n]) == 0 {
 		delete(s.chunks, n)
@@ -184,7 +184,7 @@ func (r *round) put(ctx context.Context, next *contributor, parts map[store.Key]
 // encode appends the words of this instance's series in a chunk, as of a version of the directory.
 func (r *round) encode(b []byte, n uint32, version uint64) (data []byte, empty bool) {
 	s := r.s
-	s.mu.Lock()
+	s.mu.LockLast()
 	defer s.mu.Unlock()
 	w := &s.writer
 	w.begin(b, n, version)

@@ -33,6 +33,7 @@ import (
 	"time"
 
 	"github.com/gotheus/gotheus/internal/backend"
+	"github.com/gotheus/gotheus/internal/courtesy"
 	"github.com/gotheus/gotheus/internal/index"
 	"github.com/gotheus/gotheus/store"
 )
@@ -78,7 +79,7 @@ type Syncer struct {
 
 	listing sync.Mutex // held while the list of own words is started; taken before mu
 
-	mu        sync.Mutex // guards what follows
+	mu        courtesy.Mutex // guards what follows; the program's calls go first
 	closed    bool
 	known     map[*backend.Family]*family
 	schemas   map[string]*family
@@ -281,13 +282,13 @@ func (s *Syncer) log(what string, err error) bool {
 // logInvalid logs the invalid data found in the store. The caller holds no lock, since a logger may
 // itself count lines in this backend.
 func (s *Syncer) logInvalid() {
-	s.mu.Lock()
+	s.mu.LockLast()
 	err := s.invalid
 	s.mu.Unlock()
 	if err == nil || !s.log("invalid data from another process in the store was left out of pages", err) {
 		return
 	}
-	s.mu.Lock()
+	s.mu.LockLast()
 	defer s.mu.Unlock()
 	if s.invalid == err {
 		s.invalid = nil

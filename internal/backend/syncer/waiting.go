@@ -36,7 +36,7 @@ func (s *Syncer) unqueue(r *row) {
 
 // eachWaiting calls f for the series that wait for a number, with mu held, but not for all at once.
 func (s *Syncer) eachWaiting(f func(*row)) {
-	s.mu.Lock()
+	s.mu.LockLast()
 	w := s.waiting
 	s.mu.Unlock()
 	for _, list := range [][]*row{w.blocked, w.sorted, w.added} {
@@ -51,7 +51,7 @@ func (s *Syncer) eachWaiting(f func(*row)) {
 // inStretches calls f for all rows with mu held. It lets others have the lock in between.
 func (s *Syncer) inStretches(list []*row, f func(*row)) {
 	for some := range slices.Chunk(list, stretch) {
-		s.mu.Lock()
+		s.mu.LockLast()
 		for _, r := range some {
 			f(r)
 		}
@@ -63,7 +63,7 @@ func (s *Syncer) inStretches(list []*row, f func(*row)) {
 // get adjacent numbers. Series that are made meanwhile come later, and do not wait for the sorting.
 // The result is empty if none wait, or sorted is set, which says that there was a sorting before.
 func (s *Syncer) nextWaiting(sorted *bool) []*row {
-	s.mu.Lock()
+	s.mu.LockLast()
 	list, added := s.waiting.sorted, s.waiting.added
 	s.mu.Unlock()
 	if len(list) > 0 || len(added) == 0 || *sorted {
@@ -72,7 +72,7 @@ func (s *Syncer) nextWaiting(sorted *bool) []*row {
 	*sorted = true
 	list = slices.Clone(added)
 	slices.SortFunc(list, byFamily)
-	s.mu.Lock()
+	s.mu.LockLast()
 	defer s.mu.Unlock()
 	s.waiting.sorted, s.waiting.added = list, append([]*row(nil), s.waiting.added[len(list):]...)
 	return list
@@ -88,7 +88,7 @@ func byFamily(a, b *row) int {
 // passed removes the first n series of nextWaiting. Those that still wait are blocked.
 func (s *Syncer) passed(n int) {
 	for n > 0 {
-		s.mu.Lock()
+		s.mu.LockLast()
 		w := &s.waiting
 		some := min(n, stretch)
 		for _, r := range w.sorted[:some] {
@@ -108,7 +108,7 @@ func (s *Syncer) passed(n int) {
 
 // retryBlocked makes the series wait again that were blocked.
 func (s *Syncer) retryBlocked() {
-	s.mu.Lock()
+	s.mu.LockLast()
 	defer s.mu.Unlock()
 	s.waiting.added, s.waiting.blocked = append(s.waiting.added, s.waiting.blocked...), nil
 }
