@@ -107,7 +107,10 @@ func (w *world) check(pg *page) {
 	if !w.on(noticedBefore) && pg.p.contact == g && pg.p.contactAt >= pg.begun {
 		return // the process has noticed only now that the store has lost something
 	}
-	floors := w.floors(pg)
+	floors := make(map[string]floor)
+	if w.on(lowerBounds) {
+		floors = w.floors(pg)
+	}
 	for _, key := range slices.Sorted(maps.Keys(floors)) {
 		f := floors[key]
 		if v := pg.values[key]; v < f.value-slack(key, f.value) || w.on(exactFloats) && f.why == shownBefore && v < f.value {
@@ -175,8 +178,10 @@ func (w *world) remembers(q *proc, pg *page) bool {
 	if s, _ := w.route(q); s == nil || s.gen != g {
 		return false
 	}
-	if w.on(headServer) && q.healthy < g.since {
-		return true // there is no page before it has restored everything
+	// There is no page before it has restored everything, unless a process that knew nothing
+	// has made one of an empty server.
+	if w.on(headServer) && q.healthy < g.since && !g.empty {
+		return true
 	}
 	if q.contact != g {
 		return false

@@ -47,8 +47,10 @@
 //	    What no survivor has read is lost
 //	what a process knows that closes after a loss       close-restores
 //	    counts of dead processes are restored by any process that has read them
-//	after a loss, what others know, for patience        head-server
-//	    [go back] until processes that know more have published again
+//	after a loss, what others know, for patience        head-server, unless
+//	    [go back] until processes that know more        all was lost
+//	    have published again; the first to find an
+//	    empty server cannot know that there was data
 //	the page at which a process notices a loss          noticed-before
 //	    [the same]
 //	all, after a Syncer has logged that it cannot       no-limits

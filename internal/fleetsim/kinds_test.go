@@ -38,6 +38,7 @@ const (
 	exactFloats
 	noticedBefore
 	noLimits
+	lowerBounds
 	lastKind
 )
 
@@ -74,6 +75,7 @@ var kinds = [lastKind]struct {
 	exactFloats:       {"exact-floats", false},        // sums decrease not by a bit
 	noLimits:          {"no-limits", false},           // also after the log says so
 	noticedBefore:     {"noticed-before", false},      // also while a loss is noticed
+	lowerBounds:       {"lower-bounds", true},         // off: only that nothing counts twice
 }
 
 // setting is what a history is made of.
@@ -94,7 +96,7 @@ func newSetting(changes string) (s setting, err error) {
 		switch c {
 		case "none", "all":
 			for k := range kinds {
-				s.kinds[k] = c == "all" || kind(k) == always
+				s.kinds[k] = c == "all" || kind(k) == always || kind(k) == lowerBounds
 			}
 			continue
 		}

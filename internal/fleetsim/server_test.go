@@ -62,6 +62,7 @@ type generation struct {
 	upTo   int
 	n      int // commits so far, those of its parent up to upTo included
 	since  time.Duration
+	empty  bool // it began with nothing
 }
 
 // mark is a place in the history of a store: after n commits of a generation.
@@ -88,7 +89,7 @@ func (w *world) newServer() *server {
 // begin starts a new generation.
 func (s *server) begin(parent *generation, upTo int) {
 	s.w.generations++
-	s.gen = &generation{number: s.w.generations, parent: parent, upTo: upTo, n: upTo, since: s.w.now()}
+	s.gen = &generation{number: s.w.generations, parent: parent, upTo: upTo, n: upTo, since: s.w.now(), empty: len(s.heads) == 0}
 	s.w.event("generation", nil, "%d from %v up to %d", s.gen.number, parent, upTo)
 }
 

@@ -99,6 +99,23 @@ func (h *baseHead) prevails(old *baseHead, found map[string]seen) bool {
 	return n > other || n == other && last > otherLast
 }
 
+// keepsMore reports whether as many instances or more would be lost as a whole if h were replaced
+// by old than if it stays: their heads have been removed since they were folded.
+func (h *baseHead) keepsMore(old *baseHead, found map[string]seen) bool {
+	gone := func(list []fold) (n int) {
+		for _, f := range list {
+			_, live := found[livePfx+instanceName(f.id)]
+			_, dead := found[deadPfx+instanceName(f.id)]
+			if !live && !dead {
+				n++
+			}
+		}
+		return n
+	}
+	n := gone(old.missing(h))
+	return n > 0 && n >= gone(h.missing(old))
+}
+
 // present reports whether a head with this prefix has what was folded.
 func (f fold) present(found map[string]seen, prefix string) bool {
 	var h instanceHead

@@ -59,3 +59,47 @@ func TestBases(t *testing.T) {
 		}
 	}
 }
+
+// A base stays if restoring another one would lose as many instances as a whole, or more.
+func TestKeepsMore(t *testing.T) {
+	t.Parallel()
+	heads := make(map[string]seen)
+	for id := uint64(2000); id < 2010; id++ {
+		heads[livePfx+instanceName(id)], heads[deadPfx+instanceName(id+10)] = seen{}, seen{}
+	}
+	for i, c := range []struct {
+		h, old *baseHead
+		keeps  bool
+	}{
+		{foldsOf(1, 10), foldsOf(1, 10), false},
+		{foldsOf(1, 10), foldsOf(1, 11), false},
+		{foldsOf(1, 11), foldsOf(1, 10), true},
+		{foldsOf(1, 10, fold{2015, 1}), foldsOf(1, 10), false}, // its head is still there
+		{foldsOf(1, 10, fold{30, 1}), foldsOf(1, 10, fold{40, 1}), true},
+		{foldsOf(1, 10, fold{30, 1}), foldsOf(1, 10, fold{40, 1}, fold{41, 1}), false},
+		{foldsOf(1, 10, fold{30, 1}), foldsOf(1, 10, fold{2000, 2}, fold{2001, 2}), true},
+	} {
+		if got := c.h.keepsMore(c.old, heads); got != c.keeps {
+			t.Errorf("%d: %v", i, got)
+		}
+	}
+}
+
+// Who was folded with words that it does not remember subtracts rather more than less.
+func TestWordsAt(t *testing.T) {
+	t.Parallel()
+	s := newSingle(nil, options{manual: true})
+	for _, seq := range []uint64{25, 24, 50, 49} {
+		s.past = append(s.past, orphan{head: instanceHead{seq: seq}, entries: []entry{{words: []uint64{seq}}}})
+	}
+	for seq, want := range map[uint64]uint64{24: 24, 25: 25, 26: 49, 41: 49, 49: 49, 50: 50, 51: 50, 1: 24} {
+		list, err := s.wordsAt(t.Context(), seq, nil)
+		if err != nil || len(list) != 1 || list[0].words[0] != want {
+			t.Errorf("as of %d: %v, %v, not those of %d", seq, list, err, want)
+		}
+	}
+	s.past = nil
+	if list, err := s.wordsAt(t.Context(), 1, nil); len(list) > 0 || err != nil {
+		t.Errorf("nothing is known: %v, %v", list, err)
+	}
+}

@@ -283,7 +283,8 @@ func (s *Syncer) checkOrphans() {
 		switch h := &s.baseHead; {
 		case h.extends(&o.base) || h.covers(&o.base, s.found), o.partial:
 			s.baseOrphan = nil
-		case !s.restored.IsZero() && s.now().Sub(s.restored) < retention*s.opt.Alive && h.prevails(&o.base, s.found):
+		case h.keepsMore(&o.base, s.found),
+			!s.restored.IsZero() && s.now().Sub(s.restored) < retention*s.opt.Alive && h.prevails(&o.base, s.found):
 			s.log("this process and another one know of different dead instances; not all their counts can be kept", errUnmet)
 			s.baseOrphan = nil
 		}

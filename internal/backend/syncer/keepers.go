@@ -148,7 +148,7 @@ func (s *Syncer) maintain(ctx context.Context) error {
 
 // work restores what the store has lost, folds dead instances and removes what is no longer needed.
 func (s *Syncer) work(ctx context.Context) error {
-	for _, f := range []func(context.Context) error{s.restoreBase, s.restoreOrphans, s.recovered, s.foldDead, s.tidyBase, s.forgetDead, s.forgetGenerations, s.writeRoster} {
+	for _, f := range []func(context.Context) error{s.restoreBase, s.adoptLeavers, s.restoreOrphans, s.recovered, s.foldDead, s.tidyBase, s.forgetDead, s.forgetGenerations, s.writeRoster} {
 		if err := f(ctx); err != nil {
 			s.current = false
 			return err

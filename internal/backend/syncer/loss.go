@@ -81,7 +81,13 @@ func (s *Syncer) salvage(ctx context.Context) {
 				keys, numbers = append(keys, partKey(c.group(), n)), append(numbers, n)
 			}
 		}
-		complete = numbered // otherwise nobody knows which series the words are of
+		complete = true
+		if !numbered { // nobody knows which series the words with numbers are of
+			complete = len(want) == 0 || len(want) == 1 && want[inlinePart] != 0
+			if keys = slices.DeleteFunc(keys, func(k store.Key) bool { return k.Part != inlinePart }); len(keys) > 0 {
+				numbers = []uint32{inlinePart}
+			}
+		}
 		for len(keys) > 0 {
 			some := min(len(keys), batch)
 			parts, err := s.get(ctx, keys[:some])

@@ -56,9 +56,9 @@ func (s *Syncer) pull(ctx context.Context) error {
 		return nil // refresh publishes again
 	case s.restoring() || !complete:
 		return errLost
-	case s.meta.settling && s.metaAge < s.opt.Alive:
-		// Noticing takes alive/4, others are given as much to restore themselves, and
-		// restoring comes with the next round.
+	case s.meta.settling && s.metaAge < s.opt.Alive*3/2:
+		// Noticing takes alive/4, those who know more are waited for no longer than half
+		// of alive after that, and restoring comes with the next round.
 		return errUnsettled
 	}
 	return nil

@@ -3,6 +3,7 @@ package syncer
 import (
 	"context"
 	"errors"
+	"maps"
 	"math"
 	"slices"
 
@@ -37,17 +38,20 @@ func (s *Syncer) rejoin(ctx context.Context, seq uint64, deadRaw []byte) error {
 	return nil
 }
 
-// wordsAt returns what this instance had published as of a seq.
+// wordsAt returns what this instance had published as of a seq. If it cannot know that, it returns
+// rather more than less, so that nothing counts twice.
 func (s *Syncer) wordsAt(ctx context.Context, seq uint64, deadRaw []byte) ([]entry, error) {
+	known := make(map[uint64]func() []entry)
 	for _, c := range slices.Concat(s.before, s.sent, []contributor{s.self}) {
-		if c.head.seq == seq && c.raw != nil && len(c.chunks) == len(c.head.chunks) {
-			return s.entries(&c), nil
+		if c.raw != nil && len(c.chunks) == len(c.head.chunks) {
+			known[c.head.seq] = func() []entry { return s.entries(&c) }
 		}
 	}
 	for _, o := range s.past {
-		if o.head.seq == seq {
-			return o.entries, nil
-		}
+		known[o.head.seq] = func() []entry { return o.entries }
+	}
+	if entries := known[seq]; entries != nil {
+		return entries(), nil
 	}
 	// The store has gone back to an older state.
 	old := contributor{id: s.self.id, chunks: make(map[uint32]chunk)}
@@ -61,5 +65,10 @@ func (s *Syncer) wordsAt(ctx context.Context, seq uint64, deadRaw []byte) ([]ent
 		}
 	}
 	s.log("this process was taken for dead, and which of its counts were kept is not known exactly", errUnmet)
-	return s.entries(&s.self), nil
+	seqs := slices.Sorted(maps.Keys(known))
+	if len(seqs) == 0 {
+		return nil, nil
+	}
+	later, _ := slices.BinarySearch(seqs, seq)
+	return known[seqs[min(later, len(seqs)-1)]](), nil
 }

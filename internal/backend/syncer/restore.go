@@ -51,10 +51,14 @@ func (s *Syncer) restoreBase(ctx context.Context) error {
 			}
 		}
 	}
-	for id, c := range s.others {
-		if _, ok := h.find(id); ok {
-			commit.If[c.group()] = c.raw
-			commit.Heads[c.group()], commit.Heads[deadPfx+instanceName(id)] = nil, c.raw
+	for _, heads := range []map[string]seen{s.found, s.foreign} {
+		for name, live := range heads {
+			if id, ok := parseName(name, livePfx); ok {
+				if _, ok := h.find(id); ok {
+					commit.If[name] = live.Value
+					commit.Heads[name], commit.Heads[deadPfx+instanceName(id)] = nil, live.Value
+				}
+			}
 		}
 	}
 	if err := s.commitBase(ctx, commit, &h, fresh); err != nil {
@@ -63,6 +67,42 @@ func (s *Syncer) restoreBase(ctx context.Context) error {
 	// It stays an orphan until a reading finds it: the store may go back once more.
 	s.restored, s.current = s.now(), false
 	return s.readAll(ctx)
+}
+
+// adoptLeavers makes orphans of those that had left before the epoch began, if all of their words
+// have label texts: what has numbers of the former directory can only be read by who knew that.
+func (s *Syncer) adoptLeavers(ctx context.Context) error {
+	for _, name := range slices.Sorted(maps.Keys(s.foreign)) {
+		id, ok := parseName(name, livePfx)
+		var head instanceHead
+		if !ok || head.decode(s.foreign[name].Value) != nil || !head.left || len(head.chunks) != 1 ||
+			s.orphans[id] != nil || s.others[id] != nil || s.age(s.foreign[name]) >= int64(retention*s.opt.Alive) {
+			continue
+		}
+		_, folded := s.baseHead.find(id)
+		if o := s.baseOrphan; o != nil && !folded {
+			_, folded = o.base.find(id)
+		}
+		want := head.chunks[inlinePart]
+		if folded || want == 0 {
+			continue
+		}
+		parts, err := s.get(ctx, []store.Key{partKey(name, inlinePart)})
+		if err != nil {
+			return err
+		}
+		c := contributor{id: id}
+		ch, err := parsePart(parts[0])
+		if err == nil && ch.seq == want {
+			s.mu.LockLast()
+			c.inline, err = s.decodeInline(ch.data)
+			s.mu.Unlock()
+		}
+		if err == nil && ch.seq == want { // otherwise it is lost
+			s.orphans[id] = &orphan{head: head, entries: s.entries(&c), since: s.now()}
+		}
+	}
+	return nil
 }
 
 // restoreOrphans restores what is known of lost instances that have not come back by themselves.
@@ -145,7 +185,7 @@ func (s *Syncer) due(o *orphan, wait time.Duration) bool {
 		return !doubtful || !s.kept()
 	}
 	if doubtful { // others may know more, such as that it was folded long ago
-		wait = s.opt.Alive
+		wait = s.opt.Alive * 3 / 4
 	}
 	return s.now().Sub(o.since) >= wait
 }
