@@ -66,6 +66,26 @@ func TestFleet(t *testing.T) {
 	}
 }
 
+// These histories once counted something twice. Later changes may have made others of them.
+func TestFound(t *testing.T) {
+	t.Parallel()
+	for kinds, seeds := range map[string][]uint64{
+		mixes[1].kinds:                          {209},
+		"+head-server,+evictions,-lower-bounds": {54, 58, 149},
+		"none,+head-server,+old-restarts,+kills,+partitions,-lower-bounds": {15, 42},
+	} {
+		set, err := newSetting(kinds)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, seed := range seeds {
+			if r := simulate(t, seed, set, false); r.failure != "" {
+				t.Errorf("-sim.seed %d -sim.kinds %q: %s", seed, kinds, r.failure)
+			}
+		}
+	}
+}
+
 // campaign simulates many histories, in several goroutines.
 func campaign(t *testing.T, kinds string, set setting, histories uint64) {
 	var next atomic.Uint64

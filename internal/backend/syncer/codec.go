@@ -226,20 +226,22 @@ func readChunkSeqs(r *reader) chunkSeqs {
 
 // instanceHead is the head of an instance.
 type instanceHead struct {
-	epoch    uint64 // in which it was written: its chunks are numbered by that directory
-	left     bool   // the instance has published everything and ended
-	seq      uint64
-	startMS  uint64
-	number   uint64
-	aliveMS  uint64
-	stamp    uint64
-	pid      uint64
-	join     uint64 // position in the order of joining
-	dir      uint64 // version of the directory that its chunks are encoded with
-	restored uint64 // random if another instance has restored this one; otherwise 0
-	host     string
-	variants []uint32
-	chunks   chunkSeqs
+	epoch uint64 // in which it was written: its chunks are numbered by that directory
+	left  bool   // the instance has published everything and ended
+	// It was folded with these words, and its process has gone on as another instance.
+	continued bool
+	seq       uint64
+	startMS   uint64
+	number    uint64
+	aliveMS   uint64
+	stamp     uint64
+	pid       uint64
+	join      uint64 // position in the order of joining
+	dir       uint64 // version of the directory that its chunks are encoded with
+	restored  uint64 // random if another instance has restored this one; otherwise 0
+	host      string
+	variants  []uint32
+	chunks    chunkSeqs
 }
 
 func (h *instanceHead) numbers() []*uint64 {
@@ -251,6 +253,9 @@ func (h *instanceHead) encode() []byte {
 	flags := byte(0)
 	if h.left {
 		flags |= 1
+	}
+	if h.continued {
+		flags |= 2
 	}
 	b = append(b, flags)
 	for _, v := range h.numbers() {
@@ -267,7 +272,7 @@ func (h *instanceHead) decode(b []byte) error {
 	r := reader{b: b}
 	h.epoch = r.fixed()
 	flags := r.num()
-	h.left = flags&1 != 0
+	h.left, h.continued = flags&1 != 0, flags&2 != 0
 	for _, p := range h.numbers() {
 		*p = r.num()
 	}

@@ -271,7 +271,9 @@ func (s *Syncer) checkOrphans() {
 		_, folded := s.baseHead.find(id)
 		_, dead := s.found[deadPfx+instanceName(id)]
 		gone := folded || dead || s.maybeFolded(o.present, true)
-		if c := s.others[id]; c != nil && c.head.seq >= o.head.seq {
+		if c := s.others[id]; c != nil && c.head.continued {
+			gone = true // what came later is in another instance
+		} else if c != nil && c.head.seq >= o.head.seq {
 			gone = true
 			c.former = o // until its words have been read again
 		}

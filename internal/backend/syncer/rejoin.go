@@ -34,8 +34,25 @@ func (s *Syncer) rejoin(ctx context.Context, seq uint64, deadRaw []byte) error {
 		s.mu.Unlock()
 	}
 	s.touch(&s.self)
+	former := s.self.id
 	s.newSelf()
+	s.former = former
 	return nil
+}
+
+// continueFormer adds to a commit by which this instance joins that it continues a folded one. If
+// another process restores a base that does not have that one, it is in the store by itself again,
+// and nobody may replace its words by later ones: these are now published by this instance.
+func (s *Syncer) continueFormer(c *store.Commit) {
+	name := deadPfx + instanceName(s.former)
+	for _, heads := range []map[string]seen{s.found, s.foreign} {
+		var h instanceHead
+		dead, ok := heads[name]
+		if ok && s.former != 0 && h.decode(dead.Value) == nil && !h.continued {
+			h.continued = true
+			c.If[name], c.Heads[name] = dead.Value, h.encode()
+		}
+	}
 }
 
 // wordsAt returns what this instance had published as of a seq. If it cannot know that, it returns

@@ -45,6 +45,7 @@ type remote struct {
 	sent       []contributor // states of self after commits whose outcome is unknown
 	before     []contributor // earlier states of self, one of which others may have folded
 	past       []orphan      // the same, from before the store lost its directory
+	former     uint64        // this process was that instance before; 0: none
 	seq        uint64        // of the last attempted commit
 	lastPut    time.Time
 	headsRead  time.Time // when the heads of all were last read

@@ -161,6 +161,7 @@ func (r *round) put(ctx context.Context, next *contributor, parts map[store.Key]
 		if s.seq > 1 {
 			c.If[headBase] = s.base.rawOrNil()
 		}
+		s.continueFormer(c)
 	}
 	if r.directory != nil {
 		c.If[headDirectory] = r.directory
