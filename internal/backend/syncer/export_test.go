@@ -101,3 +101,6 @@ func (s *Syncer) Dump() (lines []string) {
 }
 
 var ShardOf = shardOf
+
+// Is reports whether a head is that of this instance.
+func (s *Syncer) Is(name string) bool { return name == livePfx+instanceName(s.self.id) }

@@ -45,3 +45,36 @@ func TestJoinWhilePageIsMade(t *testing.T) {
 		}
 	}
 }
+
+// The store loses the head of a dead instance, and nothing else: a process that has just started
+// has no page without its counts.
+func TestDeadHeadLost(t *testing.T) {
+	t.Parallel()
+	for _, silent := range []int{0, 5, 9, 12} { // seconds since it died
+		m := newSim(t, 1)
+		keeper, dead := m.start(), m.start()
+		keeper.words(counter, one)[backend.CounterInt].Add(1)
+		dead.words(counter, one)[backend.CounterInt].Add(10)
+		m.steps(3)
+		keeper.show(counter, one)
+		m.procs = m.procs[:1]
+		m.steps(silent)
+		heads, err := m.store.Heads(t.Context(), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for name := range heads {
+			if name[0] == 'i' && !keeper.s.Is(name) {
+				if err := m.store.Commit(t.Context(), &store.Commit{Heads: map[string][]byte{name: nil}}); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		fresh := m.start()
+		if err := fresh.s.Refresh(t.Context()); err == nil {
+			t.Errorf("silent for %d s: a page with %v", silent, fresh.show(counter, one))
+		}
+		m.steps(10)
+		m.expect(11)
+	}
+}
