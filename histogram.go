@@ -9,6 +9,7 @@ import (
 	"github.com/gotheus/gotheus/expo"
 	"github.com/gotheus/gotheus/internal/backend"
 	"github.com/gotheus/gotheus/internal/bounds"
+	"github.com/gotheus/gotheus/internal/index"
 	"github.com/gotheus/gotheus/internal/page"
 	"github.com/gotheus/gotheus/internal/series"
 	"github.com/gotheus/gotheus/internal/word"
@@ -227,12 +228,11 @@ func (h *Histogram) Count() uint64 { return h.read().Count }
 func (h *Histogram) Sum() float64 { return h.read().Sum }
 
 func (h *Histogram) read() *expo.Distribution {
-	f := h.series.Family()
-	f.Home.Moves.Lock()
-	defer f.Home.Moves.Unlock()
 	d := new(expo.Distribution)
-	r := page.Reader{Blocks: series.Blocks((*histogramCore)(h))}
-	r.Histogram(d, f.Def, h.series.Words())
+	series.Read((*histogramCore)(h), func(words backend.Words, further []index.Block) {
+		r := page.Reader{Blocks: further}
+		r.Histogram(d, h.series.Family().Def, words)
+	})
 	return d
 }
 

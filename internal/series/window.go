@@ -2,6 +2,7 @@ package series
 
 import (
 	"cmp"
+	"context"
 	"slices"
 	"time"
 
@@ -47,23 +48,46 @@ func (h *Home) AdvanceWindows(now time.Time) {
 	}
 }
 
-// Blocks returns the blocks of m besides its words. If processes share the words, that includes the
-// blocks that others have made. The caller holds Home.Moves.
-func Blocks(m Instrument) []index.Block {
+// Read calls read with the words of m and the blocks besides them, which must not be used after it
+// returns. If processes share the words, that includes the blocks that others have made.
+func Read(m Instrument, read func(words backend.Words, further []index.Block)) {
 	s := m.Series()
-	f, home := s.Family(), s.placement.Load().backend
-	if home == nil || f.scale == nil || backend.IsRemote(home.Backend) {
-		return furtherBlocks(m) // a remote backend walks copies, which include these blocks
+	f := s.Family()
+	if f.scale != nil {
+		f.Home.learnBlocks(s.placement.Load().backend)
 	}
-	all := slices.Clone(furtherBlocks(m)) // Walk may not have them yet
+	f.Home.Moves.Lock()
+	defer f.Home.Moves.Unlock()
+	home := s.placement.Load().backend
+	if f.scale == nil || !sharesBlocks(home) {
+		read(s.Words(), furtherBlocks(m))
+		return
+	}
+	defer home.Enter()() // release waits for Home.Moves
+	all := slices.Clone(furtherBlocks(m))
 	labels := s.storedLabels()
-	defer home.Enter()() // the words are read while Home.Moves is held, which release waits for
 	for _, g := range index.Named(home.Walk(), f.Def.Name) {
-		if g.Family.Aids(f.Def) {
-			if i, ok := slices.BinarySearchFunc(g.Series, labels, func(s *backend.Series, labels string) int { return cmp.Compare(s.Labels, labels) }); ok && !index.HasWords(all, g.Series[i].Words) {
-				all = append(all, index.Block{Family: g.Family, Words: g.Series[i].Words})
-			}
+		if !g.Family.Aids(f.Def) {
+			continue
+		}
+		i, ok := slices.BinarySearchFunc(g.Series, labels, func(s *backend.Series, labels string) int { return cmp.Compare(s.Labels, labels) })
+		if ok && !index.HasWords(all, g.Series[i].Words) {
+			all = append(all, index.Block{Family: g.Family, Words: g.Series[i].Words})
 		}
 	}
-	return all
+	read(s.Words(), all)
+}
+
+// sharesBlocks reports whether other processes may have made blocks of series in b: a remote
+// backend walks copies, which include them.
+func sharesBlocks(b *Binding) bool { return b != nil && !b.Local && !backend.IsRemote(b.Backend) }
+
+// learnBlocks makes Walk of b return the blocks that exist by now. If b is damaged or closed, it
+// returns those that can be read.
+func (h *Home) learnBlocks(b *Binding) {
+	if sharesBlocks(b) {
+		ctx, cancel := context.WithTimeout(context.Background(), Timeout)
+		defer cancel()
+		_ = b.Sync(ctx) // pages report its errors
+	}
 }

@@ -101,6 +101,30 @@ func TestNativeLives(t *testing.T) {
 	}
 }
 
+// In shared memory, Count has what other processes have counted in blocks of their own, also before
+// this process makes a page.
+func TestNativeCountOfOthers(t *testing.T) {
+	t.Parallel()
+	url := shmURL(t)
+	var hs []*gotheus.Histogram
+	for range 2 {
+		r, _ := newRegistry(t, nil)
+		bind(t, r, url)
+		hs = append(hs, r.NewHistogram("h", "H.", &gotheus.HistogramOptions{Native: new(gotheus.NativeOptions)}))
+	}
+	sum := 0.0
+	for i := range 300 {
+		v := math.Exp2(float64(i%100) - 20)
+		hs[i%2*(i/100)%2].Observe(v)
+		sum += v
+		for j, h := range hs {
+			if h.Count() != uint64(i+1) || h.Sum() != sum {
+				t.Fatalf("process %d: count %d, sum %v, want %d and %v", j, h.Count(), h.Sum(), i+1, sum)
+			}
+		}
+	}
+}
+
 // Over a store, Count is the number of observations of this process alone, even after pages have
 // merged it with those of others, and even if it has further blocks.
 func TestNativeCountOverStore(t *testing.T) {
