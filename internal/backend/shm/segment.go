@@ -303,11 +303,12 @@ func (s *segment) reserve(r *record, most uint64) error {
 // end returns the end of the space given to records, as the tail says. If it is below the end of a
 // record that is known to exist, the tail was damaged, and end repairs it.
 func (s *segment) end() uint64 {
-	tail := s.mem.u64(offTail)
-	end, known := tail.Load(), s.highest.Load()
+	// The tail is read last, since others may move it at any time, before they raise top.
+	tail, known := s.mem.u64(offTail), s.highest.Load()
 	if top := s.mem.u64(offTop).Load(); top > known && top%align == 0 && s.reach(top) == nil {
 		known = top
 	}
+	end := tail.Load()
 	if end >= known {
 		return end
 	}
