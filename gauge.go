@@ -56,7 +56,7 @@ func (g *Gauge) Set(v float64) {
 			series.Escape((*gaugeCore)(g), w)
 		} else if w.CompareAndSwap(old, bits) {
 			if c.parts {
-				c.join()
+				g.join(c)
 				runtime.KeepAlive(g) // see series/reclaim.go
 			}
 			return
@@ -76,8 +76,18 @@ func (c *gaugeCells) setFlags(flags uint64) {
 	}
 }
 
-// join records, after an update, that this process has updated the gauge, and for ModeLatest a
-// ticket that orders updates over all processes.
+// join records, after an update of c, that this process has updated the gauge, and for ModeLatest a
+// ticket that orders updates over all processes. If the gauge has moved since, the update may have
+// been carried over before it was recorded; so it is recorded where the gauge is now, too. Move
+// looks once more for what was recorded just before.
+func (g *Gauge) join(c *gaugeCells) {
+	c.join()
+	for now := g.cells.Load(); now != c; now = g.cells.Load() {
+		c = now
+		c.join()
+	}
+}
+
 func (c *gaugeCells) join() {
 	if w := &c.words[backend.GaugeFlags]; w.Load()&backend.GaugeJoined == 0 {
 		w.Or(backend.GaugeJoined)
@@ -100,7 +110,7 @@ func (g *Gauge) Add(v float64) {
 		w := &c.words[backend.GaugeValue]
 		if word.AddFloat(w, v) {
 			if c.parts {
-				c.join()
+				g.join(c)
 				runtime.KeepAlive(g)
 			}
 			return
@@ -168,8 +178,17 @@ func (g *gaugeCore) Move(to, from backend.Words) {
 	if f.Def.Mode == backend.Latest {
 		c.tickets = f.Home.Current().Tickets()
 	}
-	if from != nil && f.CarryGauge(to, from) && c.parts {
+	carried := from != nil && f.CarryGauge(to, from) && c.parts
+	before := carried && joined(from)
+	if before {
 		c.join()
 	}
 	g.cells.Store(c)
+	if carried && !before && joined(from) { // since then, see Gauge.join
+		c.join()
+	}
+}
+
+func joined(words backend.Words) bool {
+	return words[backend.GaugeFlags].Load()&backend.GaugeJoined != 0
 }

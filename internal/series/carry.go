@@ -59,9 +59,9 @@ func (f *Family) CarrySummary(to, from backend.Words) {
 	f.carryStart(to, from)
 }
 
-// CarryGauge moves the value of a gauge. It reports whether this process has updated the gauge, in
-// the modes that record that.
-func (f *Family) CarryGauge(to, from backend.Words) (joined bool) {
+// CarryGauge moves the value of a gauge. It returns false if the series was deleted before. Whether
+// this process has updated it is left to the caller.
+func (f *Family) CarryGauge(to, from backend.Words) bool {
 	bits := from[backend.GaugeValue].Swap(backend.SealedFloat)
 	if bits == backend.SealedFloat { // the series was deleted
 		return false
@@ -76,7 +76,7 @@ func (f *Family) CarryGauge(to, from backend.Words) (joined bool) {
 	} else if v != 0 {
 		word.AddFloat(&to[backend.GaugeValue], v)
 	}
-	return flags&backend.GaugeJoined != 0
+	return true
 }
 
 func carryFloat(to, from backend.Words, i int) {
