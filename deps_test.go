@@ -18,8 +18,8 @@ const module = "github.com/gotheus/gotheus"
 // floors are the packages of the root module, from the ground up. A package may import only
 // packages of floors below its own.
 var floors = [][]string{
-	{"store", "internal/atomicfile", "internal/bounds", "internal/courtesy", "internal/crashpoints", "internal/crashpoints/point", "internal/exact", "internal/interleave", "internal/labelstruct", "internal/labeltext", "internal/needs", "internal/report", "internal/retry", "internal/sparse", "internal/spread", "internal/textmap"},
-	{"expo", "internal/backend", "internal/periodic"},
+	{"store", "internal/atomicfile", "internal/bounds", "internal/courtesy", "internal/crashpoints", "internal/crashpoints/point", "internal/exact", "internal/interleave", "internal/labelstruct", "internal/labeltext", "internal/needs", "internal/report", "internal/retry", "internal/schedules/turn", "internal/sparse", "internal/spread", "internal/textmap"},
+	{"expo", "internal/backend", "internal/periodic", "internal/schedules"},
 	{"internal/index", "internal/lookup", "internal/names", "internal/word"},
 	{"internal/backend/heap", "internal/backend/shm", "internal/backend/syncer", "internal/leader"},
 	{"internal/backend/backendtest", "internal/fleetsim", "internal/open", "internal/page", "internal/series"},

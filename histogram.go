@@ -60,7 +60,7 @@ func (h *Histogram) Observe(v float64) {
 	sum := &c.Words[backend.HistogramSum]
 	old := sum.Load()
 	if old == backend.SealedFloat || !sum.CompareAndSwap(old, word.Bits(math.Float64frombits(old)+v)) {
-		h.addSum(c, v)
+		h.addSum(c.Words, v)
 	}
 }
 
@@ -72,66 +72,73 @@ func (h *Histogram) observe(v float64) {
 		h.series.Family().Reject("Histogram.Observe", v, "must be finite")
 		return
 	}
-	c := h.cells.Load()
-	if h.observing.native && h.observeNative(c, v) {
-		return
+	words := h.words()
+	counted := h.observing.native
+	if counted {
+		w, first := h.exponents.Quick(v)
+		if w == nil || int64(w.Add(1)) < 0 {
+			first = h.exponents.Add((*histogramCore)(h), v, 1)
+		}
+		if first != &words[0] {
+			if words, counted = series.Follow((*histogramCore)(h), first); !counted {
+				return
+			}
+		}
 	}
-	words := h.pick(c)
-	for {
-		w := &words[backend.HistogramBuckets+h.observing.buckets.Find(v)]
+	for ok := h.observing.classic; ok; {
+		w := &h.stripe(words)[backend.HistogramBuckets+h.observing.buckets.Find(v)]
 		if w.Add(1) < backend.SealedInt {
 			break
 		}
-		c = h.elsewhere(c, w)
-		words = h.pick(c)
+		if words, ok = h.elsewhere(words, w, counted); !ok {
+			return
+		}
 	}
-	if !word.AddFloat(&words[backend.HistogramSum], v) {
-		h.addSum(c, v)
-	}
+	h.addSum(words, v)
 }
 
-// pick returns the words to add to: those of this processor's stripe, or of c if there are no
-// stripes.
-func (h *Histogram) pick(c *backend.Series) backend.Words {
+// words returns the words of the histogram, with all stripes.
+func (h *Histogram) words() backend.Words {
 	if h.observing.striped {
-		s := h.series.Stripes()
-		return s.Words[s.Offset():]
+		return h.series.Stripes().Words
 	}
-	return c.Words
+	return h.cells.Load().Words
 }
 
-// observeNative counts v in its exponential bucket. It does so before v is counted in the classic
-// buckets, which must never add up to more. Without classic buckets, it also adds v to the sum and
-// returns true: the observation is complete.
-func (h *Histogram) observeNative(c *backend.Series, v float64) bool {
-	if w := h.exponents.Quick(v); w == nil || int64(w.Add(1)) < 0 {
-		h.exponents.Add((*histogramCore)(h), v, 1)
+// stripe returns the words to add to: those of this processor's stripe, if there are stripes.
+func (h *Histogram) stripe(words backend.Words) backend.Words {
+	if h.observing.striped {
+		return words[h.series.Stripes().Offset():]
 	}
-	if !h.observing.classic {
-		h.addSum(c, v)
-		return true
-	}
-	return false
+	return words
 }
 
+// addSum adds v to the sum, for an update that has counted in these words.
+//
 //go:noinline
-func (h *Histogram) addSum(c *backend.Series, v float64) {
-	for {
-		w := &h.pick(c)[backend.HistogramSum]
+func (h *Histogram) addSum(words backend.Words, v float64) {
+	for ok := true; ok; {
+		w := &h.stripe(words)[backend.HistogramSum]
 		if word.AddFloat(w, v) {
 			return
 		}
-		c = h.elsewhere(c, w)
+		words, ok = h.elsewhere(words, w, true)
 	}
 }
 
-// elsewhere returns where the histogram counts now that w, a word of c, is sealed. If the histogram
-// has moved, its new pointer was published before the word was sealed.
-func (h *Histogram) elsewhere(c *backend.Series, w *atomic.Uint64) *backend.Series {
-	if h.cells.Load() == c {
-		series.Escape((*histogramCore)(h), w)
+// elsewhere returns where an update goes on that has found w, one of these words, sealed. An update
+// that has counted something is over, ok being false, if the series was deleted; one that has not
+// brings the series back. If the histogram has moved, its new words were published before the old
+// ones were sealed.
+func (h *Histogram) elsewhere(words backend.Words, w *atomic.Uint64, counted bool) (now backend.Words, ok bool) {
+	if counted {
+		return series.Follow((*histogramCore)(h), &words[0])
 	}
-	return h.cells.Load()
+	if now = h.words(); &now[0] == &words[0] {
+		series.Escape((*histogramCore)(h), w)
+		now = h.words()
+	}
+	return now, true
 }
 
 // ObserveN adds n observations of v, at the cost of one; n times v is added to the sum in one step.
@@ -144,33 +151,40 @@ func (h *Histogram) ObserveN(v float64, n uint64) {
 	if !countable(h.series.Family(), "Histogram.ObserveN", v, n) {
 		return
 	}
-	c := h.cells.Load()
-	if h.observing.native {
+	words := h.words()
+	counted := h.observing.native
+	if counted {
 		if !h.reserve(n) {
 			return
 		}
-		h.exponents.Add((*histogramCore)(h), v, n)
+		if first := h.exponents.Add((*histogramCore)(h), v, n); first != &words[0] {
+			if words, counted = series.Follow((*histogramCore)(h), first); !counted {
+				return
+			}
+		}
 	}
-	for added := !h.observing.classic; !added; {
-		w := &h.pick(c)[backend.HistogramBuckets+h.observing.buckets.Find(v)]
+	for ok := h.observing.classic; ok; {
+		w := &h.stripe(words)[backend.HistogramBuckets+h.observing.buckets.Find(v)]
 		switch word.AddCount(w, n, h.limit()) {
 		case word.Added:
-			added = true
+			ok = false
 		case word.Full:
 			h.series.Family().Reject("Histogram.ObserveN", float64(n), "the bucket has no room for that many more observations")
 			return
 		case word.Sealed:
-			c = h.elsewhere(c, w)
+			if words, ok = h.elsewhere(words, w, counted); !ok {
+				return
+			}
 		}
 	}
-	h.addSum(c, v*float64(n))
+	h.addSum(words, v*float64(n))
 }
 
 // reserve makes sure that n more observations in exponential buckets do not make the count wrap.
 func (h *Histogram) reserve(n uint64) bool {
 	for {
-		c := h.cells.Load()
-		w := h.series.Family().Def.Many(c.Words)
+		words := h.words()
+		w := h.series.Family().Def.Many(words)
 		switch word.AddCount(w, n, backend.IntLimit) {
 		case word.Added:
 			return true
@@ -178,7 +192,7 @@ func (h *Histogram) reserve(n uint64) bool {
 			h.series.Family().Reject("Histogram.ObserveN", float64(n), "the histogram has no room for that many more observations")
 			return false
 		case word.Sealed:
-			h.elsewhere(c, w)
+			h.elsewhere(words, w, false)
 		}
 	}
 }

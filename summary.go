@@ -32,16 +32,30 @@ func (s *Summary) Observe(v float64) {
 		c = s.elsewhere(c, &c[backend.SummaryCount])
 	}
 	if s.exponents.InUse() {
-		if w := s.exponents.Quick(v); w == nil || int64(w.Add(1)) < 0 {
-			s.exponents.Add((*summaryCore)(s), v, 1)
+		w, first := s.exponents.Quick(v)
+		if w == nil || first != &c[0] || int64(w.Add(1)) < 0 {
+			if !s.exponents.AddRest((*summaryCore)(s), &c[0], v, 1) {
+				return
+			}
 		}
 	}
-	for !word.AddFloat(&c[backend.SummarySum], v) {
-		c = s.elsewhere(c, &c[backend.SummarySum])
+	if !word.AddFloat(&c[backend.SummarySum], v) {
+		s.addSum(c, v)
 	}
 }
 
-// elsewhere returns where the summary counts now that w, a word of c, is sealed. If the summary has
+// addSum adds v to the sum, for an update that has counted in c and found its sum sealed.
+func (s *Summary) addSum(c *[2]atomic.Uint64, v float64) {
+	for first := &c[0]; ; {
+		words, ok := series.Follow((*summaryCore)(s), first)
+		if !ok || word.AddFloat(&words[backend.SummarySum], v) {
+			return
+		}
+		first = &words[0]
+	}
+}
+
+// elsewhere returns where an update begins that has found w, a word of c, sealed. If the summary has
 // moved, its new pointer was published before the word was sealed.
 func (s *Summary) elsewhere(c *[2]atomic.Uint64, w *atomic.Uint64) *[2]atomic.Uint64 {
 	if s.cells.Load() == c {
@@ -72,11 +86,11 @@ func (s *Summary) ObserveN(v float64, n uint64) {
 			c = s.elsewhere(c, w)
 		}
 	}
-	if s.exponents.InUse() {
-		s.exponents.Add((*summaryCore)(s), v, n)
+	if s.exponents.InUse() && !s.exponents.AddRest((*summaryCore)(s), &c[0], v, n) {
+		return
 	}
-	for v *= float64(n); !word.AddFloat(&c[backend.SummarySum], v); {
-		c = s.elsewhere(c, &c[backend.SummarySum])
+	if v *= float64(n); !word.AddFloat(&c[backend.SummarySum], v) {
+		s.addSum(c, v)
 	}
 }
 

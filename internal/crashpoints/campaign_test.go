@@ -201,7 +201,7 @@ func build(t *testing.T, dir string) (name string, places []crashpoints.Place) {
 		return name, nil
 	}
 	t.Setenv("CGO_ENABLED", "0") // children start more quickly
-	overlay, places, err := crashpoints.Overlay(dir, crashpoints.Packages...)
+	overlay, places, err := crashpoints.Crashes.Overlay(dir, crashpoints.Packages...)
 	if err != nil {
 		t.Fatal(err)
 	}

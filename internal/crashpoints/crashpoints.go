@@ -28,9 +28,6 @@ import (
 
 const module = "github.com/gotheus/gotheus/"
 
-// Runtime is the import path of package point.
-const Runtime = module + "internal/crashpoints/point"
-
 // Packages are those whose crashes the tests explore.
 var Packages = []string{module + "internal/backend/shm", module + "internal/backend", module + "internal/sparse"}
 
@@ -49,10 +46,23 @@ type listed struct {
 	GoFiles                 []string
 }
 
-// Overlay writes instrumented versions of the packages to dir, with a file overlay.json for the
-// flag -overlay, whose name it returns. The command "go" lists the packages, so GOARCH and so on in
-// its environment select the files.
-func Overlay(dir string, packages ...string) (name string, places []Place, err error) {
+// Points says where packages get points.
+type Points struct {
+	// Runtime is the import path of the package that points call.
+	Runtime string
+	// Schedule asks for points around everything that goroutines of a process share, loads and
+	// waiting for locks included, and nothing else. Otherwise they are around what other
+	// processes notice.
+	Schedule bool
+}
+
+// Crashes are the points where a program may die so that others notice.
+var Crashes = Points{Runtime: module + "internal/crashpoints/point"}
+
+// Overlay writes versions of the packages with these points to dir, with a file overlay.json for
+// the flag -overlay, whose name it returns. The command "go" lists the packages, so GOARCH and so
+// on in its environment select the files.
+func (c Points) Overlay(dir string, packages ...string) (name string, places []Place, err error) {
 	all, err := list(packages)
 	if err != nil {
 		return "", nil, err
@@ -66,7 +76,7 @@ func Overlay(dir string, packages ...string) (name string, places []Place, err e
 		if !slices.Contains(packages, p.ImportPath) {
 			continue
 		}
-		files, found, err := instrument(&p, exports)
+		files, found, err := c.instrument(&p, exports)
 		if err != nil {
 			return "", nil, fmt.Errorf("%s: %w", p.ImportPath, err)
 		}
@@ -108,7 +118,7 @@ func list(packages []string) (all []listed, err error) {
 }
 
 // instrument returns the new texts of the package's files that have points.
-func instrument(p *listed, exports map[string]string) (texts map[string][]byte, places []Place, err error) {
+func (c Points) instrument(p *listed, exports map[string]string) (texts map[string][]byte, places []Place, err error) {
 	set := token.NewFileSet()
 	files, sources := make([]*ast.File, len(p.GoFiles)), make([][]byte, len(p.GoFiles))
 	for i, name := range p.GoFiles {
@@ -127,7 +137,7 @@ func instrument(p *listed, exports map[string]string) (texts map[string][]byte, 
 	}
 	texts = make(map[string][]byte)
 	for i, f := range files {
-		e := &editor{set: set, info: info, file: f}
+		e := &editor{Points: c, set: set, info: info, file: f, source: sources[i]}
 		e.edit()
 		if e.err != nil {
 			return nil, nil, e.err
@@ -135,8 +145,8 @@ func instrument(p *listed, exports map[string]string) (texts map[string][]byte, 
 		if len(e.places) == 0 {
 			continue
 		}
-		e.insert(f.Name.End(), fmt.Sprintf("; import %s %q", alias, Runtime))
-		texts[filepath.Join(p.Dir, p.GoFiles[i])] = e.apply(sources[i])
+		e.insert(f.Name.End(), fmt.Sprintf("; import %s %q", alias, c.Runtime))
+		texts[filepath.Join(p.Dir, p.GoFiles[i])] = e.apply()
 		places = append(places, e.places...)
 	}
 	return texts, places, nil
@@ -147,6 +157,8 @@ const alias = "crashpoint_" // what instrumented files call package point
 // editor inserts points into a file. Insertions contain no line breaks, so lines keep their
 // numbers.
 type editor struct {
+	Points
+	source []byte
 	set    *token.FileSet
 	info   *types.Info
 	file   *ast.File
@@ -165,15 +177,15 @@ func (e *editor) insert(at token.Pos, text string) {
 	e.edits = append(e.edits, edit{e.set.Position(at).Offset, text})
 }
 
-func (e *editor) apply(source []byte) []byte {
+func (e *editor) apply() []byte {
 	slices.SortStableFunc(e.edits, func(a, b edit) int { return cmp.Compare(a.at, b.at) })
 	var out []byte
 	from := 0
 	for _, x := range e.edits {
-		out = append(append(out, source[from:x.at]...), x.text...)
+		out = append(append(out, e.source[from:x.at]...), x.text...)
 		from = x.at
 	}
-	return append(out, source[from:]...)
+	return append(out, e.source[from:]...)
 }
 
 // place notes a point, and returns it as a Go string.
@@ -212,8 +224,16 @@ func (e *editor) edit() {
 			if what := e.call(n); what != "" {
 				o.text = e.around(n, what, deferred[n])
 			}
+		case *ast.ExprStmt:
+			if call, ok := n.X.(*ast.CallExpr); ok && e.Schedule {
+				e.wait(call)
+			}
+		case *ast.SendStmt:
+			if e.Schedule && len(stack) > 0 && isStatement(stack[len(stack)-1].node, n) {
+				e.insert(n.Pos(), fmt.Sprintf("%s.Wait(%s, func() bool { return len(%s) < cap(%[3]s) }, func() {}); ", alias, e.place(n.Pos(), "send"), e.text(n.Chan)))
+			}
 		case *ast.AssignStmt, *ast.IncDecStmt:
-			if e.writesBytes(n) && len(stack) > 0 && isList(stack[len(stack)-1].node) {
+			if !e.Schedule && e.writesBytes(n) && len(stack) > 0 && isList(stack[len(stack)-1].node) {
 				place := e.place(n.Pos(), "assignment")
 				e.insert(n.Pos(), alias+".At("+place+"); ")
 				o.text = "; " + alias + ".At(" + place + ")"
@@ -222,6 +242,18 @@ func (e *editor) edit() {
 		stack = append(stack, o)
 		return true
 	})
+}
+
+// isStatement reports whether n is one of the statements of a list, and not a case of a select
+// statement.
+func isStatement(list, n ast.Node) bool {
+	c, ok := list.(*ast.CommClause)
+	return isList(list) && (!ok || c.Comm != n)
+}
+
+// text returns the source of an expression.
+func (e *editor) text(x ast.Expr) []byte {
+	return e.source[e.set.Position(x.Pos()).Offset:e.set.Position(x.End()).Offset]
 }
 
 func isList(n ast.Node) bool {
@@ -287,7 +319,7 @@ func (e *editor) call(n *ast.CallExpr) string {
 	}
 	switch f := e.info.Uses[name].(type) {
 	case *types.Builtin:
-		if (f.Name() == "copy" || f.Name() == "clear") && isBytes(e.info.Types[n.Args[0]].Type) {
+		if !e.Schedule && (f.Name() == "copy" || f.Name() == "clear") && isBytes(e.info.Types[n.Args[0]].Type) {
 			return f.Name()
 		}
 	case *types.Func:
@@ -299,21 +331,47 @@ func (e *editor) call(n *ast.CallExpr) string {
 			receiver = types.TypeString(r.Type(), func(*types.Package) string { return "" })
 		}
 		path, changes := f.Pkg().Path(), false
-		switch path {
-		case "sync/atomic":
-			changes = !strings.HasPrefix(f.Name(), "Load")
-		case "encoding/binary":
-			changes = strings.HasPrefix(f.Name(), "Put")
-		case "syscall", "golang.org/x/sys/unix":
-			changes = receiver == "" && !slices.Contains(harmless["syscall"], f.Name())
-		case "os":
-			changes = (receiver == "" || receiver == "*File") && !slices.Contains(harmless["os"], f.Name())
+		if path == "sync/atomic" {
+			changes = e.Schedule || !strings.HasPrefix(f.Name(), "Load")
+		} else {
+			changes = !e.Schedule && changesFiles(f, receiver)
 		}
 		if changes {
 			return f.Pkg().Name() + "." + f.Name()
 		}
 	}
 	return ""
+}
+
+// changesFiles reports whether a function changes what processes share.
+func changesFiles(f *types.Func, receiver string) bool {
+	switch f.Pkg().Path() {
+	case "encoding/binary":
+		return strings.HasPrefix(f.Name(), "Put")
+	case "syscall", "golang.org/x/sys/unix":
+		return receiver == "" && !slices.Contains(harmless["syscall"], f.Name())
+	case "os":
+		return (receiver == "" || receiver == "*File") && !slices.Contains(harmless["os"], f.Name())
+	}
+	return false
+}
+
+// wait inserts a call that waits for a lock before one that takes it, which then does not have to
+// wait.
+func (e *editor) wait(n *ast.CallExpr) {
+	method, ok := ast.Unparen(n.Fun).(*ast.SelectorExpr)
+	if !ok {
+		return
+	}
+	f, ok := e.info.Uses[method.Sel].(*types.Func)
+	if !ok || f.Pkg() == nil || f.Pkg().Path() != "sync" {
+		return
+	}
+	undo := map[string]string{"Lock": "Unlock", "RLock": "RUnlock"}[f.Name()]
+	if undo == "" || types.IsInterface(e.info.Types[method.X].Type) {
+		return
+	}
+	e.insert(n.Pos(), fmt.Sprintf("%s.Wait(%s, %s.Try%s, %[3]s.%[5]s); ", alias, e.place(n.Pos(), "sync."+f.Name()), e.text(method.X), f.Name(), undo))
 }
 
 // writesBytes reports whether a statement assigns to an element of a slice of bytes, such as the

@@ -18,7 +18,7 @@ func TestInstrumented(t *testing.T) {
 	t.Parallel()
 	const shapes = "github.com/gotheus/gotheus/internal/crashpoints/testdata/shapes"
 	dir := t.TempDir()
-	overlay, places, err := crashpoints.Overlay(dir, shapes)
+	overlay, places, err := crashpoints.Crashes.Overlay(dir, shapes)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -255,7 +255,7 @@ func (f *Family) drop(m Instrument) {
 	f.Def.Seal(words)
 	f.Home.Moves.Lock()
 	held := holdDropped(m)
-	f.put(m, Placement{waiting: s.placement.Load().waiting, dropped: held}, words, nil)
+	f.put(m, Placement{waiting: s.placement.Load().waiting, dropped: held, life: noPlaces}, words, nil)
 	f.Home.Moves.Unlock()
 	labels := s.Row.Labels
 	if list := f.returned[labels]; !slices.Contains(list, m) {

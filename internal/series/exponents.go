@@ -27,6 +27,7 @@ import (
 // exponential is the block that an instrument counts in at present. It is immutable.
 type exponential struct {
 	scale  *sparse.Scale
+	first  *atomic.Uint64 // of the words of the series
 	zeroTo float64
 	block  sparse.Block
 	level  int  // 0: among the words of the series; from 1 on: family.levels[level-1]
@@ -52,24 +53,59 @@ type blockContents struct {
 	coarse uint64
 }
 
-// Add counts v, which is finite, n times.
-func (e *Exponents) Add(m Instrument, v float64, n uint64) {
+// Add counts v, which is finite, n times. It returns the first of the words of the series where it
+// has counted it.
+func (e *Exponents) Add(m Instrument, v float64, n uint64) (first *atomic.Uint64) {
 	for {
 		x := e.current.Load()
-		w, coarse := x.find(v)
-		switch {
-		case w == nil:
-			e.extend(m, x)
-		case int64(w.Add(n)) >= 0:
-			if coarse > 0 {
-				x.block.KeepCoarse(coarse)
-			}
-			runtime.KeepAlive(m) // as long as its words are written to, see reclaim.go
-			return
-		case e.current.Load() == x:
+		if w, ok := e.count(m, x, v, n); ok {
+			return x.first
+		} else if w != nil && e.current.Load() == x {
 			Escape(m, w)
 		}
 	}
+}
+
+// AddRest is Add for an update that has counted in the words that begin with first, see Follow.
+func (e *Exponents) AddRest(m Instrument, first *atomic.Uint64, v float64, n uint64) (ok bool) {
+	for {
+		x := e.current.Load()
+		if x.first != first {
+			words, ok := Follow(m, first)
+			if !ok {
+				return false
+			}
+			first = &words[0]
+			continue
+		}
+		w, ok := e.count(m, x, v, n)
+		if ok {
+			return true
+		} else if w == nil || e.current.Load() != x {
+			continue
+		} else if _, ok = Follow(m, first); !ok {
+			return false
+		}
+		Escape(m, w) // only a further block was deleted
+	}
+}
+
+// count counts v in the block of x, or makes room for it. If it returns false and a word, that is
+// sealed.
+func (e *Exponents) count(m Instrument, x *exponential, v float64, n uint64) (w *atomic.Uint64, ok bool) {
+	w, coarse := x.find(v)
+	if w == nil {
+		e.extend(m, x)
+		return nil, false
+	}
+	if int64(w.Add(n)) < 0 {
+		return w, false
+	}
+	if coarse > 0 {
+		x.block.KeepCoarse(coarse)
+	}
+	runtime.KeepAlive(m) // as long as its words are written to, see reclaim.go
+	return w, true
 }
 
 // find returns the bucket of v, or nil if the block has no room for another one. If coarse is not
@@ -85,9 +121,12 @@ func (x *exponential) find(v float64) (w *atomic.Uint64, coarse uint64) {
 	return w, 0
 }
 
-// Quick returns the count that nearly all observations of v belong to; nil if it takes Add. It is
-// inlined into updates.
-func (e *Exponents) Quick(v float64) *atomic.Uint64 { return e.current.Load().quick(v) }
+// Quick returns the count that nearly all observations of v belong to; nil if it takes Add. first
+// is what Add would return. Quick is inlined into updates.
+func (e *Exponents) Quick(v float64) (count, first *atomic.Uint64) {
+	x := e.current.Load()
+	return x.quick(v), x.first
+}
 
 // InUse reports whether there are exponential buckets.
 func (e *Exponents) InUse() bool { return e.current.Load() != nil }
@@ -160,7 +199,7 @@ func (e *Exponents) open(m Instrument, x *exponential) error {
 	} else if words, err = home.Cells(def, labels); err != nil {
 		return err
 	}
-	next := &exponential{scale: x.scale, zeroTo: x.zeroTo, block: def.View(words), level: x.level + 1}
+	next := &exponential{scale: x.scale, zeroTo: x.zeroTo, first: x.first, block: def.View(words), level: x.level + 1}
 	f.openWindow(&next.block)
 	f.Home.Moves.Lock()
 	defer f.Home.Moves.Unlock()
@@ -181,7 +220,7 @@ func (e *Exponents) Move(s *Series, to, from backend.Words) {
 	if f.scale == nil {
 		return
 	}
-	x := &exponential{scale: f.scale, block: f.Def.View(to)}
+	x := &exponential{scale: f.scale, first: &to[0], block: f.Def.View(to)}
 	if n := f.Def.Native; n != nil {
 		x.zeroTo = n.ZeroThreshold
 	}

@@ -142,7 +142,8 @@ func (f *Family) place(m Instrument) {
 	h, s := f.Home, m.Series()
 	f.Watch()
 	old := s.placement.Load()
-	if !old.listed && s.Row.Words != nil {
+	returns := s.Row.Words != nil
+	if !old.listed && returns {
 		if f.returned == nil {
 			f.returned = make(map[string][]Instrument)
 		}
@@ -173,6 +174,9 @@ func (f *Family) place(m Instrument) {
 			f.someRefused.Store(true)
 		}
 		at := Placement{listed: true, waiting: old.waiting || err != nil, refused: refused, backend: b}
+		if returns {
+			at.life = noPlaces
+		}
 		f.put(m, at, words, nil)
 		h.Moves.Unlock()
 		return

@@ -82,7 +82,7 @@ func (h *Home) moveToCurrent(m Instrument) error {
 			if at.isPrivate() {
 				from = s.Words()
 			}
-			f.put(m, Placement{listed: true, waiting: at.waiting, refused: refused, backend: b}, words, from)
+			f.put(m, Placement{listed: true, waiting: at.waiting, refused: refused, backend: b, life: at.life}, words, from)
 			if refused {
 				f.someRefused.Store(true)
 			}

@@ -91,7 +91,7 @@ func (f *Family) placeRefused(b *Binding, m Instrument) bool {
 	defer f.Home.Moves.Unlock()
 	if f.Home.Current() == b {
 		hold(m)
-		f.put(m, Placement{listed: true, waiting: at.waiting, backend: b}, words, nil)
+		f.put(m, Placement{listed: true, waiting: at.waiting, backend: b, life: noPlaces}, words, nil)
 	}
 	return true
 }

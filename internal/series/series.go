@@ -15,6 +15,7 @@
 package series
 
 import (
+	"slices"
 	"sync/atomic"
 
 	"github.com/gotheus/gotheus/internal/backend"
@@ -45,7 +46,14 @@ type Placement struct {
 	exemplars *exemplars // nil: no exemplar has been stored
 	stripes   Stripes    // Words is nil if there are none
 	dropped   *dropped   // nil: nothing is held
+
+	// life has the first word of each place that the series has counted in since it came back
+	// after a deletion, or was dropped. Nil: all places that it has ever had.
+	life []*atomic.Uint64
 }
+
+// noPlaces is the life of a placement that begins one.
+var noPlaces = []*atomic.Uint64{}
 
 // Instrument is an instrument as this package sees it. Each has one series.
 type Instrument interface {
@@ -114,6 +122,9 @@ func (f *Family) put(m Instrument, at Placement, words, from backend.Words) {
 	if &words[0] != &s.Row.Words[0] {
 		at.words = words
 	}
+	if at.life != nil {
+		at.life = append(slices.Clip(at.life), &words[0])
+	}
 	if own := f.stripesOf(words); own != nil {
 		at.stripes = *own
 	}
@@ -124,7 +135,7 @@ func (f *Family) put(m Instrument, at Placement, words, from backend.Words) {
 // share returns a placement equal to at, usually the one that it has returned before. The caller
 // holds f.mu.
 func (f *Family) share(at Placement) *Placement {
-	shareable := at.listed && !at.waiting && !at.refused && at.backend != nil && at.words == nil && at.stripes.Words == nil
+	shareable := at.listed && !at.waiting && !at.refused && at.backend != nil && at.words == nil && at.stripes.Words == nil && at.life == nil
 	if shareable && f.shared != nil && f.shared.backend == at.backend {
 		return f.shared
 	}
@@ -175,6 +186,28 @@ func Escape(m Instrument, word *atomic.Uint64) {
 	if deleted {
 		f.place(m)
 	}
+}
+
+// Follow is called by an update of several words that has counted in one of those that begin with
+// first, and then found another one sealed, or that m has moved. It returns the words where the
+// update goes on. If the series was deleted, so was what the update has counted, and ok is false:
+// the update is over, and does not bring the series back.
+func Follow(m Instrument, first *atomic.Uint64) (words backend.Words, ok bool) {
+	s := m.Series()
+	moves := &s.Family().Home.Moves
+	moves.Lock()
+	defer moves.Unlock()
+	at := s.placement.Load()
+	words = s.Words()
+	if &words[0] != first && at.life != nil && !slices.Contains(at.life, first) {
+		return nil, false
+	}
+	for i := range words {
+		if at.family.Def.SealedAt(words, i) {
+			return nil, false
+		}
+	}
+	return words, true
 }
 
 // furtherBlocks returns the blocks of m besides its words. The caller holds Home.Moves.

@@ -1,0 +1,350 @@
+package schedules_test
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/gotheus/gotheus"
+	"github.com/gotheus/gotheus/internal/backend"
+	"github.com/gotheus/gotheus/internal/backend/heap"
+	"github.com/gotheus/gotheus/internal/backend/shm"
+	"github.com/gotheus/gotheus/internal/schedules"
+)
+
+// scenario is what goroutines do with a subject.
+type scenario struct {
+	name  string
+	file  bool // processes share a file, and not a heap that stands for one
+	skip  func(k *kind) bool
+	start func(w *world) []func()
+}
+
+// world is a trial of a scenario.
+type world struct {
+	kind     *kind
+	label    string
+	shared   backend.Backend // nil: a file
+	file     *file
+	opened   []backend.Backend // the file, for goroutines that bind
+	clock    atomic.Int64
+	rs       []*gotheus.Registry
+	subjects []subject
+
+	// what the goroutines, of which one runs at a time, have done, in this order
+	acknowledged []update
+	deleted      int // how many updates had begun when the last deletion ended
+	deletions    int
+	begun        int
+	born         int64 // when the series was made
+}
+
+// update is an update that has ended.
+type update struct {
+	value  uint64
+	by     int // the registry
+	number int // among those that have begun
+}
+
+var quiet = slog.New(slog.DiscardHandler)
+
+// join adds a registry with the subject.
+func (w *world) join(bound bool) {
+	r := gotheus.NewRegistry(&gotheus.RegistryOptions{Logger: quiet, NoSelfMetrics: true, Now: func() time.Time { return time.Unix(w.clock.Add(1), 0) }})
+	w.rs = append(w.rs, r)
+	if bound {
+		w.bind(len(w.rs) - 1)
+	}
+	w.subjects = append(w.subjects, w.kind.make(r, w.label))
+}
+
+func (w *world) bind(i int) {
+	b := w.shared
+	if b == nil && len(w.opened) > 0 {
+		b, w.opened = w.opened[0], w.opened[1:]
+	} else if b == nil {
+		b = w.file.open()
+	}
+	if err := w.rs[i].BindBackend(context.Background(), b); err != nil {
+		panic(err)
+	}
+}
+
+func (w *world) update(i int, values ...uint64) {
+	for _, v := range values {
+		w.begun++
+		n := w.begun
+		w.subjects[i].update(float64(v))
+		w.acknowledged = append(w.acknowledged, update{v, i, n})
+	}
+}
+
+func (w *world) delete(i int) {
+	w.subjects[i].delete()
+	w.deletions++
+	w.deleted = w.begun
+}
+
+// check checks what the page of a registry has in the end.
+func (w *world) check(i int) error {
+	c, err := onPage(w.rs[i], w.kind, w.label)
+	if err != nil {
+		return err
+	}
+	var all, late uint64 // all updates, and those that began after the last deletion
+	for _, u := range w.acknowledged {
+		all |= u.value
+		if w.deletions == 0 || u.number > w.deleted {
+			late |= u.value
+		}
+	}
+	switch {
+	case w.kind.last && w.deletions == 0 && len(w.acknowledged) > 0:
+		// The last of each goroutine may be the last of all.
+		if !w.isLast(c.set) {
+			return fmt.Errorf("the page has %b, the updates were %v", c.set, w.acknowledged)
+		}
+	case w.kind.last:
+		if c.set != 0 && c.set&all == 0 || late != 0 && c.set&late == 0 {
+			return fmt.Errorf("the page has %b, the updates were %v, %d of them before the deletion ended", c.set, w.acknowledged, w.deleted)
+		}
+	case c.set&^all != 0 || c.set&late != late:
+		return fmt.Errorf("the page has %b, the updates were %b, of which %b must be there", c.set, all, late)
+	}
+	if w.kind.starts && c.found && (c.start == 0 || w.deletions > 0 && c.start <= w.born) {
+		return fmt.Errorf("the start is %v, and the series that was deleted %d times was made at %v", c.start, w.deletions, w.born)
+	}
+	return w.prefix(c.set)
+}
+
+// prefix checks that a deletion has not taken an update and left an earlier one of the same
+// goroutine.
+func (w *world) prefix(set uint64) error {
+	for i, u := range w.acknowledged {
+		for _, later := range w.acknowledged[i+1:] {
+			if !w.kind.last && u.by == later.by && set&u.value != 0 && set&later.value == 0 {
+				return fmt.Errorf("the page has %b, so an update was lost after it, of %v", set, w.acknowledged)
+			}
+		}
+	}
+	return nil
+}
+
+func (w *world) isLast(set uint64) bool {
+	last := make(map[int]uint64)
+	for _, u := range w.acknowledged {
+		last[u.by] = u.value
+	}
+	for _, v := range last {
+		if v == set {
+			return true
+		}
+	}
+	return false
+}
+
+// end checks the page of each registry, and that further updates count.
+func (w *world) end() error {
+	defer func() {
+		for _, r := range w.rs {
+			r.Close(context.Background())
+		}
+	}()
+	for i := range w.rs {
+		if err := w.check(i); err != nil {
+			return fmt.Errorf("registry %d: %w", i, err)
+		}
+	}
+	for i := range w.rs {
+		w.acknowledgedAfter(i)
+		if err := w.check(i); err != nil {
+			return fmt.Errorf("registry %d, after a further update: %w", i, err)
+		}
+	}
+	return nil
+}
+
+func (w *world) acknowledgedAfter(i int) { w.update(i, 64<<i) }
+
+var scenarios = []scenario{
+	{"move", false, nil, func(w *world) []func() {
+		w.join(false)
+		return []func(){func() { w.update(0, 1, 2) }, func() { w.bind(0) }}
+	}},
+	{"close and come back", false, nil, func(w *world) []func() {
+		w.join(true)
+		return []func(){func() { w.update(0, 1, 2) }, func() { w.close(0); w.bind(0) }}
+	}},
+	{"delete", false, nil, func(w *world) []func() {
+		w.join(true)
+		return []func(){func() { w.update(0, 1, 2) }, func() { w.delete(0) }}
+	}},
+	{"move and delete", false, nil, func(w *world) []func() {
+		w.join(false)
+		return []func(){func() { w.update(0, 1) }, func() { w.bind(0) }, func() { w.delete(0) }}
+	}},
+	{"delete elsewhere", false, func(k *kind) bool { return k.perOwner }, func(w *world) []func() {
+		w.join(true)
+		w.join(true)
+		return []func(){func() { w.update(0, 1, 2) }, func() { w.delete(1) }}
+	}},
+	{"move to a file", true, nil, func(w *world) []func() {
+		w.join(false)
+		w.opened = append(w.opened, w.file.open())
+		return []func(){func() { w.update(0, 1, 2) }, func() { w.bind(0) }}
+	}},
+	{"move to a file and delete", true, nil, func(w *world) []func() {
+		w.join(false)
+		w.opened = append(w.opened, w.file.open())
+		return []func(){func() { w.update(0, 1) }, func() { w.bind(0) }, func() { w.delete(0) }}
+	}},
+	{"delete in a file", true, nil, func(w *world) []func() {
+		w.join(true)
+		return []func(){func() { w.update(0, 1, 2) }, func() { w.delete(0) }}
+	}},
+	{"delete elsewhere in a file", true, nil, func(w *world) []func() {
+		w.join(true)
+		w.join(true)
+		return []func(){func() { w.update(0, 1, 2) }, func() { w.delete(1) }}
+	}},
+	{"come back in a file", true, func(k *kind) bool { return k.last && k.perOwner }, func(w *world) []func() {
+		w.join(true)
+		w.join(true)
+		w.delete(0)
+		return []func(){func() { w.update(0, 1) }, func() { w.update(1, 2) }}
+	}},
+	{"come back", false, nil, func(w *world) []func() {
+		w.join(true)
+		w.delete(0)
+		return []func(){func() { w.update(0, 1) }, func() { w.update(0, 2) }}
+	}},
+	{"come back in two processes", false, func(k *kind) bool { return k.perOwner }, func(w *world) []func() {
+		w.join(true)
+		w.join(true)
+		w.delete(0)
+		return []func(){func() { w.update(0, 1) }, func() { w.update(1, 2) }}
+	}},
+	{"move to where others count", false, func(k *kind) bool { return k.perOwner }, func(w *world) []func() {
+		w.join(true)
+		w.join(false)
+		return []func(){func() { w.update(0, 1) }, func() { w.update(1, 2) }, func() { w.bind(1) }}
+	}},
+}
+
+// file is where the processes of many trials count, each in a series of its own.
+type file struct {
+	dir    string
+	trials int
+	empty  []byte
+}
+
+// next begins a trial and returns the label of its series.
+func (f *file) next() string {
+	f.trials++
+	return strconv.Itoa(f.trials)
+}
+
+// open opens the file. After a hundred trials it is another one, so that pages stay short.
+func (f *file) open() backend.Backend {
+	name := filepath.Join(f.dir, strconv.Itoa(f.trials/100))
+	if _, err := os.Stat(name + shm.Suffix); err != nil {
+		if f.empty == nil {
+			f.empty = empty(name)
+		}
+		if err := os.WriteFile(name+shm.Suffix, f.empty, 0o600); err != nil {
+			panic(err)
+		}
+	}
+	b, err := shm.OpenContext(context.Background(), name, &shm.Options{AnyFileSystem: true})
+	if err != nil {
+		panic(err)
+	}
+	return b
+}
+
+// empty returns an empty file with a small index, so that reading it has few points: FORMAT.md says
+// where the number of buckets is, and that the beginning of the header is the same in all versions.
+func empty(name string) []byte {
+	b, err := shm.OpenContext(context.Background(), name, &shm.Options{AnyFileSystem: true, Limit: 2 << 20})
+	if err == nil {
+		err = b.Close(context.Background())
+	}
+	if err != nil {
+		panic(err)
+	}
+	file, err := os.ReadFile(name + shm.Suffix)
+	if err != nil {
+		panic(err)
+	}
+	const buckets, sum = 56, 64
+	binary.NativeEndian.PutUint32(file[buckets:], 8)
+	fixed := slices.Clone(file[:sum])
+	clear(fixed[:8])
+	checksum := sha256.Sum256(fixed)
+	copy(file[sum:sum+8], checksum[:])
+	return file
+}
+
+// close leaves the shared backend. What was counted there stays there.
+func (w *world) close(i int) {
+	if err := w.rs[i].Close(context.Background()); err != nil {
+		panic(err)
+	}
+	if w.shared != nil && w.kind.perOwner { // a heap has a single part for all, which must not be used again
+		w.shared = heap.New()
+	}
+}
+
+// TestScenarios runs in instrumented programs, see TestSchedules.
+func TestScenarios(t *testing.T) {
+	part, parts := 0, 0
+	if n, _ := fmt.Sscanf(os.Getenv(instrumented), "%d/%d", &part, &parts); n != 2 {
+		return
+	}
+	which, err := regexp.Compile(*only)
+	if err != nil {
+		t.Fatal(err)
+	}
+	schedules.Trace = *points
+	n := 0
+	for _, s := range scenarios {
+		for _, k := range kinds() {
+			title := s.name + ": " + k.name
+			f := &file{dir: t.TempDir()}
+			if n++; n%parts != part || !which.MatchString(title) || s.skip != nil && s.skip(&k) {
+				continue
+			}
+			start := func() schedules.Trial {
+				w := &world{kind: &k, label: "a"}
+				if w.shared = heap.New(); s.file {
+					w.shared, w.file = nil, f
+					w.label = f.next()
+				}
+				w.clock.Store(1000)
+				goroutines := s.start(w)
+				w.born = 1001
+				return schedules.Trial{Goroutines: goroutines, Check: w.end}
+			}
+			begin := time.Now()
+			r, err := schedules.Explore(start, *switches, max(*stride, 1))
+			if err != nil {
+				t.Errorf("%s: %v", title, err)
+			}
+			t.Logf("%s: %d schedules of up to %d points (%v)", title, r.Schedules, r.Points, time.Since(begin).Round(time.Millisecond))
+		}
+	}
+	if n == 0 {
+		t.Error(errors.New("there are no such scenarios"))
+	}
+}

@@ -1,0 +1,197 @@
+package schedules_test
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"math/bits"
+	"slices"
+	"strconv"
+
+	"github.com/gotheus/gotheus"
+	"github.com/gotheus/gotheus/expo"
+)
+
+// subject is an instrument that scenarios update, in one process or registry.
+type subject struct {
+	update func(v float64) // by a power of two, each once in the life of the series
+	delete func()
+	read   func() float64 // by the instrument's own method
+}
+
+// counted is what a page has of a subject. Updates are distinct powers of two, so that their sum
+// says which they are.
+type counted struct {
+	found bool
+	set   uint64
+	start int64 // 0: there is none
+}
+
+// kind is a kind of subject.
+type kind struct {
+	name     string
+	make     func(r *gotheus.Registry, label string) subject
+	read     func(c *counted, f *gotheus.Family, p gotheus.Point) error // adds a point of a page
+	last     bool                                                       // an update replaces those before it
+	starts   bool                                                       // its series have starts
+	perOwner bool                                                       // each process has values of its own
+}
+
+const name = "x_total"
+
+func kinds() []kind {
+	list := []kind{
+		{name: "counter", make: counter(nil, 1), read: number(1), starts: true},
+		{name: "counter of fractions", make: counter(nil, 1./1024), read: number(1. / 1024), starts: true},
+		{name: "counter with stripes", make: counter(&gotheus.CounterOptions{Stripes: 2}, 1), read: number(1), starts: true},
+		{name: "counter with exemplars", make: exemplars, read: number(1), starts: true},
+		{name: "gauge, added to", make: gauge(nil, (*gotheus.Gauge).Add), read: number(1)},
+		{name: "gauge, set", make: gauge(nil, (*gotheus.Gauge).Set), read: number(1), last: true},
+		{name: "gauge with a TTL, set", make: gauge(&gotheus.GaugeOptions{TTL: 1e18}, (*gotheus.Gauge).Set), read: number(1), last: true},
+		{name: "state set", make: stateSet, read: state, last: true},
+		{name: "histogram", make: histogram(&gotheus.HistogramOptions{Buckets: []float64{1, 2, 4}}), read: distribution, starts: true},
+		{name: "histogram with stripes", make: histogram(&gotheus.HistogramOptions{Stripes: 2, Buckets: []float64{2}}), read: distribution, starts: true},
+		{name: "native histogram", make: histogram(&gotheus.HistogramOptions{Native: new(gotheus.NativeOptions)}), read: distribution, starts: true},
+		{name: "native and classic histogram", make: histogram(&gotheus.HistogramOptions{Native: new(gotheus.NativeOptions), Buckets: []float64{1, 2, 4}}), read: distribution, starts: true},
+		{name: "histogram, several at once", make: observeN, read: distribution, starts: true},
+		{name: "summary", make: summary(nil), read: distribution, starts: true},
+		{name: "summary with quantiles", make: summary(&gotheus.SummaryOptions{Objectives: []float64{.5}}), read: distribution, starts: true},
+	}
+	for name, mode := range map[string]gotheus.Mode{"sum": gotheus.ModeSum, "min": gotheus.ModeMin, "max": gotheus.ModeMax, "mean": gotheus.ModeMean,
+		"latest": gotheus.ModeLatest, "per process": gotheus.ModePerProcess} {
+		list = append(list, kind{name: "gauge of mode " + name, make: gauge(&gotheus.GaugeOptions{Mode: mode}, (*gotheus.Gauge).Set), read: number(1), last: true, perOwner: true})
+	}
+	list = append(list, kind{name: "gauge of mode sum, added to", make: gauge(&gotheus.GaugeOptions{Mode: gotheus.ModeSum}, (*gotheus.Gauge).Add), read: number(1), perOwner: true})
+	slices.SortFunc(list[15:], func(a, b kind) int { return slices.Compare([]byte(a.name), []byte(b.name)) })
+	return list
+}
+
+func counter(o *gotheus.CounterOptions, unit float64) func(r *gotheus.Registry, label string) subject {
+	return func(r *gotheus.Registry, label string) subject {
+		v := r.NewCounterVec(name, "X.", o, "l")
+		c := v.With(label)
+		return subject{func(v float64) { c.Add(v * unit) }, func() { v.Delete(label) }, func() float64 { return c.Value() / unit }}
+	}
+}
+
+func exemplars(r *gotheus.Registry, label string) subject {
+	v := r.NewCounterVec(name, "X.", nil, "l")
+	c := v.With(label)
+	return subject{func(v float64) { c.AddExemplar(v, gotheus.Labels{"v": fmt.Sprint(v)}) }, func() { v.Delete(label) }, c.Value}
+}
+
+func gauge(o *gotheus.GaugeOptions, update func(*gotheus.Gauge, float64)) func(r *gotheus.Registry, label string) subject {
+	return func(r *gotheus.Registry, label string) subject {
+		v := r.NewGaugeVec(name, "X.", o, "l")
+		g := v.With(label)
+		return subject{func(v float64) { update(g, v) }, func() { v.Delete(label) }, g.Value}
+	}
+}
+
+var stateNames = []string{"1", "2", "4", "8", "16", "32", "64", "128"}
+
+func stateSet(r *gotheus.Registry, label string) subject {
+	v := r.NewStateSetVec(name, "X.", stateNames, nil, "l")
+	s := v.With(label)
+	return subject{func(v float64) { s.Set(fmt.Sprint(v)) }, func() { v.Delete(label) }, func() float64 {
+		sum := 0
+		for i, n := range stateNames {
+			if s.Has(n) {
+				sum += 1 << i
+			}
+		}
+		return float64(sum)
+	}}
+}
+
+func histogram(o *gotheus.HistogramOptions) func(r *gotheus.Registry, label string) subject {
+	return func(r *gotheus.Registry, label string) subject {
+		v := r.NewHistogramVec(name, "X.", o, "l")
+		h := v.With(label)
+		return subject{h.Observe, func() { v.Delete(label) }, h.Sum}
+	}
+}
+
+func observeN(r *gotheus.Registry, label string) subject {
+	v := r.NewHistogramVec(name, "X.", &gotheus.HistogramOptions{Buckets: []float64{1, 2, 4}}, "l")
+	h := v.With(label)
+	return subject{func(v float64) { h.ObserveN(v, 1) }, func() { v.Delete(label) }, h.Sum}
+}
+
+func summary(o *gotheus.SummaryOptions) func(r *gotheus.Registry, label string) subject {
+	return func(r *gotheus.Registry, label string) subject {
+		v := r.NewSummaryVec(name, "X.", o, "l")
+		s := v.With(label)
+		return subject{s.Observe, func() { v.Delete(label) }, s.Sum}
+	}
+}
+
+// number reads counters and gauges.
+func number(unit float64) func(c *counted, f *gotheus.Family, p gotheus.Point) error {
+	return func(c *counted, _ *gotheus.Family, p gotheus.Point) error {
+		c.set, c.start = uint64(p.Number.Value()/unit), p.Number.Start
+		return nil
+	}
+}
+
+// state reads one state of a state set.
+func state(c *counted, _ *gotheus.Family, p gotheus.Point) error {
+	for _, l := range p.Labels {
+		if l.Name == name && p.Number.Value() == 1 {
+			n, err := strconv.ParseUint(l.Value, 10, 64)
+			c.set |= n
+			return err
+		}
+	}
+	return nil
+}
+
+// distribution reads a histogram or summary, all parts of which must have the same observations.
+func distribution(c *counted, f *gotheus.Family, p gotheus.Point) error {
+	d := p.Distribution
+	c.set, c.start = uint64(d.Sum), d.Start
+	if n := bits.OnesCount64(c.set); d.Sum != float64(c.set) || d.Count != uint64(n) {
+		return fmt.Errorf("the sum is %v, and the count is %d", d.Sum, d.Count)
+	}
+	if f.Type != expo.Histogram {
+		return nil
+	}
+	for i, below := range d.Buckets[:min(len(d.Buckets), len(f.Bounds))] {
+		n := bits.OnesCount64(c.set & (2*uint64(math.Exp2(math.Floor(math.Log2(f.Bounds[i])))) - 1))
+		if below != uint64(n) {
+			return fmt.Errorf("the sum is %v, and %d observations are at most %v", d.Sum, below, f.Bounds[i])
+		}
+	}
+	if d.Native != nil {
+		sum := d.Native.ZeroCount
+		for _, b := range d.Native.Positive {
+			sum += b.Count
+		}
+		if sum != d.Count {
+			return fmt.Errorf("the count is %d, and exponential buckets have %d", d.Count, sum)
+		}
+	}
+	return nil
+}
+
+// onPage returns what r's page has of the subject with this label.
+func onPage(r *gotheus.Registry, k *kind, label string) (c counted, err error) {
+	for f, syncErr := range r.Families(context.Background()) {
+		if syncErr != nil {
+			return c, syncErr
+		}
+		if f.Name != name {
+			continue
+		}
+		for p := range f.Points() {
+			if !slices.Contains(p.Labels, gotheus.Label{Name: "l", Value: label}) {
+				continue
+			}
+			c.found = true
+			if err := k.read(&c, f, p); err != nil {
+				return c, err
+			}
+		}
+	}
+	return c, nil
+}
