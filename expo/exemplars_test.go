@@ -7,8 +7,8 @@ import (
 	"github.com/gotheus/gotheus/expo"
 )
 
-// OpenMetrics 2.0 recommends one set of exemplars, that of the classic buckets. Protobuf has a field
-// for each set.
+// OpenMetrics 2.0 recommends one set of exemplars, that of the classic buckets. Protobuf has a
+// field for each set.
 func TestExemplarSets(t *testing.T) {
 	t.Parallel()
 	exemplar := func(id string) expo.Exemplar { return expo.Exemplar{Labels: `id="` + id + `"`, Value: 1, Time: 1} }
