@@ -37,7 +37,8 @@ func TestValuesOnBounds(t *testing.T) {
 				text := strconv.FormatFloat(value, 'g', -1, 64)
 				v.With(text).Observe(value)
 				h := prometheus.NewHistogram(prometheus.HistogramOpts{Name: "h",
-					NativeHistogramBucketFactor:  math.Nextafter(factor, math.Inf(1)), // it wants a schema below the factor
+					// It takes a schema whose factor is below.
+					NativeHistogramBucketFactor:  math.Nextafter(factor, math.Inf(1)),
 					NativeHistogramZeroThreshold: prometheus.NativeHistogramZeroThresholdZero})
 				h.Observe(value)
 				m := new(dto.Metric)
@@ -47,7 +48,8 @@ func TestValuesOnBounds(t *testing.T) {
 				theirs[text] = m.GetHistogram().GetPositiveSpan()[0].GetOffset()
 			}
 			for i := range int32(1) << max(schema, 0) {
-				for _, exp := range []int{0, 1, -3, 1000, -1030, -1060} { // the last ones are subnormal
+				// The last two exponents are those of subnormal numbers.
+				for _, exp := range []int{0, 1, -3, 1000, -1030, -1060} {
 					value := boundOf(schema, i)
 					if schema > 0 {
 						value = math.Ldexp(value, exp)
@@ -80,7 +82,8 @@ func TestValuesOnBounds(t *testing.T) {
 					}
 					seen++
 					inside := value <= boundOf(schema, index) && value > boundOf(schema, index-1)
-					if subnormal := value < 0x1p-1022; index != theirs[text] || !inside && !subnormal { // their bounds are rounded
+					// Bounds that are subnormal are rounded.
+					if subnormal := value < 0x1p-1022; index != theirs[text] || !inside && !subnormal {
 						wrong++
 						t.Logf("%v is in bucket %d, from %v to %v; the other library says %d", value, index, boundOf(schema, index-1), boundOf(schema, index), theirs[text])
 					}
