@@ -146,7 +146,8 @@ func (h *Histogram) elsewhere(words backend.Words, w *atomic.Uint64, counted boo
 // gotheus_rejected_updates_total and logged. If n is 0, nothing happens.
 //
 // The same goes for a bucket that has no room for n more: each holds an equal share of 2^62
-// observations. With exponential buckets, all buckets together hold 2^62.
+// observations. With exponential buckets, all buckets together hold 2^62, not counting what Observe
+// has counted.
 func (h *Histogram) ObserveN(v float64, n uint64) {
 	if !countable(h.series.Family(), "Histogram.ObserveN", v, n) {
 		return
@@ -251,10 +252,10 @@ func (h *Histogram) read() *expo.Distribution {
 }
 
 // limit returns the largest count that a bucket can hold. With exponential buckets, reserve has
-// limited all of them together.
+// decided already: what is counted there has room here, too, beside what Observe has counted.
 func (h *Histogram) limit() uint64 {
-	if h.series.Family().Def.Native != nil {
-		return backend.IntLimit
+	if h.observing.native {
+		return backend.SealedInt - 1
 	}
 	return h.series.Family().Def.BucketLimit()
 }
@@ -301,6 +302,6 @@ func (h *histogramCore) Move(to, from backend.Words) {
 	}
 	h.exponents.Move(&h.series, to, from)
 	if from != nil {
-		f.CarryHistogram(to, from, (*Histogram)(h).limit())
+		f.CarryHistogram(to, from)
 	}
 }

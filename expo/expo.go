@@ -153,7 +153,9 @@ type Native struct {
 	ZeroCount     uint64
 	Positive      []NativeBucket // ascending by index, without empty ones
 	Negative      []NativeBucket // likewise
-	Exemplars     []Exemplar     // of any buckets
+	// Exemplars are of any buckets. Those that Distribution.Exemplars has need not be repeated:
+	// readers take these if there are no others, and OpenMetrics 2.0 shows only one of the two.
+	Exemplars []Exemplar
 }
 
 // NativeBucket is an exponential bucket that is not empty.

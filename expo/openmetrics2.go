@@ -71,10 +71,12 @@ func (e *openMetrics2) Distribution(dst []byte, labels string, d *Distribution) 
 	}
 	dst = appendTime(append(dst, '}'), d.Time)
 	dst = appendStart(dst, d.Start)
+	before := len(dst)
 	for i := range d.Exemplars {
 		dst = e.exemplar(dst, &d.Exemplars[i])
 	}
-	if d.Native != nil {
+	// The specification recommends one set of exemplars, that of the classic buckets.
+	if d.Native != nil && len(dst) == before {
 		for i := range d.Native.Exemplars {
 			dst = e.exemplar(dst, &d.Native.Exemplars[i])
 		}

@@ -84,8 +84,11 @@ func (f *Family) addUp(to, from Words) {
 }
 
 // BucketLimit is the maximum of a histogram bucket's word, so that the count, which is the sum of
-// all, does not overflow.
+// all, does not overflow. With exponential buckets, Many limits all of them together.
 func (f *Family) BucketLimit() uint64 {
+	if f.Native != nil {
+		return IntLimit
+	}
 	return IntLimit / uint64((len(f.Buckets)+1)*max(f.Stripes, 1))
 }
 

@@ -42,7 +42,7 @@ func escapers(e expo.Escaping) (metric, label func(string) string) {
 
 // readSamples reads a page as Prometheus does.
 func readSamples(contentType string, body []byte) (map[string]float64, error) {
-	p, err := textparse.New(slices.Clone(body), contentType, labels.NewSymbolTable(), textparse.ParserOptions{KeepClassicOnClassicAndNativeHistograms: true})
+	p, err := textparse.New(slices.Clone(body), contentType, labels.NewSymbolTable(), textparse.ParserOptions{KeepClassicOnClassicAndNativeHistograms: true, EnableOpenMetrics2: true})
 	if err != nil {
 		return nil, err
 	}

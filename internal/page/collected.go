@@ -37,7 +37,7 @@ func (c *Collected) Sort() error {
 
 // Join returns the rows of c together with another collector's rows of the same family.
 func (c *Collected) Join(other *Collected) ([]Row, error) {
-	if !c.Def.Alike(&other.Def) || c.Type != other.Type || c.Help != other.Help || !slices.Equal(c.Bounds, other.Bounds) {
+	if !c.Def.Alike(&other.Def) || !slices.Equal(c.Def.Labels, other.Def.Labels) || c.Type != other.Type || c.Help != other.Help || !slices.Equal(c.Bounds, other.Bounds) {
 		return nil, errors.New("two collectors disagree about its definition")
 	}
 	all := *c

@@ -30,7 +30,7 @@ func (r *Reader) Histogram(d *expo.Distribution, f *backend.Family, w backend.Wo
 		before := w[backend.HistogramSum].Load()
 		d.Count = 0
 		for i := range d.Buckets {
-			d.Count += word.Int(&w[backend.HistogramBuckets+i])
+			d.Count = sparse.Plus(d.Count, word.Int(&w[backend.HistogramBuckets+i]))
 			d.Buckets[i] = d.Count
 		}
 		if f.Native != nil {
@@ -73,11 +73,11 @@ func (r *Reader) stripedHistogram(d *expo.Distribution, f *backend.Family, w bac
 		}
 		d.Sum += sum
 		for i, n := range r.counts {
-			d.Buckets[i] += n
+			d.Buckets[i] = sparse.Plus(d.Buckets[i], n)
 		}
 	}
 	for i, n := range d.Buckets {
-		d.Count += n
+		d.Count = sparse.Plus(d.Count, n)
 		d.Buckets[i] = d.Count
 	}
 	d.Buckets = d.Buckets[:len(d.Buckets)-1] // the last one is the count
@@ -94,7 +94,7 @@ func (r *Reader) exponential(f *backend.Family, w backend.Words) (count uint64) 
 		had := len(list)
 		more := uint64(0)
 		list, more = b.Append(list)
-		if zeros += more; more > 0 || len(list) > had {
+		if zeros = sparse.Plus(zeros, more); more > 0 || len(list) > had {
 			coarse = max(coarse, b.Coarse())
 		}
 	}
@@ -106,24 +106,25 @@ func (r *Reader) exponential(f *backend.Family, w backend.Words) (count uint64) 
 	}
 	r.buckets = list
 	list, more := sparse.Coarsen(list, m, coarse)
-	zeros += more
+	zeros = sparse.Plus(zeros, more)
 	for len(list) > int(f.Native.MaxBuckets) {
 		coarse++
 		list, more = sparse.Coarsen(list, m, coarse)
-		zeros += more
+		zeros = sparse.Plus(zeros, more)
 	}
 	n := &r.native
 	n.Schema = int32(max(f.Native.Schema, 0)) - int32(min(coarse, uint64(sparse.CoarsestShift(m))))
 	n.ZeroThreshold = max(f.Native.ZeroThreshold, sparse.ZeroThreshold(m, coarse))
 	n.Positive, n.Negative, n.Exemplars = n.Positive[:0], n.Negative[:0], nil
-	// This library does not count beyond the limit; only a foreign writer can have exceeded it.
-	n.ZeroCount = min(zeros, backend.IntLimit)
-	count = n.ZeroCount
+	n.ZeroCount = zeros
+	count = zeros
 	for _, b := range list {
-		if b.Count > backend.IntLimit-count {
+		// Only the full words of several instances, or a foreign writer, add up to more.
+		before := count
+		count = sparse.Plus(count, b.Count)
+		if b.Count = count - before; b.Count == 0 {
 			continue
 		}
-		count += b.Count
 		if to := &n.Positive; b.Negative {
 			n.Negative = append(n.Negative, expo.NativeBucket{Index: b.Index, Count: b.Count})
 		} else {
@@ -151,10 +152,10 @@ func (r *Reader) quantiles(d *expo.Distribution, f *backend.Family, w backend.Wo
 			list, more = b.Append(r.buckets[:0])
 		}
 		r.buckets = list
-		zeros += more
+		zeros = sparse.Plus(zeros, more)
 		if coarse := b.Coarse(); coarse > uint64(b.Shift) {
 			list, more = sparse.Coarsen(list, m, coarse)
-			zeros += more
+			zeros = sparse.Plus(zeros, more)
 		}
 		for _, b := range list {
 			v := scale.Middle(b.Index, uint(b.Shift))
@@ -177,7 +178,7 @@ func (r *Reader) quantiles(d *expo.Distribution, f *backend.Family, w backend.Wo
 	slices.SortFunc(points, func(a, b point) int { return cmp.Compare(a.value, b.value) })
 	total := uint64(0)
 	for i := range points {
-		total += points[i].count
+		total = sparse.Plus(total, points[i].count)
 	}
 	d.Quantiles = d.Quantiles[:0]
 	at, seen := 0, uint64(0)

@@ -35,7 +35,8 @@ func (p *Page) readExemplars(f *backend.Family, w backend.Words, yield func(slot
 	}
 }
 
-// exemplars adds the exemplars of a histogram to d.
+// exemplars adds the exemplars of a histogram to d. Each is there once: what OpenMetrics 2.0 and
+// protobuf show for classic buckets is read for the exponential ones, too.
 func (p *Page) exemplars(d *expo.Distribution, f *backend.Family, w backend.Words) {
 	if !slices.ContainsFunc(p.Blocks, func(b index.Block) bool { return b.Family.Block.Role == backend.ExemplarRole }) {
 		return
@@ -46,8 +47,7 @@ func (p *Page) exemplars(d *expo.Distribution, f *backend.Family, w backend.Word
 	p.readExemplars(f, w, func(slot int, e expo.Exemplar) {
 		if d.Exemplars != nil {
 			d.Exemplars[slot] = e
-		}
-		if d.Native != nil {
+		} else {
 			d.Native.Exemplars = append(d.Native.Exemplars, e)
 		}
 	})

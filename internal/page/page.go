@@ -65,6 +65,7 @@ type Family struct {
 	expo.Family
 	groups    []index.Joined
 	source    *Source // of the groups
+	once      *once   // nil: no two series are the same to Prometheus
 	collected *Collected
 }
 
@@ -161,6 +162,11 @@ func (p *Page) AddGroups(s *Source) (hidden int) {
 		return true
 	})
 	p.Families = p.Families[:before+len(added)]
+	for i := range added {
+		var repeated int
+		added[i].once, repeated = p.showOnce(s, added[i].groups)
+		hidden += repeated
+	}
 	return hidden
 }
 

@@ -59,8 +59,9 @@ func (p *Page) walk(f *Family, w *walker) {
 		}
 		return
 	}
+	e := f.encoder(w)
 	for g, i := range p.series(f) {
-		if p.encode(nil, w, g, i); w.stopped {
+		if p.encode(nil, e, g, i); w.stopped {
 			return
 		}
 	}

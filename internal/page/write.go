@@ -41,6 +41,7 @@ func (p *Page) Write(ctx context.Context, w io.Writer) (size int, err error) {
 			}
 			continue
 		}
+		e := f.encoder(e)
 		for g, i := range p.series(f) {
 			buf = p.encode(buf, e, g, i)
 			if len(buf) >= pieceSize {

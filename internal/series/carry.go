@@ -35,9 +35,9 @@ func (f *Family) CarryCounter(to, from backend.Words) {
 	f.carryStart(to, from)
 }
 
-// CarryHistogram moves the classic buckets and the sum of a histogram. A bucket holds at most
-// limit.
-func (f *Family) CarryHistogram(to, from backend.Words, limit uint64) {
+// CarryHistogram moves the classic buckets and the sum of a histogram.
+func (f *Family) CarryHistogram(to, from backend.Words) {
+	limit := f.Def.BucketLimit()
 	for to, from := range f.eachStripe(to, from) {
 		if f.Def.Classic() {
 			for i := backend.HistogramBuckets; i <= backend.HistogramBuckets+len(f.Def.Buckets); i++ {

@@ -304,7 +304,7 @@ func (e *Exponents) carryOne(m Instrument, coarse uint64, b *sparse.Bucket, n ui
 		if keep = max(keep, coarse); keep > uint64(x.block.Shift) {
 			x.block.KeepCoarse(keep)
 		}
-		w.Add(n)
+		word.CarryCount(w, n, backend.IntLimit)
 		return
 	}
 }

@@ -233,7 +233,7 @@ func Coarsen(list []Bucket, m int, coarse uint64) (united []Bucket, zeros uint64
 	for _, b := range list {
 		b.Index, b.Shift = coarser(b.Index, shift-uint(b.Shift)), uint8(shift)
 		if widened && b.Index <= upTo {
-			zeros += b.Count
+			zeros = Plus(zeros, b.Count)
 		} else {
 			kept = append(kept, b)
 		}
@@ -242,13 +242,16 @@ func Coarsen(list []Bucket, m int, coarse uint64) (united []Bucket, zeros uint64
 	united = kept[:0]
 	for _, b := range kept {
 		if n := len(united); n > 0 && united[n-1].Index == b.Index && united[n-1].Negative == b.Negative {
-			united[n-1].Count += b.Count
+			united[n-1].Count = Plus(united[n-1].Count, b.Count)
 		} else {
 			united = append(united, b)
 		}
 	}
 	return united, zeros
 }
+
+// Plus adds counts below Sealed, and so is the sum: the words of many instances may all be full.
+func Plus(a, b uint64) uint64 { return min(a+b, Sealed-1) }
 
 // ZeroThreshold returns the magnitude up to which values count as zero at a coarseness, or 0.
 func ZeroThreshold(m int, coarse uint64) float64 {

@@ -2,6 +2,10 @@ package sparse
 
 import "sync/atomic"
 
+// mergeLimit is the limit of counts that are added up, backend.IntLimit, so that those of many
+// instances do not add up to a seal.
+const mergeLimit = Sealed >> 1
+
 // Merge adds the block in from, which may be live, to the one in to, which nobody else uses, and
 // returns the result. If to has no room, the result is in larger words. Both must have the same
 // scale and the same number of snapshots.
@@ -13,7 +17,10 @@ func Merge(to, from []atomic.Uint64, m int, shift uint, snapshots int) []atomic.
 	for s := range had {
 		had[s] = f.before(t.epoch(s))
 	}
-	add := func(w *atomic.Uint64, n uint64) { w.Store(load(w) + n) }
+	add := func(w *atomic.Uint64, n uint64) {
+		had := load(w)
+		w.Store(max(had, min(had+n, mergeLimit)))
+	}
 	t.KeepCoarse(f.Coarse())
 	zeros := load(f.zero)
 	for s := range had {

@@ -46,28 +46,57 @@ func ScaleOf(m int) *Scale {
 // MaxPerDoubling is the finest scale.
 const MaxPerDoubling = 1 << 10
 
-// newScale computes the bounds with big.Float, so that they are correctly rounded and the same on
-// all machines.
+// firstBounds are 2^(1/m), by the logarithm of m, as Prometheus has them.
+var firstBounds = [...]float64{2, 1.414213562373095, 1.189207115002721, 1.0905077326652577, 1.0442737824274138,
+	1.0218971486541166, 1.0108892860517005, 1.0054299011128027, 1.0027112750502025}
+
+// prometheusBound returns 2^(i/m), where m is 2^n and i is less than m, as Prometheus has it in
+// tables, from which it reads in which range the values of a bucket are. The tables were made by
+// these multiplications, which round the same way on all machines. Most results differ from the
+// exact ones, by up to 4 units in the last place.
+func prometheusBound(i, n int) float64 {
+	switch {
+	case i == 0:
+		return 1
+	case i%2 == 0:
+		return prometheusBound(i/2, n-1)
+	}
+	return prometheusBound(i-1, n) * firstBounds[n]
+}
+
+// exactBound returns 2^(i/m) for any m greater than i, correctly rounded. roots are the square root
+// of 2, the square root of that, and so on.
+func exactBound(i, m int, roots []*big.Float) float64 {
+	power := new(big.Float).SetPrec(precision).SetInt64(1)
+	for rest, j := 2*i, 0; rest > 0 && j < len(roots); rest, j = 2*rest, j+1 {
+		// the binary digits of i/m
+		if rest >= m {
+			rest -= m
+			power.Mul(power, roots[j])
+		}
+	}
+	f, _ := power.Float64()
+	return f
+}
+
+const precision = 200 // of intermediate results, in bits
+
+// newScale makes the scale of Prometheus where there is one, and one with exact bounds otherwise.
+// Both are the same on all machines.
 func newScale(m int) *Scale {
-	const digits, precision = 100, 200
-	roots := make([]*big.Float, digits) // 2^(1/2), 2^(1/4), …
-	root := new(big.Float).SetPrec(precision).SetInt64(2)
-	for i := range roots {
-		root = new(big.Float).SetPrec(precision).Sqrt(root)
-		roots[i] = root
+	bound := func(i int) float64 { return prometheusBound(i, bits.Len(uint(m))-1) }
+	if m&(m-1) != 0 || m >= 1<<len(firstBounds) {
+		roots := make([]*big.Float, 100)
+		root := new(big.Float).SetPrec(precision).SetInt64(2)
+		for i := range roots {
+			root = new(big.Float).SetPrec(precision).Sqrt(root)
+			roots[i] = root
+		}
+		bound = func(i int) float64 { return exactBound(i, m, roots) }
 	}
 	s := &Scale{m: int32(m), upper: make([]uint64, m+1)}
 	for i := range m {
-		power := new(big.Float).SetPrec(precision).SetInt64(1)
-		for rest, j := 2*i, 0; rest > 0 && j < digits; rest, j = 2*rest, j+1 {
-			// the binary digits of i/m
-			if rest >= m {
-				rest -= m
-				power.Mul(power, roots[j])
-			}
-		}
-		f, _ := power.Float64()
-		s.upper[i] = math.Float64bits(f) & (1<<mantissa - 1)
+		s.upper[i] = math.Float64bits(bound(i)) & (1<<mantissa - 1)
 	}
 	s.upper[m] = 1 << mantissa
 	cells := bits.Len(uint(4 * m))
