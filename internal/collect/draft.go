@@ -24,12 +24,15 @@ type Rules struct {
 }
 
 // Draft is a family that a collector is writing. Its methods add series; the first one that is
-// wrong makes the whole family invalid, see Err.
+// wrong makes the whole family invalid, see Err. Only what label values can be wrong about, which
+// may come from anyone, costs no more than the series that has them.
 type Draft struct {
 	page.Collected
-	rules *Rules
-	open  []int // each label's index in the values of a series; -1: it is constant
-	err   error
+	rules    *Rules
+	open     []int // each label's index in the values of a series; -1: it is constant
+	err      error
+	repaired map[string]bool // label texts with values that were not UTF-8; nil: there are none
+	leftOut  *FamilyError    // why a series was left out; nil: none was
 }
 
 // FamilyError is an error about one family of a collector.
@@ -230,11 +233,13 @@ func (d *Draft) put(w page.Row, values []string) {
 		return
 	}
 	all := make([]string, len(d.open))
+	repaired := false
 	for i, p := range d.open {
 		if p < 0 {
 			all[i] = d.rules.Labels[d.Def.Labels[i]]
 		} else {
-			all[i] = values[p]
+			all[i] = backend.RepairUTF8(values[p])
+			repaired = repaired || all[i] != values[p]
 		}
 	}
 	var err error
@@ -242,16 +247,47 @@ func (d *Draft) put(w page.Row, values []string) {
 		err = d.Def.CheckText(w.Labels)
 	}
 	if err != nil {
-		d.invalid(err)
+		d.leaveOut(err)
+		return
+	}
+	if repaired {
+		if d.repaired == nil {
+			d.repaired = make(map[string]bool)
+		}
+		d.repaired[w.Labels] = true
 	}
 	d.Rows = append(d.Rows, w)
 }
 
+// leaveOut records that a series is left out.
+func (d *Draft) leaveOut(err error) {
+	if d.leftOut == nil {
+		d.leftOut = &FamilyError{d.Name, fmt.Errorf("%w: a series was left out: %w", series.ErrInvalid, err)}
+	}
+}
+
+// tellApart leaves out all but one of the series that have become equal because values of theirs
+// that were not UTF-8 were replaced.
+func (d *Draft) tellApart() {
+	if d.repaired == nil {
+		return
+	}
+	had := make(map[string]bool)
+	d.Rows = slices.DeleteFunc(d.Rows, func(w page.Row) bool {
+		again := d.repaired[w.Labels] && had[w.Labels]
+		if had[w.Labels] = true; again {
+			d.leaveOut(fmt.Errorf("%s: {%s} is given twice, since U+FFFD has replaced what is not UTF-8 in label values", d.Name, backend.Clip(w.Labels)))
+		}
+		return again
+	})
+}
+
 // Check sorts the series of all families. It returns the valid families, and the errors of the
-// others.
+// others and of series that are left out.
 func Check(families []*Draft) (valid []*Draft, wrong []error) {
 	taken := make(map[string]bool)
 	for _, d := range families {
+		d.tellApart()
 		if err := d.Sort(); err != nil {
 			d.Fail("%w", err)
 		}
@@ -261,9 +297,12 @@ func Check(families []*Draft) (valid []*Draft, wrong []error) {
 		taken[d.Name] = true
 		if d.err != nil {
 			wrong = append(wrong, d.err)
-		} else {
-			valid = append(valid, d)
+			continue
 		}
+		if d.leftOut != nil {
+			wrong = append(wrong, d.leftOut)
+		}
+		valid = append(valid, d)
 	}
 	return valid, wrong
 }
