@@ -3,13 +3,17 @@ package tests_test
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/gotheus/gotheus"
 	"github.com/gotheus/gotheus/internal/backend"
 	"github.com/gotheus/gotheus/internal/inside"
+	"github.com/gotheus/gotheus/internal/pagetest"
 )
 
 // A value that is too long counts in the overflow series, however it gets into a look-up, in every
@@ -278,4 +282,64 @@ func TestConcurrentRepairs(t *testing.T) {
 		t.Errorf("%d series, want 7", n)
 	}
 	pageHas(t, r, `gotheus_replaced_values_total{metric="v_total"} 1000`)
+}
+
+// Whatever bytes label values have, nothing panics, everything is counted, and the page is valid.
+func TestAnyBytesAsValues(t *testing.T) {
+	t.Parallel()
+	everywhere(t, func(t *testing.T, r *gotheus.Registry, _ *testLog) {
+		type labels struct{ A, B string }
+		o := &gotheus.CounterOptions{MaxSeries: 300, MaxValueLength: 50}
+		v := r.NewCounterVec("v_total", "V.", o, "a", "b")
+		of := gotheus.Must(gotheus.TryNewVecOf[labels, gotheus.Counter](r, "v_total", "V.", o))
+		rnd := rand.New(rand.NewPCG(1, 2))
+		value := func() string {
+			b := make([]byte, rnd.IntN(4)*rnd.IntN(30))
+			for i := range b {
+				b[i] = byte(rnd.Uint32())
+				if rnd.IntN(3) == 0 {
+					b[i] = "\x00\n\\\"\r=,}\xc3\xa4\xed\xff"[rnd.IntN(12)]
+				}
+			}
+			return string(b)
+		}
+		n := 0
+		for i := range 3000 {
+			a, b := value(), value()
+			m := v.With(a, b)
+			if v.WithLabels(gotheus.Labels{"a": a, "b": b}) != m || of.With(labels{a, b}) != m || v.Partial(gotheus.Labels{"b": b}).With(a) != m {
+				t.Fatalf("the ways to look up %q and %q lead to different series", a, b)
+			}
+			m.Inc()
+			n++
+			if err := v.TryDeclare(gotheus.Labels{"a": a, "b": b}); (err == nil) != (utf8.ValidString(a) && utf8.ValidString(b) && max(len(a), len(b)) <= 50) {
+				t.Fatalf("declaring %q and %q: %v", a, b, err)
+			}
+			if i%10 == 9 {
+				if counted := int(v.With(a, b).Value()); v.Delete(a, b) {
+					n -= counted
+				}
+			}
+		}
+		var b strings.Builder
+		if err := r.WriteText(&b); err != nil {
+			t.Fatal(err)
+		}
+		if err := pagetest.CheckText(b.String()); err != nil {
+			t.Error(err)
+		}
+		sum := 0
+		for line := range strings.Lines(b.String()) {
+			if strings.HasPrefix(line, "v_total{") {
+				c, err := strconv.Atoi(strings.TrimSpace(line[strings.LastIndexByte(line, ' '):]))
+				if err != nil {
+					t.Fatal(err)
+				}
+				sum += c
+			}
+		}
+		if sum != n {
+			t.Errorf("the page shows %d, want %d", sum, n)
+		}
+	})
 }
