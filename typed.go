@@ -157,8 +157,8 @@ func (v *VecOf[L, M]) find(l *L) *M {
 
 // Declare creates the series for these label sets, so that they are exposed at zero before anything
 // happens. They do not count towards MaxSeries, and a time to live does not remove them. It returns
-// v. It panics with an error that wraps ErrLabels if a value is too long or not UTF-8, before it has
-// created any; see TryDeclare.
+// v. It panics with an error that wraps ErrLabels if a value is too long or not UTF-8, before it
+// has created any; see TryDeclare.
 func (v *VecOf[L, M]) Declare(sets ...L) *VecOf[L, M] {
 	if err := v.TryDeclare(sets...); err != nil {
 		panic(err)

@@ -11,9 +11,9 @@ import (
 	"github.com/gotheus/gotheus/internal/series"
 )
 
-// ErrLabels is wrapped by errors about labels: a look-up with a wrong number of values or an unknown
-// name, and a value that the program declares, or states as a fact of an Info, that is too long or
-// not UTF-8. No value makes a look-up fail.
+// ErrLabels is wrapped by errors about labels: a look-up with a wrong number of values or an
+// unknown name, and a value that the program declares, or states as a fact of an Info, that is too
+// long or not UTF-8. No value makes a look-up fail.
 var ErrLabels = errors.New("gotheus: wrong labels")
 
 // Vec is a family with labels. It is not updated itself: With returns the instrument for a set of

@@ -16,10 +16,11 @@ import (
 // exists already, its settings.
 type Given struct {
 	TTL, MaxSeries, MaxValueLength, Buckets bool
-	Native                                  *GivenNative // nil: exponential buckets are not requested
-	Sketch                                  *GivenSketch // nil: quantiles are not requested
-	Labels                                  bool         // constant labels besides those of the registry
-	DefaultMode                             bool         // the mode is a default, though not the zero one
+
+	Native      *GivenNative // nil: exponential buckets are not requested
+	Sketch      *GivenSketch // nil: quantiles are not requested
+	Labels      bool         // constant labels besides those of the registry
+	DefaultMode bool         // the mode is a default, though not the zero one
 }
 
 // GivenNative says which properties of exponential buckets a definition sets.

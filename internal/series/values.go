@@ -18,7 +18,7 @@ import (
 
 // Values is what a family knows of such values.
 type Values struct {
-	maxLen     atomic.Int64          // of a value, in bytes; negative: only label texts are limited
+	maxLen     atomic.Int64          // of a value, in bytes; negative: no limit but MaxText
 	replaced   atomic.Pointer[tally] // nil: not counted, or not yet
 	saidLength atomic.Bool           // that a label set was too long
 	saidUTF8   atomic.Bool           // that a value was not UTF-8

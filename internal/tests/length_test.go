@@ -154,8 +154,8 @@ func TestLongDefinitions(t *testing.T) {
 	})
 }
 
-// What collectors give is limited in the same way, whether it is stored or not. A series whose label
-// text is too long is left out.
+// What collectors give is limited in the same way, whether it is stored or not. A series whose
+// label text is too long is left out.
 func TestLongValuesOfCollectors(t *testing.T) {
 	t.Parallel()
 	huge := strings.Repeat("x", 1<<20)

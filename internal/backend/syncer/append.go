@@ -89,7 +89,8 @@ func (s *Syncer) assignSome(c *change, rooms *[lists]room, some []*row) bool {
 
 // room is where new series of a list get their numbers: in chunks of which at least half is free,
 // the emptiest first, so that the numbers in use never take more than twice the room that they
-// need; then in the last chunk, and in new ones. A chunk can be full of bytes as well as of numbers.
+// need; then in the last chunk, and in new ones. A chunk can be full of bytes as well as of
+// numbers.
 type room struct {
 	list   int
 	chunks []int
