@@ -24,15 +24,15 @@ type Rules struct {
 }
 
 // Draft is a family that a collector is writing. Its methods add series; the first one that is
-// wrong makes the whole family invalid, see Err. Only what label values can be wrong about, which
-// may come from anyone, costs no more than the series that has them.
+// wrong makes the whole family invalid, see Err. Only what is wrong with label values, which may
+// come from anyone, costs no more than the series or the exemplar that has them.
 type Draft struct {
 	page.Collected
 	rules    *Rules
 	open     []int // each label's index in the values of a series; -1: it is constant
 	err      error
 	repaired map[string]bool // label texts with values that were not UTF-8; nil: there are none
-	leftOut  *FamilyError    // why a series was left out; nil: none was
+	leftOut  *FamilyError    // why something was left out; nil: nothing was
 }
 
 // FamilyError is an error about one family of a collector.
@@ -119,7 +119,7 @@ func (d *Draft) Number(n expo.Number, values []string) {
 	if n.Start != 0 && d.Type != expo.Counter {
 		d.Fail("a %v cannot have a start time", d.Type)
 	}
-	d.checkExemplars(n.Exemplar)
+	d.checkExemplar(&n.Exemplar)
 	if d.rules.PerProcess && (n.Start != 0 || n.Time != 0 || n.Exemplar.Time != 0) {
 		d.failPerProcess()
 	}
@@ -154,9 +154,12 @@ func (d *Draft) Histogram(v expo.Distribution, values []string) {
 	case math.IsNaN(v.Sum):
 		d.Fail("the sum is NaN")
 	}
-	d.checkExemplars(v.Exemplars...)
+	v.Exemplars = d.checkExemplars(v.Exemplars)
 	if v.Native != nil {
-		d.checkNative(v.Native, v.Count)
+		n := *v.Native
+		d.checkNative(&n, v.Count)
+		n.Exemplars = d.checkExemplars(n.Exemplars)
+		v.Native = &n
 	}
 	v.Buckets = slices.Clone(v.Buckets)
 	d.putDistribution(v, values)
@@ -184,22 +187,31 @@ func (d *Draft) putDistribution(v expo.Distribution, values []string) {
 	d.put(page.Row{Dist: v}, values)
 }
 
-func (d *Draft) checkExemplars(list ...expo.Exemplar) {
-	for _, x := range list {
-		if x.Time == 0 {
-			continue
-		}
-		var labels []string
-		for name := range backend.ParseLabels(x.Labels) {
-			labels = append(labels, name)
-		}
-		err := (&backend.Exemplar{Labels: x.Labels, Value: x.Value}).Check()
-		if err == nil {
-			err = series.CheckEscaped(labels)
-		}
-		if err != nil {
-			d.Fail("%w", err)
-		}
+// checkExemplars returns the list without exemplars that are invalid, whose places stay empty.
+func (d *Draft) checkExemplars(list []expo.Exemplar) []expo.Exemplar {
+	list = slices.Clone(list)
+	for i := range list {
+		d.checkExemplar(&list[i])
+	}
+	return list
+}
+
+// checkExemplar leaves out an exemplar that is invalid.
+func (d *Draft) checkExemplar(x *expo.Exemplar) {
+	if x.Time == 0 {
+		return
+	}
+	var labels []string
+	for name := range backend.ParseLabels(x.Labels) {
+		labels = append(labels, name)
+	}
+	err := (&backend.Exemplar{Labels: x.Labels, Value: x.Value}).Check()
+	if err == nil {
+		err = series.CheckEscaped(labels)
+	}
+	if err != nil {
+		d.leaveOut("an exemplar", err)
+		*x = expo.Exemplar{}
 	}
 }
 
@@ -222,7 +234,6 @@ func (d *Draft) checkNative(n *expo.Native, count uint64) {
 	case total != count:
 		d.Fail("exponential buckets hold %d observations, the count is %d", total, count)
 	}
-	d.checkExemplars(n.Exemplars...)
 }
 
 func (d *Draft) put(w page.Row, values []string) {
@@ -247,7 +258,7 @@ func (d *Draft) put(w page.Row, values []string) {
 		err = d.Def.CheckText(w.Labels)
 	}
 	if err != nil {
-		d.leaveOut(err)
+		d.leaveOut("a series", err)
 		return
 	}
 	if repaired {
@@ -259,10 +270,10 @@ func (d *Draft) put(w page.Row, values []string) {
 	d.Rows = append(d.Rows, w)
 }
 
-// leaveOut records that a series is left out.
-func (d *Draft) leaveOut(err error) {
+// leaveOut records that something is left out.
+func (d *Draft) leaveOut(what string, err error) {
 	if d.leftOut == nil {
-		d.leftOut = &FamilyError{d.Name, fmt.Errorf("%w: a series was left out: %w", series.ErrInvalid, err)}
+		d.leftOut = &FamilyError{d.Name, fmt.Errorf("%w: %s of %s was left out: %w", series.ErrInvalid, what, d.Name, err)}
 	}
 }
 
@@ -276,7 +287,7 @@ func (d *Draft) tellApart() {
 	d.Rows = slices.DeleteFunc(d.Rows, func(w page.Row) bool {
 		again := d.repaired[w.Labels] && had[w.Labels]
 		if had[w.Labels] = true; again {
-			d.leaveOut(fmt.Errorf("%s: {%s} is given twice, since U+FFFD has replaced what is not UTF-8 in label values", d.Name, backend.Clip(w.Labels)))
+			d.leaveOut("a series", fmt.Errorf("{%s} is given twice, since U+FFFD has replaced what is not UTF-8 in label values", backend.Clip(w.Labels)))
 		}
 		return again
 	})

@@ -196,7 +196,7 @@ func TestValuesThatAreNotUTF8(t *testing.T) {
 }
 
 // Look-ups with any number of values that are too long or not UTF-8 are bounded as all others are,
-// and take no lock: here, another goroutine holds the family's.
+// and take no lock: here, those of the family and of the counts are held.
 func TestHostileLookUps(t *testing.T) {
 	t.Parallel()
 	everywhere(t, func(t *testing.T, r *gotheus.Registry, log *testLog) {
@@ -210,9 +210,11 @@ func TestHostileLookUps(t *testing.T) {
 			hostile(i)
 		}
 		page(t, r)
-		lock := inside.Home(r).Named("v_total")[0].Lock()
-		lock.Lock()
-		defer lock.Unlock()
+		for _, name := range []string{"v_total", "gotheus_overflowed_lookups_total", "gotheus_replaced_values_total"} {
+			lock := inside.Home(r).Named(name)[0].Lock()
+			lock.Lock()
+			defer lock.Unlock()
+		}
 		for i := 20; i < 40; i++ {
 			hostile(i) // would hang
 		}
@@ -253,7 +255,7 @@ func TestHostileValuesOfCollectors(t *testing.T) {
 				t.Errorf("the page is\n%.3000s", p)
 			}
 		}
-		for _, want := range []string{"c_value: {x=", "p_value: {x=", "since U+FFFD has replaced", "c_long: the labels have", "p_long: the labels have"} {
+		for _, want := range []string{"c_value was left out: {x=", "p_value was left out: {x=", "since U+FFFD has replaced", "c_long: the labels have", "p_long: the labels have"} {
 			if !strings.Contains(log.String(), want) {
 				t.Errorf("no %q in the log: %.6000s", want, log)
 			}
