@@ -222,7 +222,7 @@ func (r *Registry) reportLeftOut(c *collector, err error) {
 		args = append([]any{"metric", f.Name}, args...)
 		cause = "collect " + f.Name
 	}
-	r.home.Log.Log(slog.LevelError, cause, "a collector's families were left out of the page", args...)
+	r.home.Log.Log(slog.LevelError, cause, "a collector's families or series were left out of the page", args...)
 }
 
 // defaultSampleInterval is often enough for scrapers, which seldom come more often than every ten

@@ -12,8 +12,8 @@ import (
 // that was kept brings the series back, from zero. An update that races with Delete may count
 // before or after it.
 //
-// It panics with an error that wraps ErrLabels if the number of values is wrong or one is not
-// UTF-8; see TryDelete. An error of the backend is logged; the series may then still exist.
+// It panics with an error that wraps ErrLabels if the number of values is wrong; see TryDelete. An
+// error of the backend is logged; the series may then still exist.
 func (v *Vec[M]) Delete(values ...string) bool {
 	was, err := v.TryDelete(values...)
 	deleted(v.fam, err)
@@ -35,10 +35,7 @@ func (v *Vec[M]) TryDelete(values ...string) (bool, error) {
 
 // deleteOne deletes the series with these values, one for each label, in the family's order.
 func (v *Vec[M]) deleteOne(full []string) (bool, error) {
-	if err := v.checkValues(full); err != nil {
-		return false, err
-	}
-	return v.fam.DeleteSeries(v.fam.LabelText(full))
+	return v.fam.DeleteSeries(v.fam.LabelText(v.fam.Repair(full)))
 }
 
 // DeleteMatching deletes all series that have the label values in match, whatever their other
@@ -82,13 +79,13 @@ func (v *Vec[M]) DeleteAll() int {
 // TryDeleteAll is like DeleteAll, but returns an error of the backend.
 func (v *Vec[M]) TryDeleteAll() (int, error) { return v.deleteMatching(v.matching(nil)) }
 
-// matching returns match, normalised, with the values from Partial added.
+// matching returns match, with values as look-ups have them, and the values from Partial added.
 func (v *Vec[M]) matching(match Labels) Labels {
 	all := Labels{}
 	for i, name := range v.names {
 		at := v.order[i]
 		if value, ok := match[name]; ok {
-			all[name] = v.normalizeClone(at, value)
+			all[name] = v.fam.RepairValue(at, v.normalizeClone(at, value))
 		} else if v.fixed[at].partial {
 			all[name] = v.fixed[at].value
 		}

@@ -90,10 +90,10 @@ func ExampleTryNewVecOf() {
 	// Output: true
 }
 
-func ExampleVecOf_TryWith() {
+func ExampleVecOf_TryDeclare() {
 	type page struct{ Path string }
 	hits := gotheus.Must(gotheus.TryNewVecOf[page, gotheus.Counter](new(gotheus.Registry), "hits_total", "Hits.", nil))
-	_, err := hits.TryWith(page{"\xff"})
+	err := hits.TryDeclare(page{"\xff"})
 	fmt.Println(err)
 	// Output: gotheus: wrong labels: hits_total: value "\xff" of label "path" is not UTF-8
 }

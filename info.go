@@ -40,7 +40,7 @@ func newInfo(r *Registry, name, help string, facts Labels) (*Info, error) {
 	if len(names) == 0 {
 		return nil, fmt.Errorf("%w: %s: an info needs facts, such as Labels{\"version\": \"1.2\"}", ErrInvalid, r.opts.Prefix+name)
 	}
-	f, err := prepare[Gauge](r, name, help, &GaugeOptions{MaxSeries: -1, TTL: -1}, true, names)
+	f, err := prepare[Gauge](r, name, help, &GaugeOptions{MaxSeries: -1, MaxValueLength: -1, TTL: -1}, true, names)
 	if err != nil {
 		return nil, err
 	}
@@ -52,7 +52,7 @@ func newInfo(r *Registry, name, help string, facts Labels) (*Info, error) {
 	for i, name := range f.Open {
 		values[i] = facts[name]
 	}
-	if err := f.CheckLength(values); err != nil {
+	if err := f.CheckValues(values); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
 	if f, err = r.enter(f); err != nil {
@@ -79,8 +79,8 @@ func (i *Info) TrySet(facts Labels) error {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	if i.vec.accepts(facts) {
-		if err := i.vec.fam.CheckLength(i.vec.complete(facts)); err != nil {
-			return fmt.Errorf("%w: %w", ErrLabels, err)
+		if err := i.vec.checkDeclared(i.vec.complete(facts)); err != nil {
+			return err
 		}
 	}
 	g, err := i.vec.TryWithLabels(facts)

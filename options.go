@@ -25,6 +25,8 @@ type RegistryOptions struct {
 	Logger        *slog.Logger // for the library's messages; nil: slog.Default()
 	NoSelfMetrics bool         // leaves out the gotheus_* families
 	MaxSeries     int          // the default of CounterOptions.MaxSeries; 0: 10000
+	// MaxValueLength is the default of CounterOptions.MaxValueLength; 0: 1024 bytes.
+	MaxValueLength int
 	// TTL is the default of CounterOptions.TTL; 0: series stay for ever.
 	TTL time.Duration
 
@@ -82,6 +84,14 @@ type CounterOptions struct {
 	// again with another limit is a conflict. It has no effect without labels.
 	MaxSeries int
 
+	// MaxValueLength limits the length of label values in look-ups, in bytes, since clients may
+	// send values of any length: a look-up with a longer one returns the overflow series, see
+	// Vec. Values are measured as they come from Normalize. One in Defaults or Declare must not
+	// be longer. 0: RegistryOptions.MaxValueLength; negative: no limit but that of a label
+	// set's text, 64 KiB. It belongs to the family, as MaxSeries does, and to this process:
+	// pages show longer values of others.
+	MaxValueLength int
+
 	// Stripes keeps that many copies of a series' value, from 2 to 64, on separate cache lines,
 	// so that goroutines and processes that update it all the time do not slow each other down;
 	// pages show the sum. The number of processors that update the series is a good choice. It
@@ -100,25 +110,27 @@ type CounterOptions struct {
 // GaugeOptions are the options of a gauge. The zero value and nil stand for the defaults. See
 // [CounterOptions] for the options that all metrics have.
 type GaugeOptions struct {
-	Unit      string                         // a suffix of the name, such as "bytes"
-	TTL       time.Duration                  // see CounterOptions; negative: never
-	Defaults  Labels                         // values of labels that With does not take
-	Normalize map[string]func(string) string // functions for values, by label
-	MaxSeries int                            // from look-ups; negative: no limit
-	Mode      Mode                           // with several processes; zero: ModeShared
-	Labels    Labels                         // constant ones, besides the registry's
+	Unit           string                         // a suffix of the name, such as "bytes"
+	TTL            time.Duration                  // see CounterOptions; negative: never
+	Defaults       Labels                         // values of labels that With does not take
+	Normalize      map[string]func(string) string // functions for values, by label
+	MaxSeries      int                            // from look-ups; negative: no limit
+	MaxValueLength int                            // see CounterOptions; negative: no limit
+	Mode           Mode                           // with several processes; zero: ModeShared
+	Labels         Labels                         // constant ones, besides the registry's
 }
 
 // HistogramOptions are the options of a histogram. The zero value and nil stand for the defaults.
 // See [CounterOptions] for the options that all metrics have.
 type HistogramOptions struct {
-	Unit      string                         // a suffix of the name, such as "seconds"
-	TTL       time.Duration                  // see CounterOptions; negative: never
-	Defaults  Labels                         // values of labels that With does not take
-	Normalize map[string]func(string) string // functions for values, by label
-	MaxSeries int                            // from look-ups; negative: no limit
-	Stripes   int                            // see CounterOptions; not with Native
-	Labels    Labels                         // constant ones, besides the registry's
+	Unit           string                         // a suffix of the name, such as "seconds"
+	TTL            time.Duration                  // see CounterOptions; negative: never
+	Defaults       Labels                         // values of labels that With does not take
+	Normalize      map[string]func(string) string // functions for values, by label
+	MaxSeries      int                            // from look-ups; negative: no limit
+	MaxValueLength int                            // see CounterOptions; negative: no limit
+	Stripes        int                            // see CounterOptions; not with Native
+	Labels         Labels                         // constant ones, besides the registry's
 
 	// Buckets are the inclusive upper bounds, in ascending order. The +Inf bucket always exists
 	// and must not be listed. Nil means DefaultBuckets, or no classic buckets if Native is set;
@@ -132,12 +144,13 @@ type HistogramOptions struct {
 // SummaryOptions are the options of a summary. The zero value and nil stand for a count and a sum
 // without quantiles. See [CounterOptions] for the options that all metrics have.
 type SummaryOptions struct {
-	Unit      string                         // a suffix of the name, such as "seconds"
-	TTL       time.Duration                  // see CounterOptions; negative: never
-	Defaults  Labels                         // values of labels that With does not take
-	Normalize map[string]func(string) string // functions for values, by label
-	MaxSeries int                            // from look-ups; negative: no limit
-	Labels    Labels                         // constant ones, besides the registry's
+	Unit           string                         // a suffix of the name, such as "seconds"
+	TTL            time.Duration                  // see CounterOptions; negative: never
+	Defaults       Labels                         // values of labels that With does not take
+	Normalize      map[string]func(string) string // functions for values, by label
+	MaxSeries      int                            // from look-ups; negative: no limit
+	MaxValueLength int                            // see CounterOptions; negative: no limit
+	Labels         Labels                         // constant ones, besides the registry's
 
 	// Objectives are the quantiles to show, in ascending order and from 0 to 1, such as .5, .9
 	// and .99. They are computed from the recent observations, see MaxAge, of all processes
@@ -159,12 +172,13 @@ type SummaryOptions struct {
 // See [CounterOptions] for the options that all metrics have. The mode is ModeShared (zero), where
 // all processes share one set of states, or ModePerProcess, where each has its own.
 type StateSetOptions struct {
-	TTL       time.Duration                  // see CounterOptions; negative: never
-	Defaults  Labels                         // values of labels that With does not take
-	Normalize map[string]func(string) string // functions for values, by label
-	MaxSeries int                            // from look-ups; negative: no limit
-	Mode      Mode                           // ModeShared or ModePerProcess
-	Labels    Labels                         // constant ones, besides the registry's
+	TTL            time.Duration                  // see CounterOptions; negative: never
+	Defaults       Labels                         // values of labels that With does not take
+	Normalize      map[string]func(string) string // functions for values, by label
+	MaxSeries      int                            // from look-ups; negative: no limit
+	MaxValueLength int                            // see CounterOptions; negative: no limit
+	Mode           Mode                           // ModeShared or ModePerProcess
+	Labels         Labels                         // constant ones, besides the registry's
 }
 
 // UntypedOptions are the options of a metric of unknown type. The zero value and nil stand for the
@@ -189,14 +203,15 @@ type OptionsFor[M Instrument] interface {
 
 // common has the options that all or most kinds of metrics share.
 type common struct {
-	unit      string
-	ttl       time.Duration
-	defaults  Labels
-	normalize map[string]func(string) string
-	maxSeries int
-	stripes   int
-	mode      Mode
-	labels    Labels
+	unit           string
+	ttl            time.Duration
+	defaults       Labels
+	normalize      map[string]func(string) string
+	maxSeries      int
+	maxValueLength int
+	stripes        int
+	mode           Mode
+	labels         Labels
 }
 
 // optionsFor turns a nil interface into a nil pointer to M's options.
@@ -224,7 +239,7 @@ func (o *CounterOptions) common() common {
 	if o == nil {
 		return common{}
 	}
-	return common{unit: o.Unit, ttl: o.TTL, defaults: o.Defaults, normalize: o.Normalize, maxSeries: o.MaxSeries,
+	return common{unit: o.Unit, ttl: o.TTL, defaults: o.Defaults, normalize: o.Normalize, maxSeries: o.MaxSeries, maxValueLength: o.MaxValueLength,
 		stripes: o.Stripes, labels: o.Labels}
 }
 
@@ -234,7 +249,7 @@ func (o *GaugeOptions) common() common {
 	if o == nil {
 		return common{}
 	}
-	return common{unit: o.Unit, ttl: o.TTL, defaults: o.Defaults, normalize: o.Normalize, maxSeries: o.MaxSeries,
+	return common{unit: o.Unit, ttl: o.TTL, defaults: o.Defaults, normalize: o.Normalize, maxSeries: o.MaxSeries, maxValueLength: o.MaxValueLength,
 		mode: o.Mode, labels: o.Labels}
 }
 
@@ -272,7 +287,7 @@ func (o *HistogramOptions) common() common {
 	if o == nil {
 		return common{}
 	}
-	return common{unit: o.Unit, ttl: o.TTL, defaults: o.Defaults, normalize: o.Normalize, maxSeries: o.MaxSeries,
+	return common{unit: o.Unit, ttl: o.TTL, defaults: o.Defaults, normalize: o.Normalize, maxSeries: o.MaxSeries, maxValueLength: o.MaxValueLength,
 		stripes: o.Stripes, labels: o.Labels}
 }
 
@@ -297,7 +312,7 @@ func (o *SummaryOptions) common() common {
 	if o == nil {
 		return common{}
 	}
-	return common{unit: o.Unit, ttl: o.TTL, defaults: o.Defaults, normalize: o.Normalize, maxSeries: o.MaxSeries,
+	return common{unit: o.Unit, ttl: o.TTL, defaults: o.Defaults, normalize: o.Normalize, maxSeries: o.MaxSeries, maxValueLength: o.MaxValueLength,
 		labels: o.Labels}
 }
 
@@ -316,7 +331,7 @@ func (s stateSet) common() common {
 	if o == nil {
 		return common{}
 	}
-	return common{ttl: o.TTL, defaults: o.Defaults, normalize: o.Normalize, maxSeries: o.MaxSeries, mode: o.Mode,
+	return common{ttl: o.TTL, defaults: o.Defaults, normalize: o.Normalize, maxSeries: o.MaxSeries, maxValueLength: o.MaxValueLength, mode: o.Mode,
 		labels: o.Labels}
 }
 
@@ -367,7 +382,7 @@ func withExistingObjectives[M Instrument](r *Registry, name string, o OptionsFor
 // givenBy returns what options set.
 func givenBy(options interface{ common() common }) series.Given {
 	c := options.common()
-	g := series.Given{TTL: c.ttl != 0, MaxSeries: c.maxSeries != 0, Labels: len(c.labels) > 0}
+	g := series.Given{TTL: c.ttl != 0, MaxSeries: c.maxSeries != 0, MaxValueLength: c.maxValueLength != 0, Labels: len(c.labels) > 0}
 	switch o := options.(type) {
 	case *HistogramOptions:
 		if o != nil {

@@ -7,7 +7,6 @@ import (
 	"sync"
 	"unicode/utf8"
 
-	"github.com/gotheus/gotheus/internal/backend"
 	"github.com/gotheus/gotheus/internal/series"
 )
 
@@ -17,8 +16,6 @@ func (c common) check(name string, labels []string) error {
 		switch {
 		case !slices.Contains(labels, l):
 			return fmt.Errorf("%w: %s: Defaults: %q is not one of its labels %q", ErrInvalid, name, l, labels)
-		case len(c.defaults[l]) > backend.MaxText:
-			return fmt.Errorf("%w: %s: Defaults: the value of label %q has %d bytes, of which %d are allowed: shorten it", ErrInvalid, name, l, len(c.defaults[l]), backend.MaxText)
 		case !utf8.ValidString(c.defaults[l]):
 			return fmt.Errorf("%w: %s: Defaults: value %q of label %q is not UTF-8", ErrInvalid, name, c.defaults[l], l)
 		}
@@ -44,7 +41,7 @@ type fixedValue struct {
 // Partial returns a Vec of the same family with the values in l filled in, so that With no longer
 // takes them. It can be applied repeatedly: a later value replaces an earlier one or a default. It
 // is cheap and creates no series. It panics with an error that wraps ErrLabels if a name is not a
-// label of v or a value is not UTF-8; see TryPartial.
+// label of v; see TryPartial.
 func (v *Vec[M]) Partial(l Labels) *Vec[M] { return Must(v.TryPartial(l)) }
 
 // TryPartial is like Partial, but returns the error instead of panicking.
@@ -58,7 +55,8 @@ func (v *Vec[M]) TryPartial(l Labels) (*Vec[M], error) {
 	return &p, nil
 }
 
-// fix fills in the values of labels, so that With no longer takes them.
+// fix fills in the values of labels, so that With no longer takes them. Those of a partial may come
+// from anyone, as those of With.
 func (v *Vec[M]) fix(l Labels, partial bool) error {
 	if wrong := v.unknown(l); wrong != nil {
 		return v.wrong(wrong)
@@ -67,8 +65,10 @@ func (v *Vec[M]) fix(l Labels, partial bool) error {
 		if value, ok := l[name]; ok {
 			at := v.order[i]
 			value = strings.Clone(v.normalizeClone(at, value))
-			if !utf8.ValidString(value) {
-				return fmt.Errorf("%w: %s: value %q of label %q is not UTF-8", ErrLabels, v.fam.Def.Name, value, name)
+			if partial {
+				value = v.fam.RepairValue(at, value)
+			} else if err := v.fam.CheckValue(at, value); err != nil {
+				return err
 			}
 			v.fixed[at] = fixedValue{value, true, partial}
 		}

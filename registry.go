@@ -167,6 +167,7 @@ func prepare[M Instrument](r *Registry, name, help string, o OptionsFor[M], vec 
 	}
 	f.Observing = observingOf(def)
 	f.SetMax(maxSeries(r, c, vec))
+	f.SetMaxValueLength(maxValueLength(r, c))
 	f.Given = givenBy(options)
 	f.Prepare()
 	if err := f.CheckConstant(); err != nil {
@@ -220,6 +221,14 @@ func maxSeries(r *Registry, c common, vec bool) int64 {
 		return defaultMaxSeries
 	}
 	return int64(limit)
+}
+
+const defaultMaxValueLength = 1024
+
+// maxValueLength returns the limit of the length of a family's label values; negative: there is
+// none.
+func maxValueLength(r *Registry, c common) int64 {
+	return max(-1, int64(cmp.Or(c.maxValueLength, r.opts.MaxValueLength, defaultMaxValueLength)))
 }
 
 // OverflowValue is the value of all labels of the series that look-ups return once their family has

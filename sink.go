@@ -12,7 +12,7 @@ import (
 // that is invalid is left out, logged and counted in gotheus_collector_errors_total; the others are
 // shown. Each type of family has a method that begins one and returns a writer, whose methods add
 // series. Their last arguments are the label values, in the order in which the labels were
-// declared. Help may be empty.
+// declared; U+FFFD replaces what is not UTF-8 in them. Help may be empty.
 type Sink struct {
 	rules    collect.Rules
 	families []*collect.Draft

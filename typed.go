@@ -43,8 +43,8 @@ type VecOf[L comparable, M Instrument] struct {
 	reads  sync.Pool         // of *reading[L]
 
 	// Set by Partial, instead of the fields other than vec.
-	with   func(L) (*M, error)
-	values func(L) ([]string, error)
+	with   func(L) *M
+	values func(L) []string
 }
 
 // TryNewVecOf returns the family with that name and the fields of L as labels in r, or in the
@@ -126,22 +126,17 @@ func NewStateSetOf[L comparable](name, help string, states []string, o *StateSet
 	return Must(TryNewStateSetOf[L](nil, name, help, states, o))
 }
 
-// With returns the instrument for the labels in l. It panics with an error that wraps ErrLabels if
-// a value is not UTF-8; see TryWith.
+// With returns the instrument for the labels in l. Whatever their values are, it does not fail; see
+// [Vec] for values that are too long or not UTF-8.
 func (v *VecOf[L, M]) With(l L) *M {
 	if m := v.find(&l); m != nil {
 		return m
 	}
-	return Must(v.lookUp(l))
-}
-
-// TryWith is like With, but returns the error instead of panicking.
-func (v *VecOf[L, M]) TryWith(l L) (*M, error) {
-	if m := v.find(&l); m != nil {
-		return m, nil
-	}
 	return v.lookUp(l)
 }
+
+// TryWith is With with an error, which is always nil, as [Vec.TryWith] has one.
+func (v *VecOf[L, M]) TryWith(l L) (*M, error) { return v.With(l), nil }
 
 // find returns the instrument for a struct that was seen before, or nil. It does not keep l.
 func (v *VecOf[L, M]) find(l *L) *M {
@@ -162,7 +157,8 @@ func (v *VecOf[L, M]) find(l *L) *M {
 
 // Declare creates the series for these label sets, so that they are exposed at zero before anything
 // happens. They do not count towards MaxSeries, and a time to live does not remove them. It returns
-// v. It panics as With does, before it has created any; see TryDeclare.
+// v. It panics with an error that wraps ErrLabels if a value is too long or not UTF-8, before it
+// has created any; see TryDeclare.
 func (v *VecOf[L, M]) Declare(sets ...L) *VecOf[L, M] {
 	if err := v.TryDeclare(sets...); err != nil {
 		panic(err)
@@ -174,10 +170,7 @@ func (v *VecOf[L, M]) Declare(sets ...L) *VecOf[L, M] {
 func (v *VecOf[L, M]) TryDeclare(sets ...L) error {
 	all := make([][]string, len(sets))
 	for i, l := range sets {
-		var err error
-		if all[i], err = v.valuesOf(l); err != nil {
-			return err
-		}
+		all[i] = v.valuesOf(l)
 		if err := v.vec.checkDeclared(all[i]); err != nil {
 			return err
 		}
@@ -187,23 +180,16 @@ func (v *VecOf[L, M]) TryDeclare(sets ...L) error {
 }
 
 // Delete deletes the series with the labels in l, for all processes that share the backend, and
-// reports whether there was one. It panics as With does, and is otherwise like [Vec.Delete]; see
-// TryDelete.
+// reports whether there was one. It is like [Vec.Delete].
 func (v *VecOf[L, M]) Delete(l L) bool {
 	was, err := v.TryDelete(l)
 	deleted(v.vec.fam, err)
 	return was
 }
 
-// TryDelete is like Delete, but returns the error instead of panicking. It also returns an error of
-// the backend, after which the series may still exist.
-func (v *VecOf[L, M]) TryDelete(l L) (bool, error) {
-	full, err := v.valuesOf(l)
-	if err != nil {
-		return false, err
-	}
-	return v.vec.deleteOne(full)
-}
+// TryDelete is like Delete, but returns an error of the backend, after which the series may still
+// exist.
+func (v *VecOf[L, M]) TryDelete(l L) (bool, error) { return v.vec.deleteOne(v.valuesOf(l)) }
 
 // DeleteMatching is [Vec.DeleteMatching] on the whole family, even if v was made by Partial.
 func (v *VecOf[L, M]) DeleteMatching(match Labels) int { return v.vec.DeleteMatching(match) }
@@ -231,8 +217,8 @@ func Partial[P, L comparable, M Instrument](v *VecOf[L, M], complete func(P) L) 
 	}
 	return &VecOf[P, M]{
 		vec:    v.vec,
-		with:   func(p P) (*M, error) { return v.TryWith(complete(p)) },
-		values: func(p P) ([]string, error) { return v.valuesOf(complete(p)) },
+		with:   func(p P) *M { return v.With(complete(p)) },
+		values: func(p P) []string { return v.valuesOf(complete(p)) },
 	}
 }
 
@@ -298,32 +284,29 @@ func stringOf(fam *series.Family, value reflect.Value) (text string) {
 }
 
 // lookUp finds or creates the series for an l that find has not found.
-func (v *VecOf[L, M]) lookUp(l L) (*M, error) {
+func (v *VecOf[L, M]) lookUp(l L) *M {
 	if v.with != nil {
 		return v.with(l)
 	}
 	age := v.vec.fam.Age()
 	r := v.read(l)
-	m, err := v.vec.lookUp(r.full)
+	m := v.vec.lookUp(r.full)
 	v.release(r)
 	// Not the overflow series: any number of structs map to it, and Declare may later create
 	// their series.
-	if err == nil && v.direct.N == 0 && !v.vec.table.IsOverflow(m) {
+	if v.direct.N == 0 && !v.vec.table.IsOverflow(m) {
 		v.remember(l, m, age)
 	}
-	return m, err
+	return m
 }
 
-func (v *VecOf[L, M]) valuesOf(l L) ([]string, error) {
+func (v *VecOf[L, M]) valuesOf(l L) []string {
 	if v.values != nil {
 		return v.values(l)
 	}
 	r := v.read(l)
 	defer v.release(r)
-	if err := v.vec.checkValues(r.full); err != nil {
-		return nil, err
-	}
-	return cloneAll(r.full), nil
+	return cloneAll(r.full)
 }
 
 const (

@@ -5,15 +5,15 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/gotheus/gotheus/internal/backend"
 	"github.com/gotheus/gotheus/internal/lookup"
 	"github.com/gotheus/gotheus/internal/series"
 )
 
-// ErrLabels is wrapped by errors about the labels of a look-up: a wrong number of values, an
-// unknown name, a value that is not UTF-8.
+// ErrLabels is wrapped by errors about labels: a look-up with a wrong number of values or an
+// unknown name, and a value that the program declares, or states as a fact of an Info, that is too
+// long or not UTF-8. No value makes a look-up fail.
 var ErrLabels = errors.New("gotheus: wrong labels")
 
 // Vec is a family with labels. It is not updated itself: With returns the instrument for a set of
@@ -26,11 +26,16 @@ var ErrLabels = errors.New("gotheus: wrong labels")
 // Values go through the label's normaliser (CounterOptions.Normalize) first. Equal sets of values
 // are the same series, however they came about.
 //
+// Values may come from anyone, such as clients: no value makes a look-up fail. In a value that is
+// not UTF-8, U+FFFD replaces each run of bytes that are not; that is counted in
+// gotheus_replaced_values_total. A value of more than CounterOptions.MaxValueLength bytes gets the
+// overflow series.
+//
 // Look-ups create at most CounterOptions.MaxSeries series in a family, together with those of other
 // processes that share the backend. After that, looking up a new set returns the overflow series,
 // whose labels all have the value OverflowValue. That costs about as much as any other look-up, and
-// is counted in gotheus_overflowed_lookups_total. A set whose label text, with all names and
-// constant labels, has more than 64 KiB is counted there, too.
+// is counted in gotheus_overflowed_lookups_total. So is a look-up with a value that is too long, or
+// whose label text, with all names and constant labels, has more than 64 KiB.
 type Vec[M Instrument] struct {
 	fam   *series.Family
 	table *series.Table[M]
@@ -72,7 +77,7 @@ func (v *Vec[M]) position(name string) int {
 
 // With returns the instrument for these label values: one for each open label, in the order in
 // which the labels were declared. It panics with an error that wraps ErrLabels if their number is
-// wrong or one of them is not UTF-8; see TryWith.
+// wrong, see TryWith, and never because of a value.
 func (v *Vec[M]) With(values ...string) *M {
 	if len(values) == v.fast {
 		var e *lookup.Entry[M]
@@ -104,7 +109,7 @@ func (v *Vec[M]) with(values []string) (*M, error) {
 		return nil, v.wrongNumber(values)
 	}
 	if v.fast >= 0 {
-		return v.lookUp(values)
+		return v.lookUp(values), nil
 	}
 	var buf [stackLabels]string
 	n := len(v.fixed)
@@ -118,15 +123,15 @@ func (v *Vec[M]) with(values []string) (*M, error) {
 		for i, at := range v.open {
 			buf[at] = values[i]
 		}
-		return v.lookUp(buf[:n])
+		return v.lookUp(buf[:n]), nil
 	}
 	a := borrowArena()
 	for i, at := range v.open {
 		buf[at] = v.normalize(a, at, values[i])
 	}
-	m, err := v.lookUp(buf[:n])
+	m := v.lookUp(buf[:n])
 	returnArena(a)
-	return m, err
+	return m, nil
 }
 
 // stackLabels is the number of labels up to which look-ups off the fast path do not allocate. They
@@ -138,12 +143,12 @@ func (v *Vec[M]) withMany(values []string) (*M, error) {
 	for i, at := range v.open {
 		full[at] = v.normalizeClone(at, values[i])
 	}
-	return v.lookUp(full)
+	return v.lookUp(full), nil
 }
 
 // WithLabels returns the instrument for label values by name, which may include labels that are not
-// open. It panics with an error that wraps ErrLabels if an open label is missing, a name is not a
-// label of v, or a value is not UTF-8; see TryWithLabels.
+// open. It panics with an error that wraps ErrLabels if an open label is missing or a name is not a
+// label of v; see TryWithLabels.
 func (v *Vec[M]) WithLabels(l Labels) *M { return Must(v.TryWithLabels(l)) }
 
 // TryWithLabels is like WithLabels, but returns the error instead of panicking.
@@ -152,7 +157,7 @@ func (v *Vec[M]) TryWithLabels(l Labels) (*M, error) {
 		if !v.accepts(l) {
 			return nil, v.wrongNames(l)
 		}
-		return v.lookUp(v.complete(l))
+		return v.lookUp(v.complete(l)), nil
 	}
 	var a *arena
 	if v.normal != nil {
@@ -174,17 +179,17 @@ func (v *Vec[M]) TryWithLabels(l Labels) (*M, error) {
 	if found != len(l) {
 		return nil, v.wrongNames(l)
 	}
-	m, err := v.lookUp(buf[:len(v.names)])
+	m := v.lookUp(buf[:len(v.names)])
 	if a != nil {
 		returnArena(a)
 	}
-	return m, err
+	return m, nil
 }
 
 // Declare creates the series for these label sets, each as for WithLabels, so that they are exposed
 // at zero before anything happens. They do not count towards MaxSeries, and a time to live does not
-// remove them. It returns v. It panics as WithLabels does, before it has created any; see
-// TryDeclare.
+// remove them. It returns v. It panics as WithLabels does, and if a value is too long or not UTF-8,
+// before it has created any; see TryDeclare.
 func (v *Vec[M]) Declare(sets ...Labels) *Vec[M] {
 	if err := v.TryDeclare(sets...); err != nil {
 		panic(err)
@@ -209,36 +214,33 @@ func (v *Vec[M]) TryDeclare(sets ...Labels) error {
 }
 
 // lookUp finds or creates the series for normalised values in the family's order. It clones what it
-// keeps or puts into errors, so that the arguments can stay on the caller's stack.
-func (v *Vec[M]) lookUp(values []string) (*M, error) {
+// keeps, so that the arguments can stay on the caller's stack.
+func (v *Vec[M]) lookUp(values []string) *M {
 	mark := v.table.Mark()
 	if e := v.table.Find(values); e != nil {
-		return &e.M, nil
+		return &e.M
 	}
-	if v.fam.TooLong(values) {
-		return v.table.MakeTooLong(values), nil
-	}
-	if err := v.checkValues(values); err != nil {
-		return nil, err
-	}
-	return v.table.Make(values, mark), nil
+	return v.create(values, mark)
 }
 
-func (v *Vec[M]) checkValues(values []string) error {
-	for i, at := range v.order {
-		if !utf8.ValidString(values[at]) {
-			return fmt.Errorf("%w: %s: value %q of label %q is not UTF-8", ErrLabels, v.fam.Def.Name, backend.Clip(strings.Clone(values[at])), v.names[i])
-		}
+// create is lookUp after nothing was found. Only here is it looked at whether the values can be
+// those of a series.
+func (v *Vec[M]) create(values []string, mark series.Mark[M]) *M {
+	switch {
+	case v.fam.TooLong(values): // first: it looks at nothing but lengths
+		return v.table.MakeTooLong(values)
+	case !series.Valid(values):
+		return v.lookUp(v.fam.Repair(values))
 	}
-	return nil
+	return v.table.Make(values, mark)
 }
 
-// checkDeclared checks values that are declared, which must not end up in the overflow series.
+// checkDeclared checks values that are declared, which must not end up in another series.
 func (v *Vec[M]) checkDeclared(values []string) error {
-	if err := v.fam.CheckLength(values); err != nil {
+	if err := v.fam.CheckValues(values); err != nil {
 		return fmt.Errorf("%w: %w", ErrLabels, err)
 	}
-	return v.checkValues(values)
+	return nil
 }
 
 func (v *Vec[M]) wrongNumber(values []string) error {
@@ -262,7 +264,7 @@ func (v *Vec[M]) wrongNames(l Labels) error {
 func (v *Vec[M]) unknown(l Labels) (wrong []string) {
 	for _, name := range sortedKeys(l) {
 		if !slices.Contains(v.names, name) {
-			wrong = append(wrong, fmt.Sprintf("%q is not one of them", strings.Clone(name)))
+			wrong = append(wrong, fmt.Sprintf("%q is not one of them", strings.Clone(backend.Clip(name))))
 		}
 	}
 	return wrong
@@ -281,9 +283,9 @@ func (v *Vec[M]) openNames() []string {
 }
 
 func clipAll(values []string) []string {
-	c := cloneAll(values)
-	for i := range c {
-		c[i] = backend.Clip(c[i])
+	c := make([]string, len(values))
+	for i, v := range values {
+		c[i] = strings.Clone(backend.Clip(v))
 	}
 	return c
 }

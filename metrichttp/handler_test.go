@@ -25,7 +25,7 @@ import (
 func largeRegistry(n int) *gotheus.Registry {
 	r := newRegistry()
 	filler := strings.Repeat("0123456789abcdef", 3<<10)
-	v := r.NewGaugeVec("large", "A large page.", nil, "number", "value")
+	v := r.NewGaugeVec("large", "A large page.", &gotheus.GaugeOptions{MaxValueLength: -1}, "number", "value")
 	for i := range n {
 		v.With(strconv.Itoa(i), filler)
 	}

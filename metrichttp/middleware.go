@@ -163,7 +163,6 @@ func (h *measured) observe(e *exchange, r *http.Request, took time.Duration, ret
 		sent = 0 // the server drops what is written
 	}
 	method, code := methodLabel(e.method), statusLabel(status)
-	route = strings.ToValidUTF8(route, "\uFFFD") // a request must not fail for a label
 	h.duration.With(method, route, code).Observe(took.Seconds())
 	h.received.With(method, route, code).Observe(float64(received))
 	h.sent.With(method, route, code).Observe(float64(sent))

@@ -65,3 +65,6 @@ func Clip(s string) string {
 	}
 	return strings.ToValidUTF8(s[:most], "") + "…"
 }
+
+// RepairUTF8 replaces each run of bytes in s that are not UTF-8 by U+FFFD.
+func RepairUTF8(s string) string { return strings.ToValidUTF8(s, "\uFFFD") }

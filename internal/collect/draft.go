@@ -24,12 +24,15 @@ type Rules struct {
 }
 
 // Draft is a family that a collector is writing. Its methods add series; the first one that is
-// wrong makes the whole family invalid, see Err.
+// wrong makes the whole family invalid, see Err. Only what is wrong with label values, which may
+// come from anyone, costs no more than the series or the exemplar that has them.
 type Draft struct {
 	page.Collected
-	rules *Rules
-	open  []int // each label's index in the values of a series; -1: it is constant
-	err   error
+	rules    *Rules
+	open     []int // each label's index in the values of a series; -1: it is constant
+	err      error
+	repaired map[string]bool // label texts with values that were not UTF-8; nil: there are none
+	leftOut  *FamilyError    // why something was left out; nil: nothing was
 }
 
 // FamilyError is an error about one family of a collector.
@@ -116,7 +119,7 @@ func (d *Draft) Number(n expo.Number, values []string) {
 	if n.Start != 0 && d.Type != expo.Counter {
 		d.Fail("a %v cannot have a start time", d.Type)
 	}
-	d.checkExemplars(n.Exemplar)
+	d.checkExemplar(&n.Exemplar)
 	if d.rules.PerProcess && (n.Start != 0 || n.Time != 0 || n.Exemplar.Time != 0) {
 		d.failPerProcess()
 	}
@@ -151,9 +154,12 @@ func (d *Draft) Histogram(v expo.Distribution, values []string) {
 	case math.IsNaN(v.Sum):
 		d.Fail("the sum is NaN")
 	}
-	d.checkExemplars(v.Exemplars...)
+	v.Exemplars = d.checkExemplars(v.Exemplars)
 	if v.Native != nil {
-		d.checkNative(v.Native, v.Count)
+		n := *v.Native
+		d.checkNative(&n, v.Count)
+		n.Exemplars = d.checkExemplars(n.Exemplars)
+		v.Native = &n
 	}
 	v.Buckets = slices.Clone(v.Buckets)
 	d.putDistribution(v, values)
@@ -181,22 +187,31 @@ func (d *Draft) putDistribution(v expo.Distribution, values []string) {
 	d.put(page.Row{Dist: v}, values)
 }
 
-func (d *Draft) checkExemplars(list ...expo.Exemplar) {
-	for _, x := range list {
-		if x.Time == 0 {
-			continue
-		}
-		var labels []string
-		for name := range backend.ParseLabels(x.Labels) {
-			labels = append(labels, name)
-		}
-		err := (&backend.Exemplar{Labels: x.Labels, Value: x.Value}).Check()
-		if err == nil {
-			err = series.CheckEscaped(labels)
-		}
-		if err != nil {
-			d.Fail("%w", err)
-		}
+// checkExemplars returns the list without exemplars that are invalid, whose places stay empty.
+func (d *Draft) checkExemplars(list []expo.Exemplar) []expo.Exemplar {
+	list = slices.Clone(list)
+	for i := range list {
+		d.checkExemplar(&list[i])
+	}
+	return list
+}
+
+// checkExemplar leaves out an exemplar that is invalid.
+func (d *Draft) checkExemplar(x *expo.Exemplar) {
+	if x.Time == 0 {
+		return
+	}
+	var labels []string
+	for name := range backend.ParseLabels(x.Labels) {
+		labels = append(labels, name)
+	}
+	err := (&backend.Exemplar{Labels: x.Labels, Value: x.Value}).Check()
+	if err == nil {
+		err = series.CheckEscaped(labels)
+	}
+	if err != nil {
+		d.leaveOut("an exemplar", err)
+		*x = expo.Exemplar{}
 	}
 }
 
@@ -219,7 +234,6 @@ func (d *Draft) checkNative(n *expo.Native, count uint64) {
 	case total != count:
 		d.Fail("exponential buckets hold %d observations, the count is %d", total, count)
 	}
-	d.checkExemplars(n.Exemplars...)
 }
 
 func (d *Draft) put(w page.Row, values []string) {
@@ -230,11 +244,13 @@ func (d *Draft) put(w page.Row, values []string) {
 		return
 	}
 	all := make([]string, len(d.open))
+	repaired := false
 	for i, p := range d.open {
 		if p < 0 {
 			all[i] = d.rules.Labels[d.Def.Labels[i]]
 		} else {
-			all[i] = values[p]
+			all[i] = backend.RepairUTF8(values[p])
+			repaired = repaired || all[i] != values[p]
 		}
 	}
 	var err error
@@ -242,16 +258,47 @@ func (d *Draft) put(w page.Row, values []string) {
 		err = d.Def.CheckText(w.Labels)
 	}
 	if err != nil {
-		d.invalid(err)
+		d.leaveOut("a series", err)
+		return
+	}
+	if repaired {
+		if d.repaired == nil {
+			d.repaired = make(map[string]bool)
+		}
+		d.repaired[w.Labels] = true
 	}
 	d.Rows = append(d.Rows, w)
 }
 
+// leaveOut records that something is left out.
+func (d *Draft) leaveOut(what string, err error) {
+	if d.leftOut == nil {
+		d.leftOut = &FamilyError{d.Name, fmt.Errorf("%w: %s of %s was left out: %w", series.ErrInvalid, what, d.Name, err)}
+	}
+}
+
+// tellApart leaves out all but one of the series that have become equal because values of theirs
+// that were not UTF-8 were replaced.
+func (d *Draft) tellApart() {
+	if d.repaired == nil {
+		return
+	}
+	had := make(map[string]bool)
+	d.Rows = slices.DeleteFunc(d.Rows, func(w page.Row) bool {
+		again := d.repaired[w.Labels] && had[w.Labels]
+		if had[w.Labels] = true; again {
+			d.leaveOut("a series", fmt.Errorf("{%s} is given twice, since U+FFFD has replaced what is not UTF-8 in label values", backend.Clip(w.Labels)))
+		}
+		return again
+	})
+}
+
 // Check sorts the series of all families. It returns the valid families, and the errors of the
-// others.
+// others and of series that are left out.
 func Check(families []*Draft) (valid []*Draft, wrong []error) {
 	taken := make(map[string]bool)
 	for _, d := range families {
+		d.tellApart()
 		if err := d.Sort(); err != nil {
 			d.Fail("%w", err)
 		}
@@ -261,9 +308,12 @@ func Check(families []*Draft) (valid []*Draft, wrong []error) {
 		taken[d.Name] = true
 		if d.err != nil {
 			wrong = append(wrong, d.err)
-		} else {
-			valid = append(valid, d)
+			continue
 		}
+		if d.leftOut != nil {
+			wrong = append(wrong, d.leftOut)
+		}
+		valid = append(valid, d)
 	}
 	return valid, wrong
 }

@@ -74,6 +74,9 @@ func TestInvalidValues(t *testing.T) {
 		{"exponential buckets of a summary", summary(expo.Distribution{Native: new(expo.Native)}), "cannot have buckets or exemplars"},
 	} {
 		err := c.draft.Err()
+		if c.draft.leftOut != nil {
+			err = c.draft.leftOut
+		}
 		if c.want == "" {
 			if err != nil {
 				t.Errorf("%s: %v", c.what, err)
@@ -83,5 +86,30 @@ func TestInvalidValues(t *testing.T) {
 		if !errors.Is(err, series.ErrInvalid) || !strings.Contains(err.Error(), c.draft.Name) || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: got error %v, want %q", c.what, err, c.want)
 		}
+	}
+}
+
+// An exemplar that is invalid, since a client has sent a trace ID that is not UTF-8, costs neither
+// the series nor what the caller has.
+func TestInvalidExemplars(t *testing.T) {
+	t.Parallel()
+	good, bad := expo.Exemplar{Labels: `trace="a"`, Value: 1, Time: 1}, expo.Exemplar{Labels: "trace=\"\xff\"", Value: 1, Time: 1}
+	rules := new(Rules)
+	list := []expo.Exemplar{bad, good}
+	n := &expo.Native{Positive: []expo.NativeBucket{{Index: 1, Count: 1}}, Exemplars: []expo.Exemplar{good, bad}}
+	h := Begin(rules, expo.Histogram, "h", "H.", []float64{1}, nil)
+	h.Histogram(expo.Distribution{Count: 1, Buckets: []uint64{1}, Exemplars: list, Native: n}, nil)
+	c := Begin(rules, expo.Counter, "c_total", "C.", nil, nil)
+	c.Number(expo.Number{Int: 1, Exemplar: bad}, nil)
+	valid, wrong := Check([]*Draft{h, c})
+	if len(valid) != 2 || len(wrong) != 2 || !errors.Is(wrong[0], backend.ErrExemplar) || !strings.Contains(wrong[1].Error(), "an exemplar of c_total was left out") {
+		t.Fatalf("%d families, and %v", len(valid), wrong)
+	}
+	d := valid[0].Rows[0].Dist
+	if d.Exemplars[0].Time != 0 || d.Exemplars[1] != good || d.Native.Exemplars[0] != good || d.Native.Exemplars[1].Time != 0 || valid[1].Rows[0].Number.Exemplar.Time != 0 {
+		t.Errorf("the exemplars are %v, %v and %v", d.Exemplars, d.Native.Exemplars, valid[1].Rows[0].Number.Exemplar)
+	}
+	if list[0] != bad || n.Exemplars[1] != bad {
+		t.Error("the caller's exemplars were changed")
 	}
 }

@@ -251,7 +251,7 @@ func (p *Page) labelClash(name string, labels []string, others ...string) {
 // help returns the help text of a backend's family as valid UTF-8: another process may have written
 // anything.
 func (p *Page) help(f *backend.Family) string {
-	help := strings.ToValidUTF8(f.Help, "\ufffd")
+	help := backend.RepairUTF8(f.Help)
 	if help != f.Help {
 		p.o.Log.Log(slog.LevelWarn, "help "+f.Name,
 			"a help text written by another process is not UTF-8; the page shows U+FFFD for the invalid bytes",

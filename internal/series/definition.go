@@ -15,11 +15,12 @@ import (
 // Given says which properties a definition sets. The others take the defaults or, if the family
 // exists already, its settings.
 type Given struct {
-	TTL, MaxSeries, Buckets bool
-	Native                  *GivenNative // nil: exponential buckets are not requested
-	Sketch                  *GivenSketch // nil: quantiles are not requested
-	Labels                  bool         // constant labels besides those of the registry
-	DefaultMode             bool         // the mode is a default, though not the zero one
+	TTL, MaxSeries, MaxValueLength, Buckets bool
+
+	Native      *GivenNative // nil: exponential buckets are not requested
+	Sketch      *GivenSketch // nil: quantiles are not requested
+	Labels      bool         // constant labels besides those of the registry
+	DefaultMode bool         // the mode is a default, though not the zero one
 }
 
 // GivenNative says which properties of exponential buckets a definition sets.
@@ -29,7 +30,7 @@ type GivenNative struct{ Factor, ZeroThreshold, MaxBuckets bool }
 type GivenSketch struct{ RelativeError, Slots, MaxAge bool }
 
 var givenAll = Given{
-	TTL: true, MaxSeries: true, Buckets: true,
+	TTL: true, MaxSeries: true, MaxValueLength: true, Buckets: true,
 	Native: &GivenNative{true, true, true}, Sketch: &GivenSketch{true, true, true},
 }
 
@@ -110,6 +111,8 @@ func (f *Family) differs(old *Family, g Given) string {
 		return another("help", fmt.Sprintf("%q", a.Help), fmt.Sprintf("%q", b.Help))
 	case g.MaxSeries && old.Max() != f.Max():
 		return option("MaxSeries", old.Max(), f.Max())
+	case g.MaxValueLength && old.MaxValueLength() != f.MaxValueLength():
+		return option("MaxValueLength", old.MaxValueLength(), f.MaxValueLength())
 	}
 	return ""
 }

@@ -87,6 +87,9 @@ func (d *directory) enter(f *Family) (_ *Family, isNew bool, err error) {
 		if f.Given.MaxSeries {
 			old.SetMax(f.Max())
 		}
+		if f.Given.MaxValueLength {
+			old.SetMaxValueLength(f.MaxValueLength())
+		}
 		if wrong := f.calledTwice(old); wrong != "" {
 			return nil, false, fmt.Errorf("%w: %s: %s", ErrConflict, def.Name, wrong)
 		}

@@ -16,7 +16,7 @@ import (
 )
 
 // Family is a family of a registry with its series in this process. Its exported fields do not
-// change after Home.Enter, except for Called and the limit.
+// change after Home.Enter, except for Called and the limits.
 type Family struct {
 	Home     *Home
 	Def      *backend.Family // with prefix and constant labels
@@ -52,6 +52,7 @@ type Family struct {
 	postponedBy   error // why something was postponed; logged by unlock
 	refusedBy     error // why a series counts in the overflow series; logged by unlock
 	Limit
+	Values
 }
 
 // table holds the series of a family.

@@ -18,6 +18,7 @@ type fault int
 const (
 	rejectedUpdates fault = iota
 	overflowedLookups
+	replacedValues
 	collectorErrors
 	callbackPanics
 	faultKinds
@@ -29,6 +30,7 @@ var faultFamilies = [faultKinds]struct {
 }{
 	rejectedUpdates:   {"gotheus_rejected_updates_total", "Updates that were ignored, or times taken as 0, because of an invalid value, by metric.", true},
 	overflowedLookups: {"gotheus_overflowed_lookups_total", "Look-ups of label values that returned the overflow series, by metric.", true},
+	replacedValues:    {"gotheus_replaced_values_total", "Label values of look-ups in which U+FFFD replaced what is not UTF-8, by metric.", true},
 	collectorErrors:   {"gotheus_collector_errors_total", "Collectors, or single families of collectors, left out of a page because of an error.", false},
 	callbackPanics:    {"gotheus_callback_panics_total", "Panics of functions that the program has given to the library, other than collectors.", false},
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -239,34 +238,6 @@ func (f *Family) logFull() {
 	f.Home.Log.Log(slog.LevelWarn, "overflow "+f.Def.Name,
 		"a family has reached its limit of series; further label sets are counted in one overflow series",
 		"metric", f.Def.Name, "max", f.max.Load(), "value of its labels", OverflowValue)
-}
-
-// TooLong reports whether the label text of a series with these values would be too long. It does
-// not retain the slice.
-func (f *Family) TooLong(values []string) bool { return f.text.Exceeds(values, backend.MaxText) }
-
-// CheckLength returns an error that wraps backend.ErrFamily if a series with these values cannot
-// exist since its label text is too long.
-func (f *Family) CheckLength(values []string) error {
-	if !f.TooLong(values) {
-		return nil
-	}
-	return f.Def.CheckText(f.text.Write(values))
-}
-
-// logTooLong logs that a look-up got the overflow series since its label set is too long.
-func (f *Family) logTooLong(values []string) {
-	longest, bytes := 0, 0
-	for i, v := range values {
-		bytes += len(v)
-		if len(v) > len(values[longest]) {
-			longest = i
-		}
-	}
-	f.Home.Log.Log(slog.LevelWarn, "length "+f.Def.Name,
-		"a label set is too long and is counted in the overflow series; shorten the value, for instance with Normalize",
-		"metric", f.Def.Name, "label", f.Open[longest], "bytes", bytes, "max", backend.MaxText,
-		"value", strings.Clone(backend.Clip(values[longest])), "value of its labels", OverflowValue)
 }
 
 func (f *Family) overflowValues() []string {

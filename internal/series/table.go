@@ -67,8 +67,8 @@ func (t *Table[M]) Make(values []string, mark Mark[M]) *M {
 // MakeTooLong returns the overflow series for values that are too long for a series of their own.
 func (t *Table[M]) MakeTooLong(values []string) *M {
 	f := t.family
-	if f.overflowed.Load() == nil { // otherwise overflowSeries counts
-		f.Home.count(overflowedLookups, f)
+	if f.overflowed.Load() == nil { // overflowSeries counts, without a lock
+		f.overflowed.Store(f.Home.tallyOf(overflowedLookups, f))
 	}
 	f.logTooLong(values)
 	return t.overflowSeries()

@@ -92,7 +92,7 @@ func TestBadCollectors(t *testing.T) {
 			s.Gauge("good", "G.").Put(1)
 			s.Gauge("bad\nname", "B.").Put(1)
 			s.Gauge("bad_label", "B.", "__x").Put(1, "x")
-			s.Gauge("bad_utf8", "B.", "x").Put(1, "\xff")
+			s.Gauge("good_utf8", "B.", "x").Put(1, "\xff")
 			s.Gauge("bad_number", "B.", "x").Put(1)
 			twice := s.Gauge("bad_twice", "B.", "x")
 			twice.Put(1, "x")
@@ -122,10 +122,10 @@ func TestBadCollectors(t *testing.T) {
 	} {
 		r.Register(c)
 	}
-	pageHas(t, r, "mine_total 1", "good 1", "also_good 1", "hist_count 1")
-	// Errors of three collectors and sixteen families, and two families that clash; then the
+	pageHas(t, r, "mine_total 1", "good 1", "good_utf8{x=\"\uFFFD\"} 1", "also_good 1", "hist_count 1")
+	// Errors of three collectors and fifteen families, and two families that clash; then the
 	// same again.
-	pageHas(t, r, "gotheus_collector_errors_total 40")
+	pageHas(t, r, "gotheus_collector_errors_total 38")
 	for _, bad := range []string{"lost_", "bad", "Not mine", "Again", "Clashes"} {
 		if p := page(t, r); strings.Contains(p, bad) {
 			t.Errorf("%s is on the page:\n%s", bad, p)

@@ -31,7 +31,7 @@ func TestLongLabelSets(t *testing.T) {
 	t.Parallel()
 	inEachBackend(t, func(t *testing.T, r *gotheus.Registry, log *testLog) {
 		type labels struct{ A, B string }
-		v := r.NewCounterVec("v_total", "V.", nil, "a", "b")
+		v := r.NewCounterVec("v_total", "V.", &gotheus.CounterOptions{MaxValueLength: -1}, "a", "b")
 		of := gotheus.Must(gotheus.TryNewVecOf[labels, gotheus.Counter](r, "v_total", "V.", nil))
 		room := backend.MaxText - len(`a="",b=""`)
 		longest := strings.Repeat("x", room-1)
@@ -113,11 +113,11 @@ func TestLongDefinitions(t *testing.T) {
 				_, err := gotheus.TryNew[gotheus.Counter](r, "c_total", "H.", &gotheus.CounterOptions{Labels: gotheus.Labels{"c": huge}})
 				return err
 			},
-			`shorten the value of label "version"`: func() error {
+			`the value of label "version" has 1048576`: func() error {
 				_, err := gotheus.TryNewInfo(r, "an_info", "I.", gotheus.Labels{"version": huge})
 				return err
 			},
-			`Defaults: the value of label "l"`: func() error {
+			`c_total: the value of label "l" has 1048576`: func() error {
 				_, err := gotheus.TryNewVec[gotheus.Counter](r, "c_total", "H.", &gotheus.CounterOptions{Defaults: gotheus.Labels{"l": huge}}, "l")
 				return err
 			},
@@ -154,7 +154,8 @@ func TestLongDefinitions(t *testing.T) {
 	})
 }
 
-// What collectors give is limited in the same way, whether it is stored or not.
+// What collectors give is limited in the same way, whether it is stored or not. A series whose
+// label text is too long is left out.
 func TestLongValuesOfCollectors(t *testing.T) {
 	t.Parallel()
 	huge := strings.Repeat("x", 1<<20)
@@ -170,7 +171,7 @@ func TestLongValuesOfCollectors(t *testing.T) {
 		r.Register(gotheus.CollectorFunc(collect("c")))
 		r.Register(gotheus.ProcessCollectorFunc(collect("p")))
 		p := page(t, r)
-		if !strings.Contains(p, "c_good 1") || !strings.Contains(p, "p_good") || strings.Contains(p, "_value") || strings.Contains(p, "_help") {
+		if !strings.Contains(p, "c_good 1") || !strings.Contains(p, "p_good") || strings.Contains(p, "_value{") || strings.Contains(p, "_help") {
 			t.Errorf("the page is\n%.3000s", p)
 		}
 		for _, want := range []string{"c_value: the labels have", "p_value: the labels have", "shorten the value of label", "c_help: name, help", "shorten the help"} {
@@ -187,7 +188,7 @@ func TestLongValuesOfCollectors(t *testing.T) {
 // The limit of series bounds memory, too: long label sets count several times.
 func TestMaxSeriesBoundsBytes(t *testing.T) { // not parallel: it measures the heap
 	inEachBackend(t, func(t *testing.T, r *gotheus.Registry, _ *testLog) {
-		v := r.NewCounterVec("v_total", "V.", &gotheus.CounterOptions{MaxSeries: 500}, "l")
+		v := r.NewCounterVec("v_total", "V.", &gotheus.CounterOptions{MaxSeries: 500, MaxValueLength: -1}, "l")
 		v.With("short")
 		before := heapInUse()
 		long := strings.Repeat("x", 60<<10)

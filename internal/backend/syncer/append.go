@@ -41,8 +41,9 @@ func (s *Syncer) nextEntries(sorted *bool) *change {
 	s.mu.LockLast()
 	for i := range s.declared {
 		d := &s.declared[i]
-		if !s.dir.helps[d.fam.schema+"\x00"+d.help] && len(c.families) < chunkSize {
+		if !s.dir.helps[d.fam.schema+"\x00"+d.help] && len(c.families) < chunkSize && c.size < pieceSize {
 			c.families = append(c.families, *d)
+			c.size += len(d.fam.schema) + len(d.help)
 		}
 	}
 	s.mu.Unlock()
@@ -78,7 +79,7 @@ func (s *Syncer) assignSome(c *change, rooms *[lists]room, some []*row) bool {
 		if !r.waits || r.fam.dying.Get(r.labels) != nil {
 			continue
 		}
-		at := rooms[r.fam.list()].next(&s.dir, c)
+		at := rooms[r.fam.list()].next(&s.dir, c, r.size())
 		c.part(&s.dir, chunkOf(at))[at%chunkSize].row = r
 		c.size += slotSize + len(r.labels)
 		c.assigned = append(c.assigned, r)
@@ -88,18 +89,21 @@ func (s *Syncer) assignSome(c *change, rooms *[lists]room, some []*row) bool {
 
 // room is where new series of a list get their numbers: in chunks of which at least half is free,
 // the emptiest first, so that the numbers in use never take more than twice the room that they
-// need; then in the last chunk, and in new ones.
+// need; then in the last chunk, and in new ones. A chunk can be full of bytes as well as of
+// numbers.
 type room struct {
 	list   int
 	chunks []int
 	at     int // first number to look at in the first of chunks
+	size   int // what that chunk has got
 	end    int // of all chunks
 }
 
 func (d *directory) room(list int) room {
 	r := room{list: list, end: len(d.used[list])}
 	for n, used := range d.used[list] {
-		if used <= chunkSize/2 || n == r.end-1 && used < chunkSize {
+		size := d.sizes[list][n]
+		if used <= chunkSize/2 && size <= chunkBytes/2 || n == r.end-1 && used < chunkSize && size < chunkBytes {
 			r.chunks = append(r.chunks, n)
 		}
 	}
@@ -107,21 +111,26 @@ func (d *directory) room(list int) room {
 	return r
 }
 
-// next returns the next free number.
-func (r *room) next(d *directory, c *change) uint32 {
+// next returns the next free number, for a series of this size.
+func (r *room) next(d *directory, c *change, size int) uint32 {
 	for {
 		if len(r.chunks) == 0 {
 			r.chunks = append(r.chunks, r.end)
 			r.end++
 		}
-		first := numberAt(r.list, r.chunks[0]<<chunkBits)
-		p := c.part(d, chunkOf(first))
-		for ; r.at < chunkSize; r.at++ {
+		n := r.chunks[0]
+		first := numberAt(r.list, n<<chunkBits)
+		had := 0
+		if n < len(d.sizes[r.list]) {
+			had = d.sizes[r.list][n]
+		}
+		for p := c.part(d, chunkOf(first)); r.at < chunkSize && had+r.size < chunkBytes; r.at++ {
 			if p[r.at].row == nil {
 				r.at++
+				r.size += size
 				return first + uint32(r.at-1)
 			}
 		}
-		r.chunks, r.at = r.chunks[1:], 0
+		r.chunks, r.at, r.size = r.chunks[1:], 0, 0
 	}
 }

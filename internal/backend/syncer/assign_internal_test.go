@@ -3,7 +3,7 @@ package syncer
 // assignNext gives a series the next free number, as of version 1 of the directory.
 func (s *Syncer) assignNext(r *row) {
 	rm := s.dir.room(r.fam.list())
-	s.dir.assign(r, rm.next(&s.dir, new(change)), slot{since: 1, born: birthOf(1, 1)})
+	s.dir.assign(r, rm.next(&s.dir, new(change), r.size()), slot{since: 1, born: birthOf(1, 1)})
 }
 
 // assigned returns the series of a list that have numbers.

@@ -69,7 +69,7 @@ type request struct {
 // startGet starts to read the first parts of all, and removes them from it.
 func (s *Syncer) startGet(ctx context.Context, all *[]fetched) *request {
 	n, size := 0, 0
-	for list := *all; n < len(list) && (size < pullSize || list[n].n == list[n-1].n); n++ {
+	for list := *all; n < len(list) && (size < pullSize || list[n].n == list[n-1].n && list[n].n != inlinePart); n++ {
 		size += 256 // plus the size that the part last had
 		if known := list[n].c.chunks[list[n].n]; known.data != nil {
 			size += len(known.data)

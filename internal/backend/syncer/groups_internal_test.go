@@ -93,7 +93,7 @@ func (m *groupModel) assign() {
 		m.last++
 		r := f.row(fmt.Sprintf("x=%q", fmt.Sprint(m.last)))
 		rm := m.s.dir.room(f.list())
-		m.s.dir.assign(r, rm.next(&m.s.dir, new(change)), slot{since: m.s.dir.version, born: birth(m.last)})
+		m.s.dir.assign(r, rm.next(&m.s.dir, new(change), r.size()), slot{since: m.s.dir.version, born: birth(m.last)})
 		m.s.dirty[chunkOf(r.id)] = true
 	}
 }

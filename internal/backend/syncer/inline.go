@@ -23,7 +23,8 @@ import (
 //	for each series: index of its family in this list, label text (length, bytes), how many
 //	words, words
 
-// inlineLimit is how many series an instance publishes without numbers, at most.
+// inlineLimit is how many series an instance publishes without numbers, at most. Their size is at
+// most pieceSize: they are in one part.
 const inlineLimit = 256
 
 // looseEntry is a series that an instance has published without a number.

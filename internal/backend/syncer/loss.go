@@ -88,10 +88,10 @@ func (s *Syncer) salvage(ctx context.Context) {
 				numbers = []uint32{inlinePart}
 			}
 		}
-		for len(keys) > 0 {
-			some := min(len(keys), batch)
-			parts, err := s.get(ctx, keys[:some])
-			if err != nil {
+		for parts := [][]byte(nil); len(keys) > 0; {
+			some := min(len(keys), atOnce(parts, batch))
+			var err error
+			if parts, err = s.get(ctx, keys[:some]); err != nil {
 				return false
 			}
 			for i, p := range parts {

@@ -76,13 +76,15 @@ func (s *Syncer) readChanges(ctx context.Context) error {
 
 // readFamilies reads the families that others have added.
 func (s *Syncer) readFamilies(ctx context.Context, want tally, version uint64) error {
+	var parts [][]byte
 	for s.dir.tally.n < want.n {
 		var keys []store.Key
-		for n := s.dir.tally.n; n < want.n && len(keys) < chunkSize; n++ {
+		most := atOnce(parts, chunkSize)
+		for n := s.dir.tally.n; n < want.n && len(keys) < most; n++ {
 			keys = append(keys, partKey(groupFamilies, uint32(n)))
 		}
-		parts, err := s.get(ctx, keys)
-		if err != nil {
+		var err error
+		if parts, err = s.get(ctx, keys); err != nil {
 			return err
 		}
 		for i, p := range parts {
@@ -108,6 +110,20 @@ const (
 	batch    = pullSize / partSize
 )
 
+// atOnce returns how many parts to read next, at most, given those that were read last: as many as
+// have about pullSize bytes together, if they are like these. It begins with few, and goes on with
+// twice as many, since some parts are much larger than usual.
+func atOnce(last [][]byte, most int) int {
+	if len(last) == 0 {
+		return max(1, most/8)
+	}
+	size := 1
+	for _, p := range last {
+		size += len(p)
+	}
+	return max(1, min(most, 2*len(last), len(last)*pullSize/size))
+}
+
 // readParts reads the parts that have changed. If one is missing, it reads the others nevertheless.
 func (s *Syncer) readParts(ctx context.Context, list *directory) error {
 	var changed []uint32
@@ -125,13 +141,15 @@ func (s *Syncer) readParts(ctx context.Context, list *directory) error {
 			delete(s.dir.chunks, n)
 		}
 	}
-	for some := range slices.Chunk(changed, batch) {
+	for parts := [][]byte(nil); len(changed) > 0; {
+		some := changed[:min(len(changed), atOnce(parts, batch))]
+		changed = changed[len(some):]
 		keys := make([]store.Key, len(some))
 		for i, n := range some {
 			keys[i] = partKey(groupDirectory, n)
 		}
-		parts, err := s.get(ctx, keys)
-		if err != nil {
+		var err error
+		if parts, err = s.get(ctx, keys); err != nil {
 			return err
 		}
 		for i, n := range some {

@@ -51,7 +51,7 @@ func (s *Syncer) publishOnce(ctx context.Context, attempt int) error {
 	r := round{s: s, patient: attempt < patient}
 	s.mu.LockLast()
 	busy := attempt > 1 || attempt > 0 && first // others change the directory all the time
-	r.inline = (s.leaving || busy) && s.waiting.n <= inlineLimit
+	r.inline = (s.leaving || busy) && s.waiting.n <= inlineLimit && s.waiting.size <= pieceSize
 	s.mu.Unlock()
 	if err := s.number(ctx, r.inline); err != nil {
 		return err

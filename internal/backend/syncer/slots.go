@@ -71,12 +71,21 @@ type directory struct {
 	helps    map[string]bool
 	rows     [lists][]*row   // by number; nil: free
 	used     [lists][]uint16 // by chunk: how many numbers are in use
+	sizes    [lists][]int    // by chunk: of its series, see row.size
 }
 
 const (
 	firstGauge = gaugeChunks << chunkBits
 	maxTokens  = 256
 )
+
+// chunkBytes is the size from which on a chunk gets no further series: label texts can be long, and
+// a store need not be able to take, nor its other users to wait for, a whole chunk of the longest.
+const chunkBytes = 64 << 10
+
+// size returns approximately how many bytes a series adds to parts: its label text to one, and its
+// words, most of which take a byte or two, to others.
+func (r *row) size() int { return slotSize + len(r.labels) + 2*r.fam.stored }
 
 // place returns the list and the index of a number.
 func place(id uint32) (list, at int) {
@@ -122,10 +131,15 @@ func (d *directory) assign(r *row, id uint32, s slot) {
 	for at >= len(d.rows[list]) {
 		d.rows[list] = append(d.rows[list], make([]*row, chunkSize)...)
 		d.used[list] = append(d.used[list], 0)
+		d.sizes[list] = append(d.sizes[list], 0)
 	}
-	if d.rows[list][at] == nil {
-		d.used[list][at>>chunkBits]++
+	n := at >> chunkBits
+	if old := d.rows[list][at]; old == nil {
+		d.used[list][n]++
+	} else {
+		d.sizes[list][n] -= old.size()
 	}
+	d.sizes[list][n] += r.size()
 	d.rows[list][at] = r
 	r.id, r.since, r.born, r.prev = id, s.since, s.born, s.prev
 }
@@ -136,10 +150,11 @@ func (d *directory) release(r *row) {
 	if d.row(r.id) == r {
 		d.rows[list][at] = nil
 		d.used[list][at>>chunkBits]--
+		d.sizes[list][at>>chunkBits] -= r.size()
 	}
 	r.id, r.since = noID, 0
 	for n := len(d.used[list]); n > 0 && d.used[list][n-1] == 0; n = len(d.used[list]) {
-		d.used[list], d.rows[list] = d.used[list][:n-1], d.rows[list][:(n-1)<<chunkBits]
+		d.used[list], d.sizes[list], d.rows[list] = d.used[list][:n-1], d.sizes[list][:n-1], d.rows[list][:(n-1)<<chunkBits]
 	}
 	if rows := d.rows[list]; cap(rows) > 4*max(len(rows), chunkSize) {
 		d.rows[list] = append(make([]*row, 0, 2*len(rows)), rows...)

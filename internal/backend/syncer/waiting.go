@@ -12,6 +12,7 @@ type waiting struct {
 	added   []*row // since that was sorted
 	blocked []*row // cannot get a number yet
 	n       int    // series that wait
+	size    int    // of these, see row.size
 }
 
 // queue queues a series for the directory. mu is held.
@@ -23,6 +24,7 @@ func (s *Syncer) queue(r *row) {
 	if !r.waits {
 		r.waits = true
 		s.waiting.n++
+		s.waiting.size += r.size()
 	}
 }
 
@@ -31,6 +33,7 @@ func (s *Syncer) unqueue(r *row) {
 	if r.waits {
 		r.waits = false
 		s.waiting.n--
+		s.waiting.size -= r.size()
 	}
 }
 
