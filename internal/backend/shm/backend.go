@@ -3,6 +3,7 @@
 package shm
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -27,6 +28,7 @@ type Backend struct {
 	place place  // where the file was opened
 
 	mu       sync.Mutex
+	hasParts bool // this instance has parts of series
 	index    index.Index
 	declared map[*backend.Family]uint32 // families this process has declared, as offset/64
 	// families read so far, by offset/64; nil if this version cannot read one
@@ -213,6 +215,7 @@ func (b *Backend) ownPart(f *backend.Family, series *record, essential bool) (ba
 	if b.closed.Load() { // another process may have the slot by now
 		return nil, backend.ErrClosed
 	}
+	b.hasParts = true
 	if owner := b.mem.u64(r.wordsAt + 8*uint64(n)); owner.Load() != b.id {
 		// Take over the part of a dead instance that had this slot. It does not count until
 		// its owner is our id.
@@ -369,6 +372,14 @@ func (b *Backend) Close(context.Context) error {
 	if b.closed.Swap(true) {
 		return nil
 	}
+	var keep bool
+	var err error
+	if b.hasParts {
+		keep, err = b.rest(b.slot)
+	}
 	b.leave(b.slot, b.id)
-	return b.file.Close()
+	if !keep {
+		err = cmp.Or(err, b.file.Close())
+	}
+	return err
 }

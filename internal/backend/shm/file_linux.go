@@ -15,6 +15,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/gotheus/gotheus/internal/backend"
 )
@@ -158,10 +159,22 @@ func unshare(f *os.File, size uint64) error {
 // mappings are the files that this process has mapped. A file that was opened stays mapped for
 // ever, since words may be in use, so all openings of a file share one mapping: the kernel limits
 // their number, and a 32-bit process has few addresses.
-var mappings = struct {
+var mappings = mappingTable{m: make(map[fileID]*mapping)}
+
+type mappingTable struct {
 	sync.Mutex
 	m map[fileID]*mapping
-}{m: make(map[fileID]*mapping)}
+}
+
+// of returns the mapping of this memory. t is locked.
+func (t *mappingTable) of(mem memory) *mapping {
+	for _, m := range t.m {
+		if &m.memory[0] == &mem[0] {
+			return m
+		}
+	}
+	return nil
+}
 
 // fileID identifies a file for as long as it is mapped: the mapping keeps the file in existence,
 // even when it has no name any more, so that no other file can get its number.
@@ -169,7 +182,11 @@ type fileID struct{ device, inode, size uint64 }
 
 type mapping struct {
 	memory
+	id    fileID
 	users int // calls of mapFile without unmap
+
+	resting *os.File            // has the locks of slots that rest; nil: none has rested
+	timers  map[int]*time.Timer // that end their rests
 }
 
 // mapFile maps size bytes, most of which are not allocated yet. If this process has mapped the file
@@ -193,7 +210,7 @@ func mapFile(f *os.File, size uint64) (memory, error) {
 	if err != nil {
 		return nil, fmt.Errorf("shm: mapping %d bytes, the limit of %s (create it with a smaller limit= to need less): %w", size, f.Name(), err)
 	}
-	mappings.m[id] = &mapping{m, 1}
+	mappings.m[id] = &mapping{memory: m, id: id, users: 1}
 	return m, nil
 }
 
@@ -201,15 +218,16 @@ func mapFile(f *os.File, size uint64) (memory, error) {
 func unmap(mem memory) {
 	mappings.Lock()
 	defer mappings.Unlock()
-	for id, m := range mappings.m {
-		if &m.memory[0] != &mem[0] {
-			continue
-		}
-		if m.users--; m.users == 0 {
-			delete(mappings.m, id)
-			syscall.Munmap(mem)
-		}
+	m := mappings.of(mem)
+	if m == nil {
 		return
+	}
+	if m.users--; m.users == 0 {
+		delete(mappings.m, m.id)
+		if m.resting != nil {
+			m.resting.Close()
+		}
+		syscall.Munmap(mem)
 	}
 }
 

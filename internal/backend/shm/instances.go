@@ -5,6 +5,7 @@ package shm
 import (
 	"bytes"
 	"cmp"
+	"errors"
 	"fmt"
 	"os"
 	"time"
@@ -60,14 +61,32 @@ func listInstances(h *header, mem memory, alive func(id uint64) bool) (list []In
 
 // join takes the first slot of the instance table that is free or belongs to a dead process. Taking
 // the first one keeps the number of a series' parts at most the highest number of concurrent
-// instances.
+// instances. A slot that rests is taken only if there is no other.
 func (s *segment) join() (slot int, id uint64, err error) {
+	slot, id, err = s.joinUnless(func(i int) bool { return locked(s.file, restLock+int64(i)) })
+	if errors.Is(err, errNoSlot) {
+		slot, id, err = s.joinUnless(func(int) bool { return false })
+	}
+	if errors.Is(err, errNoSlot) {
+		err = fmt.Errorf("shm: %s: %d processes have it open, which is the most that a file can have: "+
+			"let some of them use another file, or end some: %w", s.file.Name(), s.instances, backend.ErrBusy)
+	}
+	return slot, id, err
+}
+
+var errNoSlot = errors.New("shm: no slot is free")
+
+func (s *segment) joinUnless(rests func(slot int) bool) (slot int, id uint64, err error) {
 	for i := range int(s.instances) {
 		ok, err := lock(s.file, lockByte+1+int64(i))
 		if err != nil {
 			return 0, 0, err
 		}
 		if !ok {
+			continue
+		}
+		if rests(i) {
+			unlock(s.file, lockByte+1+int64(i))
 			continue
 		}
 		at := s.instance(i)
@@ -92,8 +111,32 @@ func (s *segment) join() (slot int, id uint64, err error) {
 		s.mem.u64(at + insID).Store(id)
 		return i, id, nil
 	}
-	return 0, 0, fmt.Errorf("shm: %s: %d processes have it open, which is the most that a file can have: "+
-		"let some of them use another file, or end some: %w", s.file.Name(), s.instances, backend.ErrBusy)
+	return 0, 0, errNoSlot
+}
+
+// restFor is longer than any update takes, even if its goroutine is suspended.
+const restFor = 10 * time.Minute
+
+// rest keeps a slot from others for restFor, or until the process ends: an update that began before
+// Close may still write to the parts of this instance, which the next instance in the slot would
+// take over. keep says that the lock is one of s.file, which must stay open.
+func (s *segment) rest(slot int) (keep bool, err error) {
+	mappings.Lock()
+	defer mappings.Unlock()
+	m := mappings.of(s.mem)
+	if m.resting == nil {
+		m.resting, m.timers, keep = s.file, make(map[int]*time.Timer), true
+	}
+	f, at := m.resting, restLock+int64(slot)
+	if _, err := lock(f, at); err != nil {
+		return keep, err
+	}
+	if t := m.timers[slot]; t != nil {
+		t.Reset(restFor)
+	} else {
+		m.timers[slot] = time.AfterFunc(restFor, func() { unlock(f, at) })
+	}
+	return keep, nil
 }
 
 func (s *segment) leave(slot int, id uint64) {

@@ -52,11 +52,10 @@ import (
 //
 // A record exists if the index leads to it. Between records there is free space, and there may be
 // space that a process took and never used, because it died or because another one was quicker.
-// Locks are
-// open-file-description locks on bytes far beyond the end of the file. Creators of records take
+// Locks are open-file-description locks on bytes far beyond the end of the file. Creators of records take
 // turns with lockByte, to waste no space. The instance in slot i holds lockByte+1+i and idLock+id,
 // where id is its id, as long as it lives. A process that replaces the file holds all bytes after
-// lockByte.
+// lockByte. A process whose instance has left slot i holds restLock+i for a while.
 const (
 	major     = 2
 	minor     = 0
@@ -94,6 +93,7 @@ const (
 
 	maxLimit = 1 << 32 * align // records are found by offset/64, which has 32 bits
 
+	restLock = 1 << 45
 	lockByte = 1 << 46
 	idLock   = 1 << 48
 
