@@ -323,7 +323,7 @@ func (v *VecOf[L, M]) valuesOf(l L) ([]string, error) {
 	if err := v.vec.checkValues(r.full); err != nil {
 		return nil, err
 	}
-	return cloneAll(r.full), nil
+	return backend.CloneAll(r.full), nil
 }
 
 const (

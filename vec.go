@@ -44,7 +44,7 @@ type Vec[M Instrument] struct {
 }
 
 func newVec[M Instrument](f *series.Family, c common, names []string) (*Vec[M], error) {
-	v := &Vec[M]{fam: f, table: f.Table().(*series.Table[M]), names: cloneAll(names), order: make([]int, len(names)), fixed: make([]fixedValue, len(names))}
+	v := &Vec[M]{fam: f, table: f.Table().(*series.Table[M]), names: backend.CloneAll(names), order: make([]int, len(names)), fixed: make([]fixedValue, len(names))}
 	_, place := backend.SortLabels(v.names)
 	for sorted, declared := range place {
 		v.order[declared] = sorted
@@ -281,17 +281,9 @@ func (v *Vec[M]) openNames() []string {
 }
 
 func clipAll(values []string) []string {
-	c := cloneAll(values)
+	c := backend.CloneAll(values)
 	for i := range c {
 		c[i] = backend.Clip(c[i])
-	}
-	return c
-}
-
-func cloneAll(values []string) []string {
-	c := make([]string, len(values))
-	for i, v := range values {
-		c[i] = strings.Clone(v)
 	}
 	return c
 }
