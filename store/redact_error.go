@@ -140,7 +140,8 @@ func secrets(rawURL string) (list []string) {
 				shows[name] = true
 			}
 		}
-		if u.User == nil && strings.HasPrefix(rest, "/") && strings.Contains(rawURL, ":///") { // a file
+		// The path of a file is shown.
+		if u.User == nil && strings.HasPrefix(rest, "/") && strings.Contains(rawURL, ":///") {
 			shows[u.Path], shows[u.EscapedPath()] = true, true
 			for part := range splitSeq(u.Path) {
 				shows[part] = true

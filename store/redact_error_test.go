@@ -171,7 +171,8 @@ func TestHostileDriver(t *testing.T) {
 		r := gotheus.NewRegistry(&gotheus.RegistryOptions{Logger: slog.New(slog.NewTextHandler(log, nil))})
 		r.NewCounter("a_total", "A.", nil).Inc()
 		var page strings.Builder
-		over, cancel := context.WithCancel(t.Context()) // what has failed is tried for as long as there is time
+		// What has failed is tried again for as long as there is time.
+		over, cancel := context.WithCancel(t.Context())
 		cancel()
 		errs := []error{r.Bind(t.Context(), rawURL), r.Bind(t.Context(), "heap:"), r.Flush(over), r.Write(t.Context(), &page, nil), r.Close(over)}
 		log.mu.Lock()

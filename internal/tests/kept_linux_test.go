@@ -130,7 +130,8 @@ func keepStrings() {
 		k.keep(f.Family.States...)
 		k.keep(f.Series...)
 	}
-	for _, g := range inside.Home(r).Current().Walk() { // what the library itself keeps, in errors and elsewhere
+	// What the library itself has, for errors and elsewhere.
+	for _, g := range inside.Home(r).Current().Walk() {
 		k.keep(g.Family.Name, g.Family.Help, g.Family.Unit)
 		k.keep(g.Family.Labels...)
 		k.keep(g.Family.States...)
