@@ -104,7 +104,7 @@ func (r *Registry) Bind(ctx context.Context, rawURL string) error {
 // bindURL binds r to a URL. If env is set, the URL is that of the environment, and bindURL does
 // nothing if it was applied in the meantime.
 func (r *Registry) bindURL(ctx context.Context, rawURL string, env bool) error {
-	name := backend.Redact(rawURL)
+	name := store.RedactURL(rawURL)
 	bound, err := r.beginBind(ctx, rawURL, name)
 	if err != nil {
 		return err
@@ -198,7 +198,7 @@ func (r *Registry) envURL() string {
 func (r *Registry) checkEnv(rawURL, name string) error {
 	if env := r.envURL(); env != "" && env != rawURL {
 		return fmt.Errorf("%w: %s=%s in the environment takes precedence over binding to %s: unset it when the program starts, or call Close first",
-			ErrBound, EnvBackend, backend.Redact(env), name)
+			ErrBound, EnvBackend, store.RedactURL(env), name)
 	}
 	return nil
 }
@@ -214,7 +214,7 @@ func (r *Registry) openAndInstall(ctx context.Context, rawURL string) error {
 	}
 	if n, ok := b.(backend.Noticer); ok {
 		for _, notice := range n.Notices() {
-			r.home.Log.Later(slog.LevelWarn, notice, "backend", backend.Redact(rawURL))
+			r.home.Log.Later(slog.LevelWarn, notice, "backend", store.RedactURL(rawURL))
 		}
 	}
 	return nil

@@ -28,8 +28,8 @@ func (r *Registry) Sub(prefix string, labels Labels) *Registry { return Must(r.T
 // TrySub is like Sub, but returns the error instead of panicking.
 func (r *Registry) TrySub(prefix string, labels Labels) (*Registry, error) {
 	opts := r.opts
-	opts.Prefix += prefix
-	opts.Labels = maps.Clone(r.opts.Labels)
+	opts.Prefix = strings.Clone(opts.Prefix + prefix)
+	opts.Labels = maps.Clone(r.opts.Labels) // whose texts are the registry's own
 	for _, name := range sortedKeys(labels) {
 		if value, ok := opts.Labels[name]; ok {
 			return nil, fmt.Errorf("%w: constant label %q: the registry has it already, with the value %q", ErrInvalid, name, value)
@@ -37,7 +37,7 @@ func (r *Registry) TrySub(prefix string, labels Labels) (*Registry, error) {
 		if opts.Labels == nil {
 			opts.Labels = make(Labels)
 		}
-		opts.Labels[name] = labels[name]
+		opts.Labels[strings.Clone(name)] = strings.Clone(labels[name])
 	}
 	if err := opts.check(); err != nil {
 		return nil, err

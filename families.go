@@ -3,6 +3,8 @@ package gotheus
 import (
 	"context"
 	"iter"
+	"slices"
+	"strings"
 
 	"github.com/gotheus/gotheus/expo"
 	"github.com/gotheus/gotheus/internal/backend"
@@ -10,6 +12,7 @@ import (
 )
 
 // Family is a family on a page, as Families yields it: name, help, type and so on, and its series.
+// Its strings and bounds, and the labels of samples and points, belong to the program.
 type Family struct {
 	expo.Family
 	page *page.Page
@@ -76,6 +79,7 @@ func (r *Registry) FamiliesIn(ctx context.Context, scope Scope) iter.Seq2[*Famil
 		for i := range s.page.Families {
 			of := &s.page.Families[i]
 			f := &Family{Family: of.Family, page: s.page, of: of}
+			f.Bounds = slices.Clone(f.Bounds) // which the program may sort or change
 			if !yield(f, nil) {
 				return
 			}
@@ -86,8 +90,14 @@ func (r *Registry) FamiliesIn(ctx context.Context, scope Scope) iter.Seq2[*Famil
 	}
 }
 
-func parseLabels(text string) (list []Label) {
-	for name, v := range backend.ParseLabels(text) {
+// parseLabels returns the labels of a label text. They are in a copy of it: it may be in one piece
+// of memory with those of all series of the family, which a program that keeps a label would keep.
+func parseLabels(text string) []Label {
+	if text == "" {
+		return nil
+	}
+	list := make([]Label, 0, strings.Count(text, `="`)+1) // one more for those of Samples
+	for name, v := range backend.ParseLabels(strings.Clone(text)) {
 		list = append(list, Label{name, v})
 	}
 	return list

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"unicode/utf8"
 
+	"github.com/gotheus/gotheus/internal/backend"
 	"github.com/gotheus/gotheus/internal/series"
 )
 
@@ -128,7 +129,7 @@ func (v *Vec[M]) complete(l Labels) []string {
 // OneOf returns a function for CounterOptions.Normalize that keeps the given values and turns all
 // others into "other". The function does not allocate.
 func OneOf(values ...string) func(string) string {
-	values = cloneAll(values)
+	values = backend.CloneAll(values)
 	if len(values) <= 8 {
 		return func(s string) string {
 			for _, v := range values {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -70,8 +71,8 @@ func TryNewRegistry(o *RegistryOptions) (*Registry, error) {
 	r.home.Log.OnPanic(r.home.CountPanic)
 	if o != nil {
 		r.opts = *o
-		r.opts.Labels = maps.Clone(o.Labels)
-		r.home.Prefix, r.home.Labels = o.Prefix, r.opts.Labels
+		r.opts.Prefix, r.opts.Labels = strings.Clone(o.Prefix), backend.CloneLabels(o.Labels)
+		r.home.Prefix, r.home.Labels = r.opts.Prefix, r.opts.Labels
 		r.home.Clock, r.home.NoFaults, r.home.Log.Default = o.Now, o.NoSelfMetrics, o.Logger
 		if get := o.Exemplar; get != nil {
 			r.home.Exemplar = func(ctx context.Context) series.Labels { return get(ctx) }

@@ -1,12 +1,36 @@
 #!/bin/sh
-# Runs all tests of all modules, with the race detector. Arguments go to every "go test".
-#
-# What tests need and the machine lacks is installed by root, where there is apt-get. Otherwise
-# such tests are left out, and the end of the output says which and why. If GOTHEUS_LEAVE_OUT is
-# set, even to nothing, as in CI, only what it names is left out, and tests fail that lack anything
-# else. Names are those of internal/needs, and gcc for the race detector.
 set -eu
 cd "$(dirname "$0")"
+
+usage() {
+	cat <<'END'
+Usage: ./test.sh [--no-install] [ARGUMENTS of every "go test"]
+
+Runs all tests of all modules, with the race detector.
+
+As root, it first installs Debian packages that tests need and the machine lacks, where there is
+apt-get, after saying which and what for. With --no-install, or as another user, it installs nothing
+and leaves out tests that lack something. The end of the output says which and why.
+
+Go itself downloads modules and, with an older Go, a newer one, into its own caches.
+
+Environment:
+  GOTHEUS_LEAVE_OUT     names of what not to test and not to install, with blanks between: gcc (the
+                        race detector), root, and those that "go doc ./internal/needs" lists. If it
+                        is set, even to nothing, nothing else is left out: tests fail that lack it.
+  GOTHEUS_REDIS_SERVER  the server that module redisstore is tested with; redis-server by default
+END
+}
+
+install=yes
+while [ $# -gt 0 ]; do
+	case $1 in
+	--no-install) install= ;;
+	-h | -help | --help) usage; exit ;;
+	*) break ;; # the rest is for go test
+	esac
+	shift
+done
 
 given=${GOTHEUS_LEAVE_OUT+yes}
 export GOTHEUS_LEAVE_OUT="${GOTHEUS_LEAVE_OUT-}"
@@ -49,7 +73,23 @@ for name in $needs; do
 	named "$name" || there "$name" || missing="$missing $name"
 done
 
-if [ -n "$missing" ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+# What tests need a package for.
+reason() {
+	case $1 in
+	gcc) echo "the race detector" ;;
+	redis-server) echo "a server for tests of Redis" ;;
+	e2fsprogs | xfsprogs | btrfs-progs | mount) echo "files of shared memory on other file systems" ;;
+	python3) echo "a reader of files of shared memory in another language" ;;
+	python3-prometheus-client) echo "its parser reads pages" ;;
+	prometheus) echo "it scrapes pages" ;;
+	prometheus-pushgateway) echo "it is pushed to" ;;
+	esac
+}
+
+if [ -n "$missing" ] && [ -n "$install" ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+	echo "This installs what tests need and this machine lacks:"
+	for name in $missing; do echo "  $name: $(reason "$name")"; done
+	echo "./test.sh --no-install installs nothing and leaves such tests out; GOTHEUS_LEAVE_OUT names some."
 	packages= programs=
 	for name in $missing; do
 		case $name in
@@ -58,8 +98,8 @@ if [ -n "$missing" ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; the
 		*) packages="$packages $name" ;;
 		esac
 	done
-	[ -z "$packages" ] || echo "installing Debian's packages$packages; GOTHEUS_LEAVE_OUT can name what not to install"
-	[ -z "$programs" ] || echo "installing the programs of Debian's packages$programs in /usr/local/bin"
+	[ -z "$packages" ] || echo "installing Debian's packages$packages, with what they depend on"
+	[ -z "$programs" ] || echo "installing the programs of Debian's packages$programs in /usr/local/bin, not as services"
 	apt-get update -qq
 	# shellcheck disable=SC2086 # these are lists
 	[ -z "$packages" ] || apt-get install -y -qq --no-install-recommends $packages >/dev/null

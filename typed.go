@@ -306,7 +306,7 @@ func (v *VecOf[L, M]) valuesOf(l L) []string {
 	}
 	r := v.read(l)
 	defer v.release(r)
-	return cloneAll(r.full)
+	return backend.CloneAll(r.full)
 }
 
 const (

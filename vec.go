@@ -49,7 +49,7 @@ type Vec[M Instrument] struct {
 }
 
 func newVec[M Instrument](f *series.Family, c common, names []string) (*Vec[M], error) {
-	v := &Vec[M]{fam: f, table: f.Table().(*series.Table[M]), names: cloneAll(names), order: make([]int, len(names)), fixed: make([]fixedValue, len(names))}
+	v := &Vec[M]{fam: f, table: f.Table().(*series.Table[M]), names: backend.CloneAll(names), order: make([]int, len(names)), fixed: make([]fixedValue, len(names))}
 	_, place := backend.SortLabels(v.names)
 	for sorted, declared := range place {
 		v.order[declared] = sorted
@@ -286,14 +286,6 @@ func clipAll(values []string) []string {
 	c := make([]string, len(values))
 	for i, v := range values {
 		c[i] = strings.Clone(backend.Clip(v))
-	}
-	return c
-}
-
-func cloneAll(values []string) []string {
-	c := make([]string, len(values))
-	for i, v := range values {
-		c[i] = strings.Clone(v)
 	}
 	return c
 }

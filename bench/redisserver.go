@@ -30,7 +30,7 @@ func (e *env) redis() (*server, error) {
 	_, port, _ := net.SplitHostPort(l.Addr().String())
 	l.Close()
 	cmd := exec.Command(path, "--port", port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", e.dir, "--loglevel", "warning")
-	cmd.Stderr = os.Stderr
+	cmd.Stderr, cmd.SysProcAttr = os.Stderr, deathSignal()
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}

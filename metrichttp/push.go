@@ -19,6 +19,7 @@ import (
 	"github.com/gotheus/gotheus/expo"
 	"github.com/gotheus/gotheus/internal/inside"
 	"github.com/gotheus/gotheus/internal/report"
+	"github.com/gotheus/gotheus/store"
 )
 
 // Pusher pushes the metrics of a registry to a Pushgateway, for jobs that end before they could be
@@ -151,7 +152,7 @@ func (p *Pusher) send(ctx context.Context, method, target string, page *bytes.Bu
 	}
 	req, err := http.NewRequestWithContext(ctx, method, target, body)
 	if err != nil {
-		return fmt.Errorf("metrichttp: %w", err)
+		return fmt.Errorf("metrichttp: %w", p.redacted(err))
 	}
 	maps.Copy(req.Header, p.Header)
 	if page != nil {
@@ -166,14 +167,30 @@ func (p *Pusher) send(ctx context.Context, method, target string, page *bytes.Bu
 	}
 	resp, err := do(client, req)
 	if err != nil {
-		return fmt.Errorf("metrichttp: %w", err) // has the method and the redacted URL
+		return fmt.Errorf("metrichttp: %w", p.redacted(err)) // has the method and the URL
 	}
 	defer resp.Body.Close()
 	text, _ := io.ReadAll(io.LimitReader(resp.Body, 4<<10)) // lets the connection be reused
 	if resp.StatusCode/100 != 2 {
-		return fmt.Errorf("metrichttp: %s %s: %s: %s", method, req.URL.Redacted(), resp.Status, bytes.TrimSpace(text))
+		err = fmt.Errorf("%s: %s", resp.Status, bytes.TrimSpace(text))
+		return fmt.Errorf("metrichttp: %s %s: %w", method, store.RedactURL(p.URL), p.redacted(err))
 	}
 	return nil
+}
+
+// redacted returns err without what people may not see: clients quote whole URLs, and servers may
+// quote anything.
+func (p *Pusher) redacted(err error) error {
+	auth := url.URL{Scheme: "http", User: url.UserPassword(p.User, p.Password)}
+	return store.RedactError(store.RedactError(err, p.URL), auth.String())
+}
+
+// String shows neither passwords nor headers.
+func (p *Pusher) String() string {
+	if p == nil {
+		return "no Pusher"
+	}
+	return fmt.Sprintf("Pusher of job %s to %s", p.Job, store.RedactURL(p.URL))
 }
 
 // do sends a request. The client may be the program's own: if it panics, that is an error.
@@ -200,16 +217,16 @@ func (p *Pusher) group(ctx context.Context) (string, error) {
 		return "", invalid("the context is nil")
 	}
 	base, err := url.Parse(p.URL)
+	shown := store.RedactURL(p.URL)
 	switch {
-	case err != nil: // err is not wrapped: it may quote a part of a password
-		return "", invalid("URL of the gateway: this is not a URL: " +
-			"special characters in a password must be escaped, such as # as %%23")
+	case err != nil || base.Scheme != "" && !strings.HasPrefix(shown, base.Scheme):
+		// err is not wrapped: it may quote a part of a password.
+		return "", invalid("URL of the gateway: this is not a URL: special characters in a password must be escaped, " +
+			"such as # as %%23, / as %%2F, ? as %%3F and @ as %%40; a gateway's URL has no fragment")
 	case base.Scheme == "" || base.Host == "":
-		// What is before an @ may be a password.
-		return "", invalid("URL of the gateway %q: must have a scheme and a host, as in http://pushgateway:9091",
-			p.URL[strings.LastIndex(p.URL, "@")+1:])
+		return "", invalid("URL of the gateway %q: must have a scheme and a host, as in http://pushgateway:9091", shown)
 	case base.RawQuery != "" || base.Fragment != "":
-		return "", invalid("URL of the gateway %q: must not have a query or a fragment", base.Redacted())
+		return "", invalid("URL of the gateway %q: must not have a query or a fragment", shown)
 	case p.Job == "":
 		return "", invalid("Job is missing")
 	}

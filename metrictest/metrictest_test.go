@@ -380,3 +380,14 @@ func TestNil(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// Errors about a URL have nothing of it but scheme and host.
+func TestReadURLSecrets(t *testing.T) {
+	t.Parallel()
+	for _, rawURL := range []string{"http://user:zq9secret@127.0.0.1:1/zq9secret?token=zq9secret", "http://user:zq9secret@h:x", "nosuch://user:zq9secret@h"} {
+		_, err := metrictest.ReadURL(t.Context(), nil, rawURL)
+		if err == nil || strings.Contains(err.Error(), "q9secret") {
+			t.Errorf("%s: %v", rawURL, err)
+		}
+	}
+}

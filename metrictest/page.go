@@ -26,6 +26,7 @@ import (
 	"time"
 
 	"github.com/gotheus/gotheus"
+	"github.com/gotheus/gotheus/store"
 )
 
 // Page is the content of a page in the text format when it was read.
@@ -87,11 +88,11 @@ func ReadURL(ctx context.Context, client *http.Client, url string) (*Page, error
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("metrictest: %w", store.RedactError(err, url))
 	}
 	resp, err := client.Do(req)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("metrictest: %w", store.RedactError(err, url))
 	}
 	return fromResponse(resp)
 }

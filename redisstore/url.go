@@ -213,8 +213,9 @@ func parse(rawURL string) (client redis.UniversalClient, server string, o *Optio
 	if err != nil {
 		return nil, "", nil, err
 	}
-	server = u.Scheme + "://" + u.Host
-	q := u.Query()
+	q, bare := u.Query(), *u
+	bare.RawQuery = "" // messages name the namespace on their own
+	server = store.RedactURL(bare.String())
 	if client, o, err = parseParts(u); err != nil {
 		return nil, "", nil, invalid("the URL for %s: %w", server, err)
 	}

@@ -22,9 +22,10 @@ type DriverOptions struct {
 // server is unreachable. ctx is only for the duration of the call.
 //
 // The caller owns the returned Config and closes its stores. Errors about the URL should wrap
-// ErrInvalid, those about a server that refuses ErrRefused. Errors are logged: they must not
-// contain any secret, and should show no more of the URL than scheme and host, since u.Redacted()
-// still has whatever looks like a path or a parameter.
+// ErrInvalid, those about a server that refuses ErrRefused. Errors are logged: they should show of
+// the URL what [RedactURL] returns, since u.Redacted() still has whatever looks like a path or a
+// parameter. What errors of the driver and its stores have of the URL nevertheless is removed, see
+// [RedactError]; what a driver logs is its own responsibility.
 type Driver func(ctx context.Context, u *url.URL, o DriverOptions) (*Config, error)
 
 var drivers struct {

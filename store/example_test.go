@@ -84,7 +84,7 @@ func ExampleRegister() {
 	byName := make(map[string]*mapStore)
 	store.Register("map", func(_ context.Context, u *url.URL, _ store.DriverOptions) (*store.Config, error) {
 		if u.Opaque == "" || u.RawQuery != "" {
-			return nil, fmt.Errorf("mapstore: %w: URL %q: must be map: and a name, as in map:shop", store.ErrInvalid, u.Redacted())
+			return nil, fmt.Errorf("mapstore: %w: URL %q: must be map: and a name, as in map:shop", store.ErrInvalid, store.RedactURL(u.String()))
 		}
 		mu.Lock()
 		defer mu.Unlock()

@@ -23,7 +23,7 @@ import (
 func init() {
 	store.Register("sqlite", func(ctx context.Context, u *url.URL, _ store.DriverOptions) (*store.Config, error) {
 		if u.Host != "" || u.Path == "" || u.RawQuery != "" {
-			return nil, fmt.Errorf("sqlite: %w: URL %q: must be sqlite:// and the absolute path of a file", store.ErrInvalid, u.Redacted())
+			return nil, fmt.Errorf("sqlite: %w: URL %q: must be sqlite:// and the absolute path of a file", store.ErrInvalid, store.RedactURL(u.String()))
 		}
 		return Open(ctx, u.Path)
 	})

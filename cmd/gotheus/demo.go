@@ -14,7 +14,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/gotheus/gotheus/internal/backend"
+	"github.com/gotheus/gotheus/store"
 )
 
 // settleLimit is how long after the load the killed worker's replacement may take to be ready, and
@@ -98,7 +98,7 @@ func (d *demo) report(r *result) error {
 func (d *demo) check(extra []string) error {
 	switch u, err := url.Parse(d.backend); {
 	case len(extra) > 0:
-		return fmt.Errorf("unexpected argument %q", extra[0])
+		return fmt.Errorf("unexpected argument %q", argument(extra[0]))
 	case d.workers < 1:
 		return fmt.Errorf("-workers %d: there must be at least 1", d.workers)
 	case d.length < 0:
@@ -135,7 +135,7 @@ func (d *demo) run(ctx context.Context) (r *result, err error) {
 		// Slashes are the same in a path and in a URL where shm works.
 		d.backend = (&url.URL{Scheme: "shm", Path: filepath.Join(dir, "shop"), RawQuery: "limit=16MiB"}).String()
 	}
-	shown := backend.Redact(d.backend)
+	shown := store.RedactURL(d.backend)
 	addr := l.Addr().String()
 	d.progress.printf("starting %d workers at http://%s/ with their metrics in %s\n", d.workers, addr, shown)
 	env := append(os.Environ(), envURL+"="+d.backend, envDir+"="+dir)

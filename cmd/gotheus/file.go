@@ -15,6 +15,7 @@ import (
 
 	"github.com/gotheus/gotheus/internal/backend"
 	"github.com/gotheus/gotheus/internal/backend/shm"
+	"github.com/gotheus/gotheus/store"
 )
 
 // The commands for shared-memory files. All but forget use no instance slot. All can run while
@@ -58,7 +59,7 @@ func resolve(arg string) (path, name string, o *shm.Options, err error) {
 			return "", "", nil, err
 		}
 	} else if urlOf.MatchString(arg) {
-		return "", "", nil, fmt.Errorf("%s: only files of shared memory have something to look at, as in shm:///dev/shm/shop", backend.Redact(arg))
+		return "", "", nil, fmt.Errorf("%s: only files of shared memory have something to look at, as in shm:///dev/shm/shop", store.RedactURL(arg))
 	} else if _, err := os.Lstat(arg); err == nil { // including one that was set aside
 		return strings.TrimSuffix(arg, shm.Suffix), arg, o, nil
 	}

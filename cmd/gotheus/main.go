@@ -15,8 +15,10 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"github.com/gotheus/gotheus"
+	"github.com/gotheus/gotheus/store"
 )
 
 // Exit statuses, see the package comment.
@@ -75,9 +77,17 @@ func runCommand(args []string, stdout, stderr io.Writer) int {
 			return c.run(args, stdout, stderr)
 		}
 	}
-	fmt.Fprintf(stderr, "gotheus: unknown command %q\n\n", name)
+	fmt.Fprintf(stderr, "gotheus: unknown command %q\n\n", argument(name))
 	usage(stderr)
 	return exitUsage
+}
+
+// argument returns an argument as messages show it: a URL may have a password.
+func argument(arg string) string {
+	if strings.ContainsAny(arg, ":@") {
+		return store.RedactURL(arg)
+	}
+	return arg
 }
 
 func usage(w io.Writer) {

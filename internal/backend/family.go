@@ -112,6 +112,12 @@ type Family struct {
 	Live bool
 }
 
+// Own replaces the texts of f by copies.
+func (f *Family) Own() {
+	f.Name, f.Help, f.Unit = strings.Clone(f.Name), strings.Clone(f.Help), strings.Clone(f.Unit)
+	f.Labels, f.States = CloneAll(f.Labels), CloneAll(f.States)
+}
+
 // MaxStripes is the maximum number of stripes of a counter or histogram.
 const MaxStripes = 64
 

@@ -94,6 +94,30 @@ func ParseLabels(text string) iter.Seq2[string, string] {
 	}
 }
 
+// CloneAll returns a copy of a list with copies of its texts.
+func CloneAll(list []string) []string {
+	if list == nil {
+		return nil
+	}
+	c := make([]string, len(list))
+	for i, s := range list {
+		c[i] = strings.Clone(s)
+	}
+	return c
+}
+
+// CloneLabels returns a copy of a map with copies of its texts.
+func CloneLabels[L ~map[string]string](l L) L {
+	if l == nil {
+		return nil
+	}
+	c := make(L, len(l))
+	for name, value := range l {
+		c[strings.Clone(name)] = strings.Clone(value)
+	}
+	return c
+}
+
 // SortLabels returns the names in ascending order, as in Family.Labels, and for each of them its
 // index in names.
 func SortLabels(names []string) (sorted []string, place []int) {

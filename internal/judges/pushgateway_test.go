@@ -1,12 +1,11 @@
 package judges
 
 import (
-	"bytes"
 	"context"
 	"io"
-	"net"
 	"net/http"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -21,23 +20,10 @@ func TestPushgateway(t *testing.T) {
 	t.Parallel()
 	binary, err := exec.LookPath("prometheus-pushgateway")
 	needs.Check(t, "prometheus-pushgateway", err, "as root, ./test.sh installs Debian's")
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := l.Addr().String()
-	l.Close()
-	cmd := exec.CommandContext(t.Context(), binary, "--web.listen-address="+addr, "--log.level=warn")
-	var log bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &log, &log
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { // t.Context has ended by now
-		_ = cmd.Wait()
-		if t.Failed() {
-			t.Logf("the Pushgateway says: %s", &log)
-		}
+	dir := t.TempDir()
+	addr := startServer(t, dir, binary, func(addr string) []string {
+		// Debian's has a default, a file for all Pushgateways of the machine.
+		return []string{"--web.listen-address=" + addr, "--log.level=warn", "--persistence.file=" + filepath.Join(dir, "pushed")}
 	})
 
 	r := gotheus.NewRegistry(nil)

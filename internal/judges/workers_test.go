@@ -138,6 +138,7 @@ func startWorker(t *testing.T, n int, backend string) (cmd *exec.Cmd, url func()
 	cmd.Env = append(os.Environ(), envWorker+"="+strconv.Itoa(n), gotheus.EnvBackend+"="+backend,
 		"GORACE=atexit_sleep_ms=0") // a second otherwise, for each worker
 	cmd.Stderr = os.Stderr
+	cmd.SysProcAttr = deathSignal()
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)

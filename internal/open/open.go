@@ -35,7 +35,7 @@ var openers = struct {
 
 func openHeap(_ context.Context, u *url.URL) (backend.Backend, error) {
 	if u.String() != "heap:" {
-		return nil, fmt.Errorf("heap: %w: URL %q: must be exactly \"heap:\"", store.ErrInvalid, backend.Redact(u.String()))
+		return nil, fmt.Errorf("heap: %w: URL %q: must be exactly \"heap:\"", store.ErrInvalid, store.RedactURL(u.String()))
 	}
 	return heap.New(), nil
 }
@@ -81,14 +81,14 @@ func URL(ctx context.Context, rawURL string, logger *slog.Logger) (backend.Backe
 	case open != nil:
 		return open(ctx, u)
 	case driver != nil:
-		b, err := openStores(ctx, driver, u, logger)
+		b, err := openStores(ctx, driver, u, rawURL, logger)
 		if err != nil {
-			return nil, redacted(err, u)
+			return nil, store.RedactError(err, rawURL)
 		}
 		return b, nil
 	}
-	name := backend.Redact(rawURL)
-	if backend.Ambiguous(rawURL) {
+	name := store.RedactURL(rawURL)
+	if u.Scheme != "" && !strings.HasPrefix(name, u.Scheme) { // it is not sure what is what
 		return nil, fmt.Errorf("%w, or %s (known: %s)", ErrScheme, mustEscape, strings.Join(known(), " "))
 	}
 	if u.Scheme == "" {
@@ -116,16 +116,15 @@ func known() []string {
 }
 
 // openStores opens the stores that a URL names, and returns a backend on them.
-func openStores(ctx context.Context, driver store.Driver, u *url.URL, logger *slog.Logger) (backend.Backend, error) {
-	v := *u // a copy, which the driver may change
-	c, err := call(driver, ctx, &v, store.DriverOptions{Logger: cmp.Or(logger, slog.Default())})
+func openStores(ctx context.Context, driver store.Driver, u *url.URL, rawURL string, logger *slog.Logger) (backend.Backend, error) {
+	c, err := call(driver, ctx, u, store.DriverOptions{Logger: cmp.Or(logger, slog.Default())})
 	if err == nil && c == nil {
 		err = fmt.Errorf("store: the driver for %q returned neither stores nor an error", u.Scheme+":")
 	}
 	if err != nil {
 		return nil, err
 	}
-	b, err := Stores(c, logger)
+	b, err := stores(c, rawURL, logger)
 	if err != nil {
 		for _, s := range c.Shards {
 			if !isNil(s) {
@@ -183,6 +182,11 @@ func isNil(s store.Store) bool {
 // It uses logger unless the options have one, and passes the one it uses to each LoggerSetter. If
 // Check fails, Stores returns its error, and the stores still belong to the caller.
 func Stores(c *store.Config, logger *slog.Logger) (backend.Backend, error) {
+	return stores(c, "", logger)
+}
+
+// stores is Stores for stores that a driver has opened from a URL, which may be "".
+func stores(c *store.Config, rawURL string, logger *slog.Logger) (backend.Backend, error) {
 	if err := Check(c); err != nil {
 		return nil, err
 	}
@@ -197,67 +201,20 @@ func Stores(c *store.Config, logger *slog.Logger) (backend.Backend, error) {
 	if own != nil {
 		o.Logger = (&report.Log{Default: own}).Forward() // which contains its panics
 	}
-	if len(c.Shards) == 1 {
-		b, err := syncer.New(c.Shards[0], &o)
+	shards := make([]store.Store, len(c.Shards))
+	for i, s := range c.Shards {
+		shards[i] = contained{s, rawURL}
+	}
+	if len(shards) == 1 {
+		b, err := syncer.New(shards[0], &o)
 		if err != nil {
 			return nil, err
 		}
 		return b, nil
 	}
-	b, err := syncer.NewSharded(c.Shards, &o)
+	b, err := syncer.NewSharded(shards, &o)
 	if err != nil {
 		return nil, err
 	}
 	return b, nil
 }
-
-// redacted returns err without what u has besides scheme, host and namespace, as far as that can be
-// found in the error's text. The result wraps err.
-func redacted(err error, u *url.URL) error {
-	text := err.Error()
-	for _, shown := range []string{u.String(), u.Redacted()} {
-		text = strings.ReplaceAll(text, shown, backend.Redact(u.String()))
-	}
-	hide := func(before, secret, after string) {
-		if secret != "" {
-			text = strings.ReplaceAll(text, before+secret+after, before+"xxxxx"+after)
-		}
-	}
-	// Short texts may be anywhere by chance, so what is around them must fit.
-	all := func(secret, before, after string) {
-		for _, s := range []string{secret, url.QueryEscape(secret), url.PathEscape(secret)} {
-			hide(before, s, after)
-			if len(s) >= 4 {
-				hide("", s, "")
-			}
-		}
-	}
-	if u.User != nil {
-		password, _ := u.User.Password()
-		all(password, ":", "@")
-		_, raw, _ := strings.Cut(u.User.String(), ":")
-		hide(":", raw, "@")
-		all(u.User.Username(), "//", "@")
-	}
-	for pair := range strings.SplitSeq(u.RawQuery, "&") {
-		name, value, _ := strings.Cut(pair, "=")
-		if plain, err := url.QueryUnescape(value); err == nil && name != "ns" {
-			all(plain, name+"=", "")
-			hide(name+"=", value, "")
-		}
-	}
-	all(u.Fragment, "#", "")
-	if text == err.Error() {
-		return err
-	}
-	return &redactedError{text, err}
-}
-
-// redactedError is an error with its text replaced.
-type redactedError struct {
-	text string
-	error
-}
-
-func (e *redactedError) Error() string { return e.text }
-func (e *redactedError) Unwrap() error { return e.error }

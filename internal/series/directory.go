@@ -96,6 +96,9 @@ func (d *directory) enter(f *Family) (_ *Family, isNew bool, err error) {
 		old.Called = old.Called || f.Called
 		f = old
 	}
+	if again < 0 {
+		f.own()
+	}
 	used := names.Taken(def)
 	for _, name := range used {
 		if other := d.byUsedName[name]; other != nil && other.Def.Name != def.Name {

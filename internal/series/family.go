@@ -78,6 +78,19 @@ func (f *Family) Prepare() {
 	}
 }
 
+// own makes f's texts its own: the strings of a definition may be in memory that the program uses
+// again, or parts of much longer ones.
+func (f *Family) own() {
+	f.Def.Own()
+	f.Open = backend.CloneAll(f.Open)
+	if len(f.Constant) > len(f.Shared) { // otherwise they are the registry's own
+		f.Constant = backend.CloneLabels(f.Constant)
+	}
+	if f.levels != nil {
+		f.levels = levelsOf(f.Def)
+	}
+}
+
 // CheckConstant returns an error that wraps backend.ErrFamily if the constant labels of f are so
 // long that not even the overflow series can exist.
 func (f *Family) CheckConstant() error { return f.Def.CheckText(f.overflow) }

@@ -271,13 +271,13 @@ func TestSelfMetrics(t *testing.T) {
 		t.Errorf("a plain registry: %s", p)
 	}
 	url := shmURL(t)
-	for range 2 {
+	for slot := range 2 { // the first one rests after Close
 		bind(t, r, url)
 		c := r.NewCounterVec("c_total", "C.", nil, "l")
 		c.With("a").Inc()
 		c.With("b").Inc()
 		own()
-		pageHas(t, r, `gotheus_backend_up{process="0"} 1`, `gotheus_postponed_series{process="0"} 0`, "gotheus_hidden_series 0",
+		pageHas(t, r, fmt.Sprintf(`gotheus_backend_up{process="%d"} 1`, slot), fmt.Sprintf(`gotheus_postponed_series{process="%d"} 0`, slot), "gotheus_hidden_series 0",
 			"gotheus_families 7", "gotheus_series 8", "gotheus_scrape_errors_total 0", `gotheus_build_info{version="(devel)"} 1`)
 		if err := r.Close(t.Context()); err != nil {
 			t.Fatal(err)

@@ -173,5 +173,5 @@ func ExampleParseURL() {
 	fmt.Println(err)
 	// Output:
 	// /dev/shm/shop 67108864 true true <nil>
-	// shm: invalid argument: URL "shm:///dev/shm/shop": size "64MB" must be in bytes, KiB, MiB or GiB
+	// shm: invalid argument: URL "shm:///dev/shm/shop": limit must be in bytes, KiB, MiB or GiB
 }

@@ -143,18 +143,18 @@ func ParseURL(rawURL string) (path string, o *Options, err error) {
 		return "", nil, fmt.Errorf("shm: %w: this is not a URL", store.ErrInvalid)
 	}
 	if u.Scheme != "shm" {
-		return "", nil, fmt.Errorf("shm: %w: URL %q: the scheme must be shm", store.ErrInvalid, backend.Redact(u.String()))
+		return "", nil, fmt.Errorf("shm: %w: URL %q: the scheme must be shm", store.ErrInvalid, store.RedactURL(u.String()))
 	}
 	return parseURL(u)
 }
 
 func parseURL(u *url.URL) (string, *Options, error) {
 	if u.Host != "" || u.Opaque != "" || !strings.HasPrefix(u.Path, "/") || strings.HasSuffix(u.Path, "/") || u.User != nil || u.Fragment != "" {
-		return "", nil, fmt.Errorf("shm: %w: URL %q: must be shm:// and the absolute path of a file, as in shm:///dev/shm/shop", store.ErrInvalid, backend.Redact(u.String()))
+		return "", nil, fmt.Errorf("shm: %w: URL %q: must be shm:// and the absolute path of a file, as in shm:///dev/shm/shop", store.ErrInvalid, store.RedactURL(u.String()))
 	}
 	query, err := url.ParseQuery(u.RawQuery)
 	if err != nil {
-		return "", nil, fmt.Errorf("shm: %w: URL %q: the options cannot be read: special characters must be escaped", store.ErrInvalid, backend.Redact(u.String()))
+		return "", nil, fmt.Errorf("shm: %w: URL %q: the options cannot be read: special characters must be escaped", store.ErrInvalid, store.RedactURL(u.String()))
 	}
 	o := new(Options)
 	for key, values := range query {
@@ -163,7 +163,7 @@ func parseURL(u *url.URL) (string, *Options, error) {
 		case key == "limit":
 			n, err := parseSize(v)
 			if err != nil {
-				return "", nil, fmt.Errorf("shm: %w: URL %q: %w", store.ErrInvalid, backend.Redact(u.String()), err)
+				return "", nil, fmt.Errorf("shm: %w: URL %q: %w", store.ErrInvalid, store.RedactURL(u.String()), err)
 			}
 			o.Limit = n
 		case key == "fs" && v == "any":
@@ -174,7 +174,7 @@ func parseURL(u *url.URL) (string, *Options, error) {
 			o.Group = true
 		default:
 			return "", nil, fmt.Errorf("shm: %w: URL %q: unknown option, which is not shown (known: limit=64MiB, start=fresh, start=resume, share=group, fs=any)",
-				store.ErrInvalid, backend.Redact(u.String()))
+				store.ErrInvalid, store.RedactURL(u.String()))
 		}
 	}
 	return u.Path, o, nil
@@ -189,7 +189,7 @@ func parseSize(s string) (int64, error) {
 	}
 	n, err := strconv.ParseInt(number, 10, 64)
 	if err != nil || n <= 0 || n > (1<<62)>>shift {
-		return 0, fmt.Errorf("size %q must be in bytes, KiB, MiB or GiB", s)
+		return 0, errors.New("limit must be in bytes, KiB, MiB or GiB")
 	}
 	return n << shift, nil
 }

@@ -108,8 +108,8 @@ type Syncer struct {
 }
 
 // New returns a Backend on a store, which it owns and closes. It does not wait for the store:
-// counting works while the store is unreachable. The error is that of store.Config.Check; in that
-// case the caller still owns the store.
+// counting works while the store is unreachable. The store must not panic. The error is that of
+// store.Config.Check; in that case the caller still owns the store.
 func New(st store.Store, o *store.Options) (*Syncer, error) {
 	opt, err := check([]store.Store{st}, o)
 	if err != nil {
@@ -133,7 +133,7 @@ func newSingle(st store.Store, o options) *Syncer {
 
 func newSyncer(st store.Store, o options, x *index.Index, place shard, lastLog *atomic.Int64) *Syncer {
 	s := &Syncer{
-		store:    contained{st},
+		store:    st,
 		opt:      o,
 		piece:    cmp.Or(o.piece, pieceSize),
 		index:    x,

@@ -1,4 +1,4 @@
-package backend
+package store
 
 import (
 	"net/netip"
@@ -7,17 +7,18 @@ import (
 	"strings"
 )
 
-// Redact returns what logs and errors may show of a URL: scheme, host, and the parameter ns; of
-// heap: and shm: URLs also the path and parameters that are valid. A URL in which a password may
-// not be where it seems to be is not shown at all.
-func Redact(rawURL string) string {
+// RedactURL returns what people may see of a URL, in errors, logs and on screens: scheme, host, and
+// the parameter ns, a namespace; of heap: and shm: URLs also the path and parameters that are
+// valid. Of a URL in which a password may not be where it seems to be, it shows nothing, but a
+// remark in parentheses.
+func RedactURL(rawURL string) string {
 	u, err := url.Parse(rawURL)
 	switch {
 	case err != nil:
 		return "(not a URL)"
 	case u.Scheme == "heap" || u.Scheme == "shm":
 		return redactLocal(u)
-	case Ambiguous(rawURL):
+	case ambiguous(rawURL):
 		return "(not a URL)"
 	case u.Scheme == "":
 		return "(a URL without a scheme)"
@@ -75,10 +76,10 @@ func isLocalParam(pair string) bool {
 	return err == nil
 }
 
-// Ambiguous reports whether a part of a URL may not be what it seems: if a password has an
+// ambiguous reports whether a part of a URL may not be what it seems: if a password has an
 // unescaped # / or ?, what is before that looks like a host, and what follows like a path or
 // something else. Then there is a # or, after what looks like a host, an @.
-func Ambiguous(rawURL string) bool {
+func ambiguous(rawURL string) bool {
 	if strings.Contains(rawURL, "#") {
 		return true
 	}

@@ -1,14 +1,14 @@
-package backend_test
+package store_test
 
 import (
 	"net/url"
 	"strings"
 	"testing"
 
-	"github.com/gotheus/gotheus/internal/backend"
+	"github.com/gotheus/gotheus/store"
 )
 
-func TestRedact(t *testing.T) {
+func TestRedactURL(t *testing.T) {
 	t.Parallel()
 	for rawURL, want := range map[string]string{
 		"heap:": "heap:", "shm:///dev/shm/shop?limit=64MiB&start=fresh": "shm:///dev/shm/shop?limit=64MiB&start=fresh",
@@ -19,14 +19,14 @@ func TestRedact(t *testing.T) {
 		"redis://h,secret": "redis://", "redis://h:1secret:": "redis://", "redis://[secret]:1": "(not a URL)", "map:secret": "map:", "map:/secret": "map:", "u:secret@h": "(not a URL)", "u:secret": "u:",
 		"//u:secret@h": "(not a URL)", "/secret": "(a URL without a scheme)", "redis://u:se%zzcret@h": "(not a URL)",
 	} {
-		if got := backend.Redact(rawURL); got != want {
+		if got := store.RedactURL(rawURL); got != want {
 			t.Errorf("%s is shown as %s, want %s", rawURL, got, want)
 		}
 	}
 }
 
 // However a password is written, nothing of it is shown.
-func FuzzRedact(f *testing.F) {
+func FuzzRedactURL(f *testing.F) {
 	for _, password := range []string{"secret", "#/?", "12/", "12?ns=", "@", "%", "[", "1:2@3/", "@h/#"} {
 		f.Add("redis://user:", password, "@h:1/0?ns=shop")
 		f.Add("shm:///x?a=", password, "&fs=any")
@@ -42,7 +42,7 @@ func FuzzRedact(f *testing.F) {
 			if strings.Contains(before, "?") && strings.Contains(p, "&") {
 				continue // it may end there, and be followed by anything
 			}
-			if got := backend.Redact(before + p + after); strings.Contains(got, "Zq9") && !strings.Contains(after, "Zq9") {
+			if got := store.RedactURL(before + p + after); strings.Contains(got, "Zq9") && !strings.Contains(after, "Zq9") {
 				t.Errorf("%s%s%s is shown as %s", before, p, after, got)
 			}
 		}
