@@ -42,6 +42,8 @@ type world struct {
 	rs       []*gotheus.Registry
 	subjects []subject
 
+	reader int // the registry that is checked, by its own updates; -1: each, by those of all
+
 	// what the goroutines, of which one runs at a time, have done, in this order
 	acknowledged []update
 	deleted      int // how many updates had begun when the last deletion ended
@@ -103,6 +105,9 @@ func (w *world) check(i int) error {
 		return err
 	}
 	var all, late uint64 // all updates, and those that began after the last deletion
+	if w.reader >= 0 {
+		w.acknowledged = slices.DeleteFunc(w.acknowledged, func(u update) bool { return u.by != w.reader })
+	}
 	for _, u := range w.acknowledged {
 		all |= u.value
 		if w.deletions == 0 || u.number > w.deleted {
@@ -162,11 +167,12 @@ func (w *world) end() error {
 		}
 	}()
 	for i := range w.rs {
+		if w.reader >= 0 && i != w.reader {
+			continue
+		}
 		if err := w.check(i); err != nil {
 			return fmt.Errorf("registry %d: %w", i, err)
 		}
-	}
-	for i := range w.rs {
 		w.acknowledgedAfter(i)
 		if err := w.check(i); err != nil {
 			return fmt.Errorf("registry %d, after a further update: %w", i, err)
@@ -223,6 +229,12 @@ var scenarios = []scenario{
 		w.join(true)
 		w.delete(0)
 		return []func(){func() { w.update(0, 1) }, func() { w.update(1, 2) }}
+	}},
+	{"leave, and another one joins", true, func(k *kind) bool { return !k.perOwner }, func(w *world) []func() {
+		w.join(true)
+		w.update(0, 1)
+		w.reader = 1
+		return []func(){func() { w.update(0, 2) }, func() { w.close(0); w.join(true); w.update(1, 4) }}
 	}},
 	{"come back", false, nil, func(w *world) []func() {
 		w.join(true)
@@ -326,7 +338,7 @@ func TestScenarios(t *testing.T) {
 				continue
 			}
 			start := func() schedules.Trial {
-				w := &world{kind: &k, label: "a"}
+				w := &world{kind: &k, label: "a", reader: -1}
 				if w.shared = heap.New(); s.file {
 					w.shared, w.file = nil, f
 					w.label = f.next()
