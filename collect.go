@@ -8,7 +8,6 @@ import (
 	"reflect"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/gotheus/gotheus/internal/collect"
@@ -20,10 +19,11 @@ import (
 // that are the same in every process. It runs at scrape time, in the process that is scraped. For
 // values of the process itself, use a [ProcessCollector].
 //
-// If Collect returns an error or panics, or has not returned when ctx ends, its families are left
-// out of the page; that is counted in gotheus_collector_errors_total and logged. Collect is never
-// called again before it has returned: scrapes that arrive meanwhile share the next call. ctx also
-// ends when no scrape waits any more.
+// If Collect returns an error or panics, or has not returned when ctx's deadline has passed, its
+// families are left out of the page; that is counted in gotheus_collector_errors_total and logged.
+// Collect is never called again before it has returned: scrapes that arrive meanwhile share the
+// next call. ctx has at least five seconds, whatever scrapers allow. It also ends when no scrape
+// waits any more, which is not counted: a scraper that does not wait costs only its own page.
 type Collector interface {
 	Collect(ctx context.Context, s *Sink) error
 }
@@ -83,8 +83,7 @@ type collector struct {
 	runs       collect.Runs[*Sink]
 
 	storeMu sync.Mutex
-	removed bool          // nothing may be stored any more
-	stores  atomic.Uint64 // number of calls of store
+	removed bool // nothing may be stored any more
 }
 
 // run calls the collector once. A result that comes too late for the scrape is still stored.
@@ -98,7 +97,6 @@ func (c *collector) run(ctx context.Context) (*Sink, error) {
 		c.storeMu.Lock()
 		defer c.storeMu.Unlock()
 		if !c.removed {
-			c.stores.Add(1)
 			s.errs = append(s.errs, c.store(s)...)
 		}
 	}
@@ -122,6 +120,7 @@ func (r *Registry) remove(entry *collector) {
 	r.collectors = slices.DeleteFunc(slices.Clone(r.collectors), func(e *collector) bool { return e == entry })
 	r.collectorsMu.Unlock()
 	r.home.Log.Forget(entry.cause())
+	r.home.Log.Forget(entry.impatience())
 	entry.storeMu.Lock()
 	defer entry.storeMu.Unlock()
 	if !entry.removed && entry.undo != nil {
@@ -162,24 +161,19 @@ func (r *Registry) collect(ctx context.Context, which kinds) (families []*page.C
 		wait.Add(1)
 		go func() {
 			defer wait.Done()
-			stored := c.stores.Load()
 			s, err := c.runs.Join(ctx, c.run)
-			if err != nil && ctx.Err() == context.Canceled {
-				errs[i] = err // no scrape waits for it any more
-				return
-			}
-			if err != nil {
-				// If ctx was cancelled, the page is not needed.
-				if errs[i] = err; !errors.Is(ctx.Err(), context.Canceled) {
+			switch errs[i] = err; {
+			case err == nil:
+				for _, err := range s.errs {
 					r.reportLeftOut(c, err)
-					c.fail(stored)
 				}
-				return
-			}
-			for _, err := range s.errs {
+				sinks[i], errs[i] = s, errors.Join(s.errs...)
+			case errors.Is(ctx.Err(), context.Canceled): // the page is not needed any more
+			case errors.Is(err, collect.ErrImpatient):
+				r.reportImpatient(c, err)
+			default:
 				r.reportLeftOut(c, err)
 			}
-			sinks[i], errs[i] = s, errors.Join(s.errs...)
 		}()
 	}
 	wait.Wait()
@@ -198,17 +192,27 @@ func (r *Registry) collect(ctx context.Context, which kinds) (families []*page.C
 	return all.Families, errors.Join(errs...)
 }
 
-// fail discards what the collector has stored, since it is out of date, unless a later run that
-// other scrapes waited for has stored something since.
-func (c *collector) fail(since uint64) {
+// discard removes what a process collector has stored from pages, since a run has failed.
+func (c *collector) discard() {
 	c.storeMu.Lock()
 	defer c.storeMu.Unlock()
-	if c.undo != nil && c.stores.Load() == since {
+	if !c.removed {
 		c.undo()
 	}
 }
 
 func (c *collector) cause() string { return fmt.Sprintf("collect %p", c) }
+
+func (c *collector) impatience() string { return "impatient " + c.cause() }
+
+// reportImpatient logs that a page lacks what a collector gives, or has what it gave before, since
+// its scraper has not waited. That is not the collector's fault, and anybody can do it as often as
+// they like, so it is not counted as an error.
+func (r *Registry) reportImpatient(c *collector, err error) {
+	r.home.Log.Log(slog.LevelWarn, c.impatience(),
+		"a scraper did not allow a collector enough time, so its page was not complete; if it is your own, let it wait longer",
+		"collector", c.what, "error", err)
+}
 
 // reportLeftOut counts and logs something that is not on the page because of a collector.
 func (r *Registry) reportLeftOut(c *collector, err error) {
@@ -271,7 +275,7 @@ func (r *Registry) sampleNow(ctx context.Context) {
 // to this process: at its own scrapes and, for scrapes of other processes, periodically.
 func newSamples(r *Registry, c *collector) {
 	s := &collect.Samples{Home: &r.base().home, Labels: series.Labels(r.opts.Labels)}
-	c.perProcess, c.undo = true, s.Drop
+	c.perProcess, c.undo, c.runs.Failed = true, s.Drop, c.discard
 	c.store = func(sink *Sink) []error {
 		isNew, errs := s.Store(sink.families)
 		r.base().sampledNew.Add(isNew)

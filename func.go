@@ -63,6 +63,7 @@ func newFunc[M Counter | Gauge](r *Registry, name, help string, o OptionsFor[M],
 	entry := &collector{what: "the function of " + fam.Def.Name, perProcess: true, collect: fn.call, store: fn.store, reg: r}
 	if fam.Def.Kind != backend.Counter {
 		entry.undo = func() { fam.Vanish(func(series.Instrument) bool { return true }) }
+		entry.runs.Failed = entry.discard
 	}
 	stop := r.base().add(entry)
 	return sync.OnceFunc(func() { // once: later, the name may belong to another function

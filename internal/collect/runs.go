@@ -12,8 +12,13 @@ import (
 
 // Runs shares the runs of a function among concurrent scrapes. A scrape joins only a run that
 // begins after it, so that it does not show an older state: scrapes that arrive during a run share
-// the next one. The zero value is ready to use.
+// the next one. What one scrape allows is its own affair: a run has failed if it says so, or if it
+// takes longer than all who wait for it allow, and longer than patience. The zero value is ready to
+// use.
 type Runs[T any] struct {
+	// Failed is called for each run that has failed, before scrapes learn of it. It may be nil.
+	Failed func()
+
 	mu      sync.Mutex
 	current *run[T]
 	next    *run[T] // for scrapes that arrived during current
@@ -23,15 +28,30 @@ type run[T any] struct {
 	result   T
 	err      error
 	done     chan struct{} // closed when result and err can be read
-	deadline time.Time     // the latest of the waiting scrapes
+	before   *run[T]       // the one in progress when scrapes joined this one; nil once this one is done
+	deadline time.Time     // the latest of the waiting scrapes, and at least patience after the begin
 	waiting  int
+	hangs    bool      // it has not returned by its deadline
+	late     sync.Once // says so
+	overdue  *time.Timer
 	cancel   func() // nil: the run has not begun
 }
 
+// patience is how long a run may take however little time scrapes allow, before it counts as one
+// that hangs. Until then, a scrape may have to wait for a run that was begun for another one.
+const patience = 5 * time.Second
+
+// ErrImpatient is wrapped by the error of a scrape that did not wait for long enough. It says
+// nothing about the function.
+var ErrImpatient = errors.New("the scrape did not allow enough time")
+
+var errHangs = errors.New("it is still working for an earlier scrape, and may hang")
+
 // Join waits for a run of f, which is the same function in all calls, and returns its result, which
-// is shared. It gives up when ctx ends; the run's own context ends with the latest deadline of
-// those that wait for it, and when all of them have given up. If f panics, or ends its goroutine,
-// Join returns an error.
+// is shared. It gives up when ctx ends; the run's own context ends at its deadline, and when all
+// who wait for it have given up. A scrape that gives up returns the result of the run that was in
+// progress when it came, if there is one. If f panics, or ends its goroutine, Join returns an
+// error.
 func (r *Runs[T]) Join(ctx context.Context, f func(context.Context) (T, error)) (result T, err error) {
 	joined, err := r.join(ctx, f)
 	if err != nil {
@@ -43,26 +63,36 @@ func (r *Runs[T]) Join(ctx context.Context, f func(context.Context) (T, error)) 
 	case <-ctx.Done():
 	}
 	r.mu.Lock()
-	defer r.mu.Unlock()
 	joined.waiting--
-	if joined.cancel == nil {
-		return result, fmt.Errorf("it is still working for an earlier scrape: %w", ctx.Err())
-	}
-	if joined.waiting == 0 {
+	begun, before := joined.cancel != nil, joined.before
+	late := begun && !time.Now().Before(joined.deadline)
+	if begun && joined.waiting == 0 && !late {
 		joined.cancel() // no scrape waits for it any more
 	}
-	return result, fmt.Errorf("it did not return in time: %w", ctx.Err())
+	r.mu.Unlock()
+	if late {
+		r.late(joined)
+	}
+	switch {
+	case begun && before != nil && before.err == nil:
+		return before.result, nil
+	case late:
+		return result, fmt.Errorf("it did not return in time: %w", ctx.Err())
+	case begun:
+		return result, fmt.Errorf("%w: it did not return in time: %w", ErrImpatient, ctx.Err())
+	}
+	return result, fmt.Errorf("%w: it is still working for an earlier scrape: %w", ErrImpatient, ctx.Err())
 }
 
 func (r *Runs[T]) join(ctx context.Context, f func(context.Context) (T, error)) (*run[T], error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.current != nil && r.current.waiting == 0 {
-		return nil, errors.New("it is still working for an earlier scrape, which has given up on it")
+	if r.current != nil && r.current.hangs {
+		return nil, errHangs
 	}
 	joined := r.next
 	if joined == nil {
-		joined = &run[T]{done: make(chan struct{})}
+		joined = &run[T]{done: make(chan struct{}), before: r.current}
 	}
 	joined.waiting++
 	if d, ok := ctx.Deadline(); ok && d.After(joined.deadline) {
@@ -79,25 +109,67 @@ func (r *Runs[T]) join(ctx context.Context, f func(context.Context) (T, error)) 
 // begin starts a run. r.mu is held.
 func (r *Runs[T]) begin(ctx context.Context, started *run[T], f func(context.Context) (T, error)) {
 	r.current = started
+	if least := time.Now().Add(patience); started.deadline.Before(least) {
+		started.deadline = least
+	}
 	var limited context.Context
 	limited, started.cancel = context.WithDeadline(ctx, started.deadline)
+	// Also if the context ends earlier, since the function may ignore that.
+	started.overdue = time.AfterFunc(time.Until(started.deadline), func() { r.late(started) })
 	go func() {
 		err := errors.New("it ended its goroutine")
 		defer func() {
 			if p := recover(); p != nil {
 				err = report.PanicError(p)
 			}
-			started.cancel()
-			r.mu.Lock()
-			defer r.mu.Unlock()
-			started.err = err
-			close(started.done)
-			next := r.next
-			r.current, r.next = nil, nil
-			if next != nil && next.waiting > 0 {
-				r.begin(ctx, next, f)
-			}
+			r.end(ctx, limited, started, f, err)
 		}()
 		started.result, err = f(limited)
 	}()
+}
+
+// end ends a run, and starts the next one.
+func (r *Runs[T]) end(ctx, limited context.Context, ended *run[T], f func(context.Context) (T, error), err error) {
+	switch {
+	case err == nil:
+	case limited.Err() == nil:
+		r.fail()
+	case limited.Err() == context.DeadlineExceeded:
+		r.late(ended)
+	}
+	ended.cancel()
+	ended.overdue.Stop()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	ended.err, ended.before = err, nil
+	close(ended.done)
+	next := r.next
+	r.current, r.next = nil, nil
+	if next != nil && next.waiting > 0 {
+		r.begin(ctx, next, f)
+	}
+}
+
+// late records that a run has not returned by its deadline. Those who wait for the next one learn
+// it at once.
+func (r *Runs[T]) late(o *run[T]) {
+	o.late.Do(func() {
+		r.mu.Lock()
+		o.hangs = r.current == o
+		if next := r.next; o.hangs && next != nil {
+			next.err = errHangs
+			close(next.done)
+			r.next = nil
+		}
+		r.mu.Unlock()
+		if o.hangs {
+			r.fail()
+		}
+	})
+}
+
+func (r *Runs[T]) fail() {
+	if r.Failed != nil {
+		r.Failed()
+	}
 }

@@ -51,42 +51,6 @@ func TestSharedRun(t *testing.T) {
 	}
 }
 
-// A hanging run that was abandoned does not delay later scrapes, and ends when it returns.
-func TestGivenUpRun(t *testing.T) {
-	t.Parallel()
-	entered, release := make(chan struct{}, 2), make(chan struct{})
-	var c Runs[int]
-	f := func(context.Context) (int, error) {
-		entered <- struct{}{}
-		<-release
-		return 0, nil
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
-	given := make(chan error)
-	go func() {
-		_, err := c.Join(ctx, f)
-		given <- err
-	}()
-	<-entered
-	cancel()
-	if err := <-given; !errors.Is(err, context.Canceled) {
-		t.Errorf("got %v", err)
-	}
-	ctx, cancel = context.WithTimeout(t.Context(), time.Hour)
-	defer cancel()
-	if _, err := c.Join(ctx, f); err == nil { // at once, not in an hour
-		t.Error("a run was begun beside the one that hangs")
-	}
-	c.mu.Lock()
-	hung := c.current
-	c.mu.Unlock()
-	close(release)
-	<-hung.done
-	if _, err := c.Join(ctx, f); err != nil {
-		t.Errorf("afterwards: %v", err)
-	}
-}
-
 // A run's context ends when nobody waits for it any more, and a run that nobody waits for does not
 // begin.
 func TestRunForNobody(t *testing.T) {

@@ -159,7 +159,7 @@ func TestHangingCollector(t *testing.T) {
 			return nil
 		}))
 		for i := range 3 {
-			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 			defer cancel()
 			var p strings.Builder
 			if err := r.Write(ctx, &p, nil); err != nil {
@@ -185,4 +185,75 @@ func TestHangingCollector(t *testing.T) {
 			t.Errorf("log: %s", log)
 		}
 	})
+}
+
+// Scrapes that allow next to no time cost others nothing: neither what collectors give, nor what
+// process collectors and functions have stored. They are no errors, and fill no log.
+func TestImpatientScrapes(t *testing.T) {
+	t.Parallel()
+	for _, honours := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			r, log := newRegistry(t, nil)
+			slowly := func(ctx context.Context) error {
+				if !honours {
+					time.Sleep(200 * time.Millisecond)
+					return nil
+				}
+				select {
+				case <-time.After(200 * time.Millisecond):
+					return nil
+				case <-ctx.Done():
+					return ctx.Err()
+				}
+			}
+			r.Register(sinkFunc(func(ctx context.Context, s *gotheus.Sink) error {
+				s.Gauge("world", "W.").Put(1)
+				return slowly(ctx)
+			}))
+			r.Register(gotheus.ProcessCollectorFunc(func(ctx context.Context, s *gotheus.Sink) error {
+				s.Gauge("process", "P.").Put(1)
+				return slowly(ctx)
+			}))
+			r.NewGaugeFunc("function", "F.", nil, func() (float64, error) { return 1, slowly(t.Context()) })
+			scrape := func(allowed time.Duration, strict bool) (string, error) {
+				ctx, cancel := context.WithTimeout(t.Context(), allowed)
+				defer cancel()
+				var p strings.Builder
+				err := r.Write(ctx, &p, &gotheus.WriteOptions{Strict: strict})
+				return p.String(), err
+			}
+			scrape(10*time.Second, false)
+			over := make(chan struct{})
+			go func() {
+				defer close(over)
+				for i := range 100 {
+					p, err := scrape(time.Millisecond, i%2 == 0)
+					if i%2 == 0 && !errors.Is(err, gotheus.ErrPartial) {
+						t.Errorf("an impatient strict scrape: %v", err)
+					}
+					if i%2 != 0 && (!strings.Contains(p, "process 1\n") || !strings.Contains(p, "function 1\n")) {
+						t.Errorf("what is stored has gone: %v\n%s", err, p)
+					}
+					time.Sleep(50 * time.Millisecond)
+				}
+			}()
+			for range 10 {
+				time.Sleep(70 * time.Millisecond)
+				p, err := scrape(10*time.Second, true)
+				if err != nil {
+					t.Error(err)
+				}
+				for _, want := range []string{"world 1\n", "process 1\n", "function 1\n", "gotheus_collector_errors_total 0\n"} {
+					if !strings.Contains(p, want) {
+						t.Errorf("a patient page, collectors that honour ctx: %v: no %q: %s", honours, want, p)
+					}
+				}
+			}
+			<-over
+			time.Sleep(time.Second) // the last runs go on for nobody
+			if n := strings.Count(log.String(), "\n"); n != 3 {
+				t.Errorf("%d lines, want one for each collector: %s", n, log)
+			}
+		})
+	}
 }
