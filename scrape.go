@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"slices"
 	"sync"
 	"time"
 
@@ -397,13 +396,11 @@ func (o *WriteOptions) foundIn(b backend.Backend) bool {
 	if len(o.Names) == 0 {
 		return true
 	}
-	groups := b.Walk()
-	for _, name := range o.Names {
-		if !slices.ContainsFunc(groups, func(g backend.Group) bool {
-			return names.Means(name, o.Format.NameEscaping(), names.TypeOf(g.Family.Kind), g.Family.Name)
-		}) {
-			return false
+	return names.Ask(o.Names).AllSelect(o.Format.NameEscaping(), func(yield func(expo.Type, string) bool) {
+		for _, g := range b.Walk() {
+			if !yield(names.TypeOf(g.Family.Kind), g.Family.Name) {
+				return
+			}
 		}
-	}
-	return true
+	})
 }

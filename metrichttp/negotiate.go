@@ -15,12 +15,26 @@ type accepted struct {
 	q      float64
 }
 
+// maxAccept limits the bytes of the values of a header that are read, and maxAccepted the elements:
+// anybody can send any number of them. Prometheus sends six elements in some 400 bytes.
+const maxAccept, maxAccepted = 4 << 10, 64
+
 // parseAccept parses the elements of a header (RFC 9110, section 12.5). An element with a malformed
-// weight counts as refused.
+// weight counts as refused. What is beyond the limits is ignored, which a server may do with
+// preferences.
 func parseAccept(headers []string) []accepted {
 	var list []accepted
+	rest := maxAccept
 	for _, h := range headers {
+		whole := len(h)
+		if whole > rest {
+			h = h[:max(0, strings.LastIndexByte(h[:rest], ','))] // without the element that is cut
+		}
+		rest = max(0, rest-whole)
 		for element := range strings.SplitSeq(h, ",") {
+			if len(list) == maxAccepted {
+				return list
+			}
 			parts := strings.Split(element, ";")
 			a := accepted{value: strings.ToLower(strings.TrimSpace(parts[0])), q: 1}
 			if a.value == "" {
@@ -67,24 +81,24 @@ func negotiateFormat(headers []string, openMetrics2 bool) (expo.Format, bool) {
 		}
 		return 0
 	})
-	for _, a := range list {
+	refused := make(map[expo.Syntax]int) // the length of the most specific element that refuses it
+	for i := range list {
+		if f, ok := list[i].format(); ok && list[i].q == 0 {
+			refused[f.Syntax] = max(refused[f.Syntax], len(list[i].value))
+		}
+	}
+	for i := range list {
+		a := &list[i]
 		f, ok := a.format()
+		isException := strings.HasSuffix(a.value, "/*") && refused[f.Syntax] > len(a.value)
 		switch {
 		case a.q <= 0:
 			return expo.Format{}, false // all that follow are refused, too
-		case ok && (f.Syntax != expo.OpenMetrics2 || openMetrics2) && !a.refused(f, list):
+		case ok && (f.Syntax != expo.OpenMetrics2 || openMetrics2) && !isException:
 			return f, true
 		}
 	}
 	return expo.Format{}, false
-}
-
-// refused reports whether the list contains an exception to the wildcard a.
-func (a *accepted) refused(f expo.Format, list []accepted) bool {
-	return strings.HasSuffix(a.value, "/*") && slices.ContainsFunc(list, func(b accepted) bool {
-		named, ok := b.format()
-		return b.q == 0 && ok && named.Syntax == f.Syntax && len(b.value) > len(a.value)
-	})
 }
 
 // format returns the format of an element, or false if there is none.

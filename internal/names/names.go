@@ -84,26 +84,75 @@ func (m Shown) Clash(stem string, s Suffixes, buf []byte) string {
 	return ""
 }
 
-// Selects reports whether one of the names in asked selects a family: by its name, by the name of
-// one of its samples, or by either as escaped. An empty list selects all families.
-func Selects(asked []string, e expo.Escaping, t expo.Type, name string) bool {
-	return len(asked) == 0 || slices.ContainsFunc(asked, func(one string) bool { return Means(one, e, t, name) })
+// Asked is a set of names that select families: by their names, by the names of their samples, or by
+// either as escaped. An empty one selects all families.
+type Asked map[string]bool
+
+// Ask returns the set of a list of names.
+func Ask(list []string) Asked {
+	if len(list) == 0 {
+		return nil
+	}
+	a := make(Asked, len(list))
+	for _, name := range list {
+		a[name] = true
+	}
+	return a
 }
 
-// Means reports whether a single name selects a family, see Selects.
-func Means(asked string, e expo.Escaping, t expo.Type, name string) bool {
-	for _, name := range []string{name, e.MetricName(name), expo.Underscores.MetricName(name)} {
-		if asked == name {
+// Selects reports whether a family is selected. That takes the same time for any number of names.
+func (a Asked) Selects(e expo.Escaping, t expo.Type, name string) bool {
+	if len(a) == 0 {
+		return true
+	}
+	for range a.selecting(e, t, name) {
+		return true
+	}
+	return false
+}
+
+// AllSelect reports whether each name selects one of the families, which each calls yield with.
+func (a Asked) AllSelect(e expo.Escaping, each func(yield func(t expo.Type, name string) bool)) bool {
+	found := make(map[string]bool)
+	for t, name := range each {
+		for one := range a.selecting(e, t, name) {
+			found[one] = true
+		}
+		if len(found) == len(a) {
 			return true
 		}
-		stem, s := Stem(t, name)
-		if rest, ok := strings.CutPrefix(asked, stem); ok {
-			if i := slices.Index(suffixTexts[:], rest); rest == "" || i >= 0 && s>>i&1 != 0 {
-				return true
+	}
+	return len(found) == len(a)
+}
+
+// selecting ranges over the names in a that select a family.
+func (a Asked) selecting(e expo.Escaping, t expo.Type, name string) func(yield func(string) bool) {
+	return func(yield func(string) bool) {
+		var room [128]byte
+		buf := room[:0]
+		variants := [...]string{name, e.MetricName(name), expo.Underscores.MetricName(name)}
+		for i, variant := range variants {
+			if slices.Contains(variants[:i], variant) {
+				continue
+			}
+			if a[variant] && !yield(variant) {
+				return
+			}
+			stem, s := Stem(t, variant)
+			if stem != variant && a[stem] && !yield(stem) {
+				return
+			}
+			for i, suffix := range suffixTexts {
+				if s>>i&1 == 0 {
+					continue
+				}
+				buf = append(append(buf[:0], stem...), suffix...)
+				if a[string(buf)] && !yield(string(buf)) { // only what is found is allocated
+					return
+				}
 			}
 		}
 	}
-	return false
 }
 
 // OfLabels returns the label names of a family's samples. A state set's own name is one of them.

@@ -1,6 +1,8 @@
 package names
 
 import (
+	"fmt"
+	"maps"
 	"testing"
 
 	"github.com/gotheus/gotheus/expo"
@@ -57,8 +59,36 @@ func TestSelects(t *testing.T) {
 		{[]string{"a_b"}, expo.Gauge, "a.b", true}, // as escaped
 		{[]string{"a_b"}, expo.Gauge, "a_b_c", false},
 	} {
-		if got := Selects(c.asked, expo.AllowUTF8, c.typ, c.name); got != c.want {
+		if got := Ask(c.asked).Selects(expo.AllowUTF8, c.typ, c.name); got != c.want {
 			t.Errorf("%q selects %v %s: %v, want %v", c.asked, c.typ, c.name, got, c.want)
 		}
+	}
+	families := maps.All(map[expo.Type]string{expo.Counter: "hits_total", expo.Gauge: "a.b"})
+	for _, c := range []struct {
+		asked []string
+		want  bool
+	}{
+		{nil, true},
+		{[]string{"hits", "hits"}, true},
+		{[]string{"hits", "hits_total", "hits_created", "a_b", "a.b"}, true},
+		{[]string{"hits", "a"}, false},
+		{[]string{"hits_sum"}, false},
+	} {
+		if got := Ask(c.asked).AllSelect(expo.AllowUTF8, families); got != c.want {
+			t.Errorf("all of %q select something: %v", c.asked, got)
+		}
+	}
+}
+
+// Names cost once what they cost, not once for each family.
+func BenchmarkSelects(b *testing.B) {
+	var asked []string
+	for i := range 4000 {
+		asked = append(asked, fmt.Sprint("asked_", i))
+	}
+	a := Ask(asked)
+	b.ReportAllocs()
+	for b.Loop() {
+		a.Selects(expo.Underscores, expo.Histogram, "http_request_duration_seconds")
 	}
 }

@@ -42,6 +42,7 @@ type Page struct {
 	Families []Family // in ascending order of name, after Sort
 
 	o       Options
+	asked   names.Asked
 	shown   names.Shown
 	name    []byte // scratch
 	omitted error  // why the first omission was made
@@ -76,7 +77,7 @@ var pages = sync.Pool{New: func() any {
 // New returns an empty page. The caller must call Release after use.
 func New(o Options) *Page {
 	p := pages.Get().(*Page)
-	p.o = o
+	p.o, p.asked = o, names.Ask(o.Names)
 	return p
 }
 
@@ -90,7 +91,7 @@ func (p *Page) Release() {
 	p.Reader.release()
 	p.number, p.noStarts = expo.Number{}, false
 	clear(p.shown)
-	p.omitted, p.source, p.o = nil, nil, Options{}
+	p.omitted, p.source, p.o, p.asked = nil, nil, Options{}, nil
 	pages.Put(p)
 }
 
@@ -193,7 +194,7 @@ func (p *Page) Sort() {
 }
 
 func (p *Page) selects(t expo.Type, name string) bool {
-	return names.Selects(p.o.Names, p.o.Format.NameEscaping(), t, name)
+	return p.asked.Selects(p.o.Format.NameEscaping(), t, name)
 }
 
 // leaveOut reports whether f clashes with a family on the page, or two of its labels with each
