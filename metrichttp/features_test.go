@@ -12,6 +12,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/gotheus/gotheus"
@@ -95,29 +96,46 @@ func TestHandlerNames(t *testing.T) {
 	}
 }
 
+// Beyond MaxInFlight, scrapes wait for their turn, but neither for ever nor in any number.
 func TestHandlerMaxInFlight(t *testing.T) {
 	t.Parallel()
-	r := newRegistry()
-	entered, release := make(chan struct{}, 10), make(chan struct{})
-	r.Register(gotheus.CollectorFunc(func(context.Context, *gotheus.Sink) error {
-		entered <- struct{}{}
-		<-release
-		return nil
-	}))
-	h := &metrichttp.Handler{Registry: r, MaxInFlight: 1}
-	first := make(chan int)
-	go func() { first <- ask(h, "/").Code }()
-	<-entered
-	if rec := ask(h, "/"); rec.Code != 503 || !strings.Contains(rec.Body.String(), "in flight") {
-		t.Errorf("%d %s", rec.Code, rec.Body)
-	}
-	close(release)
-	if code := <-first; code != 200 {
-		t.Errorf("the first: %d", code)
-	}
-	if rec := ask(h, "/"); rec.Code != 200 {
-		t.Errorf("afterwards: %d", rec.Code)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		r := newRegistry()
+		release := make(chan struct{})
+		r.Register(gotheus.CollectorFunc(func(context.Context, *gotheus.Sink) error {
+			<-release
+			return nil
+		}))
+		h := &metrichttp.Handler{Registry: r, MaxInFlight: 1, Timeout: time.Hour}
+		codes := make(chan int, 10)
+		for range 5 { // one, and four that wait
+			go func() { codes <- ask(h, "/").Code }()
+			synctest.Wait()
+		}
+		start := time.Now()
+		if rec := ask(h, "/"); rec.Code != 503 || !strings.Contains(rec.Body.String(), "in flight") || time.Since(start) > 0 {
+			t.Errorf("one too many: %d %s after %v", rec.Code, rec.Body, time.Since(start))
+		}
+		close(release)
+		for range 5 {
+			if code := <-codes; code != 200 {
+				t.Errorf("one that has waited: %d", code)
+			}
+		}
+		if rec := ask(h, "/"); rec.Code != 200 {
+			t.Errorf("afterwards: %d", rec.Code)
+		}
+
+		release = make(chan struct{})
+		go func() { codes <- ask(h, "/").Code }()
+		synctest.Wait()
+		start = time.Now()
+		if rec := ask(h, "/", "X-Prometheus-Scrape-Timeout-Seconds", "10"); rec.Code != 503 || time.Since(start) != 4750*time.Millisecond {
+			t.Errorf("one that has waited for half of its time: %d after %v", rec.Code, time.Since(start))
+		}
+		close(release)
+		<-codes
+	})
 }
 
 // TestHandlerShares checks that scrapes that arrive during a collector's run share the next run,

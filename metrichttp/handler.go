@@ -9,7 +9,6 @@ import (
 	"io"
 	"net/http"
 	"strconv"
-	"sync/atomic"
 	"time"
 
 	"github.com/gotheus/gotheus"
@@ -31,8 +30,9 @@ import (
 type Handler struct {
 	Registry *gotheus.Registry // nil: gotheus.Default()
 	Timeout  time.Duration     // maximum duration of a scrape; 0 means 10 s
-	// MaxInFlight limits the number of concurrent scrapes; others get 503. 0 means 64, negative
-	// no limit.
+	// MaxInFlight limits the number of concurrent scrapes. Up to four times as many wait for
+	// their turn, for half of their time; others get 503. While any wait, a client that has not
+	// read for half a second is cut off. 0 means 64, negative no limit.
 	MaxInFlight int
 	// Scope selects whose counts the page shows if processes share a backend. The default
 	// ScopeAll shows those of all processes. If several processes are scraped as separate
@@ -51,12 +51,11 @@ type Handler struct {
 	// NoCompression disables compression, for scrapers on the same host.
 	NoCompression bool
 
-	inFlight atomic.Int64
+	slots slots
 }
 
-// writeGrace is the additional time for writing the response, in case the client does not read.
-// Without a limit, such a client would block the registry.
-const writeGrace = 500 * time.Millisecond
+// maxQuery limits the length of the query, which is room for more than a thousand names.
+const maxQuery = 32 << 10
 
 // timeoutHeader is sent by Prometheus with each scrape.
 const timeoutHeader = "X-Prometheus-Scrape-Timeout-Seconds"
@@ -72,14 +71,13 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	header.Add("Vary", "Accept")
 	header.Add("Vary", "Accept-Encoding")
 	header.Set("Cache-Control", "no-store")
-	defer h.inFlight.Add(-1)
-	if n := h.inFlight.Add(1); h.MaxInFlight >= 0 && n > int64(cmp.Or(h.MaxInFlight, 64)) {
-		http.Error(w, "too many scrapes are in flight", http.StatusServiceUnavailable)
+	// The time begins here: it holds for everything that follows.
+	ctx, cancel := context.WithTimeout(r.Context(), h.timeout(r))
+	defer cancel()
+	if len(r.URL.RawQuery) > maxQuery {
+		http.Error(w, "the query is longer than 32 KiB: ask for fewer names, or for the whole page", http.StatusRequestURITooLong)
 		return
 	}
-	timeout := h.timeout(r)
-	ctx, cancel := context.WithTimeout(r.Context(), timeout)
-	defer cancel()
 	// If no requested format is supported, the page is in text 0.0.4.
 	format, _ := negotiateFormat(r.Header.Values("Accept"), h.OpenMetrics2)
 	format.Created = h.Created && (format.Syntax == expo.OpenMetrics0 || format.Syntax == expo.OpenMetrics1)
@@ -94,10 +92,24 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.Method == http.MethodHead {
 		return
 	}
-	limitWriting(w, r, timeout+writeGrace)
-	out := &clientWriter{w: w}
-	defer func() { out.w = nil }() // a pooled compressor keeps a reference to out
-	err := h.write(ctx, out, c, &gotheus.WriteOptions{Format: format, Names: r.URL.Query()["name[]"], Strict: h.Strict, Scope: h.Scope})
+	if r.ContentLength != 0 && r.ProtoMajor == 1 {
+		// Otherwise the server waits for the request's body before it sends anything.
+		header.Set("Connection", "close")
+	}
+	out := newSending(ctx, w, r)
+	defer out.release()
+	if h.MaxInFlight >= 0 {
+		n := cmp.Or(h.MaxInFlight, 64)
+		if !h.enter(ctx, n, out) {
+			fail(w, "too many scrapes are in flight", http.StatusServiceUnavailable)
+			return
+		}
+		defer h.slots.leave(n, out)
+	}
+	err := h.write(ctx, out, c, &gotheus.WriteOptions{Format: format, Names: names(r), Strict: h.Strict, Scope: h.Scope})
+	if out.err == nil && ctx.Err() == nil && !unwritten(err) {
+		err = cmp.Or(out.flush(), err)
+	}
 	switch {
 	case err == nil:
 	case out.began && (out.err != nil || ctx.Err() != nil):
@@ -113,6 +125,28 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		fail(w, "the page was not ready in time", http.StatusServiceUnavailable)
 	}
 	// Otherwise the known part was shown, and the registry has logged the backend's error.
+}
+
+// enter takes one of n slots. It waits for half of the time at most, so that some is left for the
+// page.
+func (h *Handler) enter(ctx context.Context, n int, out *sending) bool {
+	end, _ := ctx.Deadline()
+	ctx, cancel := context.WithTimeout(ctx, time.Until(end)/2)
+	defer cancel()
+	return h.slots.take(ctx, n, out)
+}
+
+// names returns the names that a request asks for.
+func names(r *http.Request) []string {
+	if r.URL.RawQuery == "" {
+		return nil
+	}
+	return r.URL.Query()["name[]"]
+}
+
+// unwritten reports whether err says that there is no page.
+func unwritten(err error) bool {
+	return errors.Is(err, gotheus.ErrPartial) || errors.Is(err, gotheus.ErrStale) || errors.Is(err, gotheus.ErrScope)
 }
 
 // fail answers with an error in plain text.
@@ -133,7 +167,7 @@ func (h *Handler) write(ctx context.Context, w io.Writer, c *coding, o *gotheus.
 	defer c.pool.Put(z)
 	z.Reset(w)
 	err := registry.Write(ctx, z, o)
-	if err != nil && (ctx.Err() != nil || errors.Is(err, gotheus.ErrPartial) || errors.Is(err, gotheus.ErrStale) || errors.Is(err, gotheus.ErrScope)) {
+	if err != nil && (ctx.Err() != nil || unwritten(err)) {
 		z.Reset(io.Discard)
 		_ = z.Close() // ends its background work, if any
 		return err
@@ -150,37 +184,11 @@ func (h *Handler) timeout(r *http.Request) time.Duration {
 	if limit <= 0 {
 		limit = 10 * time.Second
 	}
-	s, err := strconv.ParseFloat(r.Header.Get(timeoutHeader), 64)
+	asked := r.Header.Get(timeoutHeader)
+	s, err := strconv.ParseFloat(asked[:min(len(asked), 64)], 64)
 	// Compare before converting, which is undefined for NaN and values out of range.
-	if asked := s * 0.95 * float64(time.Second); err == nil && asked >= 1 && asked < float64(limit) {
-		return time.Duration(asked)
+	if d := s * 0.95 * float64(time.Second); err == nil && d >= 1 && d < float64(limit) {
+		return time.Duration(d)
 	}
 	return limit
-}
-
-// limitWriting makes writes fail after d, unless the server does so earlier. net/http lifts the
-// limit after the response.
-func limitWriting(w http.ResponseWriter, r *http.Request, d time.Duration) {
-	server, ok := r.Context().Value(http.ServerContextKey).(*http.Server)
-	if ok && server.WriteTimeout > 0 && server.WriteTimeout < d {
-		return
-	}
-	// not all writers support it
-	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(d))
-}
-
-// clientWriter records whether anything was written to the client, and whether that failed.
-type clientWriter struct {
-	w     io.Writer
-	began bool
-	err   error
-}
-
-func (c *clientWriter) Write(p []byte) (int, error) {
-	c.began = true
-	n, err := c.w.Write(p)
-	if err != nil {
-		c.err = err
-	}
-	return n, err
 }
