@@ -168,7 +168,8 @@ func (r *Registry) collect(ctx context.Context, which kinds) (families []*page.C
 					r.reportLeftOut(c, err)
 				}
 				sinks[i], errs[i] = s, errors.Join(s.errs...)
-			case errors.Is(ctx.Err(), context.Canceled): // the page is not needed any more
+			case errors.Is(ctx.Err(), context.Canceled):
+				// The page is not needed any more.
 			case errors.Is(err, collect.ErrImpatient):
 				r.reportImpatient(c, err)
 			default:

@@ -104,6 +104,7 @@ type scrape struct {
 	own      part
 	parts    []*part  // own, and those of the registries that are included
 	only     [1]*part // backs parts if nothing is included
+	start    time.Time
 	deadline time.Time
 	gatherBy time.Time // limit for collectors and backends; the rest is for writing
 }
@@ -139,9 +140,10 @@ func (r *Registry) scrape(ctx context.Context, o *WriteOptions) (s *scrape, err 
 	for _, other := range r.included() {
 		s.parts = append(s.parts, &part{r: other})
 	}
+	s.start = time.Now()
 	var ok bool
 	if s.deadline, ok = ctx.Deadline(); !ok {
-		s.deadline = time.Now().Add(series.Timeout)
+		s.deadline = s.start.Add(series.Timeout)
 	}
 	s.gatherBy = s.deadline.Add(-time.Until(s.deadline) / 5)
 	s.each(ctx, (*part).begin)
@@ -264,6 +266,9 @@ func (p *part) choose(ctx context.Context) {
 	p.source.Groups, p.err = p.groups()
 	switch {
 	case p.err == nil, errors.Is(p.err, ErrScope), errors.Is(p.err, ErrClosed):
+	case errors.Is(p.err, context.DeadlineExceeded) && isUp(now) && p.impatient():
+		r.home.Log.Log(slog.LevelWarn, "impatient sync",
+			"a scraper did not allow the backend enough time; if it is your own, let it wait longer", "error", p.err)
 	case errors.Is(p.err, ErrStale):
 		r.home.Log.Log(slog.LevelError, "sync",
 			"the backend cannot be read; there is no page, since it would be behind those of other processes",
@@ -279,6 +284,10 @@ func (p *part) choose(ctx context.Context) {
 		cancel()
 	}
 }
+
+// impatient reports whether the scraper allows less time than a backend may be expected to answer
+// in. Anybody can do that, and it says nothing about the backend.
+func (p *part) impatient() bool { return p.deadline.Sub(p.start) < series.Timeout/2 }
 
 // groups returns the backend's groups for the page's scope.
 func (p *part) groups() ([]backend.Group, error) {

@@ -28,7 +28,8 @@ func parseAccept(headers []string) []accepted {
 	for _, h := range headers {
 		whole := len(h)
 		if whole > rest {
-			h = h[:max(0, strings.LastIndexByte(h[:rest], ','))] // without the element that is cut
+			// The element that is cut does not count.
+			h = h[:max(0, strings.LastIndexByte(h[:rest], ','))]
 		}
 		rest = max(0, rest-whole)
 		for element := range strings.SplitSeq(h, ",") {
@@ -81,7 +82,8 @@ func negotiateFormat(headers []string, openMetrics2 bool) (expo.Format, bool) {
 		}
 		return 0
 	})
-	refused := make(map[expo.Syntax]int) // the length of the most specific element that refuses it
+	// The length of the most specific element that refuses a syntax.
+	refused := make(map[expo.Syntax]int)
 	for i := range list {
 		if f, ok := list[i].format(); ok && list[i].q == 0 {
 			refused[f.Syntax] = max(refused[f.Syntax], len(list[i].value))

@@ -10,8 +10,8 @@ import (
 )
 
 const (
-	// sendBuffer is the size up to which a page, compressed if it is, is made before anything is
-	// sent. A client that does not read then blocks neither the registry nor a compressor.
+	// sendBuffer is the size up to which a page, compressed if it is, is made before any of it
+	// is sent. A client that does not read then blocks neither registry nor compressor.
 	sendBuffer = 256 << 10
 
 	// sendPiece is what a client must read at least to make progress.
@@ -20,8 +20,8 @@ const (
 	// stallLimit is how long a client may take for that, if nobody waits for its slot.
 	stallLimit = 3 * time.Second
 
-	// writeGrace is the additional time for the last piece. Without a limit, such a client would
-	// block the registry.
+	// writeGrace is the additional time for the last piece. Without a limit, such a client
+	// would block the registry.
 	writeGrace = 500 * time.Millisecond
 )
 

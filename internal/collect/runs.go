@@ -28,8 +28,8 @@ type run[T any] struct {
 	result   T
 	err      error
 	done     chan struct{} // closed when result and err can be read
-	before   *run[T]       // the one in progress when scrapes joined this one; nil once this one is done
-	deadline time.Time     // the latest of the waiting scrapes, and at least patience after the begin
+	before   *run[T]       // in progress when scrapes joined this one; nil once this is done
+	deadline time.Time     // the latest of the waiting scrapes; patience at least
 	waiting  int
 	hangs    bool      // it has not returned by its deadline
 	late     sync.Once // says so

@@ -84,8 +84,8 @@ func (m Shown) Clash(stem string, s Suffixes, buf []byte) string {
 	return ""
 }
 
-// Asked is a set of names that select families: by their names, by the names of their samples, or by
-// either as escaped. An empty one selects all families.
+// Asked is a set of names that select families: by their names, by the names of their samples, or
+// by either as escaped. An empty one selects all families.
 type Asked map[string]bool
 
 // Ask returns the set of a list of names.
@@ -147,7 +147,8 @@ func (a Asked) selecting(e expo.Escaping, t expo.Type, name string) func(yield f
 					continue
 				}
 				buf = append(append(buf[:0], stem...), suffix...)
-				if a[string(buf)] && !yield(string(buf)) { // only what is found is allocated
+				// Only the text of a name that is found is allocated.
+				if a[string(buf)] && !yield(string(buf)) {
 					return
 				}
 			}

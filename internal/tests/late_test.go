@@ -96,6 +96,48 @@ func TestLateSync(t *testing.T) {
 	}
 }
 
+// A scrape that does not wait for a store costs others nothing, and is no fault of the store.
+func TestImpatientSync(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r, log := newRegistry(t, nil)
+		r.NewCounter("c_total", "C.", nil).Inc()
+		slow := &backendtest.Faulty{Store: new(backendtest.Memory), Next: func() backendtest.Fault {
+			time.Sleep(50 * time.Millisecond)
+			return backendtest.None
+		}}
+		if err := r.BindStore(t.Context(), &store.Config{Shards: []store.Store{slow}}); err != nil {
+			t.Fatal(err)
+		}
+		scrape := func(allowed time.Duration) (string, error) {
+			ctx, cancel := context.WithTimeout(t.Context(), allowed)
+			defer cancel()
+			var p strings.Builder
+			err := r.Write(ctx, &p, nil)
+			return p.String(), err
+		}
+		over := make(chan struct{})
+		go func() {
+			defer close(over)
+			for range 100 {
+				if _, err := scrape(time.Millisecond); !errors.Is(err, gotheus.ErrStale) {
+					t.Errorf("an impatient scrape: %v", err)
+				}
+				time.Sleep(20 * time.Millisecond)
+			}
+		}()
+		for range 10 {
+			if p, err := scrape(10 * time.Second); err != nil || !strings.Contains(p, "c_total 1\n") {
+				t.Errorf("a patient scrape: %v\n%s", err, p)
+			}
+		}
+		<-over
+		if s := log.String(); strings.Count(s, "\n") != 1 || !strings.Contains(s, "did not allow the backend enough time") {
+			t.Errorf("log: %s", s)
+		}
+	})
+}
+
 // While the store hangs, Close takes no longer than its context or ten seconds, and a moment for
 // series without room.
 func TestCloseInTime(t *testing.T) {
