@@ -26,14 +26,14 @@ var floors = [][]string{
 	{"internal/collect", "internal/inside"},
 	{""},
 	{"collectors", "collectors/expvars", "metrichttp", "metrictest", "store/storetest"},
-	{"examples/service", "internal/pagetest", "internal/tests"},
+	{"examples/service", "internal/pagetest", "internal/siege", "internal/tests"},
 	{"internal/hostiletest"},
 }
 
 // heavy lists packages of the standard library that only some packages may import, and which these
 // are.
 var heavy = map[string][]string{
-	"net/http": {"metrichttp", "metrictest", "examples/service"},
+	"net/http": {"metrichttp", "metrictest", "examples/service", "internal/siege"},
 	// Structs with labels, nil pointers.
 	"reflect": {"", "internal/labelstruct", "internal/open"},
 	// For mapped memory, in two packages, for strings in structs, and for go:linkname. The

@@ -81,10 +81,10 @@ func serveShop(ctx context.Context, backend string, public, admin net.Listener, 
 	customers := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Server", name) // lets one see which process answered
 		handler.ServeHTTP(w, r)
-	})}
+	}), ReadHeaderTimeout: 5 * time.Second}
 	mux := http.NewServeMux()
 	mux.Handle("/metrics", &metrichttp.Handler{})
-	admins := &http.Server{Handler: mux}
+	admins := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
 
 	failed := make(chan error, 2)
 	go func() { failed <- customers.Serve(public) }()
