@@ -25,10 +25,10 @@ import (
 // the names of families or samples; a query of more than 32 KiB is answered with 414. Of the two
 // headers, at most 64 elements in 4 KiB are read. Large pages are streamed. A scrape takes no
 // longer than Timeout, and no longer than 95 % of the scraper's
-// X-Prometheus-Scrape-Timeout-Seconds. If time runs out before the page begins, the answer is 503; after that, the connection is cut, so
-// that an incomplete page is never taken for a complete one. A client that reads nothing for three
-// seconds is cut off, too. If the registry is closed, the answer is 503, see
-// [gotheus.Registry.Close].
+// X-Prometheus-Scrape-Timeout-Seconds. If time runs out before the page begins, the answer is 503;
+// after that, the connection is cut, so that an incomplete page is never taken for a complete one.
+// A client that reads nothing for three seconds is cut off, too. If the registry is closed, the
+// answer is 503, see [gotheus.Registry.Close].
 type Handler struct {
 	Registry *gotheus.Registry // nil: gotheus.Default()
 	Timeout  time.Duration     // maximum duration of a scrape; 0 means 10 s

@@ -3,6 +3,7 @@ package collect
 import (
 	"context"
 	"errors"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -68,22 +69,22 @@ func TestHungRun(t *testing.T) {
 				<-release
 				return 1, nil
 			}
-			scrape := func(d time.Duration) (error, time.Duration) {
+			scrape := func(d time.Duration) (took time.Duration, err error) {
 				ctx, cancel := context.WithTimeout(t.Context(), d)
 				defer cancel()
 				start := time.Now()
-				_, err := c.Join(ctx, f)
-				return err, time.Since(start)
+				_, err = c.Join(ctx, f)
+				return time.Since(start), err
 			}
-			err, _ := scrape(first)
+			_, err := scrape(first)
 			if impatient := first < patience; errors.Is(err, ErrImpatient) != impatient {
 				t.Errorf("the first scrape, for %v: %v", first, err)
 			}
-			err, took := scrape(8 * time.Second)
-			if err == nil || errors.Is(err, ErrImpatient) || took > patience {
+			took, err := scrape(8 * time.Second)
+			if err == nil || errors.Is(err, ErrImpatient) || took > patience+grace {
 				t.Errorf("after one for %v: %v, after %v", first, err, took)
 			}
-			if err, took := scrape(8 * time.Second); err == nil || errors.Is(err, ErrImpatient) || took > 0 {
+			if took, err := scrape(8 * time.Second); err == nil || errors.Is(err, ErrImpatient) || took > 0 {
 				t.Errorf("the scrape after it was clear: %v, after %v", err, took)
 			}
 			if failed != 1 {
@@ -91,7 +92,7 @@ func TestHungRun(t *testing.T) {
 			}
 			close(release)
 			synctest.Wait()
-			if err, _ := scrape(time.Second); err != nil {
+			if _, err := scrape(time.Second); err != nil {
 				t.Errorf("when it has returned: %v", err)
 			}
 		})
@@ -170,6 +171,38 @@ func TestFailedRun(t *testing.T) {
 		synctest.Wait()
 		if err == nil || failed != 0 {
 			t.Errorf("a run for nobody: %v, failed %d times", err, failed)
+		}
+	})
+}
+
+// A function that returns as soon as its context ends does not hang: the next scrapes get their
+// run.
+func TestFunctionThatIsTooSlow(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		failed, runs := 0, 0
+		c := Runs[int]{Failed: func() { failed++ }}
+		f := func(ctx context.Context) (int, error) {
+			if runs++; runs == 1 {
+				<-ctx.Done()
+				return 0, ctx.Err()
+			}
+			return runs, nil
+		}
+		var all sync.WaitGroup
+		for i := range 2 {
+			all.Go(func() {
+				ctx, cancel := context.WithTimeout(t.Context(), 8*time.Second)
+				defer cancel()
+				if n, err := c.Join(ctx, f); (err == nil) != (i > 0) || i > 0 && n != 2 {
+					t.Errorf("scrape %d: %d, %v", i, n, err)
+				}
+			})
+			time.Sleep(time.Second)
+		}
+		all.Wait()
+		if failed != 1 {
+			t.Errorf("it failed %d times", failed)
 		}
 	})
 }

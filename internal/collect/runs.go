@@ -31,11 +31,15 @@ type run[T any] struct {
 	before   *run[T]       // in progress when scrapes joined this one; nil once this is done
 	deadline time.Time     // the latest of the waiting scrapes; patience at least
 	waiting  int
-	hangs    bool      // it has not returned by its deadline
-	late     sync.Once // says so
+	hangs    bool      // it has not returned, long after its deadline
+	failed   sync.Once // guards the call of Failed
 	overdue  *time.Timer
 	cancel   func() // nil: the run has not begun
 }
+
+// grace is how long after its deadline a function may return without being taken for one that
+// hangs.
+const grace = patience / 10
 
 // patience is how long a run may take however little time scrapes allow, before it counts as one
 // that hangs. Until then, a scrape may have to wait for a run that was begun for another one.
@@ -64,14 +68,17 @@ func (r *Runs[T]) Join(ctx context.Context, f func(context.Context) (T, error)) 
 	}
 	r.mu.Lock()
 	joined.waiting--
-	begun, before := joined.cancel != nil, joined.before
+	begun, before, over := joined.cancel != nil, joined.before, isClosed(joined.done)
 	late := begun && !time.Now().Before(joined.deadline)
 	if begun && joined.waiting == 0 && !late {
 		joined.cancel() // no scrape waits for it any more
 	}
 	r.mu.Unlock()
-	if late {
-		r.late(joined)
+	switch {
+	case over:
+		return joined.result, joined.err
+	case late:
+		joined.failed.Do(r.fail)
 	}
 	switch {
 	case begun && before != nil && before.err == nil:
@@ -115,7 +122,7 @@ func (r *Runs[T]) begin(ctx context.Context, started *run[T], f func(context.Con
 	var limited context.Context
 	limited, started.cancel = context.WithDeadline(ctx, started.deadline)
 	// Also if the context ends earlier, since the function may ignore that.
-	started.overdue = time.AfterFunc(time.Until(started.deadline), func() { r.late(started) })
+	started.overdue = time.AfterFunc(time.Until(started.deadline)+grace, func() { r.giveUp(started) })
 	go func() {
 		err := errors.New("it ended its goroutine")
 		defer func() {
@@ -130,12 +137,8 @@ func (r *Runs[T]) begin(ctx context.Context, started *run[T], f func(context.Con
 
 // end ends a run, and starts the next one.
 func (r *Runs[T]) end(ctx, limited context.Context, ended *run[T], f func(context.Context) (T, error), err error) {
-	switch {
-	case err == nil:
-	case limited.Err() == nil:
-		r.fail()
-	case limited.Err() == context.DeadlineExceeded:
-		r.late(ended)
+	if err != nil && limited.Err() != context.Canceled {
+		ended.failed.Do(r.fail)
 	}
 	ended.cancel()
 	ended.overdue.Stop()
@@ -150,22 +153,38 @@ func (r *Runs[T]) end(ctx, limited context.Context, ended *run[T], f func(contex
 	}
 }
 
-// late records that a run has not returned by its deadline. Those who wait for the next one learn
-// it at once.
-func (r *Runs[T]) late(o *run[T]) {
-	o.late.Do(func() {
-		r.mu.Lock()
-		o.hangs = r.current == o
-		if next := r.next; o.hangs && next != nil {
-			next.err = errHangs
-			close(next.done)
-			r.next = nil
-		}
-		r.mu.Unlock()
-		if o.hangs {
-			r.fail()
-		}
-	})
+// giveUp records that a run hangs. Those who wait for the next one learn it at once.
+func (r *Runs[T]) giveUp(o *run[T]) {
+	if !r.isCurrent(o) {
+		return // it has just returned
+	}
+	o.failed.Do(r.fail)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.current != o {
+		return
+	}
+	o.hangs = true
+	if next := r.next; next != nil {
+		next.err = errHangs
+		close(next.done)
+		r.next = nil
+	}
+}
+
+func (r *Runs[T]) isCurrent(o *run[T]) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.current == o
+}
+
+func isClosed(c chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
 }
 
 func (r *Runs[T]) fail() {

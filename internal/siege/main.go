@@ -1,5 +1,5 @@
-// Command siege lets one hostile client attack a service with metrics, beside an honest scraper, and
-// prints what that costs, in Markdown.
+// Command siege lets one hostile client attack a service with metrics, beside an honest scraper,
+// and prints what that costs, in Markdown.
 //
 //	go run ./internal/siege                     # all attacks
 //	go run ./internal/siege -pages 50 stalled   # one of them
@@ -13,10 +13,10 @@
 //	values     requests whose path and User-Agent are new and long, and become label values
 //	invalid    requests whose path and User-Agent are not UTF-8
 //
-// For each, a service is started as a process of its own: 2,000 series, a middleware, a counter with
-// values that clients choose, and three collectors that take 100 to 300 ms. Its connections buffer
-// 16 KiB, as those of distant clients may. An honest scraper reads one page after the other, some
-// before the attack and some during it. A page is complete if it has all series and what all
+// For each, a service is started as a process of its own: 2,000 series, a middleware, a counter
+// with values that clients choose, and three collectors that take 100 to 300 ms. Its connections
+// buffer 16 KiB, as those of distant clients may. An honest scraper reads one page after the other,
+// some before the attack and some during it. A page is complete if it has all series and what all
 // collectors give.
 //
 // The exit status is 0 if all honest pages were complete, 1 if not, 2 for wrong usage. It needs
