@@ -78,9 +78,7 @@ func (s *Syncer) fetchOthers(ctx context.Context, filter func(uint32) bool, m *m
 	}
 	err := s.fetch(ctx, list, want, filter, func(found []fetched) error {
 		for i, f := range found {
-			if err := s.takeChunk(f); err != nil {
-				return err
-			}
+			s.takeChunk(f) // what is damaged is left out
 			if m != nil && f.n != inlinePart && (i+1 == len(found) || found[i+1].n != f.n) {
 				if err := s.mergeDirty(m, f.n); err != nil {
 					return err
@@ -92,6 +90,7 @@ func (s *Syncer) fetchOthers(ctx context.Context, filter func(uint32) bool, m *m
 	if err != nil {
 		return err
 	}
+	s.countDamaged()
 	for _, c := range list {
 		s.prune(c, c.head.chunks)
 		if filter == nil && c.fullHead.seq != c.head.seq {
@@ -102,14 +101,26 @@ func (s *Syncer) fetchOthers(ctx context.Context, filter func(uint32) bool, m *m
 	return nil
 }
 
-// takeChunk takes over a part that was read.
+// takeChunk takes over a part that was read. It returns an error, and takes it for empty, if the
+// part is damaged.
 func (s *Syncer) takeChunk(f fetched) error {
+	err := f.bad
 	f.c.chunks[f.n] = f.chunk
-	if f.n == inlinePart {
-		return s.takeInline(f.c)
+	switch {
+	case f.n != inlinePart:
+		s.setChanged(f.c, f.n)
+		if err == nil {
+			err = s.checkChunk(f.n, f.chunk)
+		}
+	case err == nil:
+		err = s.takeInline(f.c)
 	}
-	s.setChanged(f.c, f.n)
-	return nil
+	s.mended(f.c, f.n)
+	if err != nil {
+		f.c.chunks[f.n] = chunk{seq: f.seq, data: []byte{}}
+		s.damage(f.c, f.n, err)
+	}
+	return err
 }
 
 // fetchAll reads all words of instances.
@@ -120,9 +131,7 @@ func (s *Syncer) fetchAll(ctx context.Context, list ...*contributor) error {
 	}
 	err := s.fetch(ctx, list, want, nil, func(found []fetched) error {
 		for _, f := range found {
-			if err := s.takeChunk(f); err != nil {
-				return err
-			}
+			s.takeChunk(f)
 		}
 		return nil
 	})
@@ -139,6 +148,15 @@ func (s *Syncer) fetchAll(ctx context.Context, list ...*contributor) error {
 func (s *Syncer) fetchBase(ctx context.Context, want chunkSeqs) error {
 	var all []fetched // applied together, since they belong to one version
 	err := s.fetch(ctx, []*contributor{&s.base}, []chunkSeqs{want}, nil, func(found []fetched) error {
+		for _, f := range found {
+			if f.bad == nil {
+				f.bad = s.checkChunk(f.n, f.chunk)
+			}
+			if f.bad != nil { // which is like having lost it
+				s.reportInvalid(fmt.Errorf("part %d of %s: %w: it is taken for lost", f.n, s.base.group(), f.bad))
+				return s.missing(ctx, partKey(s.base.group(), f.n), f.seq)
+			}
+		}
 		all = append(all, found...)
 		return nil
 	})
@@ -163,6 +181,7 @@ func (s *Syncer) prune(c *contributor, want chunkSeqs) {
 			continue
 		}
 		delete(c.chunks, n)
+		s.mended(c, n)
 		if n != inlinePart {
 			s.setChanged(c, n)
 			continue
@@ -344,7 +363,7 @@ func (s *Syncer) addWords(m *merger, i int, row *row, c *contributor, words, low
 	if m.unshown[i] {
 		return
 	}
-	if f.snapshots != nil && !m.now.IsZero() {
+	if f.windows && !m.now.IsZero() {
 		f.ignoreLater(words, m.now)
 	}
 	switch {
@@ -358,9 +377,7 @@ func (s *Syncer) addWords(m *merger, i int, row *row, c *contributor, words, low
 			all = make(backend.Words, len(words))
 		}
 		if err := f.def.MergeExemplars(all, liveWords(words)); err != nil {
-			s.mu.LockLast()
-			s.invalid = fmt.Errorf("%s: %w", f.def.Name, err)
-			s.mu.Unlock()
+			s.reportInvalid(fmt.Errorf("%s: %w", f.def.Name, err))
 		}
 		m.set(i, plainWords(all))
 	default:

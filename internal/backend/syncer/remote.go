@@ -32,28 +32,29 @@ type remote struct {
 	baseHead
 	others map[uint64]*contributor
 	// Heads of instances of this epoch, and of generations of the base.
-	found      map[string]seen
-	foreign    map[string]seen // heads of instances of former epochs
-	lastGen    uint64          // generation that this process started to write last
-	self       contributor
-	republish  bool          // publish all of self in one commit, after a loss
-	unnumbered bool          // the store has lost its directory: own series may have no number
-	behind     bool          // what this instance had published is not in the store any more
-	verified   bool          // no other instance had the same number after this one had joined
-	taken      bool          // another instance has the same number and keeps it
-	ndeclared  int           // so many declarations are known to be in the directory
-	sent       []contributor // states of self after commits whose outcome is unknown
-	before     []contributor // earlier states of self, one of which others may have folded
-	past       []orphan      // the same, from before the store lost its directory
-	former     uint64        // this process was that instance before; 0: none
-	seq        uint64        // of the last attempted commit
-	lastPut    time.Time
-	headsRead  time.Time // when the heads of all were last read
-	selfSeen   presence  // of the own head
-	lamport    uint64
-	joins      uint64 // highest place in the order of joining of a folded instance
-	leaving    bool   // this instance is being closed
-	departed   bool   // this instance was closed
+	found        map[string]seen
+	damagedHeads int             // of instances of this epoch
+	foreign      map[string]seen // heads of instances of former epochs
+	lastGen      uint64          // generation that this process started to write last
+	self         contributor
+	republish    bool          // publish all of self in one commit, after a loss
+	unnumbered   bool          // the store has lost its directory: own series may have no number
+	behind       bool          // what this instance had published is not in the store any more
+	verified     bool          // no other instance had the same number after this one had joined
+	taken        bool          // another instance has the same number and keeps it
+	ndeclared    int           // so many declarations are known to be in the directory
+	sent         []contributor // states of self after commits whose outcome is unknown
+	before       []contributor // earlier states of self, one of which others may have folded
+	past         []orphan      // the same, from before the store lost its directory
+	former       uint64        // this process was that instance before; 0: none
+	seq          uint64        // of the last attempted commit
+	lastPut      time.Time
+	headsRead    time.Time // when the heads of all were last read
+	selfSeen     presence  // of the own head
+	lamport      uint64
+	joins        uint64 // highest place in the order of joining of a folded instance
+	leaving      bool   // this instance is being closed
+	departed     bool   // this instance was closed
 
 	orphans    map[uint64]*orphan
 	baseOrphan *orphan
@@ -83,6 +84,7 @@ type contributor struct {
 	inline []looseEntry // of the series without numbers
 	// Some of its words were lost before this process could read them.
 	partial bool
+	damaged map[uint32]bool  // its parts that cannot be read
 	older   map[uint32]chunk // earlier chunks in place of those that were lost
 	// What was known before the store had lost it; nil once it was read again.
 	former     *orphan
@@ -149,8 +151,13 @@ func (r *remote) forgetPublished(raw []byte) {
 	r.behind = true
 }
 
+// mostAlive limits for how long a head that does not change can keep others from folding it.
+const mostAlive = 24 * time.Hour
+
 // alive is how long the instance counts as alive after its last commit.
-func (c *contributor) alive() time.Duration { return time.Duration(c.head.aliveMS) * time.Millisecond }
+func (c *contributor) alive() time.Duration {
+	return time.Duration(min(c.head.aliveMS, uint64(mostAlive/time.Millisecond))) * time.Millisecond
+}
 
 func (c *contributor) group() string {
 	if c.id == 0 {
