@@ -60,6 +60,9 @@ const (
 	lagName = "gotheus_publish_lag_seconds"
 	lagHelp = "Age of the oldest update of this process that has not been published."
 
+	damagedName = "gotheus_damaged_records"
+	damagedHelp = "Records of other processes in the store that cannot be read and are left out."
+
 	hiddenName = "gotheus_hidden_series"
 	hiddenHelp = "Series in the backend that are not shown because their family clashes with another."
 )
@@ -245,6 +248,9 @@ func (r *Registry) selfFamilies(p *part) []*page.Collected {
 			s.Gauge(usedName, usedHelp).Put(float64(used))
 			s.Gauge(wastedName, wastedHelp).Put(float64(wasted))
 			s.Gauge(limitName, limitHelp).Put(float64(limit))
+		}
+		if b, ok := p.binding.Backend.(backend.Damageable); ok {
+			s.Gauge(damagedName, damagedHelp).Put(float64(b.Damaged()))
 		}
 	}
 	r.backendState(s, groups) // shown here if the backend has no room for it

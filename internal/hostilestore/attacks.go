@@ -13,27 +13,27 @@ import (
 
 // Attacks are all kinds.
 var Attacks = []Attack{
-	{"numbers", "a number far from all others, of a series and of a gauge", 1, sparse},
-	{"beyond", "a number that no series can have", 1, beyond},
-	{"zeros", "words of histograms with 10,000 buckets, all of them zero, in chunks", 50, func(n *Namespace, size int) { zeros(n, size, 10_000, 256) }},
-	{"wide", "the same without words", 50, func(n *Namespace, size int) { zeros(n, size, 10_000, 0) }},
-	{"runs", "words of histograms with 300 buckets, all of them zero, in runs as long as they may be", 50, func(n *Namespace, size int) { zeros(n, size, 300, 32) }},
-	{"later", "families that no version knows, with a million words, and a run of them", 1, later},
-	{"windows", "families with large blocks for quantiles", 1000, windows},
-	{"families", "families without series", 20_000, families},
-	{"collisions", "exponential buckets that collide", 1 << 16, collisions},
-	{"heads", "instances without words that live for ever", 200_000, func(n *Namespace, size int) { heads(n, size, math.MaxUint64>>1, false) }},
-	{"leavers", "instances without words that have left", 200_000, func(n *Namespace, size int) { heads(n, size, 1000, true) }},
-	{"hosts", "the head of an instance with a long name of its host", 10 << 20, func(n *Namespace, size int) {
+	{"numbers", "a number far from all others, of a series and of a gauge", 1, 1, sparse},
+	{"beyond", "a number that no series can have", 1, 1, beyond},
+	{"zeros", "words of histograms with 10,000 buckets, all of them zero, in chunks", 50, 4, func(n *Namespace, size int) { zeros(n, size, 10_000, 256) }},
+	{"wide", "the same without words", 50, 4, func(n *Namespace, size int) { zeros(n, size, 10_000, 0) }},
+	{"runs", "words of histograms with 300 buckets, all of them zero, in runs as long as they may be", 50, 4, func(n *Namespace, size int) { zeros(n, size, 300, 32) }},
+	{"later", "families that no version knows, with a million words, and a run of them", 1, 1, later},
+	{"windows", "families with large blocks for quantiles", 1000, 20, windows},
+	{"families", "families without series", 20_000, 500, families},
+	{"collisions", "exponential buckets that collide", 1 << 16, 1 << 12, collisions},
+	{"heads", "instances without words that live for ever", 200_000, 2000, func(n *Namespace, size int) { heads(n, size, math.MaxUint64>>1, false) }},
+	{"leavers", "instances without words that have left", 200_000, 2000, func(n *Namespace, size int) { heads(n, size, 1000, true) }},
+	{"hosts", "the head of an instance with a long name of its host", 10 << 20, 1 << 20, func(n *Namespace, size int) {
 		n.Instance(Instance{ID: 2, Alive: 1000, Host: strings.Repeat("h", size)})
 	}},
-	{"folds", "a base that lists very many folds", 200_000, folds},
-	{"roster", "a keeper whose roster has very many instances", 200_000, roster},
-	{"labels", "long label texts of histograms with many buckets", 10, labels},
-	{"inline", "very many series without numbers", 100_000, inline},
-	{"duplicates", "chunks of the directory that repeat one label text", 1000, duplicates},
-	{"garbage", "instances whose heads and parts are damaged", 200, garbage},
-	{"absent", "instances whose heads list parts that do not exist", 1000, absent},
+	{"folds", "a base that lists very many folds", 200_000, 10_000, folds},
+	{"roster", "a keeper whose roster has very many instances", 200_000, 2000, roster},
+	{"labels", "long label texts of histograms with many buckets", 10, 2, labels},
+	{"inline", "very many series without numbers", 100_000, 5000, inline},
+	{"duplicates", "chunks of the directory that repeat one label text", 1000, 50, duplicates},
+	{"garbage", "instances whose heads and parts are damaged", 200, 40, garbage},
+	{"absent", "instances whose heads list parts that do not exist", 1000, 100, absent},
 }
 
 // A schema is fields of a number, a length and a content, see internal/backend.

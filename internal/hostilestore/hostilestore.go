@@ -18,7 +18,8 @@ import (
 type Attack struct {
 	Name string
 	What string // for people
-	Size int    // the default one
+	Size int    // for experiments
+	Few  int    // a size for tests
 	Put  func(n *Namespace, size int)
 }
 

@@ -84,8 +84,8 @@ func subtract(w *atomic.Uint64, n uint64) {
 type finder struct {
 	b     *Block
 	steps int            // of probing that are left
-	at    map[uint32]int // position of each key; nil: not yet
-	free  []int32        // for each position, one from which on to look for a free one; itself: it is free
+	at    map[uint32]int // position of each key; nil: there were few steps
+	free  []int32        // where to look for a free position; itself: it is free
 	left  int            // free positions
 }
 

@@ -37,17 +37,17 @@ func (s *Syncer) reportInvalid(err error) {
 
 // countDamaged counts the heads and the parts of instances that are left out of pages.
 func (s *Syncer) countDamaged() {
-	n := s.damagedHeads
+	n := s.badHeads
 	for _, c := range s.others {
 		n += len(c.damaged)
 	}
 	s.damagedNow.Store(int64(n))
 }
 
-// Damaged implements backend.Damaged.
+// Damaged implements backend.Damageable.
 func (s *Syncer) Damaged() int64 { return s.damagedNow.Load() }
 
-// Damaged implements backend.Damaged.
+// Damaged implements backend.Damageable.
 func (b *Sharded) Damaged() (n int64) {
 	for _, s := range b.shards {
 		n += s.Damaged()

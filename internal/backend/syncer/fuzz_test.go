@@ -75,6 +75,9 @@ func FuzzChunk(f *testing.F) {
 		}
 		s := newFuzzed(t)
 		entries, err := s.decode(n, &contributor{chunks: map[uint32]chunk{n: c}})
+		if checked := s.checkChunk(n, c); (checked == nil) != (err == nil) {
+			t.Fatalf("read: %v, checked: %v", err, checked)
+		}
 		if err == nil {
 			again, err := s.decode(n, &contributor{chunks: map[uint32]chunk{n: s.encode(n, entries, c.seq)}})
 			if err != nil || !reflect.DeepEqual(again, entries) {

@@ -188,7 +188,7 @@ func (s *Syncer) readInstances(heads map[string]store.Head) {
 			s.drop(c)
 		}
 	}
-	s.damagedHeads = 0
+	s.badHeads = 0
 	for name, h := range s.found {
 		id, ok := parseName(name, livePfx)
 		if !ok || id == s.self.id {
@@ -203,7 +203,7 @@ func (s *Syncer) readInstances(heads map[string]store.Head) {
 			if err := head.decode(h.Value); err != nil {
 				s.reportInvalid(fmt.Errorf("head %s: %w: nothing need be done if the instance lives, since it puts its head again; "+
 					"otherwise a keeper removes it after %v, and what it has published is lost", name, err, retention*s.opt.Alive))
-				s.damagedHeads++
+				s.badHeads++
 				continue
 			}
 			if c.raw != nil && head.seq < c.head.seq {

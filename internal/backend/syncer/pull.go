@@ -101,28 +101,6 @@ func (s *Syncer) fetchOthers(ctx context.Context, filter func(uint32) bool, m *m
 	return nil
 }
 
-// takeChunk takes over a part that was read. It returns an error, and takes it for empty, if the
-// part is damaged.
-func (s *Syncer) takeChunk(f fetched) error {
-	err := f.bad
-	f.c.chunks[f.n] = f.chunk
-	switch {
-	case f.n != inlinePart:
-		s.setChanged(f.c, f.n)
-		if err == nil {
-			err = s.checkChunk(f.n, f.chunk)
-		}
-	case err == nil:
-		err = s.takeInline(f.c)
-	}
-	s.mended(f.c, f.n)
-	if err != nil {
-		f.c.chunks[f.n] = chunk{seq: f.seq, data: []byte{}}
-		s.damage(f.c, f.n, err)
-	}
-	return err
-}
-
 // fetchAll reads all words of instances.
 func (s *Syncer) fetchAll(ctx context.Context, list ...*contributor) error {
 	var want []chunkSeqs
@@ -169,28 +147,6 @@ func (s *Syncer) fetchBase(ctx context.Context, want chunkSeqs) error {
 	}
 	s.prune(&s.base, want)
 	return nil
-}
-
-// prune drops chunks that a contributor no longer has.
-func (s *Syncer) prune(c *contributor, want chunkSeqs) {
-	if len(c.chunks) == len(want) {
-		return
-	}
-	for n := range c.chunks {
-		if _, ok := want[n]; ok {
-			continue
-		}
-		delete(c.chunks, n)
-		s.mended(c, n)
-		if n != inlinePart {
-			s.setChanged(c, n)
-			continue
-		}
-		c.inline = nil
-		s.mu.LockLast()
-		s.looseChanged = true
-		s.mu.Unlock()
-	}
 }
 
 // instancePart is what one instance has of a series with parts.

@@ -32,29 +32,29 @@ type remote struct {
 	baseHead
 	others map[uint64]*contributor
 	// Heads of instances of this epoch, and of generations of the base.
-	found        map[string]seen
-	damagedHeads int             // of instances of this epoch
-	foreign      map[string]seen // heads of instances of former epochs
-	lastGen      uint64          // generation that this process started to write last
-	self         contributor
-	republish    bool          // publish all of self in one commit, after a loss
-	unnumbered   bool          // the store has lost its directory: own series may have no number
-	behind       bool          // what this instance had published is not in the store any more
-	verified     bool          // no other instance had the same number after this one had joined
-	taken        bool          // another instance has the same number and keeps it
-	ndeclared    int           // so many declarations are known to be in the directory
-	sent         []contributor // states of self after commits whose outcome is unknown
-	before       []contributor // earlier states of self, one of which others may have folded
-	past         []orphan      // the same, from before the store lost its directory
-	former       uint64        // this process was that instance before; 0: none
-	seq          uint64        // of the last attempted commit
-	lastPut      time.Time
-	headsRead    time.Time // when the heads of all were last read
-	selfSeen     presence  // of the own head
-	lamport      uint64
-	joins        uint64 // highest place in the order of joining of a folded instance
-	leaving      bool   // this instance is being closed
-	departed     bool   // this instance was closed
+	found      map[string]seen
+	badHeads   int             // of instances of this epoch
+	foreign    map[string]seen // heads of instances of former epochs
+	lastGen    uint64          // generation that this process started to write last
+	self       contributor
+	republish  bool          // publish all of self in one commit, after a loss
+	unnumbered bool          // the store has lost its directory: own series may have no number
+	behind     bool          // what this instance had published is not in the store any more
+	verified   bool          // no other instance had the same number after this one had joined
+	taken      bool          // another instance has the same number and keeps it
+	ndeclared  int           // so many declarations are known to be in the directory
+	sent       []contributor // states of self after commits whose outcome is unknown
+	before     []contributor // earlier states of self, one of which others may have folded
+	past       []orphan      // the same, from before the store lost its directory
+	former     uint64        // this process was that instance before; 0: none
+	seq        uint64        // of the last attempted commit
+	lastPut    time.Time
+	headsRead  time.Time // when the heads of all were last read
+	selfSeen   presence  // of the own head
+	lamport    uint64
+	joins      uint64 // highest place in the order of joining of a folded instance
+	leaving    bool   // this instance is being closed
+	departed   bool   // this instance was closed
 
 	orphans    map[uint64]*orphan
 	baseOrphan *orphan
