@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+	"math/bits"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -129,6 +130,7 @@ func families(n *Namespace, size int) {
 }
 
 func collisions(n *Namespace, size int) {
+	size = 1 << (bits.Len(uint(max(size, 32))) - 1)
 	// 256 buckets per doubling, so that very many indexes are valid.
 	native := binary.LittleEndian.AppendUint64([]byte{8}, 0)
 	native = binary.LittleEndian.AppendUint32(native, 1<<16)
