@@ -258,6 +258,17 @@ func (r *Registry) selfFamilies(p *part) []*page.Collected {
 	return s.collected()
 }
 
+// damaged returns an error if the page lacks records of the store because they cannot be read.
+func (s *scrape) damaged() error {
+	for _, p := range s.parts {
+		b, ok := p.binding.Backend.(backend.Damageable)
+		if ok && s.o.Scope != ScopeOwn && b.Damaged() > 0 {
+			return fmt.Errorf("%d records of other processes in the store cannot be read: the log says which", b.Damaged())
+		}
+	}
+	return nil
+}
+
 // hiddenFamily returns the registry's family about the whole page.
 func (r *Registry) hiddenFamily(p *part, hidden int) []*page.Collected {
 	if r.self.Load() == nil || p.follows {
