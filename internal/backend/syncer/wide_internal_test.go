@@ -23,7 +23,7 @@ func TestWideFamilies(t *testing.T) {
 		for i := range 100 {
 			labels, _ := def.LabelText(string(rune('a' + i)))
 			r := f.row(labels)
-			s.assignNext(r)
+			s.dir.assign(r, uint32(i), slot{since: 1}) // all in one chunk
 			if i%7 == 3 {
 				continue // a run ends here
 			}
