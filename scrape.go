@@ -74,7 +74,7 @@ func (r *Registry) write(ctx context.Context, w io.Writer, o *WriteOptions) (syn
 		return nil, syncErr
 	}
 	if o.Strict {
-		if err := cmp.Or(syncErr, s.page.Omitted()); err != nil {
+		if err := cmp.Or(syncErr, s.damaged(), s.page.Omitted()); err != nil {
 			return nil, fmt.Errorf("%w: %w", ErrPartial, err)
 		}
 	}

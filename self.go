@@ -60,6 +60,9 @@ const (
 	lagName = "gotheus_publish_lag_seconds"
 	lagHelp = "Age of the oldest update of this process that has not been published."
 
+	damagedName = "gotheus_damaged_records"
+	damagedHelp = "Records of other processes in the store that cannot be read and are left out."
+
 	hiddenName = "gotheus_hidden_series"
 	hiddenHelp = "Series in the backend that are not shown because their family clashes with another."
 )
@@ -246,10 +249,24 @@ func (r *Registry) selfFamilies(p *part) []*page.Collected {
 			s.Gauge(wastedName, wastedHelp).Put(float64(wasted))
 			s.Gauge(limitName, limitHelp).Put(float64(limit))
 		}
+		if b, ok := p.binding.Backend.(backend.Damageable); ok {
+			s.Gauge(damagedName, damagedHelp).Put(float64(b.Damaged()))
+		}
 	}
 	r.backendState(s, groups) // shown here if the backend has no room for it
 	s.check()
 	return s.collected()
+}
+
+// damaged returns an error if the page lacks records of the store because they cannot be read.
+func (s *scrape) damaged() error {
+	for _, p := range s.parts {
+		b, ok := p.binding.Backend.(backend.Damageable)
+		if ok && s.o.Scope != ScopeOwn && b.Damaged() > 0 {
+			return fmt.Errorf("%d records of other processes in the store cannot be read: the log says which", b.Damaged())
+		}
+	}
+	return nil
 }
 
 // hiddenFamily returns the registry's family about the whole page.

@@ -33,7 +33,8 @@ func dialer(timeout time.Duration, t *tls.Config) func(ctx context.Context, netw
 			if err != nil {
 				return brokenConn{explainDial(err)}, nil
 			}
-			if raw, ok := c.(syscall.Conn); ok {
+			raw, ok := c.(syscall.Conn)
+			if c = (&answerConn{Conn: c}); ok {
 				c = &firstReader{Conn: c, raw: raw, closed: func() error { return p.ask(network, addr) }}
 			}
 			return c, nil
@@ -79,7 +80,7 @@ func (r result) conn() (net.Conn, error) {
 	if r.err != nil {
 		return brokenConn{explainDial(r.err)}, nil
 	}
-	return r.c, nil
+	return &answerConn{Conn: r.c}, nil
 }
 
 // probe finds out what a server is that does not answer.

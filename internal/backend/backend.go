@@ -210,6 +210,12 @@ type Answerer interface {
 	Answered() (ok bool, last time.Time)
 }
 
+// Damageable is implemented by backends that read records which others may have damaged.
+type Damageable interface {
+	// Damaged returns how many records the last Sync has left out because they cannot be read.
+	Damaged() int64
+}
+
 // Contacter is implemented by backends on a store, which they do not wait for when they are made.
 type Contacter interface {
 	// FirstContact returns how the first contact with the store has ended, and waits for that

@@ -75,7 +75,7 @@ func (f *Family) LabelValues(text string) ([]string, error) {
 	}
 	// ParseLabels is lenient: anything but a canonical text differs when it is written again.
 	if again, err := f.LabelText(values...); err != nil || again != text {
-		return nil, invalid("%s: %q is not the text of labels %q", f.Name, text, f.Labels)
+		return nil, invalid("%s: %q is not the text of labels %q", f.Name, Clip(text), f.Labels)
 	}
 	return values, nil
 }

@@ -122,10 +122,18 @@ func (f *Family) Classic() bool { return f.Kind == Histogram && (f.Native == nil
 // milliseconds. Start returns nil if there is no such word: for gauges and the like, families with
 // a mode, and auxiliary families.
 func (f *Family) Start(w Words) *atomic.Uint64 {
-	if f.likeGauge() || f.Parts() || f.Block.Role != 0 {
-		return nil
+	if i := f.StartWord(); i >= 0 {
+		return &w[i]
 	}
-	return &w[f.fixed()-1]
+	return nil
+}
+
+// StartWord returns the index of the word that Start returns, or -1.
+func (f *Family) StartWord() int {
+	if f.likeGauge() || f.Parts() || f.Block.Role != 0 {
+		return -1
+	}
+	return f.fixed() - 1
 }
 
 // Many returns the word of a histogram with exponential buckets that counts the observations made

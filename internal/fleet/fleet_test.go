@@ -35,7 +35,7 @@ func TestSmall(t *testing.T) {
 			var out bytes.Buffer
 			o := &options{
 				oneshots: 5, idle: sizes{2, 4}, idleGrowth: 10, departures: 6, partial: 1, deletions: 2000, lookups: 500,
-				lookupsFor: 200 * time.Millisecond, leftovers: 100, concurrency: 5, pages: sizes{2, 4}, pageSeries: 300,
+				lookupsFor: 200 * time.Millisecond, leftovers: 100, concurrency: 5, pages: sizes{2, 4}, pageSeries: 300, namespaceSize: 0.01,
 				partialOnly: regexp.MustCompile("^(b|d|heads / base|iN / N)$"),
 				helpers:     2, alive: 500 * time.Millisecond, slow: time.Second, out: &out, stderr: os.Stderr,
 			}
@@ -105,12 +105,14 @@ func TestTargets(t *testing.T) {
 func TestUsage(t *testing.T) {
 	t.Parallel()
 	for args, want := range map[string]string{
-		"nothing":       `"nothing" is no experiment`,
-		"-idle 3,2":     "ascending order",
-		"-pages 0":      "not a number above zero",
-		"-oneshots 0":   "sizes must be above zero",
-		"-alive 1ms":    "at least 200ms",
-		"-leftovers -1": "sizes must be above zero",
+		"nothing":     `"nothing" is no experiment`,
+		"-idle 3,2":   "ascending order",
+		"-pages 0":    "not a number above zero",
+		"-oneshots 0": "sizes must be above zero",
+		"-alive 1ms":  "at least 200ms",
+
+		"-namespace-size 0": "-namespace-size must be above zero",
+		"-leftovers -1":     "sizes must be above zero",
 	} {
 		var stderr bytes.Buffer
 		if status := command(strings.Fields(args), io.Discard, &stderr); status != exitUsage || !strings.Contains(stderr.String(), want) {

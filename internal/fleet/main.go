@@ -16,6 +16,7 @@
 //	lookups     the longest look-up of a new label set, whatever else happens
 //	leftovers   what very many short lives leave in the server
 //	pages       a page of a process, over many instances with many series
+//	namespace   pages beside records that a stranger has written, of each hostile kind
 //
 // Each one starts a server of its own, which GOTHEUS_REDIS_SERVER can name, in a temporary
 // directory. The command uses the public API alone, so that it also runs with other revisions of
@@ -64,8 +65,10 @@ type options struct {
 	pages       sizes
 	pageSeries  int
 	helpers     int
-	alive       time.Duration // in departures and partial
-	verbose     bool
+
+	namespaceSize float64
+	alive         time.Duration // in departures and partial
+	verbose       bool
 
 	slow        time.Duration // alive in the others; 0: the default, as always but in tests
 	out, stderr io.Writer
@@ -108,6 +111,7 @@ var experiments = []experiment{
 	{"lookups", lookups},
 	{"leftovers", leftovers},
 	{"pages", pages},
+	{"namespace", namespace},
 }
 
 func main() {
@@ -150,7 +154,8 @@ func command(args []string, stdout, stderr io.Writer) int {
 	flags.Var(&o.pages, "pages", "numbers of instances in pages")
 	flags.IntVar(&o.pageSeries, "page-series", 10_000, "series of each instance in pages")
 	flags.IntVar(&o.helpers, "helpers", 4, "processes that instances are distributed over, in idle, leftovers and pages")
-	flags.DurationVar(&o.alive, "alive", time.Second, "parameter alive in departures and partial; interval is a twentieth of it")
+	flags.Float64Var(&o.namespaceSize, "namespace-size", 1, "how much a stranger writes in namespace, as a multiple of the usual")
+	flags.DurationVar(&o.alive, "alive", time.Second, "parameter alive in departures, partial and namespace; interval is a twentieth of it")
 	flags.BoolVar(&o.verbose, "v", false, "shows what the library logs, and how far experiments are")
 	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
 		return exitOK
@@ -197,6 +202,9 @@ func (o *options) check(args []string) (names []string, err error) {
 		if n < 1 {
 			return nil, errors.New("sizes must be above zero")
 		}
+	}
+	if o.namespaceSize <= 0 {
+		return nil, errors.New("-namespace-size must be above zero")
 	}
 	if o.alive < 200*time.Millisecond || o.lookupsFor <= 0 || o.idleGrowth < 1 || o.partial < 0 {
 		return nil, errors.New("-alive must be at least 200ms, -idle-growth at least 1, -lookups-for above zero, -partial not negative")

@@ -21,6 +21,7 @@ func Merge(to, from []atomic.Uint64, m int, shift uint, snapshots int) []atomic.
 		had := load(w)
 		w.Store(max(had, min(had+n, mergeLimit)))
 	}
+	find := t.finder()
 	t.KeepCoarse(f.Coarse())
 	zeros := load(f.zero)
 	for s := range had {
@@ -32,11 +33,12 @@ func Merge(to, from []atomic.Uint64, m int, shift uint, snapshots int) []atomic.
 		if n == 0 || key == 0 { // a concurrent Find has not set the key yet
 			continue
 		}
-		at := t.index(key)
+		at := find.index(key)
 		for at < 0 {
 			to = t.grown(to, snapshots)
 			t = View(to, m, shift, snapshots)
-			at = t.index(key)
+			find = t.finder()
+			at = find.index(key)
 		}
 		for s := range had {
 			add(&t.snaps[s*len(t.counts)+at], had[s].of(n, f.snaps, i, len(f.counts)))
@@ -76,14 +78,31 @@ func subtract(w *atomic.Uint64, n uint64) {
 	}
 }
 
+// finder finds and adds keys of a block that nobody else uses. Another process may have chosen keys
+// that collide, so that probing would take time in proportion to the square of their number: after
+// many steps, a map replaces it. The positions are the same.
+type finder struct {
+	b     *Block
+	steps int            // of probing that are left
+	at    map[uint32]int // position of each key; nil: there were few steps
+	free  []int32        // where to look for a free position; itself: it is free
+	left  int            // free positions
+}
+
+func (b *Block) finder() finder { return finder{b: b, steps: 32 * len(b.counts)} }
+
 // index returns the position of a key, which it adds if necessary, or -1 if the block is full.
-func (b *Block) index(key uint32) int {
+func (f *finder) index(key uint32) int {
+	b := f.b
+	if f.steps < 0 {
+		return f.mapped(key)
+	}
 	at := b.place(key)
 	for range b.counts {
+		f.steps--
 		switch b.key(at) {
 		case 0:
-			w := &b.keys[at>>1]
-			w.Store(w.Load() | uint64(key)<<(uint(at&1)*32))
+			b.setKey(at, key)
 			return at
 		case key:
 			return at
@@ -91,6 +110,45 @@ func (b *Block) index(key uint32) int {
 		at = (at + 1) & (len(b.counts) - 1)
 	}
 	return -1
+}
+
+func (b *Block) setKey(at int, key uint32) {
+	w := &b.keys[at>>1]
+	w.Store(w.Load() | uint64(key)<<(uint(at&1)*32))
+}
+
+// mapped is index with the map.
+func (f *finder) mapped(key uint32) int {
+	b := f.b
+	if f.at == nil {
+		f.at, f.free = make(map[uint32]int), make([]int32, len(b.counts))
+		for i := range b.counts {
+			f.free[i] = int32(i)
+			if k := b.key(i); k == 0 {
+				f.left++
+			} else {
+				f.free[i] = int32((i + 1) & (len(b.counts) - 1))
+				if _, twice := f.at[k]; !twice {
+					f.at[k] = i
+				}
+			}
+		}
+	}
+	if at, ok := f.at[key]; ok {
+		return at
+	}
+	if f.left == 0 {
+		return -1
+	}
+	at := int32(b.place(key))
+	for f.free[at] != at {
+		f.free[at] = f.free[f.free[at]] // shortens the way of those that follow
+		at = f.free[at]
+	}
+	b.setKey(int(at), key)
+	f.at[key], f.free[at] = int(at), (at+1)&int32(len(b.counts)-1)
+	f.left--
+	return int(at)
 }
 
 // grown returns a block of twice the size with the same content.
@@ -101,9 +159,10 @@ func (b *Block) grown(words []atomic.Uint64, snapshots int) []atomic.Uint64 {
 		larger[i].Store(words[i].Load())
 	}
 	l := View(larger, b.m, b.Shift, snapshots)
+	find := l.finder()
 	for i := range b.counts {
 		if key := b.key(i); key != 0 {
-			at := l.index(key)
+			at := find.index(key)
 			l.counts[at].Store(b.counts[i].Load())
 			for s := range snapshots {
 				l.snaps[s*n+at].Store(b.snaps[s*len(b.counts)+i].Load())

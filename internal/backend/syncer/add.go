@@ -84,13 +84,13 @@ func (m *merger) begin(rows []*row) {
 		switch {
 		case r == nil || m.unshown[i] || r.fam.adding == addMerged:
 			m.runLen[i] = 0
-		case i+1 < len(m.rows) && m.runLen[i+1] > 0 && m.rows[i+1].fam == r.fam:
+		case i+1 < len(m.rows) && m.runLen[i+1] > 0 && m.rows[i+1].fam == r.fam && (i+1)%r.fam.adjacent != 0:
 			m.runLen[i] = m.runLen[i+1] + 1
 		default:
 			m.runLen[i] = 1
 		}
 	}
-	size, first := 0, 0 // of the series in columns
+	first := 0 // of the series in columns
 	for i, r := range m.rows {
 		m.has[i], m.at[i], m.step[i], m.size[i] = false, -1, 1, 0
 		if r == nil {
@@ -105,12 +105,22 @@ func (m *merger) begin(rows []*row) {
 			first = i
 		}
 		m.step[i] = int(m.runLen[first])
-		if m.at[i] = size + i - first; m.runLen[i] == 1 {
-			size += m.step[i] * (f.stored + len(f.floats))
-		}
 	}
-	m.acc = slices.Grow(m.acc[:0], size)[:size]
-	clear(m.acc)
+	m.acc = m.acc[:0]
+}
+
+// reserve makes the columns that a series is in, if it is in any.
+func (m *merger) reserve(i int) {
+	if m.runLen[i] == 0 || m.at[i] >= 0 {
+		return
+	}
+	f, n, first := m.rows[i].fam, m.step[i], i+int(m.runLen[i])-m.step[i]
+	at, size := len(m.acc), n*(f.stored+len(f.floats))
+	m.acc = slices.Grow(m.acc, size)[:at+size]
+	clear(m.acc[at:])
+	for j := range n {
+		m.at[first+j] = at + j
+	}
 }
 
 // words returns the merged words of a series, valid until the next call; nil if no contributor has
@@ -139,6 +149,7 @@ func (m *merger) bounded() bool { return m.most != math.MaxUint64 }
 func (m *merger) set(i int, words []uint64) {
 	if m.has[i] = true; m.runLen[i] > 0 { // other series are not added in columns
 		m.most = math.MaxUint64
+		m.reserve(i)
 	}
 	if m.at[i] < 0 || m.size[i] != len(words) {
 		low := m.low(i)
@@ -183,6 +194,7 @@ func (m *merger) addRun(r *chunkReader, d *directory) bool {
 			}
 		}
 	}
+	m.reserve(i)
 	b := r.b
 	var c column
 	known := m.oldest.has(i, i+n)

@@ -76,7 +76,7 @@ func TestAddFast(t *testing.T) {
 		var fast, slow merger
 		fast.begin(s.dir.chunk(0))
 		slow.begin(s.dir.chunk(0))
-		clear(slow.runLen[:])
+		withoutColumns(&slow)
 		for id := range uint64(4) {
 			var w chunkWriter
 			w.begin(nil, 0, 1+rnd.Uint64N(3))
@@ -141,5 +141,13 @@ func TestStarts(t *testing.T) {
 		if got, want := m[base+uint32(i)].words, []uint64{1, 0, v / startUnit * startUnit}; !slices.Equal(got, want) {
 			t.Errorf("%d became %d", want, got)
 		}
+	}
+}
+
+// withoutColumns makes a merger, which has just begun, add all series word by word.
+func withoutColumns(m *merger) {
+	clear(m.runLen[:])
+	for i := range m.step {
+		m.step[i] = 1
 	}
 }

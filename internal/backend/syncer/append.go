@@ -1,6 +1,7 @@
 package syncer
 
 import (
+	"cmp"
 	"context"
 	"slices"
 )
@@ -79,7 +80,10 @@ func (s *Syncer) assignSome(c *change, rooms *[lists]room, some []*row) bool {
 		if !r.waits || r.fam.dying.Get(r.labels) != nil {
 			continue
 		}
-		at := rooms[r.fam.list()].next(&s.dir, c, r.size())
+		at, ok := rooms[r.fam.list()].next(&s.dir, c, r.size())
+		if !ok {
+			continue // it stays without a number
+		}
 		c.part(&s.dir, chunkOf(at))[at%chunkSize].row = r
 		c.size += slotSize + len(r.labels)
 		c.assigned = append(c.assigned, r)
@@ -89,46 +93,53 @@ func (s *Syncer) assignSome(c *change, rooms *[lists]room, some []*row) bool {
 
 // room is where new series of a list get their numbers: in chunks of which at least half is free,
 // the emptiest first, so that the numbers in use never take more than twice the room that they
-// need; then in the last chunk, and in new ones. A chunk can be full of bytes as well as of
-// numbers.
+// need; then in the last chunk, and in the lowest ones that are free: another process may have
+// given numbers that are far from all others. A chunk can be full of bytes as well as of numbers.
 type room struct {
 	list   int
-	chunks []int
-	at     int // first number to look at in the first of chunks
-	size   int // what that chunk has got
-	end    int // of all chunks
+	chunks []uint32
+	at     int    // first number to look at in the first of chunks
+	size   int    // what that chunk has got
+	free   uint32 // all chunks of the list before it are in use
 }
 
 func (d *directory) room(list int) room {
-	r := room{list: list, end: len(d.used[list])}
-	for n, used := range d.used[list] {
-		size := d.sizes[list][n]
-		if used <= chunkSize/2 && size <= chunkBytes/2 || n == r.end-1 && used < chunkSize && size < chunkBytes {
+	r := room{list: list, free: firstChunk(list)}
+	rows, last := d.rows[list], uint32(0)
+	for n := range rows {
+		last = max(last, n)
+	}
+	for n, c := range rows {
+		if c.used <= chunkSize/2 && c.size <= chunkBytes/2 || n == last && c.used < chunkSize && c.size < chunkBytes {
 			r.chunks = append(r.chunks, n)
 		}
 	}
-	slices.SortStableFunc(r.chunks, func(a, b int) int { return int(d.used[list][a]) - int(d.used[list][b]) })
+	slices.SortFunc(r.chunks, func(a, b uint32) int { return cmp.Or(rows[a].used-rows[b].used, cmp.Compare(a, b)) })
 	return r
 }
 
-// next returns the next free number, for a series of this size.
-func (r *room) next(d *directory, c *change, size int) uint32 {
+// next returns the next free number, for a series of this size. It returns false if none is left.
+func (r *room) next(d *directory, c *change, size int) (id uint32, ok bool) {
 	for {
 		if len(r.chunks) == 0 {
-			r.chunks = append(r.chunks, r.end)
-			r.end++
+			for d.chunk(r.free) != nil {
+				r.free++
+			}
+			if r.free >= firstChunk(r.list+1) {
+				return 0, false
+			}
+			r.chunks = append(r.chunks, r.free)
+			r.free++
 		}
-		n := r.chunks[0]
-		first := numberAt(r.list, n<<chunkBits)
-		had := 0
-		if n < len(d.sizes[r.list]) {
-			had = d.sizes[r.list][n]
+		n, had := r.chunks[0], 0
+		if old := d.rows[r.list][n]; old != nil {
+			had = old.size
 		}
-		for p := c.part(d, chunkOf(first)); r.at < chunkSize && had+r.size < chunkBytes; r.at++ {
+		for p := c.part(d, n); r.at < chunkSize && had+r.size < chunkBytes; r.at++ {
 			if p[r.at].row == nil {
 				r.at++
 				r.size += size
-				return first + uint32(r.at-1)
+				return n<<chunkBits + uint32(r.at-1), true
 			}
 		}
 		r.chunks, r.at, r.size = r.chunks[1:], 0, 0

@@ -23,8 +23,8 @@ func (s *Syncer) readBase(ctx context.Context, heads map[string]store.Head) erro
 		return nil
 	}
 	var h baseHead
-	if err := h.decode(raw); err != nil {
-		return err
+	if h.decode(raw) != nil {
+		return s.declareLoss(ctx, "the head of the base, which is damaged")
 	}
 	known := s.base // until the new one has been read
 	switch {

@@ -64,7 +64,7 @@ func (w *chunkWriter) begin(b []byte, chunk uint32, version uint64) {
 func (w *chunkWriter) entry(id uint32, f *family, words, low []uint64) {
 	w.n++
 	if !f.blocks {
-		if w.fam != f || id != w.first+uint32(w.many) || !w.lows.fits(low) {
+		if w.fam != f || id != w.first+uint32(w.many) || id%uint32(f.adjacent) == 0 || !w.lows.fits(low) {
 			w.flush()
 			w.fam, w.first = f, id
 		}
@@ -229,7 +229,7 @@ type chunkReader struct {
 	low   []uint64 // likewise; nil: nothing
 
 	left int // series left in the current run
-	many int // its series
+	size int // its series
 	lows lowRun
 	fam  *family
 	buf  []uint64
@@ -291,8 +291,8 @@ func (r *chunkReader) readAny(d *directory) (bool, error) {
 	r.next, r.fam = at, f
 	switch {
 	case kind == recordRun && !f.blocks:
-		n, ok := r.num()
-		if !ok || n == 0 || n > uint64(r.end-r.next) || !r.run(int(n)) {
+		n, ok := r.many()
+		if !ok || !r.run(n) {
 			return false, errWords
 		}
 		r.nextInRun()
@@ -344,6 +344,13 @@ func (r *chunkReader) record(d *directory) (kind uint64, at uint32, f *family, o
 	return head & (1<<recordBits - 1), r.next + uint32(head>>recordBits), d.families[id], true
 }
 
+// many reads how many series a run has.
+func (r *chunkReader) many() (n int, ok bool) {
+	v, ok := r.num()
+	most := uint64(r.fam.adjacent) - uint64(r.next)%uint64(r.fam.adjacent)
+	return int(v), ok && v > 0 && v <= most // which is not more than the chunk has left
+}
+
 // run decodes a run of n series.
 func (r *chunkReader) run(n int) bool {
 	f := r.fam
@@ -374,7 +381,7 @@ func (r *chunkReader) run(n int) bool {
 			r.buf[j*f.stored+i] = v
 		}
 	}
-	r.left, r.many = n, n
+	r.left, r.size = n, n
 	return r.takeLow(f, n)
 }
 
@@ -382,7 +389,7 @@ func (r *chunkReader) run(n int) bool {
 func (r *chunkReader) nextInRun() {
 	r.id = r.next
 	size := r.fam.stored
-	i := r.many - r.left
+	i := r.size - r.left
 	r.words, r.low = r.buf[i*size:][:size:size], r.lows.at(i)
 	r.next++
 	r.left--

@@ -64,6 +64,9 @@ const (
 	inlinePart = ^uint32(0) - 1 // of an instance: series without numbers
 
 	maxFolds = 512 // listed in the head of the base
+
+	// Words of a run. Zeros take next to no bytes, so this bounds what a record makes of few.
+	maxRun = 1 << 14
 )
 
 var errFormat = errors.New("syncer: damaged record")
@@ -211,15 +214,24 @@ func (c chunkSeqs) append(b []byte) []byte {
 
 func readChunkSeqs(r *reader) chunkSeqs {
 	n := r.num()
-	if n > uint64(len(r.b)) {
+	if n > uint64(len(r.b))/2 {
 		r.bad = true
 		return nil
 	}
 	c := make(chunkSeqs, n)
-	last := uint32(0)
-	for range n {
-		last += uint32(r.num())
-		c[last] = r.num()
+	last := uint64(0)
+	for i := range n {
+		more, seq := r.num(), r.num()
+		if more == 0 && i > 0 || more > uint64(listPart) {
+			r.bad = true
+		}
+		if last += more; last >= uint64(firstChunk(lists)) && last != uint64(inlinePart) {
+			r.bad = true // there is no such chunk
+		}
+		if r.bad {
+			return nil
+		}
+		c[uint32(last)] = seq
 	}
 	return c
 }
@@ -331,7 +343,7 @@ func (h *baseHead) decode(b []byte) error {
 	h.join = r.num()
 	h.chunks = readChunkSeqs(&r)
 	n := r.num()
-	if n > uint64(len(r.b)) {
+	if n > maxFolds {
 		r.bad, n = true, 0
 	}
 	for range n {

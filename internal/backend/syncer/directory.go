@@ -22,10 +22,12 @@ type family struct {
 	exemplars bool
 	shared    bool  // a gauge of mode Shared
 	stored    int   // number of stored words per series
+	adjacent  int   // so many series a run has at most, see adjacentSeries
 	start     int   // index of the start among them; -1: none
 	floats    []int // words whose floats are added up, see exact.go
 	adding    adding
-	snapshots []bool // which words are snapshots of a quantile window; nil: none are
+	windows   bool   // some words are snapshots of a quantile window
+	snapshots []bool // which of the words that this process updates are; nil: none are
 	place     *index.Family
 	ownPlace  *index.Family // in the index of own words
 	rows      textmap.Map[*row]
@@ -117,7 +119,7 @@ func (f *family) entry(help string) []byte {
 
 // newFamily returns a new family. def is nil if this version cannot parse the schema.
 func newFamily(schema string, def *backend.Family, stored, start int, shared bool) *family {
-	f := &family{def: def, schema: schema, id: -1, stored: stored, start: start, shared: shared}
+	f := &family{def: def, schema: schema, id: -1, stored: stored, adjacent: adjacentSeries(stored), start: start, shared: shared}
 	if def != nil {
 		f.kind, f.parts = def.Kind, def.Parts()
 		f.exemplars = def.Block.Role == backend.ExemplarRole
@@ -130,12 +132,7 @@ func newFamily(schema string, def *backend.Family, stored, start int, shared boo
 		if def.Block.Role != 0 {
 			f.gauge, f.blocks, f.kind = false, true, 0
 		}
-		if f.blocks && !f.exemplars && def.Snapshots() > 0 {
-			f.snapshots = make([]bool, stored)
-			for i := range f.snapshots {
-				f.snapshots[i] = def.Snapshot(i, stored)
-			}
-		}
+		f.windows = f.blocks && !f.exemplars && def.Snapshots() > 0
 		f.adding = f.addingKind()
 		f.floats = f.floatWords()
 	}
@@ -151,12 +148,13 @@ func (s *Syncer) family(def *backend.Family) *family {
 	f := s.schemas[schema]
 	if f == nil {
 		shared := isShared(def)
-		f = newFamily(schema, def, storedWords(def), startWord(def), shared)
+		f = newFamily(schema, def, storedWords(def), def.StartWord(), shared)
 		f.place = s.index.Declare(def, s.order())
 		s.schemas[schema] = f
 		s.noteVariant(f)
 	}
 	f.own = true
+	f.findSnapshots()
 	if !slices.ContainsFunc(s.declared, func(d declaration) bool { return d.fam == f && d.help == def.Help }) {
 		s.declared = append(s.declared, declaration{fam: f, help: def.Help})
 		s.declareOwn(f, def.Help)
@@ -186,18 +184,25 @@ func storedWords(def *backend.Family) int {
 	return def.Words()
 }
 
-// startWord returns the index of the start among a series' words; -1: none.
-func startWord(def *backend.Family) int {
-	w := make(backend.Words, def.Words())
-	if start := def.Start(w); start != nil {
-		start.Store(1)
+// findSnapshots finds the words that are snapshots, for a family whose words this process reads.
+func (f *family) findSnapshots() {
+	if !f.windows || f.snapshots != nil {
+		return
 	}
-	for i := range w {
-		if w[i].Load() != 0 {
-			return i
-		}
+	f.snapshots = make([]bool, f.stored)
+	for i := range f.snapshots {
+		f.snapshots[i] = f.def.Snapshot(i, f.stored)
 	}
-	return -1
+}
+
+// adjacentSeries returns how many series with so many words a run has at most, a power of two: a
+// run does not cross a multiple of it.
+func adjacentSeries(words int) int {
+	n := chunkSize
+	for n > 1 && n*words > maxRun {
+		n /= 2
+	}
+	return n
 }
 
 // declaration is a family that this process declares.
@@ -276,7 +281,7 @@ func (f *family) check(stored, list, start uint64, blocks bool) error {
 		kept = sharedList
 	}
 	same := list == kept && blocks == f.blocks && int(stored) == f.stored && int(start) == f.start+1
-	if same && (f.def == nil || f.stored == storedWords(f.def) && f.start == startWord(f.def) && f.shared == isShared(f.def)) {
+	if same && (f.def == nil || f.stored == storedWords(f.def) && f.start == f.def.StartWord() && f.shared == isShared(f.def)) {
 		return nil
 	}
 	return fmt.Errorf("%w: family with schema %q: its words do not match the schema", errFormat, f.schema)

@@ -15,11 +15,20 @@ import (
 // two words do not have enough bits, the low one is rounded up, so that folding an instance makes
 // no sum smaller.
 
+// leadingWords is how many words there are up to the last one that can be a float.
+const leadingWords = 1 + max(backend.CounterFloat, backend.HistogramSum, backend.SummarySum, backend.GaugeValue, gaugeBase)
+
 // floatWords returns which words are floats that are added up.
 func (f *family) floatWords() (list []int) {
-	for i := range f.stored {
-		if !f.parts && f.isFloat(i) && (!f.gauge || i == gaugeAdded) {
-			list = append(list, i)
+	step := f.stored
+	if f.def.Stripes != 0 {
+		step = f.def.StripeWords()
+	}
+	for at := 0; at < f.stored && !f.parts; at += step {
+		for i := at; i < min(at+leadingWords, f.stored); i++ {
+			if f.isFloat(i) && (!f.gauge || i == gaugeAdded) {
+				list = append(list, i)
+			}
 		}
 	}
 	return list

@@ -52,7 +52,7 @@ func (x *exactly) page(t *testing.T, columns bool, list ...*contributor) []uint6
 	var m merger
 	m.begin(x.s.dir.chunk(n))
 	if !columns {
-		clear(m.runLen[:])
+		withoutColumns(&m)
 	}
 	for _, c := range list {
 		if err := x.s.addChunk(&m, c, n); err != nil {

@@ -3,7 +3,6 @@ package syncer
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 
@@ -15,6 +14,7 @@ type fetched struct {
 	c *contributor
 	n uint32
 	chunk
+	bad error // it cannot be read
 }
 
 // fetch reads the parts in want that are not known yet. It passes them to take, all parts of a
@@ -25,7 +25,7 @@ func (s *Syncer) fetch(ctx context.Context, list []*contributor, want []chunkSeq
 	for i, c := range list {
 		for n, seq := range want[i] {
 			if (filter == nil || filter(n)) && c.chunks[n].seq != seq {
-				all = append(all, fetched{c, n, chunk{seq: seq}})
+				all = append(all, fetched{c: c, n: n, chunk: chunk{seq: seq}})
 			}
 		}
 	}
@@ -38,14 +38,11 @@ func (s *Syncer) fetch(ctx context.Context, list []*contributor, want []chunkSeq
 		}
 		now := next
 		next = s.startGet(ctx, &all)
-		found, not, err := now.match(parts)
+		found, not := now.match(parts)
 		if not != nil {
 			missed = not
 		}
-		if !errors.Is(err, errFormat) {
-			err = take(found)
-		}
-		if err != nil {
+		if err := take(found); err != nil {
 			if next != nil {
 				next.wait()
 			}
@@ -108,7 +105,7 @@ func (s *Syncer) get(ctx context.Context, keys []store.Key) ([][]byte, error) {
 }
 
 // match returns the parts that have the wanted version, and one that has not, if there is one.
-func (q *request) match(parts [][]byte) (found []fetched, missed *fetched, err error) {
+func (q *request) match(parts [][]byte) (found []fetched, missed *fetched) {
 	found = make([]fetched, 0, len(q.wanted))
 	for i, f := range q.wanted {
 		if parts[i] == nil {
@@ -116,15 +113,58 @@ func (q *request) match(parts [][]byte) (found []fetched, missed *fetched, err e
 			continue
 		}
 		c, bad := parsePart(parts[i])
-		if bad != nil {
-			return nil, nil, bad
-		}
-		if c.seq != f.seq {
+		if f.bad = bad; bad == nil && c.seq != f.seq {
 			missed = &q.wanted[i] // rewritten in the meantime
 			continue
 		}
-		f.chunk = c
+		if bad == nil {
+			f.chunk = c
+		}
 		found = append(found, f)
 	}
-	return found, missed, nil
+	return found, missed
+}
+
+// takeChunk takes over a part that was read. It returns an error, and takes it for empty, if the
+// part is damaged.
+func (s *Syncer) takeChunk(f fetched) error {
+	err := f.bad
+	f.c.chunks[f.n] = f.chunk
+	switch {
+	case f.n != inlinePart:
+		s.setChanged(f.c, f.n)
+		if err == nil {
+			err = s.checkChunk(f.n, f.chunk)
+		}
+	case err == nil:
+		err = s.takeInline(f.c)
+	}
+	s.mended(f.c, f.n)
+	if err != nil {
+		f.c.chunks[f.n] = chunk{seq: f.seq, data: []byte{}}
+		s.damage(f.c, f.n, err)
+	}
+	return err
+}
+
+// prune drops chunks that a contributor no longer has.
+func (s *Syncer) prune(c *contributor, want chunkSeqs) {
+	if len(c.chunks) == len(want) {
+		return
+	}
+	for n := range c.chunks {
+		if _, ok := want[n]; ok {
+			continue
+		}
+		delete(c.chunks, n)
+		s.mended(c, n)
+		if n != inlinePart {
+			s.setChanged(c, n)
+			continue
+		}
+		c.inline = nil
+		s.mu.LockLast()
+		s.looseChanged = true
+		s.mu.Unlock()
+	}
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/gotheus/gotheus/store"
@@ -32,16 +33,12 @@ func (s *Syncer) foldDead(ctx context.Context) error {
 	if s.restoring() {
 		return nil // the base may be replaced first
 	}
-	for {
-		list := s.foldable()
-		if len(list) == 0 {
-			return nil
-		}
-		list = list[:min(len(list), foldsAtOnce)]
-		if err := s.fold(ctx, list); err != nil || s.leaving {
+	for some := range slices.Chunk(s.foldable(), foldsAtOnce) {
+		if err := s.fold(ctx, some); err != nil || s.leaving {
 			return err
 		}
 	}
+	return nil
 }
 
 // foldable returns the instances to fold, those that joined first at the beginning.
@@ -222,45 +219,65 @@ func (s *Syncer) forgetDead(ctx context.Context) error {
 	if s.restoring() {
 		return nil
 	}
-	c := &store.Commit{If: make(map[string][]byte), Heads: make(map[string][]byte)}
+	var names []string
 	for _, heads := range []map[string]seen{s.found, s.foreign} {
-		for _, name := range slices.Sorted(maps.Keys(heads)) {
-			h := heads[name]
-			id, dead := parseName(name, deadPfx)
-			if !dead {
-				if _, former := s.foreign[name]; !former {
-					continue
-				}
-				id, _ = parseName(name, livePfx)
-			}
-			if len(c.Heads) >= foldsAtOnce || s.age(h) < int64(s.keepDead(h)) {
-				continue
-			}
-			c.If[name], c.Heads[name] = h.Value, nil
-			if _, again := s.found[livePfx+instanceName(id)]; !again && id != s.self.id {
-				group := livePfx + instanceName(id)
-				c.Drop = append(c.Drop, group)
-				if dead {
-					// Nobody restores it meanwhile.
-					c.If[group] = s.foreign[group].Value
-				}
+		for name, h := range heads {
+			if s.forgettable(name, h) {
+				names = append(names, name)
 			}
 		}
 	}
-	if len(c.Heads) == 0 {
-		return nil
+	slices.Sort(names)
+	for some := range slices.Chunk(names, foldsAtOnce) {
+		if err := s.forgetSome(ctx, some); err != nil || s.leaving {
+			return err
+		}
+	}
+	return nil
+}
+
+// forgettable reports whether a head is that of an instance that is not needed any more: one that
+// was folded, is of a former epoch, or cannot be read.
+func (s *Syncer) forgettable(name string, h seen) bool {
+	if s.age(h) < int64(s.keepDead(h)) || name == livePfx+instanceName(s.self.id) {
+		return false
+	}
+	if _, former := s.foreign[name]; former || strings.HasPrefix(name, deadPfx) {
+		return true
+	}
+	var head instanceHead
+	return strings.HasPrefix(name, livePfx) && head.decode(h.Value) != nil
+}
+
+// forgetSome removes heads, with the parts that nobody needs then.
+func (s *Syncer) forgetSome(ctx context.Context, names []string) error {
+	c := &store.Commit{If: make(map[string][]byte), Heads: make(map[string][]byte)}
+	for _, name := range names {
+		h, ok := s.found[name]
+		if !ok {
+			h = s.foreign[name]
+		}
+		c.If[name], c.Heads[name] = h.Value, nil
+		live := livePfx + name[len(livePfx):]
+		if id, ok := parseName(live, livePfx); !ok || id == s.self.id {
+			continue // there are no such parts, or they are in use
+		}
+		if _, again := s.found[live]; again && live != name {
+			continue
+		}
+		c.Drop = append(c.Drop, live)
+		if live != name {
+			c.If[live] = s.foreign[live].Value // nobody restores it meanwhile
+		}
 	}
 	if err := s.commit(ctx, c); err != nil {
 		return err
 	}
-	for name := range c.Heads {
+	for _, name := range names {
 		delete(s.found, name)
 		delete(s.foreign, name)
 	}
-	if s.leaving {
-		return nil
-	}
-	return s.forgetDead(ctx)
+	return nil
 }
 
 // keepDead returns for how long a folded instance is kept. One that has left will not ask what was

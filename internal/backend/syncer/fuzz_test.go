@@ -75,6 +75,9 @@ func FuzzChunk(f *testing.F) {
 		}
 		s := newFuzzed(t)
 		entries, err := s.decode(n, &contributor{chunks: map[uint32]chunk{n: c}})
+		if checked := s.checkChunk(n, c); (checked == nil) != (err == nil) {
+			t.Fatalf("read: %v, checked: %v", err, checked)
+		}
 		if err == nil {
 			again, err := s.decode(n, &contributor{chunks: map[uint32]chunk{n: s.encode(n, entries, c.seq)}})
 			if err != nil || !reflect.DeepEqual(again, entries) {
@@ -142,7 +145,7 @@ func FuzzHeads(f *testing.F) {
 // Directory records that this version does not write are refused or kept unchanged.
 func FuzzDirectory(f *testing.F) {
 	for _, def := range fuzzFamilies() {
-		f.Add(newFamily(def.Schema(), def, storedWords(def), startWord(def), isShared(def)).entry("Help."), []byte("\x00\x00"))
+		f.Add(newFamily(def.Schema(), def, storedWords(def), def.StartWord(), isShared(def)).entry("Help."), []byte("\x00\x00"))
 	}
 	f.Fuzz(func(t *testing.T, family, entries []byte) {
 		s := newSingle(nil, options{manual: true})
@@ -158,7 +161,7 @@ func FuzzDirectory(f *testing.F) {
 			}
 		}
 		if _, all, err := s.dir.decodeSlots(entries, fam.list()); err == nil {
-			n := chunkOf(numberAt(fam.list(), 0))
+			n := firstChunk(fam.list())
 			s.takePart(n, all)
 			again := s.dir.slots(n).encode(1)
 			if _, more, err := s.dir.decodeSlots(again, fam.list()); err != nil || len(more) > len(all) {

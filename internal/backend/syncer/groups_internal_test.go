@@ -93,7 +93,8 @@ func (m *groupModel) assign() {
 		m.last++
 		r := f.row(fmt.Sprintf("x=%q", fmt.Sprint(m.last)))
 		rm := m.s.dir.room(f.list())
-		m.s.dir.assign(r, rm.next(&m.s.dir, new(change), r.size()), slot{since: m.s.dir.version, born: birth(m.last)})
+		id, _ := rm.next(&m.s.dir, new(change), r.size())
+		m.s.dir.assign(r, id, slot{since: m.s.dir.version, born: birth(m.last)})
 		m.s.dirty[chunkOf(r.id)] = true
 	}
 }
@@ -159,9 +160,7 @@ func (m *groupModel) join() {
 // numbers returns the numbers of all chunks.
 func (m *groupModel) numbers() (list []uint32) {
 	for l := range lists {
-		for n := range m.s.dir.used[l] {
-			list = append(list, chunkOf(numberAt(l, n<<chunkBits)))
-		}
+		list = slices.AppendSeq(list, maps.Keys(m.s.dir.rows[l]))
 	}
 	return list
 }

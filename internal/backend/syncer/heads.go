@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"strconv"
 	"strings"
 
@@ -187,6 +188,7 @@ func (s *Syncer) readInstances(heads map[string]store.Head) {
 			s.drop(c)
 		}
 	}
+	s.badHeads = 0
 	for name, h := range s.found {
 		id, ok := parseName(name, livePfx)
 		if !ok || id == s.self.id {
@@ -198,8 +200,11 @@ func (s *Syncer) readInstances(heads map[string]store.Head) {
 		}
 		if !bytes.Equal(c.raw, h.Value) {
 			var head instanceHead
-			if head.decode(h.Value) != nil {
-				continue // from a later version
+			if err := head.decode(h.Value); err != nil {
+				s.reportInvalid(fmt.Errorf("head %s: %w: nothing need be done if the instance lives, since it puts its head again; "+
+					"otherwise a keeper removes it after %v, and what it has published is lost", name, err, retention*s.opt.Alive))
+				s.badHeads++
+				continue
 			}
 			if c.raw != nil && head.seq < c.head.seq {
 				s.makeOrphan(c)
@@ -340,13 +345,13 @@ func (s *Syncer) checkSelf(ctx context.Context, heads map[string]store.Head) err
 		// An older state, or a commit that arrived late. Everything is published again on
 		// top of it.
 		var h instanceHead
-		if err := h.decode(raw); err != nil {
-			return err
+		if h.decode(raw) != nil {
+			h = instanceHead{} // damaged: it is replaced
 		}
 		s.remember()
 		s.seq = max(s.seq, h.seq)
 		// The commit by which this instance joined may be the one that arrived late.
-		if own := &s.self.head; own.startMS == 0 {
+		if own := &s.self.head; own.startMS == 0 && h.startMS != 0 {
 			own.startMS, own.number, own.join = h.startMS, h.number, h.join
 		}
 		s.forgetPublished(raw)

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/binary"
-	"fmt"
 	"maps"
 	"math/bits"
 	"slices"
@@ -120,16 +119,13 @@ func (s *Syncer) decodeInline(b []byte) (list []looseEntry, err error) {
 	return list, nil
 }
 
-// takeInline takes over what an instance has published without numbers.
+// takeInline takes over what an instance has published without numbers, unless it is damaged.
 func (s *Syncer) takeInline(c *contributor) error {
 	s.mu.LockLast()
 	defer s.mu.Unlock()
 	list, err := s.decodeInline(c.chunks[inlinePart].data)
-	if err != nil {
-		return err
-	}
 	c.inline, s.looseChanged = list, true
-	return nil
+	return err
 }
 
 // resolveLoose finds the series that instances have published without numbers.
@@ -159,10 +155,9 @@ func (s *Syncer) resolveLoose() {
 	}
 	s.inStretches(slices.Collect(maps.Keys(loose)), func(r *row) {
 		s.touchLoose(r)
-		if r.fam.def != nil && !r.invalid {
-			if _, err := r.fam.def.LabelValues(r.labels); err != nil {
-				r.invalid = true
-				s.invalid = fmt.Errorf("%w: %w", errFormat, err)
+		if !r.invalid {
+			if err := r.fam.checkLabels(r.labels); err != nil {
+				r.invalid, s.invalid = true, err
 			}
 		}
 	})

@@ -98,7 +98,7 @@ func (s *Syncer) salvage(ctx context.Context) {
 				ch, err := parsePart(p)
 				if n := numbers[i]; p == nil || err != nil || ch.seq != want[n] {
 					complete = false
-				} else if s.takeChunk(fetched{c, n, ch}) != nil {
+				} else if s.takeChunk(fetched{c: c, n: n, chunk: ch}) != nil {
 					complete = false
 				}
 			}
@@ -174,11 +174,11 @@ func (s *Syncer) forgetDirectory() {
 		}
 	}
 	s.inStretches(ending, lose)
-	for list, rows := range s.dir.rows {
-		for first := 0; first < len(rows); first += chunkSize {
+	for _, rows := range s.dir.rows {
+		for _, n := range slices.Sorted(maps.Keys(rows)) {
 			s.mu.LockLast()
-			delete(s.chunks, chunkOf(numberAt(list, first)))
-			for _, r := range rows[first:min(first+chunkSize, len(rows))] {
+			delete(s.chunks, n)
+			for _, r := range rows[n].rows {
 				if r == nil {
 					continue
 				}

@@ -16,6 +16,10 @@ import (
 // the directory is read from the beginning.
 func (s *Syncer) readDirectory(ctx context.Context) error {
 	err := s.readChanges(ctx)
+	if isDamage(err) { // which is like having lost it
+		s.reportInvalid(fmt.Errorf("the directory: %w: it is taken for lost", err))
+		return s.missing(ctx, partKey(groupFamilies, listPart), 0)
+	}
 	if !errors.Is(err, errLost) {
 		return err
 	}
@@ -157,8 +161,7 @@ func (s *Syncer) readParts(ctx context.Context, list *directory) error {
 				missed = &keys[i]
 				continue
 			}
-			part, _ := place(n << chunkBits)
-			version, all, err := s.dir.decodeSlots(parts[i], part)
+			version, all, err := s.dir.decodeSlots(parts[i], listOf(n))
 			if err != nil {
 				return err
 			}
@@ -234,11 +237,8 @@ func (s *Syncer) take(a *storedSlot, id uint32) {
 	}
 	s.dir.assign(r, id, a.slot)
 	s.unqueue(r)
-	if f.def != nil {
-		if _, err := f.def.LabelValues(labels); err != nil { // the series keeps its number
-			r.invalid = true
-			s.invalid = fmt.Errorf("%w: directory: %w", errFormat, err)
-		}
+	if err := f.checkLabels(labels); err != nil { // the series keeps its number
+		r.invalid, s.invalid = true, fmt.Errorf("directory: %w", err)
 	}
 	if r.own != nil {
 		s.listOwn(r)

@@ -78,9 +78,7 @@ func (s *Syncer) fetchOthers(ctx context.Context, filter func(uint32) bool, m *m
 	}
 	err := s.fetch(ctx, list, want, filter, func(found []fetched) error {
 		for i, f := range found {
-			if err := s.takeChunk(f); err != nil {
-				return err
-			}
+			s.takeChunk(f) // what is damaged is left out
 			if m != nil && f.n != inlinePart && (i+1 == len(found) || found[i+1].n != f.n) {
 				if err := s.mergeDirty(m, f.n); err != nil {
 					return err
@@ -92,6 +90,7 @@ func (s *Syncer) fetchOthers(ctx context.Context, filter func(uint32) bool, m *m
 	if err != nil {
 		return err
 	}
+	s.countDamaged()
 	for _, c := range list {
 		s.prune(c, c.head.chunks)
 		if filter == nil && c.fullHead.seq != c.head.seq {
@@ -99,16 +98,6 @@ func (s *Syncer) fetchOthers(ctx context.Context, filter func(uint32) bool, m *m
 			c.older, c.partial = nil, false
 		}
 	}
-	return nil
-}
-
-// takeChunk takes over a part that was read.
-func (s *Syncer) takeChunk(f fetched) error {
-	f.c.chunks[f.n] = f.chunk
-	if f.n == inlinePart {
-		return s.takeInline(f.c)
-	}
-	s.setChanged(f.c, f.n)
 	return nil
 }
 
@@ -120,9 +109,7 @@ func (s *Syncer) fetchAll(ctx context.Context, list ...*contributor) error {
 	}
 	err := s.fetch(ctx, list, want, nil, func(found []fetched) error {
 		for _, f := range found {
-			if err := s.takeChunk(f); err != nil {
-				return err
-			}
+			s.takeChunk(f)
 		}
 		return nil
 	})
@@ -139,6 +126,15 @@ func (s *Syncer) fetchAll(ctx context.Context, list ...*contributor) error {
 func (s *Syncer) fetchBase(ctx context.Context, want chunkSeqs) error {
 	var all []fetched // applied together, since they belong to one version
 	err := s.fetch(ctx, []*contributor{&s.base}, []chunkSeqs{want}, nil, func(found []fetched) error {
+		for _, f := range found {
+			if f.bad == nil {
+				f.bad = s.checkChunk(f.n, f.chunk)
+			}
+			if f.bad != nil { // which is like having lost it
+				s.reportInvalid(fmt.Errorf("part %d of %s: %w: it is taken for lost", f.n, s.base.group(), f.bad))
+				return s.missing(ctx, partKey(s.base.group(), f.n), f.seq)
+			}
+		}
 		all = append(all, found...)
 		return nil
 	})
@@ -151,27 +147,6 @@ func (s *Syncer) fetchBase(ctx context.Context, want chunkSeqs) error {
 	}
 	s.prune(&s.base, want)
 	return nil
-}
-
-// prune drops chunks that a contributor no longer has.
-func (s *Syncer) prune(c *contributor, want chunkSeqs) {
-	if len(c.chunks) == len(want) {
-		return
-	}
-	for n := range c.chunks {
-		if _, ok := want[n]; ok {
-			continue
-		}
-		delete(c.chunks, n)
-		if n != inlinePart {
-			s.setChanged(c, n)
-			continue
-		}
-		c.inline = nil
-		s.mu.LockLast()
-		s.looseChanged = true
-		s.mu.Unlock()
-	}
 }
 
 // instancePart is what one instance has of a series with parts.
@@ -344,7 +319,7 @@ func (s *Syncer) addWords(m *merger, i int, row *row, c *contributor, words, low
 	if m.unshown[i] {
 		return
 	}
-	if f.snapshots != nil && !m.now.IsZero() {
+	if f.windows && !m.now.IsZero() {
 		f.ignoreLater(words, m.now)
 	}
 	switch {
@@ -358,9 +333,7 @@ func (s *Syncer) addWords(m *merger, i int, row *row, c *contributor, words, low
 			all = make(backend.Words, len(words))
 		}
 		if err := f.def.MergeExemplars(all, liveWords(words)); err != nil {
-			s.mu.LockLast()
-			s.invalid = fmt.Errorf("%s: %w", f.def.Name, err)
-			s.mu.Unlock()
+			s.reportInvalid(fmt.Errorf("%s: %w", f.def.Name, err))
 		}
 		m.set(i, plainWords(all))
 	default:

@@ -33,6 +33,7 @@ type remote struct {
 	others map[uint64]*contributor
 	// Heads of instances of this epoch, and of generations of the base.
 	found      map[string]seen
+	badHeads   int             // of instances of this epoch
 	foreign    map[string]seen // heads of instances of former epochs
 	lastGen    uint64          // generation that this process started to write last
 	self       contributor
@@ -83,6 +84,7 @@ type contributor struct {
 	inline []looseEntry // of the series without numbers
 	// Some of its words were lost before this process could read them.
 	partial bool
+	damaged map[uint32]bool  // its parts that cannot be read
 	older   map[uint32]chunk // earlier chunks in place of those that were lost
 	// What was known before the store had lost it; nil once it was read again.
 	former     *orphan
@@ -149,8 +151,13 @@ func (r *remote) forgetPublished(raw []byte) {
 	r.behind = true
 }
 
+// mostAlive limits for how long a head that does not change can keep others from folding it.
+const mostAlive = 24 * time.Hour
+
 // alive is how long the instance counts as alive after its last commit.
-func (c *contributor) alive() time.Duration { return time.Duration(c.head.aliveMS) * time.Millisecond }
+func (c *contributor) alive() time.Duration {
+	return time.Duration(min(c.head.aliveMS, uint64(mostAlive/time.Millisecond))) * time.Millisecond
+}
 
 func (c *contributor) group() string {
 	if c.id == 0 {

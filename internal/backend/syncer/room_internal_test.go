@@ -29,18 +29,18 @@ func TestChunksOfLongSeries(t *testing.T) {
 		live = append(live, r)
 	}
 	d := &x.s.dir
-	for n, used := range d.used[series] {
+	for n, c := range d.rows[series] {
 		size := 0
-		for _, r := range d.chunk(uint32(n)) {
+		for _, r := range c.rows {
 			if r != nil {
 				size += r.size()
 			}
 		}
-		if size != d.sizes[series][n] || size >= chunkBytes+live[0].size() || (used == 0) != (size == 0) {
-			t.Errorf("chunk %d: %d series of %d bytes, not %d", n, used, d.sizes[series][n], size)
+		if size != c.size || size >= chunkBytes+live[0].size() || c.used == 0 {
+			t.Errorf("chunk %d: %d series of %d bytes, not %d", n, c.used, c.size, size)
 		}
 	}
-	if chunks, need := len(d.used[series]), most*live[0].size()/chunkBytes; chunks > 2*need+3 {
+	if chunks, need := len(d.rows[series]), most*live[0].size()/chunkBytes; chunks > 2*need+3 {
 		t.Errorf("%d chunks, where %d would do", chunks, need)
 	}
 }

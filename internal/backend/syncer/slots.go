@@ -69,15 +69,17 @@ type directory struct {
 	families []*family
 	tally    tally // of families
 	helps    map[string]bool
-	rows     [lists][]*row   // by number; nil: free
-	used     [lists][]uint16 // by chunk: how many numbers are in use
-	sizes    [lists][]int    // by chunk: of its series, see row.size
+	rows     [lists]map[uint32]*numbered // by chunk; nil: all its numbers are free
 }
 
-const (
-	firstGauge = gaugeChunks << chunkBits
-	maxTokens  = 256
-)
+// numbered are the series that have the numbers of a chunk; nil: the number is free.
+type numbered struct {
+	rows [chunkSize]*row
+	used int // how many there are
+	size int // of these, see row.size
+}
+
+const maxTokens = 256
 
 // chunkBytes is the size from which on a chunk gets no further series: label texts can be long, and
 // a store need not be able to take, nor its other users to wait for, a whole chunk of the longest.
@@ -87,31 +89,32 @@ const chunkBytes = 64 << 10
 // words, most of which take a byte or two, to others.
 func (r *row) size() int { return slotSize + len(r.labels) + 2*r.fam.stored }
 
-// place returns the list and the index of a number.
-func place(id uint32) (list, at int) {
-	if id >= firstGauge {
-		return gauges, int(id - firstGauge)
+// listOf returns the list that has a chunk.
+func listOf(chunk uint32) int {
+	if chunk >= gaugeChunks {
+		return gauges
 	}
-	return series, int(id)
+	return series
 }
 
-func numberAt(list, at int) uint32 { return uint32(at) + uint32(list)*firstGauge }
+// firstChunk returns the first chunk of a list.
+func firstChunk(list int) uint32 { return uint32(list) * gaugeChunks }
 
 // row returns the series with a number, or nil.
 func (d *directory) row(id uint32) *row {
-	list, at := place(id)
-	if rows := d.rows[list]; at < len(rows) {
-		return rows[at]
+	n := chunkOf(id)
+	if c := d.rows[listOf(n)][n]; c != nil {
+		return c.rows[id%chunkSize]
 	}
 	return nil
 }
 
 // chunk returns the rows of a chunk, in which nil is a free number.
 func (d *directory) chunk(n uint32) []*row {
-	list, first := place(n << chunkBits)
-	rows := d.rows[list]
-	first = min(first, len(rows))
-	return rows[first:min(first+chunkSize, len(rows))]
+	if c := d.rows[listOf(n)][n]; c != nil {
+		return c.rows[:]
+	}
+	return nil
 }
 
 // slots returns a copy of a chunk.
@@ -127,45 +130,46 @@ func (d *directory) slots(n uint32) *slots {
 
 // assign gives a row a number.
 func (d *directory) assign(r *row, id uint32, s slot) {
-	list, at := place(id)
-	for at >= len(d.rows[list]) {
-		d.rows[list] = append(d.rows[list], make([]*row, chunkSize)...)
-		d.used[list] = append(d.used[list], 0)
-		d.sizes[list] = append(d.sizes[list], 0)
+	n := chunkOf(id)
+	rows := &d.rows[listOf(n)]
+	if *rows == nil {
+		*rows = make(map[uint32]*numbered)
 	}
-	n := at >> chunkBits
-	if old := d.rows[list][at]; old == nil {
-		d.used[list][n]++
+	c := (*rows)[n]
+	if c == nil {
+		c = new(numbered)
+		(*rows)[n] = c
+	}
+	if old := c.rows[id%chunkSize]; old == nil {
+		c.used++
 	} else {
-		d.sizes[list][n] -= old.size()
+		c.size -= old.size()
 	}
-	d.sizes[list][n] += r.size()
-	d.rows[list][at] = r
+	c.size += r.size()
+	c.rows[id%chunkSize] = r
 	r.id, r.since, r.born, r.prev = id, s.since, s.born, s.prev
 }
 
 // release frees the number of a row.
 func (d *directory) release(r *row) {
-	list, at := place(r.id)
 	if d.row(r.id) == r {
-		d.rows[list][at] = nil
-		d.used[list][at>>chunkBits]--
-		d.sizes[list][at>>chunkBits] -= r.size()
+		n := chunkOf(r.id)
+		rows := d.rows[listOf(n)]
+		c := rows[n]
+		c.rows[r.id%chunkSize] = nil
+		c.size -= r.size()
+		if c.used--; c.used == 0 {
+			delete(rows, n)
+		}
 	}
 	r.id, r.since = noID, 0
-	for n := len(d.used[list]); n > 0 && d.used[list][n-1] == 0; n = len(d.used[list]) {
-		d.used[list], d.sizes[list], d.rows[list] = d.used[list][:n-1], d.sizes[list][:n-1], d.rows[list][:(n-1)<<chunkBits]
-	}
-	if rows := d.rows[list]; cap(rows) > 4*max(len(rows), chunkSize) {
-		d.rows[list] = append(make([]*row, 0, 2*len(rows)), rows...)
-	}
 }
 
 // listed returns how many numbers are in use.
 func (d *directory) listed() (n int) {
-	for _, used := range d.used {
-		for _, u := range used {
-			n += int(u)
+	for _, rows := range d.rows {
+		for _, c := range rows {
+			n += c.used
 		}
 	}
 	return n

@@ -67,15 +67,16 @@ type Syncer struct {
 		sync.Mutex
 		next *call // has not started reading yet
 	}
-	contact   contact
-	lastLog   *atomic.Int64
-	failing   atomic.Bool  // the last contact with the store failed
-	answered  atomic.Int64 // when one last succeeded, in nanoseconds since 1970; 0: never
-	tickets   atomic.Uint64
-	clock     atomic.Pointer[func() time.Time] // of quantile windows; nil: not set
-	published atomic.Uint64                    // commits of own words
-	changes   atomic.Uint64                    // see Changes
-	stored    atomic.Pointer[published]        // own words as the store has them
+	contact    contact
+	lastLog    *atomic.Int64
+	failing    atomic.Bool  // the last contact with the store failed
+	answered   atomic.Int64 // when one last succeeded, in nanoseconds since 1970; 0: never
+	tickets    atomic.Uint64
+	clock      atomic.Pointer[func() time.Time] // of quantile windows; nil: not set
+	published  atomic.Uint64                    // commits of own words
+	changes    atomic.Uint64                    // see Changes
+	damagedNow atomic.Int64                     // see Damaged
+	stored     atomic.Pointer[published]        // own words as the store has them
 
 	listing sync.Mutex // held while the list of own words is started; taken before mu
 

@@ -19,7 +19,8 @@ func blockOf(w backend.Words) sparse.Block {
 // without its bucket.
 func TestReadWhileTheWindowMoves(t *testing.T) {
 	t.Parallel()
-	f := newFamily(windowed.Schema(), windowed, windowed.Words(), startWord(windowed), false)
+	f := newFamily(windowed.Schema(), windowed, windowed.Words(), windowed.StartWord(), false)
+	f.findSnapshots()
 	own := make(backend.Words, windowed.Words())
 	const buckets = 16
 	live := blockOf(own)
