@@ -55,8 +55,8 @@ func (s *Summary) addSum(c *[2]atomic.Uint64, v float64) {
 	}
 }
 
-// elsewhere returns where an update begins that has found w, a word of c, sealed. If the summary has
-// moved, its new pointer was published before the word was sealed.
+// elsewhere returns where an update begins that has found w, a word of c, sealed. If the summary
+// has moved, its new pointer was published before the word was sealed.
 func (s *Summary) elsewhere(c *[2]atomic.Uint64, w *atomic.Uint64) *[2]atomic.Uint64 {
 	if s.cells.Load() == c {
 		series.Escape((*summaryCore)(s), w)

@@ -12,12 +12,13 @@ type moving struct {
 	*Model
 	wrong string
 	gauge bool // it is a gauge, not a counter
+	parts bool // of a mode that records whether this process has updated it
 
 	current           Word // the backend in use: the heap or shared
 	pointer           Word // the instrument's
 	placement         Word // the series' placement
 	row               Word // the cell that the heap's index has
-	value, set        []Word
+	value, set, joins []Word
 	mu, moves, heapMu Lock
 	process           Process
 
@@ -52,6 +53,7 @@ func newMoving(wrong string) *moving {
 			initial = Seal
 		}
 		m.value, m.set = append(m.value, m.Word(name, initial)), append(m.set, m.Word(name+" is set", 0))
+		m.joins = append(m.joins, m.Word(name+" is joined", 0))
 	}
 	m.mu, m.moves, m.heapMu = m.Lock("family"), m.Lock("moves"), m.Lock("heap")
 	m.acknowledged, m.taken, m.over = m.Word("acknowledged", 0), m.Word("taken", 0), m.Word("over", 0)
@@ -246,10 +248,15 @@ func (m *mover) incElsewhere() {
 func (m *mover) put(to, from Value) {
 	m.Store(m.placement, to)
 	if m.gauge && m.wrong != "new pointers first" {
-		if from != noCell {
-			m.carryGauge(to, from)
+		carried := from != noCell && m.carryGauge(to, from) && m.parts
+		before := carried && m.Load(m.joins[from]) != 0
+		if before {
+			m.join(to)
 		}
 		m.Store(m.pointer, to)
+		if carried && !before && m.wrong != "flags are not looked at again" && m.Load(m.joins[from]) != 0 {
+			m.join(to)
+		}
 		return
 	}
 	m.Store(m.pointer, to)
@@ -263,7 +270,7 @@ func (m *mover) put(to, from Value) {
 }
 
 // carryGauge is Family.CarryGauge.
-func (m *mover) carryGauge(to, from Value) {
+func (m *mover) carryGauge(to, from Value) bool {
 	var n Value
 	if m.wrong == "seal by load and store" {
 		n = m.Load(m.value[from])
@@ -272,13 +279,33 @@ func (m *mover) carryGauge(to, from Value) {
 		n = m.Swap(m.value[from], Seal)
 	}
 	if n == Seal {
-		return
+		return false
 	}
 	if m.Load(m.set[from]) != 0 {
 		m.Swap(m.set[to], 1)
 		m.Store(m.value[to], n)
 	} else if n != 0 && !m.addFloat(to, n) {
 		m.took(n)
+	}
+	return true
+}
+
+// join is gaugeCells.join.
+func (m *mover) join(cell Value) {
+	if m.Load(m.joins[cell]) == 0 {
+		m.Swap(m.joins[cell], 1)
+	}
+}
+
+// joinWhereItIs is Gauge.join.
+func (m *mover) joinWhereItIs(cell Value) {
+	m.join(cell)
+	if m.wrong == "joins only where it has counted" {
+		return
+	}
+	for now := m.Load(m.pointer); now != cell; now = m.Load(m.pointer) {
+		cell = now
+		m.join(cell)
 	}
 }
 
@@ -306,6 +333,9 @@ func (m *mover) add() {
 		cell = m.Load(m.pointer)
 	}
 	m.acknowledge(1)
+	if m.parts {
+		m.joinWhereItIs(cell)
+	}
 	m.ends()
 }
 
@@ -324,6 +354,9 @@ func (m *mover) setTo(to Value) {
 			m.Ghost(func(v View) error { v.Set(m.over, 1); return nil })
 			if m.wrong == "flags after the value" {
 				m.Swap(m.set[cell], 1)
+			}
+			if m.parts {
+				m.joinWhereItIs(cell)
 			}
 			m.ends()
 			return
@@ -348,6 +381,18 @@ func (m *moving) endOfSet(to Value) func(View) error {
 		}
 		return nil
 	}
+}
+
+// shownIfUpdated checks that pages do not leave out a gauge of this process that was updated.
+func (m *moving) shownIfUpdated(v View) error {
+	cell := heapCell
+	if v.Get(m.current) == sharedBackend {
+		cell = sharedCell
+	}
+	if !v.Dead(m.process) && v.Get(m.joins[cell]) == 0 {
+		return fmt.Errorf("the gauge was updated, and pages leave it out")
+	}
+	return nil
 }
 
 // carry is Family.CarryCounter.
@@ -537,6 +582,27 @@ func TestGauges(t *testing.T) {
 				m.words[m.value[sharedCell]] = 5
 				return m.Model
 			}, []string{"flags after the value"}, false,
+		},
+		{
+			"join", func(wrong string) *Model {
+				m := newMoving(wrong)
+				m.gauge, m.parts = true, true
+				m.Always, m.End = nil, m.shownIfUpdated
+				m.goroutine(m.process, "setter", func(m *mover) { m.setTo(10) })
+				m.goroutine(m.process, "updater", func(m *mover) { m.add(); m.add() })
+				m.goroutine(m.process, "mover", func(m *mover) { m.move() })
+				return m.Model
+			}, nil, false,
+		},
+		{
+			"join once", func(wrong string) *Model {
+				m := newMoving(wrong)
+				m.gauge, m.parts = true, true
+				m.Always, m.End = nil, m.shownIfUpdated
+				m.goroutine(m.process, "setter", func(m *mover) { m.setTo(10) })
+				m.goroutine(m.process, "mover", func(m *mover) { m.move() })
+				return m.Model
+			}, []string{"joins only where it has counted", "flags are not looked at again"}, false,
 		},
 		{
 			"delete", func(wrong string) *Model {

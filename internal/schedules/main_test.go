@@ -1,3 +1,5 @@
+//go:build linux && (386 || amd64 || arm64)
+
 package schedules_test
 
 import (
@@ -13,8 +15,8 @@ import (
 )
 
 var (
-	switches = flag.Int("switches", 2, "how often another goroutine takes over at most, where that is not forced")
-	stride   = flag.Int("stride", 0, "try every n-th schedule with more than one switch; 1: all; 0: few enough for a short test")
+	switches = flag.Int("switches", 1, "how often another goroutine takes over at most, where that is not forced")
+	stride   = flag.Int("stride", 0, "of the schedules with each number of switches, run every n-th; 1: all; 0: few enough for a short test")
 	points   = flag.Bool("points", false, "show all points of a schedule that fails")
 	only     = flag.String("only", "", "a regular expression of the scenarios to explore")
 )
@@ -37,7 +39,8 @@ func TestSchedules(t *testing.T) {
 		t.Fatalf("%v: %s", err, out)
 	}
 	t.Logf("%d places have points", len(places))
-	// A program has one run at a time. There are more parts than processors, since some take longer.
+	// A program has one run at a time. There are more parts than processors, since some take
+	// longer.
 	const parts = 7
 	for part := range parts {
 		t.Run(strconv.Itoa(part), func(t *testing.T) {

@@ -1,12 +1,12 @@
 // Package schedules runs production code in many orders. A scenario has two or three goroutines,
 // such as one that updates an instrument and one that binds its registry. Instrumented sources,
 // which package crashpoints generates for the flag -overlay of "go build", have a point before each
-// atomic operation and each lock; at each point in turn, the other goroutine takes over. The sources
+// atomic operation and each lock; at each point in turn, another goroutine takes over. The sources
 // themselves contain no hooks, and whatever is written later has its points by construction.
 //
-// All schedules with at most so many switches are run. Faults of concurrency hardly ever need more
-// than two, besides those where a goroutine waits or ends. Package interleave, in contrast, explores
-// all orders, but of models that are written down by hand.
+// All schedules with at most so many switches are run. Few faults of concurrency need more than
+// two, besides those where a goroutine waits or ends. Package interleave, in contrast, explores all
+// orders, but of models that are written down by hand.
 package schedules
 
 import (
@@ -32,6 +32,9 @@ var Packages = []string{
 type Trial struct {
 	Goroutines []func()
 	Check      func() error
+	// Whole has a bit for each goroutine that no switch interrupts: what happens in it has too
+	// many points.
+	Whole uint64
 }
 
 // Result says what was explored.
@@ -40,10 +43,11 @@ type Result struct {
 	Points    int // of the longest run
 }
 
-// Explore runs all schedules of new trials with at most so many switches, but of those with more
-// than one only every stride-th. It returns the first error, with its schedule.
-func Explore(start func() Trial, switches, stride int) (Result, error) {
-	e := &explorer{start: start, most: switches, stride: max(stride, 1)}
+// Explore runs schedules of new trials with at most one switch for each stride: of those with one
+// switch, every strides[0]-th, of those with two, every strides[1]-th, and so on. It returns the
+// first error, with its schedule.
+func Explore(start func() Trial, strides ...int) (Result, error) {
+	e := &explorer{start: start, strides: strides, skipped: make([]int, len(strides))}
 	for first := range start().Goroutines {
 		e.first = first
 		if err := e.explore(nil); err != nil {
@@ -58,10 +62,10 @@ var Trace bool
 
 type explorer struct {
 	Result
-	start        func() Trial
-	first        int
-	most, stride int
-	skipped      int
+	start   func() Trial
+	first   int
+	strides []int
+	skipped []int // for each stride
 }
 
 func (e *explorer) explore(schedule []turn.Switch) error {
@@ -75,27 +79,28 @@ func (e *explorer) explore(schedule []turn.Switch) error {
 	if err != nil {
 		return fmt.Errorf("%w\n%s", err, e.describe(schedule, points))
 	}
-	if len(schedule) == e.most {
+	n, from := len(schedule), 0
+	if n == len(e.strides) {
 		return nil
 	}
-	from := 0
-	if n := len(schedule); n > 0 {
+	if n > 0 {
 		from = schedule[n-1].Point
 	}
 	for i := from; i < len(points); i++ {
 		if i > 0 && points[i].Place == points[i-1].Place && points[i].By == points[i-1].By {
 			continue // a loop over many words, which are alike
 		}
+		if t.Whole>>points[i].By&1 != 0 {
+			continue
+		}
 		for to := range t.Goroutines {
 			if to == points[i].By || points[i].Ended>>to&1 != 0 {
 				continue
 			}
-			if len(schedule) > 0 {
-				if e.skipped++; e.skipped%e.stride != 0 {
-					continue
-				}
+			if e.skipped[n]++; e.skipped[n]%e.strides[n] != 0 {
+				continue
 			}
-			next := append(schedule[:len(schedule):len(schedule)], turn.Switch{Point: i + 1, To: to})
+			next := append(schedule[:n:n], turn.Switch{Point: i + 1, To: to})
 			if err := e.explore(next); err != nil {
 				return err
 			}

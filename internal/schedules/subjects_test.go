@@ -1,3 +1,5 @@
+//go:build linux && (386 || amd64 || arm64)
+
 package schedules_test
 
 import (
@@ -7,122 +9,147 @@ import (
 	"math/bits"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/gotheus/gotheus"
 	"github.com/gotheus/gotheus/expo"
+	"github.com/gotheus/gotheus/internal/backend"
 )
 
 // subject is an instrument that scenarios update, in one process or registry.
 type subject struct {
 	update func(v float64) // by a power of two, each once in the life of the series
 	delete func()
-	read   func() float64 // by the instrument's own method
 }
 
 // counted is what a page has of a subject. Updates are distinct powers of two, so that their sum
 // says which they are.
 type counted struct {
-	found bool
-	set   uint64
-	start int64 // 0: there is none
+	found    bool
+	set      uint64
+	start    int64  // 0: there is none
+	exemplar uint64 // the update that it is of; 0: there is none
 }
 
 // kind is a kind of subject.
 type kind struct {
-	name     string
-	make     func(r *gotheus.Registry, label string) subject
-	read     func(c *counted, f *gotheus.Family, p gotheus.Point) error // adds a point of a page
-	last     bool                                                       // an update replaces those before it
-	starts   bool                                                       // its series have starts
-	perOwner bool                                                       // each process has values of its own
+	name string
+	make func(r *gotheus.Registry, label string) subject
+	read func(c *counted, f *gotheus.Family, p gotheus.Point) error // adds a point of a page
+
+	last      bool // an update replaces those before it
+	starts    bool // its series have starts
+	exemplars bool // each update has an exemplar
+	perOwner  bool // each process has values of its own
+	info      bool // it has no series of its own that code could delete
 }
 
 const name = "x_total"
 
+var classic = []float64{1, 2, 4}
+
 func kinds() []kind {
+	native, both := new(gotheus.NativeOptions), &gotheus.HistogramOptions{Native: new(gotheus.NativeOptions), Buckets: classic}
 	list := []kind{
 		{name: "counter", make: counter(nil, 1), read: number(1), starts: true},
 		{name: "counter of fractions", make: counter(nil, 1./1024), read: number(1. / 1024), starts: true},
 		{name: "counter with stripes", make: counter(&gotheus.CounterOptions{Stripes: 2}, 1), read: number(1), starts: true},
-		{name: "counter with exemplars", make: exemplars, read: number(1), starts: true},
-		{name: "gauge, added to", make: gauge(nil, (*gotheus.Gauge).Add), read: number(1)},
-		{name: "gauge, set", make: gauge(nil, (*gotheus.Gauge).Set), read: number(1), last: true},
-		{name: "gauge with a TTL, set", make: gauge(&gotheus.GaugeOptions{TTL: 1e18}, (*gotheus.Gauge).Set), read: number(1), last: true},
-		{name: "state set", make: stateSet, read: state, last: true},
-		{name: "histogram", make: histogram(&gotheus.HistogramOptions{Buckets: []float64{1, 2, 4}}), read: distribution, starts: true},
-		{name: "histogram with stripes", make: histogram(&gotheus.HistogramOptions{Stripes: 2, Buckets: []float64{2}}), read: distribution, starts: true},
-		{name: "native histogram", make: histogram(&gotheus.HistogramOptions{Native: new(gotheus.NativeOptions)}), read: distribution, starts: true},
-		{name: "native and classic histogram", make: histogram(&gotheus.HistogramOptions{Native: new(gotheus.NativeOptions), Buckets: []float64{1, 2, 4}}), read: distribution, starts: true},
-		{name: "histogram, several at once", make: observeN, read: distribution, starts: true},
+		{name: "counter with exemplars", make: exemplars, read: exemplar, starts: true, exemplars: true},
+		{name: "histogram", make: histogram(&gotheus.HistogramOptions{Buckets: classic}), read: distribution, starts: true},
+		{name: "histogram with stripes", make: histogram(&gotheus.HistogramOptions{Stripes: 2, Buckets: classic}), read: distribution, starts: true},
+		{name: "histogram, several at once", make: observeN(&gotheus.HistogramOptions{Buckets: classic}), read: distribution, starts: true},
+		{name: "native histogram", make: histogram(&gotheus.HistogramOptions{Native: native}), read: distribution, starts: true},
+		{name: "native and classic histogram", make: histogram(both), read: distribution, starts: true},
+		{name: "native and classic histogram, several at once", make: observeN(both), read: distribution, starts: true},
 		{name: "summary", make: summary(nil), read: distribution, starts: true},
 		{name: "summary with quantiles", make: summary(&gotheus.SummaryOptions{Objectives: []float64{.5}}), read: distribution, starts: true},
+		{name: "gauge, added to", make: gauge(nil, (*gotheus.Gauge).Add), read: number(1)},
+		{name: "gauge, set", make: gauge(nil, (*gotheus.Gauge).Set), read: number(1), last: true},
+		{name: "gauge with a TTL, set", make: gauge(&gotheus.GaugeOptions{TTL: math.MaxInt64}, (*gotheus.Gauge).Set), read: number(1), last: true},
+		{name: "state set", make: stateSet(nil), read: state, last: true},
+		{name: "state set of each process", make: stateSet(&gotheus.StateSetOptions{Mode: gotheus.ModePerProcess}), read: state, last: true, perOwner: true},
+		{name: "info", make: info, read: fact, last: true, perOwner: true, info: true},
 	}
-	for name, mode := range map[string]gotheus.Mode{"sum": gotheus.ModeSum, "min": gotheus.ModeMin, "max": gotheus.ModeMax, "mean": gotheus.ModeMean,
-		"latest": gotheus.ModeLatest, "per process": gotheus.ModePerProcess} {
-		list = append(list, kind{name: "gauge of mode " + name, make: gauge(&gotheus.GaugeOptions{Mode: mode}, (*gotheus.Gauge).Set), read: number(1), last: true, perOwner: true})
+	for _, mode := range []gotheus.Mode{gotheus.ModeSum, gotheus.ModeMin, gotheus.ModeMax, gotheus.ModeMean, gotheus.ModeLatest, gotheus.ModePerProcess} {
+		o := &gotheus.GaugeOptions{Mode: mode}
+		list = append(list, kind{name: fmt.Sprint("gauge of mode ", mode, ", set"), make: gauge(o, (*gotheus.Gauge).Set), read: number(1), last: true, perOwner: true})
 	}
-	list = append(list, kind{name: "gauge of mode sum, added to", make: gauge(&gotheus.GaugeOptions{Mode: gotheus.ModeSum}, (*gotheus.Gauge).Add), read: number(1), perOwner: true})
-	slices.SortFunc(list[15:], func(a, b kind) int { return slices.Compare([]byte(a.name), []byte(b.name)) })
-	return list
+	o := &gotheus.GaugeOptions{Mode: gotheus.ModeSum}
+	return append(list, kind{name: "gauge of mode sum, added to", make: gauge(o, (*gotheus.Gauge).Add), read: number(1), perOwner: true})
 }
 
 func counter(o *gotheus.CounterOptions, unit float64) func(r *gotheus.Registry, label string) subject {
 	return func(r *gotheus.Registry, label string) subject {
 		v := r.NewCounterVec(name, "X.", o, "l")
 		c := v.With(label)
-		return subject{func(v float64) { c.Add(v * unit) }, func() { v.Delete(label) }, func() float64 { return c.Value() / unit }}
+		return subject{func(v float64) { c.Add(v * unit) }, func() { v.Delete(label) }}
 	}
 }
 
 func exemplars(r *gotheus.Registry, label string) subject {
 	v := r.NewCounterVec(name, "X.", nil, "l")
 	c := v.With(label)
-	return subject{func(v float64) { c.AddExemplar(v, gotheus.Labels{"v": fmt.Sprint(v)}) }, func() { v.Delete(label) }, c.Value}
+	return subject{func(v float64) { c.AddExemplar(v, gotheus.Labels{"v": fmt.Sprint(v)}) }, func() { v.Delete(label) }}
 }
 
 func gauge(o *gotheus.GaugeOptions, update func(*gotheus.Gauge, float64)) func(r *gotheus.Registry, label string) subject {
 	return func(r *gotheus.Registry, label string) subject {
 		v := r.NewGaugeVec(name, "X.", o, "l")
 		g := v.With(label)
-		return subject{func(v float64) { update(g, v) }, func() { v.Delete(label) }, g.Value}
+		return subject{func(v float64) { update(g, v) }, func() { v.Delete(label) }}
 	}
 }
 
 var stateNames = []string{"1", "2", "4", "8", "16", "32", "64", "128"}
 
-func stateSet(r *gotheus.Registry, label string) subject {
-	v := r.NewStateSetVec(name, "X.", stateNames, nil, "l")
-	s := v.With(label)
-	return subject{func(v float64) { s.Set(fmt.Sprint(v)) }, func() { v.Delete(label) }, func() float64 {
-		sum := 0
-		for i, n := range stateNames {
-			if s.Has(n) {
-				sum += 1 << i
-			}
+func stateSet(o *gotheus.StateSetOptions) func(r *gotheus.Registry, label string) subject {
+	return func(r *gotheus.Registry, label string) subject {
+		v := r.NewStateSetVec(name, "X.", stateNames, o, "l")
+		s := v.With(label)
+		return subject{func(v float64) { s.Set(fmt.Sprint(v)) }, func() { v.Delete(label) }}
+	}
+}
+
+// info has the last update as a fact.
+func info(r *gotheus.Registry, label string) subject {
+	facts := func(v float64) gotheus.Labels { return gotheus.Labels{"l": label, "v": fmt.Sprint(v)} }
+	i := r.NewInfo("x_info", "X.", facts(0))
+	return subject{func(v float64) { i.Set(facts(v)) }, nil}
+}
+
+// fact reads an info.
+func fact(c *counted, _ *gotheus.Family, p gotheus.Point) error {
+	for _, l := range p.Labels {
+		if l.Name == "v" {
+			v, err := strconv.ParseUint(l.Value, 10, 64)
+			c.set |= v
+			return err
 		}
-		return float64(sum)
-	}}
+	}
+	return nil
 }
 
 func histogram(o *gotheus.HistogramOptions) func(r *gotheus.Registry, label string) subject {
 	return func(r *gotheus.Registry, label string) subject {
 		v := r.NewHistogramVec(name, "X.", o, "l")
 		h := v.With(label)
-		return subject{h.Observe, func() { v.Delete(label) }, h.Sum}
+		return subject{h.Observe, func() { v.Delete(label) }}
 	}
 }
 
-func observeN(r *gotheus.Registry, label string) subject {
-	v := r.NewHistogramVec(name, "X.", &gotheus.HistogramOptions{Buckets: []float64{1, 2, 4}}, "l")
-	h := v.With(label)
-	return subject{func(v float64) { h.ObserveN(v, 1) }, func() { v.Delete(label) }, h.Sum}
+func observeN(o *gotheus.HistogramOptions) func(r *gotheus.Registry, label string) subject {
+	return func(r *gotheus.Registry, label string) subject {
+		v := r.NewHistogramVec(name, "X.", o, "l")
+		h := v.With(label)
+		return subject{func(v float64) { h.ObserveN(v, 1) }, func() { v.Delete(label) }}
+	}
 }
 
 func summary(o *gotheus.SummaryOptions) func(r *gotheus.Registry, label string) subject {
 	return func(r *gotheus.Registry, label string) subject {
 		v := r.NewSummaryVec(name, "X.", o, "l")
 		s := v.With(label)
-		return subject{s.Observe, func() { v.Delete(label) }, s.Sum}
+		return subject{s.Observe, func() { v.Delete(label) }}
 	}
 }
 
@@ -132,6 +159,21 @@ func number(unit float64) func(c *counted, f *gotheus.Family, p gotheus.Point) e
 		c.set, c.start = uint64(p.Number.Value()/unit), p.Number.Start
 		return nil
 	}
+}
+
+// exemplar reads counters with exemplars. Each is of an update that the series has counted.
+func exemplar(c *counted, _ *gotheus.Family, p gotheus.Point) error {
+	c.set, c.start = uint64(p.Number.Value()), p.Number.Start
+	if p.Number.Exemplar.Time == 0 { // there is none
+		return nil
+	}
+	for _, l := range backend.ParseLabels(p.Number.Exemplar.Labels) {
+		v, err := strconv.ParseUint(l, 10, 64)
+		if c.exemplar = v; err != nil || v&c.set == 0 {
+			return fmt.Errorf("the exemplar is of update %q, and %b have counted: %v", l, c.set, err)
+		}
+	}
+	return nil
 }
 
 // state reads one state of a state set.
@@ -180,7 +222,7 @@ func onPage(r *gotheus.Registry, k *kind, label string) (c counted, err error) {
 		if syncErr != nil {
 			return c, syncErr
 		}
-		if f.Name != name {
+		if !strings.HasPrefix(f.Name, "x_") {
 			continue
 		}
 		for p := range f.Points() {

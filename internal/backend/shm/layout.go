@@ -52,10 +52,10 @@ import (
 //
 // A record exists if the index leads to it. Between records there is free space, and there may be
 // space that a process took and never used, because it died or because another one was quicker.
-// Locks are open-file-description locks on bytes far beyond the end of the file. Creators of records take
-// turns with lockByte, to waste no space. The instance in slot i holds lockByte+1+i and idLock+id,
-// where id is its id, as long as it lives. A process that replaces the file holds all bytes after
-// lockByte. A process whose instance has left slot i holds restLock+i for a while.
+// Locks are open-file-description locks on bytes far beyond the end of the file. Creators of
+// records take turns with lockByte, to waste no space. The instance in slot i holds lockByte+1+i
+// and idLock+id, where id is its id, as long as it lives. A process that replaces the file holds
+// all bytes after lockByte. A process whose instance has left slot i holds restLock+i for a while.
 const (
 	major     = 2
 	minor     = 0
