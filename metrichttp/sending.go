@@ -35,7 +35,7 @@ type sending struct {
 	end     time.Time // when the last write must have ended
 	buf     *[]byte   // not sent yet; nil: nothing was written
 	began   bool      // something was sent
-	err     error     // of the client
+	err     error     // of the client or the compressor: nothing more is sent
 
 	mu     sync.Mutex
 	since  time.Time // when the write in progress began; zero: there is none
@@ -74,11 +74,12 @@ func (s *sending) Write(p []byte) (n int, err error) {
 	return n, nil
 }
 
-// flush sends what was written.
+// flush sends what was written. The error says why that is not all of it.
 func (s *sending) flush() error {
 	if s.buf == nil {
 		return s.ctx.Err()
 	}
+	// The time may end during the last piece, and only then is everything sent nevertheless.
 	for rest := *s.buf; len(rest) > 0 && s.err == nil; {
 		if err := s.ctx.Err(); err != nil {
 			return err
@@ -88,10 +89,7 @@ func (s *sending) flush() error {
 		s.err = s.send(some)
 	}
 	*s.buf = (*s.buf)[:0]
-	if s.err != nil {
-		return s.err
-	}
-	return s.ctx.Err()
+	return s.err
 }
 
 var errCut = errors.New("metrichttp: the client did not read, and others wait")
@@ -117,7 +115,7 @@ func (s *sending) send(p []byte) error {
 	return err
 }
 
-// blockedSince returns when the write in progress began, if there is one.
+// blockedSince returns when the write in progress began, if there is one that can be cut.
 func (s *sending) blockedSince() (at time.Time, blocked bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -129,7 +127,11 @@ func (s *sending) blockedSince() (at time.Time, blocked bool) {
 func (s *sending) cut() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed || s.since.IsZero() || s.control.SetWriteDeadline(time.Unix(1, 0)) != nil {
+	if s.closed || s.since.IsZero() {
+		return false
+	}
+	if s.control.SetWriteDeadline(time.Unix(1, 0)) != nil {
+		s.since = time.Time{} // so that others are tried
 		return false
 	}
 	s.closed = true
