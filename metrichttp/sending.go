@@ -25,7 +25,8 @@ const (
 	writeGrace = 500 * time.Millisecond
 )
 
-var sendBuffers = sync.Pool{New: func() any { b := make([]byte, 0, sendBuffer); return &b }}
+// sendBuffers are as large as pages have been.
+var sendBuffers = sync.Pool{New: func() any { return new([]byte) }}
 
 // sending is a response on its way to a client.
 type sending struct {
@@ -63,6 +64,9 @@ func (s *sending) Write(p []byte) (n int, err error) {
 	for n < len(p) {
 		b := *s.buf
 		fits := min(sendBuffer-len(b), len(p)-n)
+		if need := len(b) + fits; need > cap(b) {
+			b = append(make([]byte, 0, min(max(need, 2*cap(b)), sendBuffer)), b...)
+		}
 		*s.buf = append(b, p[n:n+fits]...)
 		n += fits
 		if len(*s.buf) == sendBuffer {
