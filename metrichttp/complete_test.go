@@ -49,7 +49,8 @@ func TestIncompletePagesAreCut(t *testing.T) {
 		"closing": {closing: broken},
 	} {
 		metrichttp.RegisterCoding("holding-"+name, func() metrichttp.Compressor { return c })
-		for _, n := range []int{2, 20} { // less than is made before anything is sent, and more
+		// Less than is made before anything is sent, and more.
+		for _, n := range []int{2, 20} {
 			synctest.Test(t, func(t *testing.T) {
 				h := &metrichttp.Handler{Registry: largeRegistry(n), Timeout: time.Minute}
 				client := newReader(0)

@@ -27,8 +27,11 @@ import (
 // longer than Timeout, and no longer than 95 % of the scraper's
 // X-Prometheus-Scrape-Timeout-Seconds. If time runs out before the page begins, the answer is 503;
 // after that, the connection is cut, so that an incomplete page is never taken for a complete one.
-// A client that reads nothing for three seconds is cut off, too. If the registry is closed, the
-// answer is 503, see [gotheus.Registry.Close].
+// A client that reads nothing for a third of the time, and for at least three seconds, is cut off,
+// too. If the registry is closed, the answer is 503, see [gotheus.Registry.Close].
+//
+// HTTP/2 servers should set [http.HTTP2Config.WriteByteTimeout]: without it, nothing but the end of
+// the connection stops a write to a client that does not read from it.
 type Handler struct {
 	Registry *gotheus.Registry // nil: gotheus.Default()
 	Timeout  time.Duration     // maximum duration of a scrape; 0 means 10 s

@@ -17,7 +17,10 @@ const (
 	// sendPiece is what a client must read at least to make progress.
 	sendPiece = 32 << 10
 
-	// stallLimit is how long a client may take for that, if nobody waits for its slot.
+	// stallLimit is how long a client may take for that, if nobody waits for its slot; or a
+	// third of the scrape's time, if that is more. A server does not see how much a client
+	// reads: a write ends when a good part of the connection's buffers is free, of which there
+	// may be some megabytes.
 	stallLimit = 3 * time.Second
 
 	// writeGrace is the additional time for the last piece. Without a limit, such a client
@@ -33,10 +36,11 @@ type sending struct {
 	ctx     context.Context
 	out     io.Writer
 	control *http.ResponseController
-	end     time.Time // when the last write must have ended
-	buf     *[]byte   // not sent yet; nil: nothing was written
-	began   bool      // something was sent
-	err     error     // of the client or the compressor: nothing more is sent
+	stall   time.Duration // how long a write may take
+	end     time.Time     // when the last write must have ended
+	buf     *[]byte       // not sent yet; nil: nothing was written
+	began   bool          // something was sent
+	err     error         // of the client or the compressor: nothing more is sent
 
 	mu     sync.Mutex
 	since  time.Time // when the write in progress began; zero: there is none
@@ -47,6 +51,7 @@ type sending struct {
 func newSending(ctx context.Context, w http.ResponseWriter, r *http.Request) *sending {
 	s := &sending{ctx: ctx, out: w, control: http.NewResponseController(w)}
 	end, _ := ctx.Deadline()
+	s.stall = max(stallLimit, time.Until(end)/3)
 	s.end = end.Add(writeGrace)
 	if server, ok := r.Context().Value(http.ServerContextKey).(*http.Server); ok && server.WriteTimeout > 0 {
 		if its := time.Now().Add(server.WriteTimeout); its.Before(s.end) {
@@ -105,7 +110,7 @@ func (s *sending) send(p []byte) error {
 		return errCut
 	}
 	s.since = time.Now()
-	limit := s.since.Add(stallLimit)
+	limit := s.since.Add(s.stall)
 	if limit.After(s.end) {
 		limit = s.end
 	}
