@@ -248,7 +248,10 @@ func (r *Registry) startSampling() {
 		return
 	}
 	interval := r.sampleInterval()
-	r.sampler.StartNow(interval, max(time.Second, interval), func(ctx context.Context) (again bool) {
+	// With less time, each call would be given up, like one for an impatient scrape, and a
+	// collector that is too slow would never fail.
+	limit := max(interval, collect.Patience+time.Second)
+	r.sampler.StartNow(interval, limit, func(ctx context.Context) (again bool) {
 		r.collect(ctx, perProcess)
 		return !r.home.Current().Local && r.hasProcessCollectors()
 	})

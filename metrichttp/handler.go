@@ -27,8 +27,11 @@ import (
 // longer than Timeout, and no longer than 95 % of the scraper's
 // X-Prometheus-Scrape-Timeout-Seconds. If time runs out before the page begins, the answer is 503;
 // after that, the connection is cut, so that an incomplete page is never taken for a complete one.
-// A client that reads nothing for three seconds is cut off, too. If the registry is closed, the
-// answer is 503, see [gotheus.Registry.Close].
+// A client that reads nothing for a third of the time, and for at least three seconds, is cut off,
+// too. If the registry is closed, the answer is 503, see [gotheus.Registry.Close].
+//
+// HTTP/2 servers should set [http.HTTP2Config.WriteByteTimeout]: without it, nothing but the end of
+// the connection stops a write to a client that does not read from it.
 type Handler struct {
 	Registry *gotheus.Registry // nil: gotheus.Default()
 	Timeout  time.Duration     // maximum duration of a scrape; 0 means 10 s
@@ -102,14 +105,14 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer out.release()
 	if h.MaxInFlight >= 0 {
 		n := cmp.Or(h.MaxInFlight, 64)
-		if !h.enter(ctx, n, out) {
+		if !h.slots.take(ctx, n, out) {
 			fail(w, "too many scrapes are in flight", http.StatusServiceUnavailable)
 			return
 		}
 		defer h.slots.leave(n, out)
 	}
 	err := h.write(ctx, out, c, &gotheus.WriteOptions{Format: format, Names: names(r), Strict: h.Strict, Scope: h.Scope})
-	if out.err == nil && ctx.Err() == nil && !unwritten(err) {
+	if out.err == nil && !unwritten(err) {
 		err = cmp.Or(out.flush(), err)
 	}
 	switch {
@@ -123,19 +126,12 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		fail(w, "the registry is closed", http.StatusServiceUnavailable)
 	case errors.Is(err, gotheus.ErrStale):
 		fail(w, "the backend cannot be read: what is known may be out of date", http.StatusServiceUnavailable)
-	case out.err != nil || ctx.Err() != nil:
+	case ctx.Err() != nil:
 		fail(w, "the page was not ready in time", http.StatusServiceUnavailable)
+	case out.err != nil:
+		fail(w, "the page could not be compressed", http.StatusInternalServerError)
 	}
 	// Otherwise the known part was shown, and the registry has logged the backend's error.
-}
-
-// enter takes one of n slots. It waits for half of the time at most, so that some is left for the
-// page.
-func (h *Handler) enter(ctx context.Context, n int, out *sending) bool {
-	end, _ := ctx.Deadline()
-	ctx, cancel := context.WithTimeout(ctx, time.Until(end)/2)
-	defer cancel()
-	return h.slots.take(ctx, n, out)
 }
 
 // names returns the names that a request asks for.
@@ -157,27 +153,40 @@ func fail(w http.ResponseWriter, text string, status int) {
 	http.Error(w, text, status)
 }
 
-func (h *Handler) write(ctx context.Context, w io.Writer, c *coding, o *gotheus.WriteOptions) error {
+func (h *Handler) write(ctx context.Context, out *sending, c *coding, o *gotheus.WriteOptions) error {
 	registry := h.Registry
 	if registry == nil {
 		registry = gotheus.Default()
 	}
 	if c == nil {
-		return registry.Write(ctx, w, o)
+		return registry.Write(ctx, out, o)
 	}
 	z := c.pool.Get().(Compressor)
 	defer c.pool.Put(z)
-	z.Reset(w)
-	err := registry.Write(ctx, z, o)
+	z.Reset(out)
+	err := registry.Write(ctx, noting{z, &out.err}, o)
 	if err != nil && (ctx.Err() != nil || unwritten(err)) {
 		z.Reset(io.Discard)
 		_ = z.Close() // ends its background work, if any
 		return err
 	}
 	if e := z.Close(); e != nil {
+		out.err = cmp.Or(out.err, e)
 		return e
 	}
 	return err
+}
+
+// noting notes the first error of a writer, which tells it from those of a registry.
+type noting struct {
+	io.Writer
+	err *error
+}
+
+func (n noting) Write(p []byte) (size int, err error) {
+	size, err = n.Writer.Write(p)
+	*n.err = cmp.Or(*n.err, err)
+	return size, err
 }
 
 // timeout is 95 % of the scraper's timeout, so that the response arrives before it gives up.

@@ -17,7 +17,10 @@ const (
 	// sendPiece is what a client must read at least to make progress.
 	sendPiece = 32 << 10
 
-	// stallLimit is how long a client may take for that, if nobody waits for its slot.
+	// stallLimit is how long a client may take for that, if nobody waits for its slot; or a
+	// third of the scrape's time, if that is more. A server does not see how much a client
+	// reads: a write ends when a good part of the connection's buffers is free, of which there
+	// may be some megabytes.
 	stallLimit = 3 * time.Second
 
 	// writeGrace is the additional time for the last piece. Without a limit, such a client
@@ -25,17 +28,19 @@ const (
 	writeGrace = 500 * time.Millisecond
 )
 
-var sendBuffers = sync.Pool{New: func() any { b := make([]byte, 0, sendBuffer); return &b }}
+// sendBuffers are as large as pages have been.
+var sendBuffers = sync.Pool{New: func() any { return new([]byte) }}
 
 // sending is a response on its way to a client.
 type sending struct {
 	ctx     context.Context
 	out     io.Writer
 	control *http.ResponseController
-	end     time.Time // when the last write must have ended
-	buf     *[]byte   // not sent yet; nil: nothing was written
-	began   bool      // something was sent
-	err     error     // of the client
+	stall   time.Duration // how long a write may take
+	end     time.Time     // when the last write must have ended
+	buf     *[]byte       // not sent yet; nil: nothing was written
+	began   bool          // something was sent
+	err     error         // of the client or the compressor: nothing more is sent
 
 	mu     sync.Mutex
 	since  time.Time // when the write in progress began; zero: there is none
@@ -46,6 +51,7 @@ type sending struct {
 func newSending(ctx context.Context, w http.ResponseWriter, r *http.Request) *sending {
 	s := &sending{ctx: ctx, out: w, control: http.NewResponseController(w)}
 	end, _ := ctx.Deadline()
+	s.stall = max(stallLimit, time.Until(end)/3)
 	s.end = end.Add(writeGrace)
 	if server, ok := r.Context().Value(http.ServerContextKey).(*http.Server); ok && server.WriteTimeout > 0 {
 		if its := time.Now().Add(server.WriteTimeout); its.Before(s.end) {
@@ -63,6 +69,9 @@ func (s *sending) Write(p []byte) (n int, err error) {
 	for n < len(p) {
 		b := *s.buf
 		fits := min(sendBuffer-len(b), len(p)-n)
+		if need := len(b) + fits; need > cap(b) {
+			b = append(make([]byte, 0, min(max(need, 2*cap(b)), sendBuffer)), b...)
+		}
 		*s.buf = append(b, p[n:n+fits]...)
 		n += fits
 		if len(*s.buf) == sendBuffer {
@@ -74,11 +83,12 @@ func (s *sending) Write(p []byte) (n int, err error) {
 	return n, nil
 }
 
-// flush sends what was written.
+// flush sends what was written. The error says why that is not all of it.
 func (s *sending) flush() error {
 	if s.buf == nil {
 		return s.ctx.Err()
 	}
+	// The time may end during the last piece, and only then is everything sent nevertheless.
 	for rest := *s.buf; len(rest) > 0 && s.err == nil; {
 		if err := s.ctx.Err(); err != nil {
 			return err
@@ -88,10 +98,7 @@ func (s *sending) flush() error {
 		s.err = s.send(some)
 	}
 	*s.buf = (*s.buf)[:0]
-	if s.err != nil {
-		return s.err
-	}
-	return s.ctx.Err()
+	return s.err
 }
 
 var errCut = errors.New("metrichttp: the client did not read, and others wait")
@@ -103,7 +110,7 @@ func (s *sending) send(p []byte) error {
 		return errCut
 	}
 	s.since = time.Now()
-	limit := s.since.Add(stallLimit)
+	limit := s.since.Add(s.stall)
 	if limit.After(s.end) {
 		limit = s.end
 	}
@@ -117,7 +124,7 @@ func (s *sending) send(p []byte) error {
 	return err
 }
 
-// blockedSince returns when the write in progress began, if there is one.
+// blockedSince returns when the write in progress began, if there is one that can be cut.
 func (s *sending) blockedSince() (at time.Time, blocked bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -129,7 +136,11 @@ func (s *sending) blockedSince() (at time.Time, blocked bool) {
 func (s *sending) cut() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed || s.since.IsZero() || s.control.SetWriteDeadline(time.Unix(1, 0)) != nil {
+	if s.closed || s.since.IsZero() {
+		return false
+	}
+	if s.control.SetWriteDeadline(time.Unix(1, 0)) != nil {
+		s.since = time.Time{} // so that others are tried
 		return false
 	}
 	s.closed = true

@@ -39,20 +39,26 @@ const (
 	waitersPerSlot = 4
 )
 
-// take takes one of n slots for s. It waits until ctx ends, and returns false if there is none.
+// take takes one of n slots for s. It waits for half of the time until ctx's deadline at most, so
+// that some is left for the page, and returns false if there is none.
 func (l *slots) take(ctx context.Context, n int, s *sending) bool {
-	t := &ticket{s, make(chan struct{})}
 	l.mu.Lock()
-	if len(l.waiting) >= n*waitersPerSlot {
+	if len(l.waiting) == 0 && len(l.taken) < n {
+		l.give(s)
+		l.mu.Unlock()
+		return true
+	}
+	if len(l.waiting)/waitersPerSlot >= n {
 		l.mu.Unlock()
 		return false
 	}
+	t := &ticket{s, make(chan struct{})}
 	l.waiting = append(l.waiting, t)
 	l.grant(n)
 	l.mu.Unlock()
-	if t.isGranted() {
-		return true
-	}
+	end, _ := ctx.Deadline()
+	ctx, cancel := context.WithTimeout(ctx, time.Until(end)/2)
+	defer cancel()
 	ticks := time.NewTicker(stalled / 5)
 	defer ticks.Stop()
 	for {
@@ -72,6 +78,14 @@ func (l *slots) take(ctx context.Context, n int, s *sending) bool {
 	}
 }
 
+// give gives a slot to s. l.mu is held.
+func (l *slots) give(s *sending) {
+	if l.taken == nil {
+		l.taken = make(map[*sending]bool)
+	}
+	l.taken[s] = true
+}
+
 // leave gives a slot back.
 func (l *slots) leave(n int, s *sending) {
 	l.mu.Lock()
@@ -85,27 +99,29 @@ func (l *slots) grant(n int) {
 	for len(l.waiting) > 0 && (len(l.taken) < n || l.evict()) {
 		t := l.waiting[0]
 		l.waiting = slices.Delete(l.waiting, 0, 1)
-		if l.taken == nil {
-			l.taken = make(map[*sending]bool)
-		}
-		l.taken[t.owner] = true
+		l.give(t.owner)
 		close(t.granted)
 	}
 }
 
-// evict takes its slot from the client that has not read for longest, if there is one. l.mu is
-// held.
+// evict takes its slot from the client that has not read for longest, of those that can be cut off,
+// if there is one. l.mu is held.
 func (l *slots) evict() bool {
-	var worst *sending
+	for s := l.longestBlocked(); s != nil; s = l.longestBlocked() {
+		if s.cut() {
+			delete(l.taken, s)
+			return true
+		}
+	}
+	return false
+}
+
+func (l *slots) longestBlocked() (worst *sending) {
 	since := time.Now().Add(-stalled)
 	for s := range l.taken {
 		if at, blocked := s.blockedSince(); blocked && !at.After(since) {
 			worst, since = s, at
 		}
 	}
-	if worst == nil || !worst.cut() {
-		return false
-	}
-	delete(l.taken, worst)
-	return true
+	return worst
 }

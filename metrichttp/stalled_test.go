@@ -117,17 +117,24 @@ func TestStalledClientsGiveWay(t *testing.T) {
 	})
 }
 
-// Without others that wait, a client that does not read is given a while.
+// Without others that wait, a client that does not read is given a while, and more by a handler
+// that allows more.
 func TestStalledClientAlone(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		h := &metrichttp.Handler{Registry: largeRegistry(20), Timeout: time.Hour}
-		start := time.Now()
-		if newReader(never).scrape(h) || time.Since(start) != 3*time.Second {
-			t.Errorf("it was waited for: %v", time.Since(start))
-		}
-		if !newReader(2*time.Second).scrape(h) || time.Since(start) < 30*time.Second {
-			t.Errorf("a slow client has not got its page: %v", time.Since(start))
+		r := largeRegistry(2)
+		for _, c := range []struct{ timeout, stall, slow time.Duration }{
+			{6 * time.Second, 3 * time.Second, time.Second},
+			{time.Hour, 20 * time.Minute, 10 * time.Minute},
+		} {
+			h := &metrichttp.Handler{Registry: r, Timeout: c.timeout}
+			start := time.Now()
+			if newReader(never).scrape(h) || time.Since(start) != c.stall {
+				t.Errorf("with a timeout of %v, it was waited for: %v", c.timeout, time.Since(start))
+			}
+			if !newReader(c.slow).scrape(h) {
+				t.Errorf("with a timeout of %v, a slow client has not got its page", c.timeout)
+			}
 		}
 	})
 }

@@ -77,11 +77,11 @@ func TestHungRun(t *testing.T) {
 				return time.Since(start), err
 			}
 			_, err := scrape(first)
-			if impatient := first < patience; errors.Is(err, ErrImpatient) != impatient {
+			if impatient := first < Patience; errors.Is(err, ErrImpatient) != impatient {
 				t.Errorf("the first scrape, for %v: %v", first, err)
 			}
 			took, err := scrape(8 * time.Second)
-			if err == nil || errors.Is(err, ErrImpatient) || took > patience+grace {
+			if err == nil || errors.Is(err, ErrImpatient) || took > Patience+grace {
 				t.Errorf("after one for %v: %v, after %v", first, err, took)
 			}
 			if took, err := scrape(8 * time.Second); err == nil || errors.Is(err, ErrImpatient) || took > 0 {

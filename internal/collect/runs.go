@@ -13,7 +13,7 @@ import (
 // Runs shares the runs of a function among concurrent scrapes. A scrape joins only a run that
 // begins after it, so that it does not show an older state: scrapes that arrive during a run share
 // the next one. What one scrape allows is its own affair: a run has failed if it says so, or if it
-// takes longer than all who wait for it allow, and longer than patience. The zero value is ready to
+// takes longer than all who wait for it allow, and longer than Patience. The zero value is ready to
 // use.
 type Runs[T any] struct {
 	// Failed is called for each run that has failed, before scrapes learn of it. It may be nil.
@@ -29,7 +29,7 @@ type run[T any] struct {
 	err      error
 	done     chan struct{} // closed when result and err can be read
 	before   *run[T]       // in progress when scrapes joined this one; nil once this is done
-	deadline time.Time     // the latest of the waiting scrapes; patience at least
+	deadline time.Time     // the latest of the waiting scrapes; Patience at least
 	waiting  int
 	hangs    bool      // it has not returned, long after its deadline
 	failed   sync.Once // guards the call of Failed
@@ -39,11 +39,11 @@ type run[T any] struct {
 
 // grace is how long after its deadline a function may return without being taken for one that
 // hangs.
-const grace = patience / 10
+const grace = Patience / 10
 
-// patience is how long a run may take however little time scrapes allow, before it counts as one
+// Patience is how long a run may take however little time scrapes allow, before it counts as one
 // that hangs. Until then, a scrape may have to wait for a run that was begun for another one.
-const patience = 5 * time.Second
+const Patience = 5 * time.Second
 
 // ErrImpatient is wrapped by the error of a scrape that did not wait for long enough. It says
 // nothing about the function.
@@ -116,7 +116,7 @@ func (r *Runs[T]) join(ctx context.Context, f func(context.Context) (T, error)) 
 // begin starts a run. r.mu is held.
 func (r *Runs[T]) begin(ctx context.Context, started *run[T], f func(context.Context) (T, error)) {
 	r.current = started
-	if least := time.Now().Add(patience); started.deadline.Before(least) {
+	if least := time.Now().Add(Patience); started.deadline.Before(least) {
 		started.deadline = least
 	}
 	var limited context.Context

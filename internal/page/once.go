@@ -56,7 +56,9 @@ func (o *once) key(labels string) string {
 			list = append(list, backend.AppendLabel("", o.escaping.LabelName(name), value))
 		}
 	}
-	slices.Sort(list)
+	if o.escaping != expo.AllowUTF8 { // escaping may change the order of the names
+		slices.Sort(list)
+	}
 	return strings.Join(list, ",")
 }
 

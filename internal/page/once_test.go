@@ -61,6 +61,8 @@ func TestLabelsWithoutValues(t *testing.T) {
 			`x{a_="1",a0="2",c=""} 1`, 1},
 		"names that are not escaped": {[]backend.Group{group(gauge("_b", "c"), `_b="1",c=""`), group(gauge("-b"), `"-b"="1"`)}, openMetrics,
 			"x{\"-b\"=\"1\"} 1.0\nx{_b=\"1\",c=\"\"} 1.0", 0},
+		"names that begin like others": {[]backend.Group{group(gauge("a", "a1", "b"), `a="1",a1="2",b=""`), group(gauge("a", "a1"), `a="1",a1="2"`)}, openMetrics,
+			`x{a="1",a1="2",b=""} 1.0`, 1},
 		"two processes": {[]backend.Group{by(group(perProcess("a"), `a=""`), first), by(group(perProcess(), ""), second)}, expo.Format{},
 			"x{process=\"2\"} 1\nx{a=\"\",process=\"1\"} 1", 0},
 		"one process": {[]backend.Group{by(group(perProcess("a"), `a=""`), first), by(group(perProcess(), ""), first)}, expo.Format{},

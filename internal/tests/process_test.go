@@ -12,12 +12,14 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/gotheus/gotheus"
 	"github.com/gotheus/gotheus/expo"
 	"github.com/gotheus/gotheus/internal/backend/backendtest"
 	"github.com/gotheus/gotheus/metrictest"
+	"github.com/gotheus/gotheus/store"
 )
 
 // giveAll passes a family of each type to s.
@@ -250,5 +252,58 @@ func TestSinkNumbers(t *testing.T) {
 	}
 	if strings.Contains(b.String(), "bad") || strings.Contains(b.String(), "mine") {
 		t.Errorf("got %s", &b)
+	}
+}
+
+// A process collector that is too slow for the library's own calls fails, whether it heeds its
+// context or not: what it gave before disappears, also where nobody scrapes that process.
+func TestSlowProcessCollector(t *testing.T) {
+	t.Parallel()
+	for _, honours := range []bool{false, true} {
+		for _, interval := range []time.Duration{time.Second, 0, time.Minute} {
+			synctest.Test(t, func(t *testing.T) {
+				shared := new(backendtest.Memory)
+				config := &store.Config{Shards: []store.Store{shared}}
+				r, log := newRegistry(t, &gotheus.RegistryOptions{SampleInterval: interval})
+				var slow atomic.Bool
+				release := make(chan struct{})
+				r.Register(gotheus.ProcessCollectorFunc(func(ctx context.Context, s *gotheus.Sink) error {
+					s.Gauge("mine", "M.").Put(1)
+					if !slow.Load() {
+						return nil
+					}
+					if honours {
+						<-ctx.Done()
+						return ctx.Err()
+					}
+					<-release
+					return nil
+				}))
+				if err := r.BindStore(t.Context(), config); err != nil {
+					t.Fatal(err)
+				}
+				other, _ := newRegistry(t, nil)
+				if err := other.BindStore(t.Context(), config); err != nil {
+					t.Fatal(err)
+				}
+				seen := func() (values, errors bool) {
+					var p strings.Builder
+					if err := other.WriteText(&p); err != nil {
+						t.Error(err)
+					}
+					return strings.Contains(p.String(), "\nmine{"), !strings.Contains(p.String(), "gotheus_collector_errors_total 0\n")
+				}
+				time.Sleep(2 * time.Minute)
+				if values, errors := seen(); !values || errors {
+					t.Errorf("at first: values %v, errors %v", values, errors)
+				}
+				slow.Store(true)
+				time.Sleep(3 * time.Minute)
+				if values, errors := seen(); values || !errors {
+					t.Errorf("honours its context: %v, interval %v: values %v, errors %v: %s", honours, interval, values, errors, log)
+				}
+				close(release)
+			})
+		}
 	}
 }
