@@ -11,12 +11,12 @@ import (
 )
 
 // damagedHead is a head of an instance of this epoch that cannot be read.
-func (m *attacked) damagedHead(name string) []byte {
-	heads, err := m.mem.Heads(m.t.Context(), []string{name})
-	if err != nil || len(heads[name].Value) < 8 {
-		m.t.Fatalf("head %s: %v, %v", name, heads, err)
+func (m *attacked) damagedHead() []byte {
+	heads, err := m.mem.Heads(m.t.Context(), []string{"meta"})
+	if err != nil || len(heads["meta"].Value) < 9 {
+		m.t.Fatalf("meta: %v, %v", heads, err)
 	}
-	return append(heads[name].Value[:8:8], 0xff, 0xff)
+	return append(heads["meta"].Value[1:9:9], 0xff, 0xff)
 }
 
 // started returns another process that has counted.
@@ -64,7 +64,7 @@ func TestDamagedHeadOfTheDead(t *testing.T) {
 		left.Step(t.Context())
 	}
 	name := m.headOf(dead)
-	if err := m.mem.Commit(t.Context(), &store.Commit{Heads: map[string][]byte{name: m.damagedHead(name)}}); err != nil {
+	if err := m.mem.Commit(t.Context(), &store.Commit{Heads: map[string][]byte{name: m.damagedHead()}}); err != nil {
 		t.Fatal(err)
 	}
 	if err := left.Close(t.Context()); err != nil {
@@ -218,6 +218,26 @@ func TestRestoredByWhoKnows(t *testing.T) {
 			if n := m.page(s); n != 1107 || s.Damaged() != 0 {
 				t.Errorf("the page has %d, %d damaged; must be 1107 and none", n, s.Damaged())
 			}
+		}
+	}
+}
+
+// An instance that the store has lost is restored in place of a head that cannot be read.
+func TestRestoredOverDamage(t *testing.T) {
+	t.Parallel()
+	m := newAttacked(t, attackOf(t, "families"), 1)
+	name := m.headOf(m.started(`x="a"`, 100))
+	if n := m.page(m.honest); n != 107 {
+		t.Fatalf("the page has %d", n)
+	}
+	m.mem.Restore(backendtest.Snapshot{})
+	m.step() // begins an epoch
+	if err := m.mem.Commit(t.Context(), &store.Commit{Heads: map[string][]byte{name: m.damagedHead()}}); err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range []*syncer.Syncer{m.honest, m.syncer()} {
+		if n := m.page(s); n != 107 || s.Damaged() != 0 {
+			t.Errorf("the page has %d, %d damaged; must be 107 and none", n, s.Damaged())
 		}
 	}
 }
