@@ -11,11 +11,12 @@ import (
 // this process makes of a record takes memory and time in proportion to the record's bytes. A
 // record that is damaged is treated in one of two ways:
 //
-//   - What one instance has published is left out, part by part, and logged. The instance mends it
-//     when it next publishes that part; if it is dead, it is folded with what can be read.
+//   - What one instance has published is left out, part by part, and logged; pages and the base
+//     have what was read of the part before, if anything was. The instance mends it when it next
+//     publishes that part; if it is dead, it is folded with what can be read.
 //   - What all instances share, the directory and the base, has been lost: a new epoch begins.
 
-// damage notes that a part of an instance is left out, until it is written again.
+// damage notes that a part of an instance cannot be read, until it is written again.
 func (s *Syncer) damage(c *contributor, n uint32, err error) {
 	if c.damaged == nil {
 		c.damaged = make(map[uint32]bool)

@@ -125,24 +125,32 @@ func (q *request) match(parts [][]byte) (found []fetched, missed *fetched) {
 	return found, missed
 }
 
-// takeChunk takes over a part that was read. It returns an error, and takes it for empty, if the
-// part is damaged.
+// takeChunk takes over a part that was read. If the part is damaged, it returns an error, and keeps
+// what an earlier version of the part had, if that is known: nothing on pages decreases then.
 func (s *Syncer) takeChunk(f fetched) error {
-	err := f.bad
-	f.c.chunks[f.n] = f.chunk
+	err, known := f.bad, f.c.chunks[f.n]
 	switch {
-	case f.n != inlinePart:
-		s.setChanged(f.c, f.n)
-		if err == nil {
-			err = s.checkChunk(f.n, f.chunk)
-		}
-	case err == nil:
-		err = s.takeInline(f.c)
+	case err != nil:
+	case f.n == inlinePart:
+		err = s.takeInline(f.c, f.data)
+	default:
+		err = s.checkChunk(f.n, f.chunk)
 	}
-	s.mended(f.c, f.n)
-	if err != nil {
-		f.c.chunks[f.n] = chunk{seq: f.seq, data: []byte{}}
+	if s.mended(f.c, f.n); err != nil {
+		// What is later than the head says, because the store has gone back, would count
+		// twice if it was folded: the instance, if it lives, subtracts what the head says.
+		if known.data == nil || known.seq > f.seq {
+			known.data = []byte{}
+			if f.n == inlinePart {
+				s.takeInline(f.c, nil)
+			}
+		}
+		f.data = known.data
 		s.damage(f.c, f.n, err)
+	}
+	f.c.chunks[f.n] = f.chunk
+	if f.n != inlinePart {
+		s.setChanged(f.c, f.n)
 	}
 	return err
 }

@@ -1,6 +1,7 @@
 package syncer
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"maps"
@@ -46,6 +47,7 @@ func (s *Syncer) foldable() (list []*contributor) {
 	for id, c := range s.others {
 		h := s.found[livePfx+instanceName(id)]
 		switch {
+		case !bytes.Equal(h.Value, c.raw): // cannot be read any more, see forgetDead
 		case c.later && c.laterSeq == c.head.seq:
 		case c.live:
 		case c.head.left, s.now().Sub(c.seenAt) >= s.silence(c), s.leaving && s.surelyDead(h):

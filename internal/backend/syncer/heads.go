@@ -212,7 +212,7 @@ func (s *Syncer) readInstances(heads map[string]store.Head) {
 			// The same numbers of chunks mean others now.
 			if head.restored != c.head.restored {
 				s.touch(c)
-				c.chunks, c.inline = make(map[uint32]chunk), nil
+				c.chunks, c.inline, c.damaged = make(map[uint32]chunk), nil, nil
 			}
 			c.head, c.raw, c.seenAt = head, h.Value, now
 			s.lamport = max(s.lamport, head.stamp)

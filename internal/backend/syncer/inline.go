@@ -120,11 +120,13 @@ func (s *Syncer) decodeInline(b []byte) (list []looseEntry, err error) {
 }
 
 // takeInline takes over what an instance has published without numbers, unless it is damaged.
-func (s *Syncer) takeInline(c *contributor) error {
+func (s *Syncer) takeInline(c *contributor, data []byte) error {
 	s.mu.LockLast()
 	defer s.mu.Unlock()
-	list, err := s.decodeInline(c.chunks[inlinePart].data)
-	c.inline, s.looseChanged = list, true
+	list, err := s.decodeInline(data)
+	if err == nil {
+		c.inline, s.looseChanged = list, true
+	}
 	return err
 }
 

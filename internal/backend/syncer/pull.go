@@ -95,7 +95,7 @@ func (s *Syncer) fetchOthers(ctx context.Context, filter func(uint32) bool, m *m
 		s.prune(c, c.head.chunks)
 		if filter == nil && c.fullHead.seq != c.head.seq {
 			c.fullHead, c.fullChunks, c.former = c.head, maps.Clone(c.chunks), nil
-			c.older, c.partial = nil, false
+			c.older, c.partial = nil, len(c.damaged) > 0
 		}
 	}
 	return nil

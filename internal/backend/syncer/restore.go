@@ -126,14 +126,11 @@ func (s *Syncer) restoreOrphans(ctx context.Context) error {
 		c.head.epoch, c.head.dir, c.head.chunks, c.head.restored = s.meta.epoch, s.dir.version, make(chunkSeqs), s.random()
 		commit := &store.Commit{
 			If: map[string][]byte{
-				headDirectory: s.dir.raw, c.group(): s.foreign[c.group()].Value,
+				headDirectory: s.dir.raw, c.group(): s.headNow(c.group()),
 				// It was not folded meanwhile, if this arrives late.
 				headBase: s.base.rawOrNil(),
 			},
 			Heads: make(map[string][]byte), Parts: make(map[store.Key][]byte),
-		}
-		if now := s.others[id]; now != nil {
-			commit.If[c.group()] = now.raw
 		}
 		for n, ch := range s.encodeAll(o.entries, o.head.seq) {
 			commit.Parts[partKey(c.group(), n)] = ch.part()
@@ -151,6 +148,14 @@ func (s *Syncer) restoreOrphans(ctx context.Context) error {
 	s.current = false
 	// Which finds what was restored, unless the store has gone back once more.
 	return s.readAll(ctx)
+}
+
+// headNow returns the head of an instance as last read, whether it can be read or not.
+func (s *Syncer) headNow(name string) []byte {
+	if h, ok := s.found[name]; ok {
+		return h.Value
+	}
+	return s.foreign[name].Value
 }
 
 // fillGaps adds to an orphan that is known in part what another process has restored of it, if any
