@@ -45,8 +45,8 @@ type Handler struct {
 	// is answered with 500.
 	Scope gotheus.Scope
 	// Strict answers 500 if part of the page would be missing: because the backend cannot read
-	// the other processes' counts, or because a collector or family would be left out.
-	// Otherwise the rest is shown.
+	// the other processes' counts, or because a collector or family would be left out. The log
+	// says why. Otherwise the rest is shown.
 	Strict bool
 	// Created adds _created lines to OpenMetrics 1.0, which doubles the number of counters'
 	// lines.
@@ -120,7 +120,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case out.began && (out.err != nil || ctx.Err() != nil):
 		// A regular end of the response would mark the page as complete.
 		panic(http.ErrAbortHandler)
-	case errors.Is(err, gotheus.ErrPartial), errors.Is(err, gotheus.ErrScope):
+	case errors.Is(err, gotheus.ErrPartial): // collectors' errors may have secrets, such as URLs
+		fail(w, "the page would not be complete; the program's log says what is missing", http.StatusInternalServerError)
+	case errors.Is(err, gotheus.ErrScope):
 		fail(w, err.Error(), http.StatusInternalServerError)
 	case errors.Is(err, gotheus.ErrClosed):
 		fail(w, "the registry is closed", http.StatusServiceUnavailable)

@@ -60,7 +60,7 @@ func TestHostileServer(t *testing.T) {
 	for _, c := range []struct{ name, begin, more, want string }{
 		{"a string that no memory holds", "$9223372036854775800\r\n", "", "more than 64 MiB"},
 		{"a long string", "$70000000\r\n", "x", "more than 64 MiB"},
-		{"a long error", "!70000000\r\n", "x", "more than 64 MiB"},
+		{"a long error", "!70000\r\n", "x", "an error of more than 64 KiB"},
 		{"an array that no memory holds", "*9223372036854775800\r\n", "", "more than 4194304 values"},
 		{"a long array", "*5000000\r\n", ":1\r\n", "more than 4194304 values"},
 		{"many arrays", "*1000\r\n", "*5000\r\n" + strings.Repeat(":1\r\n", 5000), "more than 4194304 values"},

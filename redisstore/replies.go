@@ -110,6 +110,8 @@ func (a *answer) begin(line []byte) string {
 	switch {
 	case err != nil || n < -1:
 		return notRedis
+	case line[0] == '!' && n > maxLine: // errors are logged
+		return fmt.Sprintf("the server answers with an error of more than %d KiB: is this Redis?", maxLine>>10)
 	case each == 0 && n > maxString:
 		return fmt.Sprintf("the server answers with a value of more than %d MiB: is anything else writing to the namespace?", maxString>>20)
 	case each == 0 && n >= 0:

@@ -12,25 +12,22 @@ import (
 )
 
 // RedactError returns err without what its text has of a URL, or of parts of it, escaped or not,
-// besides what [RedactURL] shows and the names of parameters that consist of letters. The same goes
-// for the URLs of each url.Error that err wraps, such as that of a redirect, and of the proxies in
-// the environment. In the result, errors.Is and errors.As find what err wraps; errors.Unwrap does
-// not, since nothing is removed from the texts of that. If there is nothing to remove, RedactError
-// returns err itself.
+// besides what [RedactURL] shows, the path of a URL without a host, further hosts in parameters
+// addr, and the names of parameters that consist of letters. The same goes for the URLs of each
+// url.Error that err wraps, such as that of a redirect, and of the proxies in the environment. In
+// the result, errors.Is and errors.As find what err wraps; errors.Unwrap does not, since nothing is
+// removed from the texts of that. If there is nothing to remove, RedactError returns err itself.
+//
+// A secret of less than four bytes is found only between quotes, after = and before @, and a word
+// only as a word: to remove it everywhere would make texts unreadable, and tell the secret. Parts
+// of a secret are not found, such as the beginning that a server quotes of a long one.
 //
 // gotheus does this for the errors of drivers and stores.
 func RedactError(err error, rawURL string) error {
 	if err == nil {
 		return nil
 	}
-	urls := []string{rawURL}
-	for next := err; next != nil; {
-		var at *url.Error
-		if !errors.As(next, &at) {
-			break
-		}
-		urls, next = append(urls, at.URL), at.Err
-	}
+	urls := appendURLs([]string{rawURL}, err)
 	old := err.Error()
 	if strings.Contains(old, "proxy") {
 		for _, name := range []string{"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"} {
@@ -54,6 +51,22 @@ func RedactError(err error, rawURL string) error {
 	return &redacted{text, err}
 }
 
+// appendURLs appends the URLs of all url.Errors that err wraps.
+func appendURLs(urls []string, err error) []string {
+	if at, ok := err.(*url.Error); ok && at != nil {
+		urls = append(urls, at.URL)
+	}
+	switch err := err.(type) {
+	case interface{ Unwrap() error }:
+		return appendURLs(urls, err.Unwrap())
+	case interface{ Unwrap() []error }:
+		for _, err := range err.Unwrap() {
+			urls = appendURLs(urls, err)
+		}
+	}
+	return urls
+}
+
 // redacted is an error with its text replaced.
 type redacted struct {
 	text string
@@ -70,30 +83,54 @@ const hidden = "xxxxx"
 // hide hides a secret in a text.
 func hide(text, secret string) string {
 	if len(secret) < 4 { // It may be anywhere by chance, so what is around it must fit.
-		for _, around := range [][2]string{{":", "@"}, {"//", "@"}, {"=", ""}, {`"`, `"`}, {"'", "'"}, {"`", "`"}} {
+		for _, around := range [][2]string{{":", "@"}, {"//", "@"}, {`"`, `"`}, {"'", "'"}, {"`", "`"}} {
 			text = strings.ReplaceAll(text, around[0]+secret+around[1], around[0]+hidden+around[1])
 		}
-		return text
+		return hideWord(text, "="+secret, "="+hidden)
 	}
 	if strings.Trim(secret, letters) != "" {
 		return strings.ReplaceAll(text, secret, hidden)
 	}
-	// A word is hidden as a word only: to hide a part of an ordinary one would tell the secret.
+	return hideWord(text, secret, hidden)
+}
+
+// hideWord replaces a secret where it is not a part of an ordinary word: to hide a part of one
+// would tell the secret.
+func hideWord(text, secret, shown string) string {
 	var b strings.Builder
+	done := 0
 	for {
-		i := strings.Index(text, secret)
+		i := strings.Index(text[done:], secret)
 		if i < 0 {
-			b.WriteString(text)
+			b.WriteString(text[done:])
 			return b.String()
 		}
-		before, after := text[:i], text[i+len(secret):]
-		b.WriteString(before)
-		if inWord(before, len(before)-1) || inWord(after, 0) {
+		at, end := done+i, done+i+len(secret)
+		b.WriteString(text[done:at])
+		if secret[0] != '=' && inWord(text, at-1) && !endsEscaped(text[:at]) || inWord(text, end) {
 			b.WriteString(secret)
 		} else {
-			b.WriteString(hidden)
+			b.WriteString(shown)
 		}
-		text = after
+		done = end
+	}
+}
+
+// endsEscaped reports whether a text ends with a character that is escaped, as in a URL, however
+// often, or in a text in quotes. What follows is not in the same word.
+func endsEscaped(text string) bool {
+	i := strings.LastIndexAny(text, `%\`)
+	if i < 0 {
+		return false
+	}
+	switch c := text[i+1:]; {
+	case strings.Trim(c, "0123456789abcdefABCDEF") == "" && text[i] == '%':
+		return len(c) >= 2 && len(c)%2 == 0
+	case text[i] == '%' || c == "":
+		return false
+	default:
+		n := map[byte]int{'x': 3, 'u': 5, 'U': 9}[c[0]]
+		return len(c) == max(n, 1)
 	}
 }
 
@@ -140,11 +177,23 @@ func secrets(rawURL string) (list []string) {
 				shows[name] = true
 			}
 		}
+		// Errors say which server they are about, and remedies may have cluster=true.
+		for _, addr := range u.Query()["addr"] {
+			if isHost(&url.URL{Host: addr}) {
+				shows[addr] = true
+				for part := range splitSeq(addr) {
+					shows[part] = true
+				}
+			}
+		}
+		shows["true"], shows["false"] = true, true
 		// The path of a file is shown.
 		if u.User == nil && strings.HasPrefix(rest, "/") && strings.Contains(rawURL, ":///") {
-			shows[u.Path], shows[u.EscapedPath()] = true, true
-			for part := range splitSeq(u.Path) {
-				shows[part] = true
+			for _, path := range []string{u.Path, u.EscapedPath()} {
+				shows[strings.Trim(path, "/")] = true
+				for part := range splitSeq(path) {
+					shows[part] = true
+				}
 			}
 			rest = u.RawQuery
 		}
@@ -156,7 +205,8 @@ func secrets(rawURL string) (list []string) {
 		list = append(list, s, quoted(s))
 		for _, plain := range []string{s, unescaped(s, url.PathUnescape), unescaped(s, url.QueryUnescape)} {
 			if plain != "" && !shows[plain] {
-				list = append(list, plain, quoted(plain), url.QueryEscape(plain), url.PathEscape(plain), base64.StdEncoding.EncodeToString([]byte(plain)))
+				list = append(list, plain, quoted(plain), inASCII(plain), inJSON.Replace(quoted(plain)),
+					url.QueryEscape(plain), url.PathEscape(plain), base64.StdEncoding.EncodeToString([]byte(plain)))
 			}
 		}
 	}
@@ -218,6 +268,15 @@ func quoted(s string) string {
 	q := strconv.Quote(s)
 	return q[1 : len(q)-1]
 }
+
+// inASCII returns s as %+q writes it, without the quotes.
+func inASCII(s string) string {
+	q := strconv.QuoteToASCII(s)
+	return q[1 : len(q)-1]
+}
+
+// inJSON makes of what quoted returns what encoding/json writes.
+var inJSON = strings.NewReplacer("<", `\u003c`, ">", `\u003e`, "&", `\u0026`)
 
 func unescaped(s string, unescape func(string) (string, error)) string {
 	plain, err := unescape(s)

@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"cmp"
 	"context"
 	"encoding/base64"
 	"errors"
@@ -81,6 +82,29 @@ func TestRedactError(t *testing.T) {
 		for _, secret := range []string{"zq9secret", "%7Aq9secret", "zq9sec%2Fret", "a:zq9secret", `"zq9secret\`, "zq9secret\n", "a b zq9secret", "é%E9zq9secret", "@@zq9secret"} {
 			checkRedacted(t, place, secret)
 		}
+	}
+	for _, c := range []struct{ rawURL, text, want string }{
+		// What people need stays.
+		{"hostile://:a@h/1", "shard=10, user=admin, password=a, 'a'", "shard=10, user=admin, password=xxxxx, 'xxxxx'"},
+		{"hostile://h?cluster=true&addr=h2:6380&addr=[::1]:6381", "dial h2:6380, [::1]:6381, lookup h2: remove cluster=true", ""},
+		{"hostile:///dir/shop?key=zq9secret", "open /dir/shop with zq9secret", "open /dir/shop with xxxxx"},
+		{"hostile:///dir/sh%20op", "open /dir/sh op or /dir/sh%20op", ""},
+		{"hostile://:secret@h", "secretive, topsecret", ""},
+		// Escaped once more, a secret is not a part of the word before it.
+		{"hostile://user:secret@h", `u%3Asecret u%253asecret u%25253Asecret %3A%3Asecret`, `u%3Axxxxx u%253axxxxx u%25253Axxxxx %3A%3Axxxxx`},
+		{"hostile://:secret@h", `u\nsecret u\x01secret u\u00e9secret u\U0001f600secret`, `u\nxxxxx u\x01xxxxx u\u00e9xxxxx u\U0001f600xxxxx`},
+		{"hostile://:secret@h", `100%secret, \usecret, %3secret`, `100%xxxxx, \usecret, %3secret`},
+		{"hostile://:a%3Czq9secret%3E%26@h", `"a\u003czq9secret\u003e\u0026"`, `"xxxxx"`},
+		{"hostile://:%C3%A9%20zq9secret@h", `"\u00e9 zq9secret"`, `"xxxxx"`},
+	} {
+		if got := store.RedactError(errors.New(c.text), c.rawURL).Error(); got != cmp.Or(c.want, c.text) {
+			t.Errorf("%s: got %s, want %s", c.rawURL, got, cmp.Or(c.want, c.text))
+		}
+	}
+	both := errors.Join(&url.Error{Op: "Get", URL: "http://a:zq9secret@b", Err: errHostile},
+		fmt.Errorf("again: %w", &url.Error{Op: "Get", URL: "http://a:2q9secret@b/x", Err: errHostile}))
+	if got := store.RedactError(both, "hostile://h"); secretIn(got.Error()) {
+		t.Error(got)
 	}
 	plain := errors.New("connection refused")
 	if got := store.RedactError(plain, "hostile://user:pass@h/db"); got != plain {
