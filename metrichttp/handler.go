@@ -120,7 +120,8 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case out.began && (out.err != nil || ctx.Err() != nil):
 		// A regular end of the response would mark the page as complete.
 		panic(http.ErrAbortHandler)
-	case errors.Is(err, gotheus.ErrPartial): // collectors' errors may have secrets, such as URLs
+	case errors.Is(err, gotheus.ErrPartial):
+		// Collectors' errors may have secrets, such as URLs.
 		fail(w, "the page would not be complete; the program's log says what is missing", http.StatusInternalServerError)
 	case errors.Is(err, gotheus.ErrScope):
 		fail(w, err.Error(), http.StatusInternalServerError)

@@ -47,9 +47,9 @@ func TestSchedules(t *testing.T) {
 	for part := range parts {
 		t.Run(strconv.Itoa(part), func(t *testing.T) {
 			t.Parallel()
-			runtime.LockOSThread() // the death signal is about the thread that started the child
-			cmd := exec.Command(program, "-test.run=^TestScenarios$", "-test.v", "-test.timeout=0", "-only", *only, "-points="+strconv.FormatBool(*points),
-				"-switches", strconv.Itoa(*switches), "-stride", strconv.Itoa(*stride))
+			runtime.LockOSThread() // Pdeathsig is about this thread
+			cmd := exec.Command(program, "-test.run=^TestScenarios$", "-test.v", "-test.timeout=0", "-only", *only,
+				"-points="+strconv.FormatBool(*points), "-switches", strconv.Itoa(*switches), "-stride", strconv.Itoa(*stride))
 			cmd.Env = append(os.Environ(), instrumented+"="+strconv.Itoa(part)+"/"+strconv.Itoa(parts))
 			cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 			out, err := cmd.CombinedOutput()
