@@ -49,7 +49,8 @@ type world struct {
 
 	// what the goroutines, of which one runs at a time, have done, in this order
 	acknowledged []update
-	deleted      int // when the last deletion ended
+	deletes      int // when the last deletion began
+	deleted      int // when it ended
 	deletions    int
 	carries      bool // a bind may set a gauge again
 	dropped      bool // updates after a deletion may be dropped, see package interleave
@@ -108,6 +109,7 @@ func (w *world) event() int {
 }
 
 func (w *world) delete(i int) {
+	w.deletes = w.event()
 	w.subjects[i].delete()
 	w.deletions++
 	w.deleted = w.event()
@@ -125,6 +127,9 @@ func (w *world) check(i int) error {
 	}
 	for _, u := range w.acknowledged {
 		all |= u.value
+		if w.deletions > 0 && u.ended < w.deletes && !w.dropped && c.set&u.value != 0 {
+			return fmt.Errorf("the page has %b, and the deletion came after update %b", c.set, u.value)
+		}
 		if w.deletions == 0 || u.began > w.deleted && !w.dropped {
 			late |= u.value
 		}

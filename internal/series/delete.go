@@ -39,6 +39,9 @@ func HasLabels(text string, labels Labels) bool {
 // The time that it takes does not depend on how many series there are.
 func (f *Family) DeleteSeries(labels string) (was bool, err error) {
 	f.deleteFrom(func(b *Binding) {
+		f.mu.Lock()
+		was = f.dropSeries(labels) || was // before it moves to b
+		f.mu.Unlock()
 		one, more := f.deleteSeriesFrom(b, labels)
 		was, err = was || one, more
 	})
@@ -54,11 +57,13 @@ func (f *Family) DeleteSeries(labels string) (was bool, err error) {
 // looks at all series, but only takes the lock for short stretches.
 func (f *Family) Delete(match func(labels string) bool) (n int, err error) {
 	f.deleteFrom(func(b *Binding) {
+		// before they move to b
+		f.dropMatching(func(s *Series) bool { return s.placement.Load().backend != b && match(s.Row.Labels) })
 		var more int
 		more, err = f.deleteMatchingFrom(b, match)
 		n += more
 	})
-	matching := f.labels(func(s *Series) bool { return match(s.Row.Labels) })
+	f.dropMatching(func(s *Series) bool { return match(s.Row.Labels) })
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.census.spent = 0 // there may be room now
@@ -69,15 +74,24 @@ func (f *Family) Delete(match func(labels string) bool) (n int, err error) {
 		}
 		pause()
 	}
+	return n, err
+}
+
+// dropMatching calls dropSeries for the selected series of this process, see labels.
+func (f *Family) dropMatching(which func(*Series) bool) {
+	matching := f.labels(which)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	pause := f.pauses()
 	for _, labels := range matching {
 		f.dropSeries(labels)
 		pause()
 	}
-	return n, err
 }
 
 // deleteFrom calls del with the backend in use, and again if the registry has meanwhile been bound
-// or closed.
+// or closed. A series of this process may have yet to move to that backend. It would be there once
+// del has found nothing, so del first drops what is not there yet.
 func (f *Family) deleteFrom(del func(*Binding)) {
 	b := f.Home.Current()
 	del(b)
