@@ -118,8 +118,8 @@ func TestHandlerMaxInFlight(t *testing.T) {
 		}
 		close(release)
 		for range 5 {
-			if code := <-codes; code != 200 {
-				t.Errorf("one that has waited: %d", code)
+			if code := <-codes; code != 200 || time.Since(start) > 0 {
+				t.Errorf("one that has waited: %d after %v", code, time.Since(start))
 			}
 		}
 		if rec := ask(h, "/"); rec.Code != 200 {
@@ -135,6 +135,10 @@ func TestHandlerMaxInFlight(t *testing.T) {
 		}
 		close(release)
 		<-codes
+		start = time.Now()
+		if rec := ask(h, "/"); rec.Code != 200 || time.Since(start) > 0 {
+			t.Errorf("after one that has given up: %d after %v", rec.Code, time.Since(start))
+		}
 	})
 }
 

@@ -124,6 +124,7 @@ func TestStalledClientAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := largeRegistry(2)
 		for _, c := range []struct{ timeout, stall, slow time.Duration }{
+			{time.Second, 1500 * time.Millisecond, 200 * time.Millisecond},
 			{6 * time.Second, 3 * time.Second, time.Second},
 			{time.Hour, 20 * time.Minute, 10 * time.Minute},
 		} {
@@ -135,6 +136,20 @@ func TestStalledClientAlone(t *testing.T) {
 			if !newReader(c.slow).scrape(h) {
 				t.Errorf("with a timeout of %v, a slow client has not got its page", c.timeout)
 			}
+		}
+	})
+}
+
+// A server that allows less time to write than the handler is heeded.
+func TestStalledClientOfStrictServer(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		h := &metrichttp.Handler{Registry: largeRegistry(2), Timeout: time.Minute}
+		server := context.WithValue(t.Context(), http.ServerContextKey, &http.Server{WriteTimeout: time.Second})
+		req := httptest.NewRequest("GET", "/", nil).WithContext(server)
+		start := time.Now()
+		if !aborts(func() { h.ServeHTTP(newReader(never), req) }) || time.Since(start) != time.Second {
+			t.Errorf("it was waited for: %v", time.Since(start))
 		}
 	})
 }

@@ -206,3 +206,28 @@ func TestFunctionThatIsTooSlow(t *testing.T) {
 		}
 	})
 }
+
+// However long scrapes overlap, a run keeps no more than the one before it.
+func TestRunsKeepNothing(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var c Runs[int]
+		var all sync.WaitGroup
+		for range 5 {
+			all.Go(func() {
+				_, err := c.Join(t.Context(), func(context.Context) (int, error) {
+					if b := c.current.before; b != nil && b.before != nil {
+						t.Error("a run keeps two others")
+					}
+					time.Sleep(2 * time.Second)
+					return 0, nil
+				})
+				if err != nil {
+					t.Error(err)
+				}
+			})
+			time.Sleep(2*time.Second - 1)
+		}
+		all.Wait()
+	})
+}
