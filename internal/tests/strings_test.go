@@ -88,7 +88,7 @@ func testNoStringIsKept(t *testing.T, url string) {
 	plain := r.NewGaugeVec(l.text("queue_bytes"), l.text("Queue."), &gotheus.GaugeOptions{Unit: l.text("bytes")}, l.text("name"))
 	bounds := []float64{1, 2}
 	sizes := r.NewHistogram(l.text("sizes"), l.text("Sizes."), &gotheus.HistogramOptions{Buckets: bounds})
-	native := r.NewHistogram(l.text("native_sizes"), l.text("Sizes."), &gotheus.HistogramOptions{Native: new(gotheus.NativeOptions)})
+	native := r.NewHistogramVec(l.text("native_sizes"), l.text("Sizes."), &gotheus.HistogramOptions{Native: new(gotheus.NativeOptions)}, l.text("name")).With(l.text("n1"))
 	objectives := []float64{.5, .9}
 	summary := r.NewSummary(l.text("latencies"), l.text("Latencies."), &gotheus.SummaryOptions{Objectives: objectives})
 	states := r.NewStateSetVec(l.text("state"), l.text("State."), l.texts("on", "off"), nil, l.texts("name")...)
@@ -173,6 +173,12 @@ func testNoStringIsKept(t *testing.T, url string) {
 		}
 	}
 	check("after the strings have changed")
+	for i := range 100 { // which continue in further blocks, whose families are made of the definition
+		native.Observe(math.Pow(1.5, float64(i)))
+	}
+	if page := read(); !strings.Contains(page, `app_native_sizes_count{"b.c"="d\"e",name="n1",region="eu"} 101`) || strings.Contains(page, "XX") {
+		t.Errorf("the page is\n%s", page)
+	}
 	n := seriesOf(t, r)
 	if url == "" { // series move, with what was kept of them
 		bind(t, r, shmURL(t))
