@@ -173,7 +173,8 @@ func testNoStringIsKept(t *testing.T, url string) {
 		}
 	}
 	check("after the strings have changed")
-	for i := range 100 { // which continue in further blocks, whose families are made of the definition
+	// These continue in further blocks, whose families are made of the definition.
+	for i := range 100 {
 		native.Observe(math.Pow(1.5, float64(i)))
 	}
 	if page := read(); !strings.Contains(page, `app_native_sizes_count{"b.c"="d\"e",name="n1",region="eu"} 101`) || strings.Contains(page, "XX") {
