@@ -123,6 +123,25 @@ func FuzzPushSecrets(f *testing.F) {
 	})
 }
 
+// quoting answers with what it was given to authenticate with.
+type quoting struct{}
+
+func (quoting) RoundTrip(req *http.Request) (*http.Response, error) {
+	user, password, _ := req.BasicAuth()
+	text := fmt.Sprintf("%s: %q may not push with %q", req.Header.Get("Authorization"), user, password)
+	return &http.Response{StatusCode: http.StatusForbidden, Status: "403 Forbidden", Body: io.NopCloser(strings.NewReader(text)), Request: req}, nil
+}
+
+// A user and a password that are no part of the URL are not shown either.
+func TestPushPassword(t *testing.T) {
+	t.Parallel()
+	p := &metrichttp.Pusher{URL: "http://gw", Job: "j", Registry: gotheus.NewRegistry(nil), User: "zq9user", Password: "zq9 secret/", Client: &http.Client{Transport: quoting{}}}
+	err := p.Put(t.Context())
+	if want := `403 Forbidden: Basic xxxxx: "xxxxx" may not push with "xxxxx"`; err == nil || !strings.HasSuffix(err.Error(), want) {
+		t.Errorf("the error is %v, and must end with %s", err, want)
+	}
+}
+
 // untilWritten calls done once something was written.
 type untilWritten struct {
 	strings.Builder

@@ -391,3 +391,23 @@ func TestStaleCopy(t *testing.T) {
 		t.Error("a snapshot that is complete was changed")
 	}
 }
+
+// Counts that add up to more than a word holds stay below a seal.
+func TestCoarsenFull(t *testing.T) {
+	t.Parallel()
+	const m = 1
+	for _, coarse := range []uint64{2, mostCoarse(m)} {
+		var list []Bucket
+		for i := range int32(4) { // whose total is a multiple of 2^64
+			list = append(list, Bucket{Index: i + 1, Count: Sealed >> 1})
+		}
+		united, zeros := Coarsen(list, m, coarse)
+		total := zeros
+		for _, b := range united {
+			total = Plus(total, b.Count)
+		}
+		if total != Sealed-1 {
+			t.Errorf("coarseness %d: %v and %d zeros", coarse, united, zeros)
+		}
+	}
+}
