@@ -241,3 +241,17 @@ func TestRestoredOverDamage(t *testing.T) {
 		}
 	}
 }
+
+// An empty head of the directory does not pass for what a process knows that knows none.
+func TestEmptyDirectory(t *testing.T) {
+	t.Parallel()
+	m := newAttacked(t, attackOf(t, "families"), 1)
+	m.overwrite(func(name string) bool { return name == "dir" }, []byte{})
+	m.honest = m.started(`x="new"`, 1)
+	if n := m.page(m.honest); n != 1 || m.honest.Damaged() != 0 {
+		t.Errorf("the page has %d, %d damaged; must be 1 and none", n, m.honest.Damaged())
+	}
+	if heads, _ := m.mem.Heads(t.Context(), []string{"dir"}); len(heads["dir"].Value) == 0 {
+		t.Error("the directory has not been begun again")
+	}
+}

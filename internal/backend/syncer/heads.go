@@ -129,7 +129,7 @@ func (s *Syncer) takeCommon(ctx context.Context, heads map[string]store.Head) er
 	s.meta, s.metaRaw, s.metaAge = m, raw, heads[headMeta].Age
 	s.directoryRaw, s.deletionsRaw = heads[headDirectory].Value, heads[headDeletions].Value
 	s.takeKeepers(heads)
-	if s.directoryRaw == nil || s.deletionsRaw == nil {
+	if len(s.directoryRaw) == 0 || len(s.deletionsRaw) == 0 { // what is empty would pass for known
 		return s.declareLoss(ctx, "the head of the directory")
 	}
 	return nil
