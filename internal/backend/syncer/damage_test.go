@@ -255,3 +255,42 @@ func TestEmptyDirectory(t *testing.T) {
 		t.Error("the directory has not been begun again")
 	}
 }
+
+// An instance that was folded with words that it does not know any more, because the store had gone
+// back, and cannot read, because they were damaged since, counts nothing twice.
+func TestRejoinAfterDamage(t *testing.T) {
+	t.Parallel()
+	m := newAttacked(t, attackOf(t, "families"), 1)
+	a := m.started(`x="a"`, 100)
+	name := m.headOf(a)
+	if n := m.page(m.honest); n != 107 {
+		t.Fatalf("the page has %d", n)
+	}
+	w, _ := a.Cells(counter, `x="a"`)
+	w[backend.CounterInt].Store(200)
+	if err := a.Publish(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	// The store loses that, the other process restores what it knows, and folds it.
+	m.mem.Restore(backendtest.Snapshot{})
+	folded := false
+	for range 40 {
+		m.clock = m.clock.Add(alive / 4)
+		m.step()
+		heads, _ := m.mem.Heads(t.Context(), nil)
+		if _, folded = heads["x"+name[1:]]; folded {
+			break
+		}
+	}
+	if !folded {
+		t.Fatal("nobody has folded the instance")
+	}
+	m.parts(name, func([]byte) []byte { return []byte{0x81} })
+	for range 4 {
+		a.Step(t.Context())
+		m.clock = m.clock.Add(alive / 4)
+	}
+	if n := m.page(m.honest); n > 207 {
+		t.Errorf("the page has %d, of 207 counted", n)
+	}
+}

@@ -74,10 +74,10 @@ func (s *Syncer) wordsAt(ctx context.Context, seq uint64, deadRaw []byte) ([]ent
 	old := contributor{id: s.self.id, chunks: make(map[uint32]chunk)}
 	if deadRaw != nil && old.head.decode(deadRaw) == nil && old.head.seq == seq {
 		err := s.fetchAll(ctx, &old)
-		if err == nil {
+		if err == nil && len(old.damaged) == 0 {
 			return s.entries(&old), nil
 		}
-		if !errors.Is(err, store.ErrConflict) {
+		if err != nil && !errors.Is(err, store.ErrConflict) {
 			return nil, err
 		}
 	}
