@@ -239,6 +239,10 @@ func (s *Syncer) readFamily(entry []byte) error {
 	return err
 }
 
+// maxStored is more than the words of any series: the exemplars of a histogram with as many buckets
+// as are allowed have 1.3 million.
+const maxStored = 1 << 21
+
 // familyOf returns the family that a stored entry describes. mu is held.
 func (s *Syncer) familyOf(entry []byte) (f *family, help string, err error) {
 	r := reader{b: entry}
@@ -250,7 +254,7 @@ func (s *Syncer) familyOf(entry []byte) (f *family, help string, err error) {
 	if err := r.end("family"); err != nil {
 		return nil, "", err
 	}
-	if stored > 1<<20 || start > stored {
+	if stored > maxStored || start > stored {
 		return nil, "", fmt.Errorf("%w: a family with %d words", errFormat, stored)
 	}
 	if f = s.schemas[schema]; f != nil {
