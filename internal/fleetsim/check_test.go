@@ -212,6 +212,10 @@ func (w *world) show(pg *page) {
 func (w *world) settle() {
 	w.event("settle", nil, "")
 	w.calm()
+	if w.on(damages) {
+		w.changeAll()
+		w.wait(9) // heads of the dead that cannot be read stay for six times alive
+	}
 	w.wait(3)
 	// What the store has lost is noticed by who reads it.
 	for _, p := range slices.Clone(w.procs) {
@@ -244,6 +248,22 @@ func (w *world) settle() {
 		if n := p.s.Records(); n > 2*len(procs)+12 {
 			w.fail("p%d keeps %d records with %d processes alive", p.n, n, len(procs))
 		}
+	}
+}
+
+// changeAll changes all that processes have published: they write damaged parts again only then.
+func (w *world) changeAll() {
+	for _, p := range slices.Clone(w.procs) {
+		if p.leaving {
+			continue
+		}
+		w.count(p)
+		for _, key := range slices.Sorted(maps.Keys(p.snapshot())) {
+			if labels, ok := strings.CutPrefix(key, counter.Name); ok {
+				p.add(counter, labels, 1)
+			}
+		}
+		w.step(0)
 	}
 }
 

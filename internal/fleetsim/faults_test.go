@@ -1,6 +1,8 @@
 package fleetsim
 
 import (
+	"bytes"
+	"encoding/binary"
 	"fmt"
 	"slices"
 	"time"
@@ -76,6 +78,7 @@ var actions = []struct {
 	{failovers, 6, func(w *world) { w.failover(false) }},
 	{forks, 4, func(w *world) { w.failover(true) }},
 	{evictions, 8, (*world).evict},
+	{damages, 8, (*world).damage},
 }
 
 func (w *world) setLoss(p float64) {
@@ -270,6 +273,49 @@ func (w *world) evict() {
 				delete(s.parts, q)
 			}
 		}
+	}
+	w.stats.losses++
+	s.undo = nil
+	s.begin(nil, 0) // nothing is certain to be left but what processes know
+}
+
+// damage makes one head or one part of the server unreadable: nothing is left of it, it ends too
+// early, or what follows its beginning is nonsense.
+func (w *world) damage() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	s := w.main
+	if s.mode != serving {
+		return
+	}
+	heads, parts := sortedHeads(s), sortedParts(s)
+	if len(heads) == 0 || len(parts) == 0 {
+		return
+	}
+	// The beginning of a head says of which epoch it is, that of a part which version it is.
+	nonsense := func(b []byte, kept int) []byte {
+		switch w.rnd.IntN(3) {
+		case 0:
+			return []byte{}
+		case 1:
+			return []byte{0x80}
+		}
+		return append(bytes.Clone(b[:min(len(b), kept)]), bytes.Repeat([]byte{0xff}, 12)...)
+	}
+	if w.rnd.IntN(3) == 0 {
+		name := heads[w.rnd.IntN(len(heads))]
+		h := s.heads[name]
+		if name == "meta" {
+			return
+		}
+		h.value = nonsense(h.value, 8)
+		w.event("damage", nil, "head %s: %x", name, h.value)
+		s.heads[name] = h
+	} else {
+		k := parts[w.rnd.IntN(len(parts))]
+		_, seq := binary.Uvarint(s.parts[k])
+		s.parts[k] = nonsense(s.parts[k], max(seq, 0))
+		w.event("damage", nil, "part %v: %x", k, s.parts[k])
 	}
 	w.stats.losses++
 	s.undo = nil

@@ -34,6 +34,7 @@ var mixes = []struct {
 	{"old restarts", "none,+old-restarts,+hangs,+refused-writes,+bursts,+deletions,+kills,+closes,+head-server,+noticed-before,+exact-floats", 15},
 	{"failovers", "none,+failovers,+partitions,+duplicates,+bursts,+deletions,+kills,+head-server,+clock-jumps,+clocks-not-compared,+exact-floats", 15},
 	{"partial losses", "none,+evictions,+deletions,+head-server,+exact-floats", 15},
+	{"damages", "none,+damages,+deletions,+kills,+closes,+pauses,+bursts,-lower-bounds", 15},
 	{"all at once", "all,-lower-bounds,-long-forks", 30},
 }
 

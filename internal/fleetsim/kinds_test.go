@@ -32,6 +32,7 @@ const (
 	forks
 	longForks
 	evictions
+	damages
 	headServer
 	clocksNotCompared
 	closeRestores
@@ -67,6 +68,7 @@ var kinds = [lastKind]struct {
 	forks:         {"forks", true},        // an old master serves some for a while
 	longForks:     {"long-forks", false},  // so that live processes are folded
 	evictions:     {"evictions", false},   // of a head, a part or a group
+	damages:       {"damages", false},     // a head or a part cannot be read any more
 
 	// What stores do, and what pages must do in addition.
 	headServer:        {"head-server", false},         // stores say who answers
