@@ -37,7 +37,7 @@ import (
 //
 //	             series without numbers, see inline.go
 //	words        seq, version of the directory, then the records described in chunk.go
-const formatVersion = 3
+const formatVersion = 4
 
 const (
 	chunkBits = 8

@@ -52,7 +52,7 @@ func TestGolden(t *testing.T) {
 		got  []byte
 		want string
 	}{
-		"meta":      {m.encode(), "03 0500000000000000 02 01 04 01 61"},
+		"meta":      {m.encode(), "04 0500000000000000 02 01 04 01 61"},
 		"instance":  {i.encode(), "0600000000000000 01 ac02 01 02 904e 09 0a 0b 0d 00 03 776562 01 0c 02 0001 0302"},
 		"base":      {b.encode(), "04 0800000000000000 05 07 01 0102 01 0600000000000000 07"},
 		"family":    {family, "03 01 03 " + hex.EncodeToString(appendBytes(nil, counter.Schema())) + " 02 432e"},
@@ -78,7 +78,7 @@ func TestVersion(t *testing.T) {
 	var m meta
 	raw := (&meta{epoch: 1}).encode()
 	raw[0] = 1
-	if err := m.decode(raw); err == nil || !strings.Contains(err.Error(), "format version 1, but this process has 3") {
+	if err := m.decode(raw); err == nil || !strings.Contains(err.Error(), "format version 1, but this process has 4") {
 		t.Errorf("%v", err)
 	}
 }
