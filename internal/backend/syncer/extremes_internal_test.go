@@ -33,7 +33,8 @@ func TestExtremes(t *testing.T) {
 		{Name: "c_total", Help: "C.", Kind: backend.Counter, Labels: labels, Stripes: backend.MaxStripes},
 		{Name: "g", Help: "G.", Kind: backend.Gauge, Labels: labels},
 		histogram, &striped, native, summary,
-		histogram.With(backend.Block{Role: backend.ExemplarRole, Size: 128}), // the larger of the sizes in use
+		// the larger of the sizes in use
+		histogram.With(backend.Block{Role: backend.ExemplarRole, Size: 128}),
 		native.With(backend.Block{Role: backend.BucketRole, Size: backend.MaxBlock}),
 		summary.With(backend.Block{Role: backend.BucketRole, Size: 2048}),
 	} {

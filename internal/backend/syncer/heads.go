@@ -129,7 +129,8 @@ func (s *Syncer) takeCommon(ctx context.Context, heads map[string]store.Head) er
 	s.meta, s.metaRaw, s.metaAge = m, raw, heads[headMeta].Age
 	s.directoryRaw, s.deletionsRaw = heads[headDirectory].Value, heads[headDeletions].Value
 	s.takeKeepers(heads)
-	if len(s.directoryRaw) == 0 || len(s.deletionsRaw) == 0 { // what is empty would pass for known
+	// An empty head is no head: what is empty would pass for known.
+	if len(s.directoryRaw) == 0 || len(s.deletionsRaw) == 0 {
 		return s.declareLoss(ctx, "the head of the directory")
 	}
 	return nil
