@@ -73,14 +73,17 @@ func (h *Histogram) observe(v float64) {
 		return
 	}
 	words := h.words()
-	counted := h.observing.native
-	if counted {
-		w, first := h.exponents.Quick(v)
-		if w == nil || int64(w.Add(1)) < 0 {
-			first = h.exponents.Add((*histogramCore)(h), v, 1)
+	native := h.observing.native
+	if native {
+		// The sum comes first: if the series was deleted, it is sealed, which a further
+		// block of exponential buckets need not be.
+		for w := &words[backend.HistogramSum]; !word.AddFloat(w, v); w = &words[backend.HistogramSum] {
+			words, _ = h.elsewhere(words, w, false)
 		}
-		if first != &words[0] {
-			if words, counted = series.Follow((*histogramCore)(h), first); !counted {
+		w, first := h.exponents.Quick(v)
+		if w == nil || first != &words[0] || int64(w.Add(1)) < 0 {
+			var ok bool
+			if words, ok = h.exponents.Add((*histogramCore)(h), words, v, 1); !ok {
 				return
 			}
 		}
@@ -90,11 +93,13 @@ func (h *Histogram) observe(v float64) {
 		if w.Add(1) < backend.SealedInt {
 			break
 		}
-		if words, ok = h.elsewhere(words, w, counted); !ok {
+		if words, ok = h.elsewhere(words, w, native); !ok {
 			return
 		}
 	}
-	h.addSum(words, v)
+	if !native {
+		h.addSum(words, v)
+	}
 }
 
 // words returns the words of the histogram, with all stripes.
@@ -155,13 +160,11 @@ func (h *Histogram) ObserveN(v float64, n uint64) {
 	words := h.words()
 	counted := h.observing.native
 	if counted {
-		if !h.reserve(n) {
+		if words, counted = h.reserve(words, n); !counted {
 			return
 		}
-		if first := h.exponents.Add((*histogramCore)(h), v, n); first != &words[0] {
-			if words, counted = series.Follow((*histogramCore)(h), first); !counted {
-				return
-			}
+		if words, counted = h.exponents.Add((*histogramCore)(h), words, v, n); !counted {
+			return
 		}
 	}
 	for ok := h.observing.classic; ok; {
@@ -181,19 +184,19 @@ func (h *Histogram) ObserveN(v float64, n uint64) {
 	h.addSum(words, v*float64(n))
 }
 
-// reserve makes sure that n more observations in exponential buckets do not make the count wrap.
-func (h *Histogram) reserve(n uint64) bool {
+// reserve makes sure that n more observations in exponential buckets do not make the count wrap. It
+// begins an update of words, and returns where that goes on.
+func (h *Histogram) reserve(words backend.Words, n uint64) (now backend.Words, ok bool) {
 	for {
-		words := h.words()
 		w := h.series.Family().Def.Many(words)
 		switch word.AddCount(w, n, backend.IntLimit) {
 		case word.Added:
-			return true
+			return words, true
 		case word.Full:
 			h.series.Family().Reject("Histogram.ObserveN", float64(n), "the histogram has no room for that many more observations")
-			return false
+			return nil, false
 		case word.Sealed:
-			h.elsewhere(words, w, false)
+			words, _ = h.elsewhere(words, w, false)
 		}
 	}
 }

@@ -34,9 +34,11 @@ func (s *Summary) Observe(v float64) {
 	if s.exponents.InUse() {
 		w, first := s.exponents.Quick(v)
 		if w == nil || first != &c[0] || int64(w.Add(1)) < 0 {
-			if !s.exponents.AddRest((*summaryCore)(s), &c[0], v, 1) {
+			words, ok := s.exponents.Add((*summaryCore)(s), c[:], v, 1)
+			if !ok {
 				return
 			}
+			c = (*[2]atomic.Uint64)(words)
 		}
 	}
 	if !word.AddFloat(&c[backend.SummarySum], v) {
@@ -86,8 +88,12 @@ func (s *Summary) ObserveN(v float64, n uint64) {
 			c = s.elsewhere(c, w)
 		}
 	}
-	if s.exponents.InUse() && !s.exponents.AddRest((*summaryCore)(s), &c[0], v, n) {
-		return
+	if s.exponents.InUse() {
+		words, ok := s.exponents.Add((*summaryCore)(s), c[:], v, n)
+		if !ok {
+			return
+		}
+		c = (*[2]atomic.Uint64)(words)
 	}
 	if v *= float64(n); !word.AddFloat(&c[backend.SummarySum], v) {
 		s.addSum(c, v)

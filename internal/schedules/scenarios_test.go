@@ -5,15 +5,11 @@ package schedules_test
 import (
 	"cmp"
 	"context"
-	"crypto/sha256"
-	"encoding/binary"
 	"fmt"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"regexp"
 	"slices"
-	"strconv"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -21,7 +17,6 @@ import (
 	"github.com/gotheus/gotheus"
 	"github.com/gotheus/gotheus/internal/backend"
 	"github.com/gotheus/gotheus/internal/backend/heap"
-	"github.com/gotheus/gotheus/internal/backend/shm"
 	"github.com/gotheus/gotheus/internal/schedules"
 )
 
@@ -109,8 +104,12 @@ func (w *world) event() int {
 }
 
 func (w *world) delete(i int) {
+	w.deleteBy(func() { w.subjects[i].family.Delete(w.label) })
+}
+
+func (w *world) deleteBy(do func()) {
 	w.deletes = w.event()
-	w.subjects[i].delete()
+	do()
 	w.deletions++
 	w.deleted = w.event()
 }
@@ -234,7 +233,11 @@ var scenarios = []scenario{
 		w.join(false)
 		return []func(){func() { w.update(0, 1) }, func() { w.bind(0) }, func() { w.delete(0) }}
 	}},
-	{"move, and another process deletes", false, func(k *kind) bool { return k.perOwner }, func(w *world) []func() {
+	{"move and delete all", false, cannotDelete, func(w *world) []func() {
+		w.join(false)
+		return []func(){func() { w.update(0, 1) }, func() { w.bind(0) }, func() { w.deleteBy(func() { w.subjects[0].family.DeleteAll() }) }}
+	}},
+	{"move, and another process deletes", false, func(k *kind) bool { return k.perOwner || k.further }, func(w *world) []func() {
 		w.join(true)
 		w.join(false)
 		w.dropped = true
@@ -266,6 +269,13 @@ var scenarios = []scenario{
 		w.opened = append(w.opened, w.file.open())
 		return []func(){func() { w.update(0, 1) }, func() { w.bind(0) }, func() { w.delete(0) }}
 	}},
+	{"file: move, and another process deletes", true, func(k *kind) bool { return k.perOwner || k.further }, func(w *world) []func() {
+		w.join(true)
+		w.join(false)
+		w.opened = append(w.opened, w.file.open())
+		w.dropped = true
+		return []func(){func() { w.update(1, 1, 2) }, func() { w.bind(1) }, func() { w.delete(0) }}
+	}},
 	{"file: delete", true, cannotDelete, func(w *world) []func() {
 		w.join(true)
 		return []func(){func() { w.update(0, 1, 2) }, func() { w.delete(0) }}
@@ -288,60 +298,6 @@ var scenarios = []scenario{
 		w.reader, w.whole = 1, 1<<1
 		return []func(){func() { w.update(0, 2) }, func() { w.close(0); w.join(true); w.update(1, 4) }}
 	}},
-}
-
-// file is where the processes of many trials count, each in a series of its own.
-type file struct {
-	dir    string
-	trials int
-	empty  []byte
-}
-
-// next begins a trial and returns the label of its series.
-func (f *file) next() string {
-	f.trials++
-	return strconv.Itoa(f.trials)
-}
-
-// open opens the file. After a hundred trials it is another one, so that pages stay short.
-func (f *file) open() backend.Backend {
-	name := filepath.Join(f.dir, strconv.Itoa(f.trials/100))
-	if _, err := os.Stat(name + shm.Suffix); err != nil {
-		if f.empty == nil {
-			f.empty = empty(name)
-		}
-		if err := os.WriteFile(name+shm.Suffix, f.empty, 0o600); err != nil {
-			panic(err)
-		}
-	}
-	b, err := shm.OpenContext(context.Background(), name, &shm.Options{AnyFileSystem: true})
-	if err != nil {
-		panic(err)
-	}
-	return b
-}
-
-// empty returns an empty file with a small index, so that reading it has few points: FORMAT.md says
-// where the number of buckets is, and that the beginning of the header is the same in all versions.
-func empty(name string) []byte {
-	b, err := shm.OpenContext(context.Background(), name, &shm.Options{AnyFileSystem: true, Limit: 2 << 20})
-	if err == nil {
-		err = b.Close(context.Background())
-	}
-	if err != nil {
-		panic(err)
-	}
-	file, err := os.ReadFile(name + shm.Suffix)
-	if err != nil {
-		panic(err)
-	}
-	const buckets, sum = 56, 64
-	binary.NativeEndian.PutUint32(file[buckets:], 8)
-	fixed := slices.Clone(file[:sum])
-	clear(fixed[:8])
-	checksum := sha256.Sum256(fixed)
-	copy(file[sum:sum+8], checksum[:])
-	return file
 }
 
 // close leaves the shared backend. What was counted there stays there.

@@ -19,7 +19,12 @@ import (
 // subject is an instrument that scenarios update, in one process or registry.
 type subject struct {
 	update func(v float64) // by a power of two, each once in the life of the series
-	delete func()
+	family family          // nil for infos
+}
+
+type family interface {
+	Delete(values ...string) bool
+	DeleteAll() int
 }
 
 // counted is what a page has of a subject. Updates are distinct powers of two, so that their sum
@@ -41,6 +46,7 @@ type kind struct {
 	starts    bool // its series have starts
 	exemplars bool // each update has an exemplar
 	perOwner  bool // each process has values of its own
+	further   bool // it has further blocks; a heap cannot say whether another process's are new
 	info      bool // it has no series of its own that code could delete
 }
 
@@ -50,6 +56,7 @@ var classic = []float64{1, 2, 4}
 
 func kinds() []kind {
 	native, both := new(gotheus.NativeOptions), &gotheus.HistogramOptions{Native: new(gotheus.NativeOptions), Buckets: classic}
+	few := &gotheus.SummaryOptions{Objectives: []float64{.5}, RelativeError: .3, Slots: 1} // words
 	list := []kind{
 		{name: "counter", make: counter(nil, 1), read: number(1), starts: true},
 		{name: "counter of fractions", make: counter(nil, 1./1024), read: number(1. / 1024), starts: true},
@@ -61,8 +68,10 @@ func kinds() []kind {
 		{name: "native histogram", make: histogram(&gotheus.HistogramOptions{Native: native}), read: distribution, starts: true},
 		{name: "native and classic histogram", make: histogram(both), read: distribution, starts: true},
 		{name: "native and classic histogram, several at once", make: observeN(both), read: distribution, starts: true},
+		{name: "native histogram, in further blocks", make: further(histogram(&gotheus.HistogramOptions{Native: native})), read: distribution, starts: true, further: true},
 		{name: "summary", make: summary(nil), read: distribution, starts: true},
 		{name: "summary with quantiles", make: summary(&gotheus.SummaryOptions{Objectives: []float64{.5}}), read: distribution, starts: true},
+		{name: "summary with quantiles, in further blocks", make: further(summary(few)), read: distribution, starts: true, further: true},
 		{name: "gauge, added to", make: gauge(nil, (*gotheus.Gauge).Add), read: number(1)},
 		{name: "gauge, set", make: gauge(nil, (*gotheus.Gauge).Set), read: number(1), last: true},
 		{name: "gauge with a TTL, set", make: gauge(&gotheus.GaugeOptions{TTL: math.MaxInt64}, (*gotheus.Gauge).Set), read: number(1), last: true},
@@ -82,21 +91,21 @@ func counter(o *gotheus.CounterOptions, unit float64) func(r *gotheus.Registry, 
 	return func(r *gotheus.Registry, label string) subject {
 		v := r.NewCounterVec(name, "X.", o, "l")
 		c := v.With(label)
-		return subject{func(v float64) { c.Add(v * unit) }, func() { v.Delete(label) }}
+		return subject{func(v float64) { c.Add(v * unit) }, v}
 	}
 }
 
 func exemplars(r *gotheus.Registry, label string) subject {
 	v := r.NewCounterVec(name, "X.", nil, "l")
 	c := v.With(label)
-	return subject{func(v float64) { c.AddExemplar(v, gotheus.Labels{"v": fmt.Sprint(v)}) }, func() { v.Delete(label) }}
+	return subject{func(v float64) { c.AddExemplar(v, gotheus.Labels{"v": fmt.Sprint(v)}) }, v}
 }
 
 func gauge(o *gotheus.GaugeOptions, update func(*gotheus.Gauge, float64)) func(r *gotheus.Registry, label string) subject {
 	return func(r *gotheus.Registry, label string) subject {
 		v := r.NewGaugeVec(name, "X.", o, "l")
 		g := v.With(label)
-		return subject{func(v float64) { update(g, v) }, func() { v.Delete(label) }}
+		return subject{func(v float64) { update(g, v) }, v}
 	}
 }
 
@@ -106,7 +115,7 @@ func stateSet(o *gotheus.StateSetOptions) func(r *gotheus.Registry, label string
 	return func(r *gotheus.Registry, label string) subject {
 		v := r.NewStateSetVec(name, "X.", stateNames, o, "l")
 		s := v.With(label)
-		return subject{func(v float64) { s.Set(fmt.Sprint(v)) }, func() { v.Delete(label) }}
+		return subject{func(v float64) { s.Set(fmt.Sprint(v)) }, v}
 	}
 }
 
@@ -133,7 +142,7 @@ func histogram(o *gotheus.HistogramOptions) func(r *gotheus.Registry, label stri
 	return func(r *gotheus.Registry, label string) subject {
 		v := r.NewHistogramVec(name, "X.", o, "l")
 		h := v.With(label)
-		return subject{h.Observe, func() { v.Delete(label) }}
+		return subject{h.Observe, v}
 	}
 }
 
@@ -141,7 +150,7 @@ func observeN(o *gotheus.HistogramOptions) func(r *gotheus.Registry, label strin
 	return func(r *gotheus.Registry, label string) subject {
 		v := r.NewHistogramVec(name, "X.", o, "l")
 		h := v.With(label)
-		return subject{func(v float64) { h.ObserveN(v, 1) }, func() { v.Delete(label) }}
+		return subject{func(v float64) { h.ObserveN(v, 1) }, v}
 	}
 }
 
@@ -149,7 +158,19 @@ func summary(o *gotheus.SummaryOptions) func(r *gotheus.Registry, label string) 
 	return func(r *gotheus.Registry, label string) subject {
 		v := r.NewSummaryVec(name, "X.", o, "l")
 		s := v.With(label)
-		return subject{s.Observe, func() { v.Delete(label) }}
+		return subject{s.Observe, v}
+	}
+}
+
+// further makes subjects whose updates need another block of exponential buckets: the first one is
+// full of fractions.
+func further(newSubject func(r *gotheus.Registry, label string) subject) func(r *gotheus.Registry, label string) subject {
+	return func(r *gotheus.Registry, label string) subject {
+		s := newSubject(r, label)
+		for i := range backend.FirstBlock {
+			s.update(math.Exp2(-1 - float64(i)))
+		}
+		return s
 	}
 }
 
@@ -191,8 +212,12 @@ func state(c *counted, _ *gotheus.Family, p gotheus.Point) error {
 // distribution reads a histogram or summary, all parts of which must have the same observations.
 func distribution(c *counted, f *gotheus.Family, p gotheus.Point) error {
 	d := p.Distribution
-	c.set, c.start = uint64(d.Sum), d.Start
-	if n := bits.OnesCount64(c.set); d.Sum != float64(c.set) || d.Count != uint64(n) {
+	// The fractions of each process, see further, add up to a little less than 1.
+	const little = 1. / (1 << backend.FirstBlock)
+	filled := math.Mod(math.Ceil(d.Sum)-d.Sum, 1) / little
+	sum := d.Sum - filled*(1-little)
+	c.set, c.start = uint64(sum), d.Start
+	if n := bits.OnesCount64(c.set) + int(filled)*backend.FirstBlock; sum != float64(c.set) || filled > 2 || d.Count != uint64(n) {
 		return fmt.Errorf("the sum is %v, and the count is %d", d.Sum, d.Count)
 	}
 	if f.Type != expo.Histogram {

@@ -103,17 +103,33 @@ func (f *Family) deleteFrom(del func(*Binding)) {
 
 // deleteSeriesFrom deletes a series from a backend. Its blocks in auxiliary families come first: if
 // the process is killed in between, blocks that outlived their series would count again when the
-// series comes back.
-func (f *Family) deleteSeriesFrom(b *Binding, labels string) (bool, error) {
-	var err error
-	if !f.Def.Parts() {
+// series comes back. Those of buckets come last, too, unless it has come back: an update may have
+// made one before it could notice.
+func (f *Family) deleteSeriesFrom(b *Binding, labels string) (was bool, err error) {
+	aids := func(of func(*backend.Family) bool) {
 		for _, aid := range f.aids(b) {
-			_, more := b.DeleteSeries(aid, labels)
-			err = cmp.Or(err, more)
+			if of(aid) {
+				_, failed := b.DeleteSeries(aid, labels)
+				err = cmp.Or(err, failed)
+			}
 		}
 	}
-	was, more := b.DeleteSeries(f.Def, labels)
-	return was, cmp.Or(more, err)
+	if !f.Def.Parts() {
+		aids(func(*backend.Family) bool { return true })
+	}
+	was, failed := b.DeleteSeries(f.Def, labels)
+	err = cmp.Or(failed, err)
+	if f.scale != nil && f.isGone(b, labels) {
+		aids(hasBuckets)
+	}
+	return was, err
+}
+
+func hasBuckets(aid *backend.Family) bool { return aid.Block.Role == backend.BucketRole }
+
+// isGone reports whether a series that was deleted has not come back.
+func (f *Family) isGone(b *Binding, labels string) bool {
+	return b.census == nil || !b.census.Exists(f.Def, labels)
 }
 
 // aids returns the auxiliary families of f that a backend may have: those that it knows and, if
@@ -139,22 +155,32 @@ func (f *Family) aids(b *Binding) []*backend.Family {
 	return all
 }
 
-// deleteMatchingFrom deletes series from a backend, those of auxiliary families first.
-func (f *Family) deleteMatchingFrom(b *Binding, match func(labels string) bool) (int, error) {
-	var err error
-	if !f.Def.Parts() {
-		if !backend.IsRemote(b.Backend) {
+// deleteMatchingFrom deletes series from a backend, and those of auxiliary families as
+// deleteSeriesFrom does. A remote backend cannot be asked meanwhile which ones have come back.
+func (f *Family) deleteMatchingFrom(b *Binding, match func(labels string) bool) (n int, err error) {
+	remote := backend.IsRemote(b.Backend)
+	aids := func(of func(*backend.Family) bool, match func(labels string) bool) {
+		if !remote {
 			ctx, cancel := context.WithTimeout(context.Background(), Timeout)
-			err = b.Sync(ctx)
+			err = cmp.Or(err, b.Sync(ctx))
 			cancel()
 		}
 		for _, aid := range b.Aids(f.Def) {
-			_, more := b.Delete(aid, match)
-			err = cmp.Or(err, more)
+			if of(aid) {
+				_, failed := b.Delete(aid, match)
+				err = cmp.Or(err, failed)
+			}
 		}
 	}
-	n, more := b.Delete(f.Def, match)
-	return n, cmp.Or(more, err)
+	if !f.Def.Parts() {
+		aids(func(*backend.Family) bool { return true }, match)
+	}
+	n, failed := b.Delete(f.Def, match)
+	err = cmp.Or(failed, err)
+	if f.scale != nil && !remote {
+		aids(hasBuckets, func(labels string) bool { return match(labels) && f.isGone(b, labels) })
+	}
+	return n, err
 }
 
 // labels returns the label texts of the selected series of this process. A text may be returned

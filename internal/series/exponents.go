@@ -53,38 +53,24 @@ type blockContents struct {
 	coarse uint64
 }
 
-// Add counts v, which is finite, n times. It returns the first of the words of the series where it
-// has counted it.
-func (e *Exponents) Add(m Instrument, v float64, n uint64) (first *atomic.Uint64) {
+// Add counts v, which is finite, n times, for an update that has counted in these words of m, see
+// Follow. It returns the words where the update goes on.
+func (e *Exponents) Add(m Instrument, words backend.Words, v float64, n uint64) (now backend.Words, ok bool) {
 	for {
 		x := e.current.Load()
-		if w, ok := e.count(m, x, v, n); ok {
-			return x.first
-		} else if w != nil && e.current.Load() == x {
-			Escape(m, w)
-		}
-	}
-}
-
-// AddRest is Add for an update that has counted in the words that begin with first, see Follow.
-func (e *Exponents) AddRest(m Instrument, first *atomic.Uint64, v float64, n uint64) (ok bool) {
-	for {
-		x := e.current.Load()
-		if x.first != first {
-			words, ok := Follow(m, first)
-			if !ok {
-				return false
+		if x.first != &words[0] {
+			if words, ok = Follow(m, &words[0]); !ok {
+				return nil, false
 			}
-			first = &words[0]
 			continue
 		}
 		w, ok := e.count(m, x, v, n)
 		if ok {
-			return true
+			return words, true
 		} else if w == nil || e.current.Load() != x {
 			continue
-		} else if _, ok = Follow(m, first); !ok {
-			return false
+		} else if _, ok = Follow(m, &words[0]); !ok {
+			return nil, false
 		}
 		Escape(m, w) // only a further block was deleted
 	}
@@ -121,8 +107,8 @@ func (x *exponential) find(v float64) (w *atomic.Uint64, coarse uint64) {
 	return w, 0
 }
 
-// Quick returns the count that nearly all observations of v belong to; nil if it takes Add. first
-// is what Add would return. Quick is inlined into updates.
+// Quick returns the count that nearly all observations of v belong to; nil if it takes Add. It
+// belongs to the words of the series that begin with first. Quick is inlined into updates.
 func (e *Exponents) Quick(v float64) (count, first *atomic.Uint64) {
 	x := e.current.Load()
 	return x.quick(v), x.first
@@ -190,8 +176,11 @@ func (e *Exponents) open(m Instrument, x *exponential) error {
 	}
 	def := f.levels[x.level]
 	f.Home.Moves.Lock()
-	home, labels := s.placement.Load().backend, s.storedLabels()
+	home, labels, deleted := s.placement.Load().backend, s.storedLabels(), s.deleted()
 	f.Home.Moves.Unlock()
+	if deleted {
+		return errLastBlock
+	}
 	var words backend.Words
 	var err error
 	if home == nil {
@@ -203,6 +192,10 @@ func (e *Exponents) open(m Instrument, x *exponential) error {
 	f.openWindow(&next.block)
 	f.Home.Moves.Lock()
 	defer f.Home.Moves.Unlock()
+	// If the series was deleted before it has this block, nobody has deleted the block.
+	if s.deleted() {
+		return errLastBlock
+	}
 	if e.current.Load() == x { // otherwise the series has moved away from the block's backend
 		e.rest.blocks = append(e.rest.blocks, index.Block{Family: def, Words: words})
 		e.current.Store(next)
@@ -210,6 +203,8 @@ func (e *Exponents) open(m Instrument, x *exponential) error {
 	return nil
 }
 
+// errLastBlock says that there are no more blocks, or none for a series that was deleted: there,
+// each count is sealed.
 var errLastBlock = errors.New("gotheus: there are no more blocks")
 
 // Move publishes the block among the new words of a series before it empties the old blocks: an

@@ -202,12 +202,18 @@ func Follow(m Instrument, first *atomic.Uint64) (words backend.Words, ok bool) {
 	if &words[0] != first && at.life != nil && !slices.Contains(at.life, first) {
 		return nil, false
 	}
+	return words, !s.deleted()
+}
+
+// deleted reports whether the series was deleted, or is being deleted. The caller holds Home.Moves.
+func (s *Series) deleted() bool {
+	def, words := s.Family().Def, s.Words()
 	for i := range words {
-		if at.family.Def.SealedAt(words, i) {
-			return nil, false
+		if def.SealedAt(words, i) {
+			return true
 		}
 	}
-	return words, true
+	return false
 }
 
 // furtherBlocks returns the blocks of m besides its words. The caller holds Home.Moves.

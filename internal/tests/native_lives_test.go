@@ -163,3 +163,31 @@ func TestNativeCountOverStore(t *testing.T) {
 		}
 	}
 }
+
+// A series that another process has deleted comes back with the next observation, also with one
+// whose bucket has no room in the block that the process knows.
+func TestNativeComesBack(t *testing.T) {
+	t.Parallel()
+	shared := heap.New()
+	var h [2]*gotheus.Histogram
+	var v [2]*gotheus.HistogramVec
+	var r [2]*gotheus.Registry
+	for i := range h {
+		r[i], _ = newRegistry(t, nil)
+		r[i].BindBackend(t.Context(), shared)
+		v[i] = r[i].NewHistogramVec("h", "H.", &gotheus.HistogramOptions{Native: new(gotheus.NativeOptions)}, "l")
+		h[i] = v[i].With("a")
+	}
+	for i := range backend.FirstBlock {
+		h[0].Observe(math.Exp2(float64(i)))
+	}
+	v[1].Delete("a")
+	values := []float64{.5, .25}
+	for _, value := range values {
+		h[0].Observe(value)
+	}
+	checkNative(t, distributions(r[0], "h")[`l="a"`], values, 160)
+	if n, sum := h[0].Count(), h[0].Sum(); n != 2 || sum != .75 {
+		t.Errorf("count %d, sum %v", n, sum)
+	}
+}
