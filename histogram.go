@@ -89,16 +89,15 @@ func (h *Histogram) observe(v float64) {
 		}
 	}
 	for ok := h.observing.classic; ok; {
-		w := &h.stripe(words)[backend.HistogramBuckets+h.observing.buckets.Find(v)]
+		stripe := h.stripe(words)
+		w := &stripe[backend.HistogramBuckets+h.observing.buckets.Find(v)]
 		if w.Add(1) < backend.SealedInt {
-			break
-		}
-		if words, ok = h.elsewhere(words, w, native); !ok {
+			if !native && !word.AddFloat(&stripe[backend.HistogramSum], v) {
+				h.addSum(words, v)
+			}
 			return
 		}
-	}
-	if !native {
-		h.addSum(words, v)
+		words, ok = h.elsewhere(words, w, native)
 	}
 }
 
