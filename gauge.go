@@ -56,7 +56,9 @@ func (g *Gauge) Set(v float64) {
 			series.Escape((*gaugeCore)(g), w)
 		} else if w.CompareAndSwap(old, bits) {
 			if c.parts {
-				g.join(c)
+				if c.join(); g.cells.Load() != c {
+					g.joinAgain(c)
+				}
 				runtime.KeepAlive(g) // see series/reclaim.go
 			}
 			return
@@ -78,16 +80,8 @@ func (c *gaugeCells) setFlags(flags uint64) {
 
 // join records, after an update of c, that this process has updated the gauge, and for ModeLatest a
 // ticket that orders updates over all processes. If the gauge has moved since, the update may have
-// been carried over before it was recorded; so it is recorded where the gauge is now, too. Move
+// been carried over before it was recorded; so it must be recorded where the gauge is now, too. Move
 // looks once more for what was recorded just before.
-func (g *Gauge) join(c *gaugeCells) {
-	c.join()
-	for now := g.cells.Load(); now != c; now = g.cells.Load() {
-		c = now
-		c.join()
-	}
-}
-
 func (c *gaugeCells) join() {
 	if w := &c.words[backend.GaugeFlags]; w.Load()&backend.GaugeJoined == 0 {
 		w.Or(backend.GaugeJoined)
@@ -97,6 +91,14 @@ func (c *gaugeCells) join() {
 	}
 	w, ticket := &c.words[backend.GaugeTicket], c.tickets.Add(1)
 	for old := w.Load(); old < ticket && !w.CompareAndSwap(old, ticket); old = w.Load() {
+	}
+}
+
+// joinAgain is join for a gauge that has moved since it was at c.
+func (g *Gauge) joinAgain(c *gaugeCells) {
+	for now := g.cells.Load(); now != c; now = g.cells.Load() {
+		c = now
+		c.join()
 	}
 }
 
@@ -110,7 +112,9 @@ func (g *Gauge) Add(v float64) {
 		w := &c.words[backend.GaugeValue]
 		if word.AddFloat(w, v) {
 			if c.parts {
-				g.join(c)
+				if c.join(); g.cells.Load() != c {
+					g.joinAgain(c)
+				}
 				runtime.KeepAlive(g)
 			}
 			return
