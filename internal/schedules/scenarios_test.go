@@ -211,6 +211,11 @@ var scenarios = []scenario{
 		w.join(false)
 		return []func(){func() { w.update(0, 1, 2) }, func() { w.bind(0) }}
 	}},
+	// A later update would hide that something else than the value is missing.
+	{"move, one update", false, nil, func(w *world) []func() {
+		w.join(false)
+		return []func(){func() { w.update(0, 1) }, func() { w.bind(0) }}
+	}},
 	{"move, two updaters", false, nil, func(w *world) []func() {
 		w.join(false)
 		return []func(){func() { w.update(0, 1) }, func() { w.update(0, 2) }, func() { w.bind(0) }}
