@@ -20,6 +20,7 @@ type Runs[T any] struct {
 	Failed func()
 
 	mu      sync.Mutex
+	begun   uint64 // number of runs that have begun
 	current *run[T]
 	next    *run[T] // for scrapes that arrived during current
 }
@@ -121,8 +122,11 @@ func (r *Runs[T]) begin(ctx context.Context, started *run[T], f func(context.Con
 	}
 	var limited context.Context
 	limited, started.cancel = context.WithDeadline(ctx, started.deadline)
-	// Also if the context ends earlier, since the function may ignore that.
-	started.overdue = time.AfterFunc(time.Until(started.deadline)+grace, func() { r.giveUp(started) })
+	// Also if the context ends earlier, since the function may ignore that. The timer does not refer
+	// to the run: the runtime may keep a stopped timer until it would have fired.
+	r.begun++
+	number := r.begun
+	started.overdue = time.AfterFunc(time.Until(started.deadline)+grace, func() { r.giveUp(number) })
 	go func() {
 		err := errors.New("it ended its goroutine")
 		defer func() {
@@ -153,10 +157,12 @@ func (r *Runs[T]) end(ctx, limited context.Context, ended *run[T], f func(contex
 	}
 }
 
-// giveUp records that a run hangs. Those who wait for the next one learn it at once.
-func (r *Runs[T]) giveUp(o *run[T]) {
-	if !r.isCurrent(o) {
-		return // it has just returned
+// giveUp records that the run with this number hangs, unless it has just returned. Those who wait
+// for the next one learn it at once.
+func (r *Runs[T]) giveUp(number uint64) {
+	o := r.inProgress(number)
+	if o == nil {
+		return
 	}
 	o.failed.Do(r.fail)
 	r.mu.Lock()
@@ -172,10 +178,13 @@ func (r *Runs[T]) giveUp(o *run[T]) {
 	}
 }
 
-func (r *Runs[T]) isCurrent(o *run[T]) bool {
+func (r *Runs[T]) inProgress(number uint64) *run[T] {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.current == o
+	if r.begun != number {
+		return nil
+	}
+	return r.current
 }
 
 func isClosed(c chan struct{}) bool {

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+	"weak"
 )
 
 // Scrapes that arrive during a run share the next one, which has the latest of their deadlines.
@@ -100,5 +101,36 @@ func TestRunThatFails(t *testing.T) {
 	}
 	if n, err := c.Join(ctx, func(context.Context) (int, error) { return 7, nil }); n != 7 || err != nil {
 		t.Errorf("afterwards: %d, %v", n, err)
+	}
+}
+
+// A timer that was stopped can stay among those that run, with all that it refers to. The result of
+// a run must not: it may be a long page's.
+func TestStoppedTimersKeepNothing(t *testing.T) { // not parallel: it makes very many timers
+	timers := func(d time.Duration, n int) {
+		for range n {
+			timer := time.AfterFunc(d, func() {})
+			t.Cleanup(func() { timer.Stop() })
+		}
+	}
+	timers(Patience/2, 1000) // few stopped ones among many
+	type page [100]byte
+	var c Runs[*page]
+	var results []weak.Pointer[page]
+	for range 20 {
+		result, err := c.Join(t.Context(), func(context.Context) (*page, error) {
+			timers(time.Hour, 10) // neither the first one nor the last
+			return new(page), nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		results = append(results, weak.Make(result))
+	}
+	runtime.GC()
+	for i, r := range results[:len(results)-1] {
+		if r.Value() != nil {
+			t.Errorf("the result of run %d is kept", i)
+		}
 	}
 }
