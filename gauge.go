@@ -80,8 +80,8 @@ func (c *gaugeCells) setFlags(flags uint64) {
 
 // join records, after an update of c, that this process has updated the gauge, and for ModeLatest a
 // ticket that orders updates over all processes. If the gauge has moved since, the update may have
-// been carried over before it was recorded; so it must be recorded where the gauge is now, too. Move
-// looks once more for what was recorded just before.
+// been carried over before it was recorded; so it must be recorded where the gauge is now, too.
+// Move looks once more for what was recorded just before.
 func (c *gaugeCells) join() {
 	if w := &c.words[backend.GaugeFlags]; w.Load()&backend.GaugeJoined == 0 {
 		w.Or(backend.GaugeJoined)

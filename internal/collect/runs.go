@@ -122,8 +122,8 @@ func (r *Runs[T]) begin(ctx context.Context, started *run[T], f func(context.Con
 	}
 	var limited context.Context
 	limited, started.cancel = context.WithDeadline(ctx, started.deadline)
-	// Also if the context ends earlier, since the function may ignore that. The timer does not refer
-	// to the run: the runtime may keep a stopped timer until it would have fired.
+	// Also if the context ends earlier, since the function may ignore that. The timer does not
+	// refer to the run: the runtime may keep a stopped timer until it would have fired.
 	r.begun++
 	number := r.begun
 	started.overdue = time.AfterFunc(time.Until(started.deadline)+grace, func() { r.giveUp(number) })
