@@ -75,6 +75,12 @@ func (p *Page) showOnce(s *Source, groups []index.Joined) (o *once, hidden int) 
 	}) {
 		return nil, 0
 	}
+	return p.findRepeated(s, groups)
+}
+
+// findRepeated is showOnce where series can be the same. It is a function of its own since it
+// allocates.
+func (p *Page) findRepeated(s *Source, groups []index.Joined) (o *once, hidden int) {
 	f := groups[0].Family
 	o = &once{escaping: p.o.Format.NameEscaping(), shown: make(map[string]string)}
 	other, repeated := "", ""
