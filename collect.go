@@ -86,21 +86,32 @@ type collector struct {
 	removed bool // nothing may be stored any more
 }
 
-// run calls the collector once. A result that comes too late for the scrape is still stored.
+// run calls the collector once. A result that comes too late for the scrape is still stored. What
+// is wrong with it is reported by the run, so that scrapes that share it know that it was.
 func (c *collector) run(ctx context.Context) (*Sink, error) {
 	s := newSink(c.reg, c.perProcess, c.own)
 	if err := c.collect(ctx, s); err != nil {
 		return nil, err
 	}
 	s.check()
-	if c.store != nil {
-		c.storeMu.Lock()
-		defer c.storeMu.Unlock()
-		if !c.removed {
-			s.errs = append(s.errs, c.store(s)...)
-		}
+	s.errs = append(s.errs, c.keep(s)...)
+	for _, err := range s.errs {
+		c.reg.base().reportLeftOut(c, err)
 	}
 	return s, nil
+}
+
+// keep stores the values of a run, if the collector's are stored.
+func (c *collector) keep(s *Sink) []error {
+	if c.store == nil {
+		return nil
+	}
+	c.storeMu.Lock()
+	defer c.storeMu.Unlock()
+	if c.removed {
+		return nil
+	}
+	return c.store(s)
 }
 
 func (r *Registry) add(entry *collector) (remove func()) {
@@ -164,9 +175,6 @@ func (r *Registry) collect(ctx context.Context, which kinds) (families []*page.C
 			s, err := c.runs.Join(ctx, c.run)
 			switch errs[i] = err; {
 			case err == nil:
-				for _, err := range s.errs {
-					r.reportLeftOut(c, err)
-				}
 				sinks[i], errs[i] = s, errors.Join(s.errs...)
 			case errors.Is(ctx.Err(), context.Canceled):
 				// The page is not needed any more.

@@ -41,9 +41,9 @@ func TestSchedules(t *testing.T) {
 		t.Fatalf("%v: %s", err, out)
 	}
 	t.Logf("%d places have points", len(places))
-	// A program has one run at a time. There are more parts than processors, since some take
-	// longer.
-	const parts = 7
+	// A program has one run at a time. There are many more parts than processors, since some
+	// take longer.
+	const parts = 29
 	for part := range parts {
 		t.Run(strconv.Itoa(part), func(t *testing.T) {
 			t.Parallel()

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"runtime"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -256,4 +257,31 @@ func TestImpatientScrapes(t *testing.T) {
 			}
 		})
 	}
+}
+
+// What is wrong with a run is counted and logged once, before any scrape that shares it goes on.
+func TestSharedRunReportsOnce(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r, log := newRegistry(t, nil)
+		release := make(chan struct{})
+		r.Register(sinkFunc(func(_ context.Context, s *gotheus.Sink) error {
+			<-release
+			s.Gauge("bad", "B.").Put(1, "one value too many")
+			return nil
+		}))
+		var wait sync.WaitGroup
+		for range 5 { // one run for the first, one for the others
+			wait.Go(func() {
+				page(t, r)
+				if !strings.Contains(log.String(), "metric=bad") {
+					t.Errorf("a page came before the log: %q", log)
+				}
+			})
+			synctest.Wait()
+		}
+		close(release)
+		wait.Wait()
+		pageHas(t, r, "gotheus_collector_errors_total 3") // with this page's
+	})
 }
