@@ -4,11 +4,9 @@
 package turn
 
 import (
-	"bytes"
 	"fmt"
 	"runtime"
 	"runtime/debug"
-	"strconv"
 	"sync/atomic"
 	"time"
 )
@@ -29,8 +27,7 @@ type Point struct {
 // run is a run in progress.
 type run struct {
 	goroutines []*goroutine
-	byID       map[uint64]*goroutine // of the runtime
-	switches   []Switch              // that are still to come
+	switches   []Switch // that are still to come
 	points     []Point
 	ended      uint64
 	err        error
@@ -39,7 +36,8 @@ type run struct {
 
 type goroutine struct {
 	index int
-	turn  chan struct{} // receives when it is its turn
+	self  atomic.Uintptr // see the function; 0 if it has ended: another one may have it then
+	turn  chan struct{}  // receives when it is its turn
 }
 
 // current is the run in progress. There is one at a time.
@@ -49,13 +47,14 @@ var current atomic.Pointer[run]
 // has to wait for a lock that another one has, or a switch takes its turn. It returns the points in
 // order. The error is that of a goroutine that panicked, or says that none could go on.
 func Run(first int, switches []Switch, goroutines ...func()) ([]Point, error) {
-	r := &run{byID: make(map[uint64]*goroutine), switches: switches, over: make(chan struct{})}
-	ready := make(chan uint64)
+	r := &run{switches: switches, over: make(chan struct{})}
+	ready := make(chan struct{})
 	for i, f := range goroutines {
 		g := &goroutine{index: i, turn: make(chan struct{})}
 		r.goroutines = append(r.goroutines, g)
 		go func() {
-			ready <- id()
+			g.self.Store(self())
+			ready <- struct{}{}
 			<-g.turn
 			defer r.end(g)
 			defer func() {
@@ -65,7 +64,7 @@ func Run(first int, switches []Switch, goroutines ...func()) ([]Point, error) {
 			}()
 			f()
 		}()
-		r.byID[<-ready] = g
+		<-ready
 	}
 	if !current.CompareAndSwap(nil, r) {
 		panic("turn: two runs at once")
@@ -78,6 +77,7 @@ func Run(first int, switches []Switch, goroutines ...func()) ([]Point, error) {
 // end passes the turn of a goroutine that has ended to another one.
 func (r *run) end(g *goroutine) {
 	r.ended |= 1 << g.index
+	g.self.Store(0)
 	for _, other := range r.goroutines {
 		if r.ended>>other.index&1 == 0 {
 			other.turn <- struct{}{}
@@ -94,19 +94,13 @@ func me() (*run, *goroutine) {
 	if r == nil {
 		return nil, nil
 	}
-	return r, r.byID[id()]
-}
-
-// id returns the number of the goroutine that has called, as the runtime prints it.
-func id() uint64 {
-	var buf [64]byte
-	_, text, _ := bytes.Cut(buf[:runtime.Stack(buf[:], false)], []byte("goroutine "))
-	number, _, _ := bytes.Cut(text, []byte(" "))
-	n, err := strconv.ParseUint(string(number), 10, 64)
-	if err != nil {
-		panic(err)
+	self := self()
+	for _, g := range r.goroutines {
+		if g.self.Load() == self {
+			return r, g
+		}
 	}
-	return n
+	return r, nil
 }
 
 // pass lets another goroutine go on, until it is g's turn again.
