@@ -152,6 +152,10 @@ type Backend interface {
 	// declare the family.
 	DeleteSeries(f *Family, labels string) (bool, error)
 
+	// Exists reports whether a series exists. It creates neither that nor the family, and does
+	// not wait for another machine.
+	Exists(f *Family, labels string) bool
+
 	// Aids returns those auxiliary families of f that this backend knows, from this process
 	// or from others.
 	Aids(f *Family) []*Family
@@ -272,10 +276,6 @@ type Census interface {
 	// Existing returns the label texts of all series of f that exist. It does not wait for
 	// another machine: series that Sync would have to read from there may be missing.
 	Existing(f *Family) []string
-
-	// Exists reports whether a series is among those that Existing would return. It does not
-	// create it.
-	Exists(f *Family, labels string) bool
 }
 
 // Learner is implemented by backends with a Census that depends on another machine.

@@ -242,7 +242,7 @@ var scenarios = []scenario{
 		w.join(false)
 		return []func(){func() { w.update(0, 1) }, func() { w.bind(0) }, func() { w.deleteBy(func() { w.subjects[0].family.DeleteAll() }) }}
 	}},
-	{"move, and another process deletes", false, func(k *kind) bool { return k.perOwner || k.further }, func(w *world) []func() {
+	{"move, and another process deletes", false, func(k *kind) bool { return k.perOwner }, func(w *world) []func() {
 		w.join(true)
 		w.join(false)
 		w.dropped = true
@@ -274,7 +274,7 @@ var scenarios = []scenario{
 		w.opened = append(w.opened, w.file.open())
 		return []func(){func() { w.update(0, 1) }, func() { w.bind(0) }, func() { w.delete(0) }}
 	}},
-	{"file: move, and another process deletes", true, func(k *kind) bool { return k.perOwner || k.further }, func(w *world) []func() {
+	{"file: move, and another process deletes", true, func(k *kind) bool { return k.perOwner }, func(w *world) []func() {
 		w.join(true)
 		w.join(false)
 		w.opened = append(w.opened, w.file.open())

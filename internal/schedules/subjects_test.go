@@ -46,7 +46,6 @@ type kind struct {
 	starts    bool // its series have starts
 	exemplars bool // each update has an exemplar
 	perOwner  bool // each process has values of its own
-	further   bool // it has further blocks; a heap cannot say whether another process's are new
 	info      bool // it has no series of its own that code could delete
 }
 
@@ -68,10 +67,10 @@ func kinds() []kind {
 		{name: "native histogram", make: histogram(&gotheus.HistogramOptions{Native: native}), read: distribution, starts: true},
 		{name: "native and classic histogram", make: histogram(both), read: distribution, starts: true},
 		{name: "native and classic histogram, several at once", make: observeN(both), read: distribution, starts: true},
-		{name: "native histogram, in further blocks", make: further(histogram(&gotheus.HistogramOptions{Native: native})), read: distribution, starts: true, further: true},
+		{name: "native histogram, in further blocks", make: further(histogram(&gotheus.HistogramOptions{Native: native})), read: distribution, starts: true},
 		{name: "summary", make: summary(nil), read: distribution, starts: true},
 		{name: "summary with quantiles", make: summary(&gotheus.SummaryOptions{Objectives: []float64{.5}}), read: distribution, starts: true},
-		{name: "summary with quantiles, in further blocks", make: further(summary(few)), read: distribution, starts: true, further: true},
+		{name: "summary with quantiles, in further blocks", make: further(summary(few)), read: distribution, starts: true},
 		{name: "gauge, added to", make: gauge(nil, (*gotheus.Gauge).Add), read: number(1)},
 		{name: "gauge, set", make: gauge(nil, (*gotheus.Gauge).Set), read: number(1), last: true},
 		{name: "gauge with a TTL, set", make: gauge(&gotheus.GaugeOptions{TTL: math.MaxInt64}, (*gotheus.Gauge).Set), read: number(1), last: true},

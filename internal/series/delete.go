@@ -103,33 +103,32 @@ func (f *Family) deleteFrom(del func(*Binding)) {
 
 // deleteSeriesFrom deletes a series from a backend. Its blocks in auxiliary families come first: if
 // the process is killed in between, blocks that outlived their series would count again when the
-// series comes back. Those of buckets come last, too, unless it has come back: an update may have
-// made one before it could notice.
+// series comes back.
 func (f *Family) deleteSeriesFrom(b *Binding, labels string) (was bool, err error) {
-	aids := func(of func(*backend.Family) bool) {
+	if !f.Def.Parts() {
 		for _, aid := range f.aids(b) {
-			if of(aid) {
-				_, failed := b.DeleteSeries(aid, labels)
-				err = cmp.Or(err, failed)
-			}
+			_, failed := b.DeleteSeries(aid, labels)
+			err = cmp.Or(err, failed)
 		}
 	}
-	if !f.Def.Parts() {
-		aids(func(*backend.Family) bool { return true })
-	}
 	was, failed := b.DeleteSeries(f.Def, labels)
-	err = cmp.Or(failed, err)
-	if f.scale != nil && f.isGone(b, labels) {
-		aids(hasBuckets)
-	}
-	return was, err
+	return was, cmp.Or(failed, err, f.deleteLeft(b, labels))
 }
 
-func hasBuckets(aid *backend.Family) bool { return aid.Block.Role == backend.BucketRole }
-
-// isGone reports whether a series that was deleted has not come back.
-func (f *Family) isGone(b *Binding, labels string) bool {
-	return b.census == nil || !b.census.Exists(f.Def, labels)
+// deleteLeft deletes blocks of buckets that a series has left that was deleted: an update may have
+// made one after others were deleted, before it could notice. If the series has come back, its
+// blocks stay. It is there before they are, so a block must be looked for first.
+func (f *Family) deleteLeft(b *Binding, labels string) (err error) {
+	if f.scale == nil {
+		return nil
+	}
+	for _, aid := range f.aids(b) {
+		if aid.Block.Role == backend.BucketRole && b.Exists(aid, labels) && !b.Exists(f.Def, labels) {
+			_, failed := b.DeleteSeries(aid, labels)
+			err = cmp.Or(err, failed)
+		}
+	}
+	return err
 }
 
 // aids returns the auxiliary families of f that a backend may have: those that it knows and, if
@@ -155,30 +154,32 @@ func (f *Family) aids(b *Binding) []*backend.Family {
 	return all
 }
 
-// deleteMatchingFrom deletes series from a backend, and those of auxiliary families as
-// deleteSeriesFrom does. A remote backend cannot be asked meanwhile which ones have come back.
+// deleteMatchingFrom is deleteSeriesFrom for all series that match.
 func (f *Family) deleteMatchingFrom(b *Binding, match func(labels string) bool) (n int, err error) {
-	remote := backend.IsRemote(b.Backend)
-	aids := func(of func(*backend.Family) bool, match func(labels string) bool) {
-		if !remote {
+	if !f.Def.Parts() {
+		if !backend.IsRemote(b.Backend) {
 			ctx, cancel := context.WithTimeout(context.Background(), Timeout)
-			err = cmp.Or(err, b.Sync(ctx))
+			err = b.Sync(ctx)
 			cancel()
 		}
 		for _, aid := range b.Aids(f.Def) {
-			if of(aid) {
-				_, failed := b.Delete(aid, match)
-				err = cmp.Or(err, failed)
-			}
+			_, failed := b.Delete(aid, match)
+			err = cmp.Or(err, failed)
 		}
 	}
-	if !f.Def.Parts() {
-		aids(func(*backend.Family) bool { return true }, match)
-	}
-	n, failed := b.Delete(f.Def, match)
+	var matching []string
+	n, failed := b.Delete(f.Def, func(labels string) bool {
+		if !match(labels) {
+			return false
+		}
+		if f.scale != nil {
+			matching = append(matching, labels)
+		}
+		return true
+	})
 	err = cmp.Or(failed, err)
-	if f.scale != nil && !remote {
-		aids(hasBuckets, func(labels string) bool { return match(labels) && f.isGone(b, labels) })
+	for _, labels := range matching {
+		err = cmp.Or(err, f.deleteLeft(b, labels))
 	}
 	return n, err
 }

@@ -96,7 +96,7 @@ func (f *Family) hasRoom(b *Binding, labels string) bool {
 	} else if f.fits(b, limit) {
 		return true
 	}
-	return b.census.Exists(f.Def, labels)
+	return b.Exists(f.Def, labels)
 }
 
 // fits reports whether b has less series than the limit. The caller holds the family's lock.

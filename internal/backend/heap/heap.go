@@ -130,13 +130,18 @@ func (b *Backend) Delete(f *backend.Family, match func(labels string) bool) (n i
 
 // DeleteSeries implements backend.Backend.
 func (b *Backend) DeleteSeries(f *backend.Family, labels string) (bool, error) {
-	b.mu.Lock()
-	fam := b.byDef[f]
-	if fam == nil {
-		fam = b.families[b.index.Known(f)]
-	}
-	b.mu.Unlock()
+	fam := b.known(f)
 	return fam != nil && b.remove(fam, labels), nil
+}
+
+// known returns a family, or nil if it was never declared.
+func (b *Backend) known(f *backend.Family) *family {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if fam := b.byDef[f]; fam != nil {
+		return fam
+	}
+	return b.families[b.index.Known(f)]
 }
 
 // remove removes and seals a series, and reports whether there was one.
@@ -154,6 +159,22 @@ func (b *Backend) remove(fam *family, labels string) bool {
 		fam.def.Seal(onlyPart(parts))
 	}
 	return true
+}
+
+// Exists implements backend.Backend.
+func (b *Backend) Exists(f *backend.Family, labels string) bool {
+	fam := b.known(f)
+	if fam == nil {
+		return false
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if fam.parts {
+		words := onlyPart(b.index.Parts(fam.entry, labels))
+		return words != nil && !f.Sealed(words)
+	}
+	s := b.index.Find(fam.entry, labels)
+	return s != nil && !f.Sealed(s.Words)
 }
 
 // Aids implements backend.Backend.

@@ -271,15 +271,9 @@ func (b *Backend) DeleteSeries(f *backend.Family, labels string) (counted bool, 
 		return false, backend.ErrClosed
 	}
 	defer b.readers.enter()()
-	b.mu.Lock()
-	ref, ok := b.declared[f]
-	b.mu.Unlock()
-	if !ok {
-		r, err := b.search(&record{typ: typeFamily, text: f.Schema()}, nil)
-		if r == nil || err != nil {
-			return false, err
-		}
-		ref = uint32(r.off / align)
+	ref, err := b.known(f)
+	if ref == 0 || err != nil {
+		return false, err
 	}
 	want := &record{typ: typeSeries, family: ref, text: labels, words: uint32(f.Words())}
 	if f.Parts() {
@@ -295,6 +289,21 @@ func (b *Backend) DeleteSeries(f *backend.Family, labels string) (counted bool, 
 		})
 	}
 	return b.bury(f, r) || counted, nil
+}
+
+// known returns the number of a family, or 0 if the file does not have it.
+func (b *Backend) known(f *backend.Family) (ref uint32, err error) {
+	b.mu.Lock()
+	ref, ok := b.declared[f]
+	b.mu.Unlock()
+	if ok {
+		return ref, nil
+	}
+	r, err := b.search(&record{typ: typeFamily, text: f.Schema()}, nil)
+	if r == nil || err != nil {
+		return 0, err
+	}
+	return uint32(r.off / align), nil
 }
 
 // owned reports whether the instance with that id is alive.

@@ -44,11 +44,14 @@ func (b *Backend) Existing(f *backend.Family) (labels []string) {
 	return labels
 }
 
-// Exists implements backend.Census.
+// Exists implements backend.Backend.
 func (b *Backend) Exists(f *backend.Family, labels string) bool {
+	if b.closed.Load() {
+		return false
+	}
 	defer b.readers.enter()()
-	ref, err := b.declare(f)
-	if err != nil {
+	ref, err := b.known(f)
+	if ref == 0 || err != nil {
 		return false
 	}
 	if f.Parts() { // a part that is not live does not count

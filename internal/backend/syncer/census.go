@@ -41,7 +41,7 @@ func (s *Syncer) Existing(def *backend.Family) (labels []string) {
 	return labels
 }
 
-// Exists implements backend.Census.
+// Exists implements backend.Backend.
 func (s *Syncer) Exists(def *backend.Family, labels string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -143,7 +143,7 @@ func (b *Sharded) Existing(f *backend.Family) (labels []string) {
 	return labels
 }
 
-// Exists implements backend.Census.
+// Exists implements backend.Backend.
 func (b *Sharded) Exists(f *backend.Family, labels string) bool {
 	return b.shards[shardOf(f, labels, len(b.shards))].Exists(f, labels)
 }
