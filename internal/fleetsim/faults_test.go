@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"github.com/gotheus/gotheus/store"
 )
 
 // actions are what the driver does, by weight.
@@ -245,8 +247,9 @@ func (w *world) failover(fork bool) {
 	})
 }
 
-// evict makes the server lose one head, one part or one group.
-func (w *world) evict() {
+// spoil has change do something to the heads and parts of the server, if there are any; change
+// returns whether it has. Nothing is certain to be left then but what processes know.
+func (w *world) spoil(change func(s *server, heads []string, parts []store.Key) bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	s := w.main
@@ -254,9 +257,18 @@ func (w *world) evict() {
 		return
 	}
 	heads, parts := sortedHeads(s), sortedParts(s)
-	if len(heads) == 0 || len(parts) == 0 {
+	if len(heads) == 0 || len(parts) == 0 || !change(s, heads, parts) {
 		return
 	}
+	w.stats.losses++
+	s.undo = nil
+	s.begin(nil, 0)
+}
+
+// evict makes the server lose one head, one part or one group.
+func (w *world) evict() { w.spoil(w.evictOne) }
+
+func (w *world) evictOne(s *server, heads []string, parts []store.Key) bool {
 	k := parts[w.rnd.IntN(len(parts))]
 	switch w.rnd.IntN(3) {
 	case 0:
@@ -274,24 +286,14 @@ func (w *world) evict() {
 			}
 		}
 	}
-	w.stats.losses++
-	s.undo = nil
-	s.begin(nil, 0) // nothing is certain to be left but what processes know
+	return true
 }
 
 // damage makes one head or one part of the server unreadable: nothing is left of it, it ends too
 // early, or what follows its beginning is nonsense.
-func (w *world) damage() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	s := w.main
-	if s.mode != serving {
-		return
-	}
-	heads, parts := sortedHeads(s), sortedParts(s)
-	if len(heads) == 0 || len(parts) == 0 {
-		return
-	}
+func (w *world) damage() { w.spoil(w.damageOne) }
+
+func (w *world) damageOne(s *server, heads []string, parts []store.Key) bool {
 	// The beginning of a head says of which epoch it is, that of a part which version it is.
 	nonsense := func(b []byte, kept int) []byte {
 		switch w.rnd.IntN(3) {
@@ -306,7 +308,7 @@ func (w *world) damage() {
 		name := heads[w.rnd.IntN(len(heads))]
 		h := s.heads[name]
 		if name == "meta" {
-			return
+			return false
 		}
 		h.value = nonsense(h.value, 8)
 		w.event("damage", nil, "head %s: %x", name, h.value)
@@ -317,9 +319,7 @@ func (w *world) damage() {
 		s.parts[k] = nonsense(s.parts[k], max(seq, 0))
 		w.event("damage", nil, "part %v: %x", k, s.parts[k])
 	}
-	w.stats.losses++
-	s.undo = nil
-	s.begin(nil, 0) // nothing is certain to be left but what processes know
+	return true
 }
 
 // calm ends all faults.

@@ -23,6 +23,13 @@ func (m *attacked) damagedHead() []byte {
 func (m *attacked) started(labels string, n uint64) *syncer.Syncer {
 	m.t.Helper()
 	s := m.syncer()
+	m.publish(s, labels, n)
+	return s
+}
+
+// publish has a process count up to n, and publish that.
+func (m *attacked) publish(s *syncer.Syncer, labels string, n uint64) {
+	m.t.Helper()
 	w, err := s.Cells(counter, labels)
 	if err != nil {
 		m.t.Fatal(err)
@@ -31,7 +38,6 @@ func (m *attacked) started(labels string, n uint64) *syncer.Syncer {
 	if err := s.Publish(m.t.Context()); err != nil {
 		m.t.Fatal(err)
 	}
-	return s
 }
 
 func (m *attacked) headOf(s *syncer.Syncer) string {
@@ -121,11 +127,7 @@ func TestDamagedPartKnownBefore(t *testing.T) {
 			if n := m.page(m.honest); n != 107 {
 				t.Fatalf("the page has %d", n)
 			}
-			w, _ := a.Cells(counter, `x="a"`)
-			w[backend.CounterInt].Store(101)
-			if err := a.Publish(t.Context()); err != nil {
-				t.Fatal(err)
-			}
+			m.publish(a, `x="a"`, 101)
 			m.parts(name, damage)
 			if n := m.page(m.honest); n != 107 || m.honest.Damaged() != 1 {
 				t.Errorf("%s, %s: the page has %d, %d damaged; must be 107 and 1", what, ends, n, m.honest.Damaged())
@@ -133,10 +135,7 @@ func TestDamagedPartKnownBefore(t *testing.T) {
 			want := uint64(107)
 			switch ends {
 			case "changes":
-				w[backend.CounterInt].Store(102)
-				if err := a.Publish(t.Context()); err != nil {
-					t.Fatal(err)
-				}
+				m.publish(a, `x="a"`, 102)
 				want = 109
 			case "dies":
 				for range 40 {
@@ -266,11 +265,7 @@ func TestRejoinAfterDamage(t *testing.T) {
 	if n := m.page(m.honest); n != 107 {
 		t.Fatalf("the page has %d", n)
 	}
-	w, _ := a.Cells(counter, `x="a"`)
-	w[backend.CounterInt].Store(200)
-	if err := a.Publish(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	m.publish(a, `x="a"`, 200)
 	// The store loses that, the other process restores what it knows, and folds it.
 	m.mem.Restore(backendtest.Snapshot{})
 	folded := false
